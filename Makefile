@@ -1,0 +1,65 @@
+# On a fresh machine: `make run`, `make test`. `make help` lists the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3.11
+RUN := .venv/bin/python run.py
+PIP := -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help run grid test check format lock clean xla
+
+help: ## this list
+	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: .venv/run ## set up .venv, train glam_tiny on real text, write its report
+	@$(RUN)
+
+grid: .venv/run ## loss against experts at equal FLOPs: 1 (dense), 8, 16, 32, 64
+	@$(RUN) -m model.num_experts=1,8,16,32,64
+
+test: .venv/dev ## every test; those of XLA where .venv-xla exists
+	@.venv/bin/python -m pytest -n 2 --dist loadgroup
+	@if [ -x .venv-xla/bin/python ]; then \
+	  echo "tests of glam.model on the XLA environment's torch:"; \
+	  .venv-xla/bin/python -m pytest -q -p no:cacheprovider tests/model; \
+	else echo "XLA tests left out: no .venv-xla here (make xla builds it)"; fi
+
+check: .venv/dev ## format, lint, types and the fast tests
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/pyright
+	@.venv/bin/python -m pytest -q -n 2 -m "not slow"
+
+format: .venv/dev ## put the code in the house's form
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
+
+lock: .venv/dev ## resolve the pinned versions anew
+	@.venv/bin/python -m pip install --quiet pip-tools
+	@for set in "requirements.lock" "requirements-dev.lock --extra dev"; do set -- $$set; \
+	  .venv/bin/pip-compile -q --extra embedded $$2 $$3 --strip-extras --no-annotate --no-header \
+	    --no-emit-find-links --no-emit-index-url -c <(echo torch==2.13.0) -o $$1 pyproject.toml && \
+	  sed -i 's/+cpu$$//' $$1; done
+
+xla: .venv-xla/ready ## build .venv-xla (torch 2.9 with torch_xla; 7 GB)
+
+clean: ## forget .venv, .venv-xla and the caches (runs/ stays)
+	rm -rf .venv .venv-xla cache .pytest_cache .ruff_cache .hypothesis
+
+# Each environment is made anew when its lock changes; the stamp is written last.
+.venv/run: requirements.lock
+	@command -v $(PYTHON) >/dev/null || { echo "PYTHON=$(PYTHON) is not installed; install Python 3.11 or set PYTHON=..." >&2; exit 2; }
+	@echo "setting up .venv (a minute or two)"
+	@[ -x .venv/bin/python ] || $(PYTHON) -m venv .venv
+	@.venv/bin/python $(PIP) --progress-bar on -r requirements.lock
+	@.venv/bin/python $(PIP) --no-deps --editable .
+	@touch $@
+
+.venv/dev: requirements-dev.lock .venv/run
+	@.venv/bin/python $(PIP) -r requirements-dev.lock
+	@touch $@
+
+.venv-xla/ready: requirements-xla.txt
+	@[ -x .venv-xla/bin/python ] || $(PYTHON) -m venv .venv-xla
+	@.venv-xla/bin/python $(PIP) -r requirements-xla.txt
+	@.venv-xla/bin/python $(PIP) --no-deps --editable .
+	@touch $@

@@ -1,0 +1,48 @@
+"""The command line: one line in, one exit status out (design: 0, 1, 2 or 130)."""
+
+import os
+import sys
+
+from glam.errors import JobFailedError, UserError
+
+DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: list[str]) -> int:
+    """Run what the line asks for; every refusal is one line on stderr, never a traceback."""
+    if {"-h", "--help"} & set(arguments):
+        from glam.cli.help import print_help
+
+        print_help()
+        return DONE
+    try:
+        _run(arguments)
+    except UserError as error:
+        return _say(error, REFUSED)
+    except JobFailedError as error:
+        return _say(error, FAILED)
+    except KeyboardInterrupt as interrupt:
+        return _say(interrupt, INTERRUPTED)
+    return DONE
+
+
+def _say(error: BaseException, status: int) -> int:
+    text = str(error) or "stopped; the same line again goes on from the last checkpoint"
+    print(text, file=sys.stderr)
+    return status
+
+
+def _run(arguments: list[str]) -> None:
+    # Hydra is told to raise what it meets, so that we word it.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from glam.cli.app import run_with_hydra
+    from glam.cli.overrides import check_line, reworded
+
+    check_line(arguments)
+    try:
+        run_with_hydra(arguments)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(reworded(error, arguments)) from error

@@ -1,0 +1,32 @@
+"""Hydra at work: composes the line and calls the task, in this process or through the sweeper."""
+
+import sys
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from glam.cli.overrides import CONF
+from glam.cli.schema import register, to_run_config
+
+
+def run_with_hydra(arguments: list[str]) -> None:
+    """Do what the line asks for; raises what the task raised."""
+    register()
+    raised: list[BaseException] = []
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+    def job(composed: DictConfig) -> None:
+        # Hydra prints a block of its own about an exception in here; ours leaves by the side.
+        try:
+            config = to_run_config(composed)
+            from glam.tasks import run_task
+
+            run_task(config, list(HydraConfig.get().overrides.task))
+        except BaseException as error:
+            raised.append(error)
+
+    sys.argv = [sys.argv[0], *arguments]
+    job()
+    if raised:
+        raise raised[0]

@@ -1,0 +1,48 @@
+"""Many configurations from few compositions: Hydra composes once per distinct choice of groups
+(about 50 ms), and plain values are set on a copy (about 1 ms)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf.errors import OmegaConfBaseException
+
+from glam.cli.overrides import groups, reworded
+from glam.cli.schema import to_run_config
+from glam.config import RunConfig
+from glam.errors import UserError
+
+
+class Composer:
+    """Turns the overrides of one job into its configuration."""
+
+    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
+        self._loader, self._master = loader, master
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._groups = set(groups())
+        self._parser = OverridesParser.create()
+
+    def config(self, overrides: Sequence[str]) -> RunConfig:
+        """Raises UserError for a value that is refused, naming it."""
+        parsed = [self._parser.parse_override(o) for o in overrides]
+        chosen = tuple(o.input_line or "" for o in parsed if o.key_or_group in self._groups)
+        values = [o for o in parsed if o.key_or_group not in self._groups]
+        try:
+            composed = self._compose(chosen).copy()
+            for override in values:
+                if not override.key_or_group.startswith("hydra."):
+                    OmegaConf.update(composed, override.key_or_group, override.value())
+            return to_run_config(composed)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(reworded(error, list(overrides))) from error
+
+    def _compose(self, chosen: tuple[str, ...]) -> DictConfig:
+        if chosen not in self._composed:
+            composed: Any = self._loader.load_sweep_config(self._master, list(chosen))
+            with flag_override(composed, ["readonly", "struct"], False):
+                del composed["hydra"]
+            self._composed[chosen] = composed
+        return self._composed[chosen]

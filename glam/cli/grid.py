@@ -1,0 +1,88 @@
+"""A grid: every cell checked, the finished ones skipped, the rest launched, the study written."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig
+
+from glam.accounting.preflight import check_fits
+from glam.cli.compose import Composer
+from glam.cli.overrides import groups
+from glam.errors import JobFailedError, UserError
+from glam.resources import resolve
+from glam.runs import RunFolder
+from glam.studies.study import Cell, Study, say
+
+
+def run_grid(
+    lines: Sequence[Sequence[str]],
+    swept: Sequence[str],
+    master: DictConfig,
+    loader: ConfigLoader,
+    launcher: Launcher,
+) -> None:
+    """Raises UserError before anything is made if one cell is refused, and JobFailedError at the
+    end if a job failed."""
+    composer = Composer(loader, master)
+    cells = _checked(lines, swept, composer)
+    study = Study.of(cells, swept)
+    pending = [cell for cell in study.cells if cell.config.rerun or not cell.is_done]
+    if done := len(study.cells) - len(pending):
+        say(f"{study.name}: {done} of {len(study.cells)} cells are done already")
+    study.record()
+    try:
+        if pending:
+            launcher.launch([study.line(cell) for cell in pending], initial_job_idx=0)
+    finally:
+        # Also after Ctrl-C: what is done so far is in the table.
+        study.write()
+    failed = study.failures()
+    if failed:
+        raise JobFailedError(
+            f"{len(failed)} of {len(study.cells)} jobs failed: {'; '.join(failed)}; "
+            f"the same line again runs only what is missing"
+        )
+
+
+def _checked(
+    lines: Sequence[Sequence[str]], swept: Sequence[str], composer: Composer
+) -> list[Cell]:
+    """The cells of a grid, each composed, validated and weighed; no two are the same run."""
+    lines = _same_threads(lines, composer)
+    cells: dict[str, Cell] = {}
+    for line in lines:
+        config = composer.config(line)
+        if config.task.name != "train":
+            raise UserError(f"task={config.task.name}: a grid trains; leave out -m")
+        resources = resolve(config)
+        run = RunFolder.of(config, resources)
+        cell = Cell(overrides=list(line), values=_values(line, swept), config=config, run=run)
+        if not cell.is_done:
+            check_fits(config, resources, list(line))
+        cells.setdefault(run.id, cell)
+    if len(cells) < len(lines):
+        say(f"{len(lines) - len(cells)} cells are the same run as another and run once")
+    return list(cells.values())
+
+
+def _same_threads(lines: Sequence[Sequence[str]], composer: Composer) -> list[list[str]]:
+    """Bit-equality is promised per thread count, so that a grid gives every cell the same."""
+    counts = {resolve(composer.config(line)).threads for line in lines}
+    if len(counts) == 1:
+        return [list(line) for line in lines]
+    return [[*line, f"hardware.threads={max(counts)}"] for line in lines]
+
+
+def _values(line: Sequence[str], swept: Sequence[str]) -> dict[str, Any]:
+    """What the swept keys are in this cell; a group by the name of its choice."""
+    parser = OverridesParser.create()
+    values: dict[str, Any] = {}
+    for override in map(parser.parse_override, line):
+        key = override.get_key_element()
+        if key in swept:
+            is_group = override.key_or_group in groups()
+            values[key] = str(override.value()) if is_group else override.value()
+    return values

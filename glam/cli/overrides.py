@@ -1,0 +1,140 @@
+"""The line as typed, checked against the schema before Hydra composes: a misspelt key or choice
+is one line with the nearest name, also where Hydra's `+` would have let it pass."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from glam.cli.schema import classes_at
+from glam.config import ROOT, RunConfig
+from glam.errors import UserError, nearest
+
+CONF = ROOT / "conf"
+FLAGS = (
+    *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p"),
+    *("--run", "-r", "--multirun", "-m", "--shell-completion", "-sc", "--info", "-i"),
+    *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
+    "--experimental-rerun",
+)
+
+
+def groups() -> list[str]:
+    """Names of the config groups, as the folders under conf/ say."""
+    folders = {p.relative_to(CONF).as_posix() for p in CONF.rglob("*") if p.is_dir()}
+    return sorted(folders | {"experiment"})  # a group before it has a file
+
+
+def choices(group: str) -> list[str]:
+    return sorted(f.stem for f in (CONF / group).glob("*.yaml") if not f.stem.startswith("_"))
+
+
+def check_line(arguments: list[str]) -> None:
+    """Raises UserError for an unknown flag, key or choice."""
+    for argument in arguments:
+        if argument.startswith("-"):
+            flag = argument.split("=")[0]
+            if flag not in FLAGS:
+                raise UserError(f"{argument}: no such option; {nearest(flag, FLAGS)}")
+        elif "=" in argument or argument.startswith("~"):
+            _check_override(argument)
+        elif not any(argument in FLAGS for argument in arguments):
+            raise UserError(f"{argument}: expected key=value, for example model.num_experts=8")
+
+
+def _check_override(argument: str) -> None:
+    override = _parse(argument)
+    key = override.key_or_group
+    if key.split(".")[0].split("/")[0] == "hydra":
+        return
+    if override.is_delete():
+        raise UserError(f"{argument}: nothing may be left out; set the key to another value")
+    if key in groups():
+        for choice in _values(override):
+            _check_choice(key, choice)
+    else:
+        _check_key(key, argument)
+
+
+def _parse(argument: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(argument)
+    except HydraException as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{argument}: cannot be read ({reason}); quote a value with spaces or commas, "
+            f"as in 'key=\"a, b\"'"
+        ) from None
+
+
+def _check_choice(group: str, choice: object) -> None:
+    if choice is None and group == "experiment":
+        return
+    if isinstance(choice, dict) or choice is None or str(choice) not in choices(group):
+        raise UserError(f"{group}={choice}: no such choice; {nearest(str(choice), choices(group))}")
+
+
+def _values(override: Override) -> Iterator[object]:
+    if override.is_sweep_override():
+        yield from (str(v).strip("'\"") for v in override.sweep_string_iterator())
+    else:
+        yield override.value()
+
+
+def _check_key(key: str, argument: str) -> None:
+    known = dict(_leaves(RunConfig(), ""))
+    if key in known:
+        return
+    sections = {name.rsplit(".", 1)[0] for name in known if "." in name}
+    if key in sections:
+        example = next(name for name in known if name.startswith(f"{key}."))
+        raise UserError(f"{argument}: {key} is a section; set one of its keys, such as {example}")
+    # A last name that is right in the wrong section is nearer than any spelling.
+    same_last = [name for name in known if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+    hint = f"did you mean {same_last[0]}?" if same_last else nearest(key, [*known, *groups()])
+    if hint.startswith("choose from"):
+        hint = "python run.py --help lists the keys"
+    raise UserError(f"{argument}: there is no key {key}; {hint}")
+
+
+def _leaves(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of every field, of each class that may stand at a place."""
+    for kind in classes_at(prefix.rstrip("."), node):
+        instance = node if isinstance(node, kind) else kind()
+        for field in dataclasses.fields(instance):
+            value = getattr(instance, field.name)
+            if dataclasses.is_dataclass(value):
+                yield from _leaves(value, f"{prefix}{field.name}.")
+            else:
+                yield f"{prefix}{field.name}", value
+
+
+def known_keys() -> dict[str, Any]:
+    """Every key with its default."""
+    return dict(_leaves(RunConfig(), ""))
+
+
+def reworded(error: Exception, arguments: list[str]) -> str:
+    """One line naming key, value and way out for what Hydra or OmegaConf raised."""
+    cause = error
+    while cause.__cause__ is not None and getattr(cause, "full_key", None) is None:
+        cause = cause.__cause__
+    if isinstance(cause, UserError):
+        return str(cause)
+    key = getattr(cause, "full_key", None)
+    reason = str(cause).splitlines()[0].rstrip(".")
+    typed = [a for a in arguments if key and a.lstrip("+").split("=")[0] == key]
+    if reason.startswith("Ambiguous value"):
+        return f"{reason.split(chr(39))[1]}: several values make a grid; put -m before them"
+    if not key:
+        return f"{reason}; python run.py --help lists keys and choices"
+    value = typed[0] if typed else key
+    default = known_keys().get(key)
+    if "Key '" in reason:
+        section = key.rsplit(".", 1)[0]
+        return f"{value}: the choice of {section} made here has no such key; {reason}"
+    example = f"; for example {key}={default}" if default is not None else ""
+    return f"{value}: {reason}{example}"

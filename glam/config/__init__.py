@@ -1,0 +1,67 @@
+"""The typed configuration of a run: every key of `conf/` is a field here, checked once.
+
+The defaults are `glam_tiny` on the embedded corpora (a test compares them with the YAML), so the
+classes are the library's API too: `Glam(ModelConfig(num_experts=16))`. A field whose metadata says
+`result=False` cannot change what a run computes and stays out of its identity.
+"""
+
+from glam.config._data import (
+    COMPONENTS,
+    CorpusConfig,
+    DataConfig,
+    EmbeddedCorpusConfig,
+    FilterConfig,
+    LocalCorpusConfig,
+    MixtureConfig,
+)
+from glam.config._model import BALANCE_LOSSES, DISPATCHERS, ModelConfig, RouterConfig
+from glam.config._run import (
+    ROOT,
+    TASKS,
+    EvaluationConfig,
+    GenerateTaskConfig,
+    HardwareConfig,
+    LoggerConfig,
+    RunConfig,
+    StudyConfig,
+    TaskConfig,
+)
+from glam.config._training import (
+    AdafactorConfig,
+    AdamWConfig,
+    LinearScheduleConfig,
+    OptimizerConfig,
+    PaperScheduleConfig,
+    ScheduleConfig,
+    TrainingConfig,
+)
+
+__all__ = [
+    "BALANCE_LOSSES",
+    "COMPONENTS",
+    "DISPATCHERS",
+    "ROOT",
+    "TASKS",
+    "AdafactorConfig",
+    "AdamWConfig",
+    "CorpusConfig",
+    "DataConfig",
+    "EmbeddedCorpusConfig",
+    "EvaluationConfig",
+    "FilterConfig",
+    "GenerateTaskConfig",
+    "HardwareConfig",
+    "LinearScheduleConfig",
+    "LocalCorpusConfig",
+    "LoggerConfig",
+    "MixtureConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "PaperScheduleConfig",
+    "RouterConfig",
+    "RunConfig",
+    "ScheduleConfig",
+    "StudyConfig",
+    "TaskConfig",
+    "TrainingConfig",
+]

@@ -1,0 +1,24 @@
+"""Range checks that name the key, the value and the way out."""
+
+from dataclasses import field
+from typing import Any
+
+from glam.errors import UserError
+
+
+def aside(default: Any) -> Any:
+    """A field that does not determine the result, so that it is no part of a run's identity."""
+    return field(default=default, metadata={"result": False})
+
+
+def positive(section: str, config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise UserError(f"{section}{name}={value} must be positive and finite")
+
+
+def within(section: str, config: object, low: float, high: float, *names: str) -> None:
+    for name in names:
+        if not low <= (value := getattr(config, name)) <= high:
+            raise UserError(f"{section}{name}={value} must lie between {low} and {high}")

@@ -1,0 +1,85 @@
+"""Where text comes from and what becomes of it."""
+
+from dataclasses import dataclass, field
+
+from glam.config._checks import positive, within
+from glam.errors import one_of
+
+COMPONENTS = ("webpages", "wikipedia", "conversations", "forums", "books", "news")
+
+
+@dataclass(kw_only=True)
+class CorpusConfig:
+    """Where the text comes from."""
+
+    name: str = "embedded"
+
+
+@dataclass(kw_only=True)
+class EmbeddedCorpusConfig(CorpusConfig):
+    """English text that ships inside installed packages; each name is a source in
+    `glam/data/sources.py`."""
+
+    sources: list[str] = field(
+        default_factory=lambda: ["speeches", "scripture", "wikipedia", "reviews", "tweets"]
+    )
+
+
+@dataclass(kw_only=True)
+class LocalCorpusConfig(CorpusConfig):
+    """Your own text: files, folders or globs of `.jsonl` (one document a line), or `.txt` (one
+    document a file). The stem of a file, or the folder of a `.txt`, names the domain."""
+
+    name: str = "local"
+    files: list[str] = field(default_factory=lambda: [])  # web-like text; the filter picks from it
+    curated: list[str] = field(default_factory=lambda: [])  # good text: teaches the filter
+    text_field: str = "text"
+
+
+@dataclass(kw_only=True)
+class FilterConfig:
+    """Quality filter of the web-like sources (paper section 3)."""
+
+    name: str = "pareto"  # "none": every page is kept
+    alpha: float = 9.0  # a page stays when Lomax(alpha) > 1 - score
+    calibrate: bool = True  # scores become ranks within the pool; raw ones starve the sampler
+    num_features: int = 262_144
+    ngrams: int = 2
+    folds: int = 2  # each page is scored by a classifier that did not train on it
+
+    def __post_init__(self) -> None:
+        one_of("data.filter.name", self.name, ("pareto", "none"))
+        positive("data.filter.", self, "alpha", "num_features", "ngrams")
+        within("data.filter.", self, 2, 100, "folds")
+
+
+@dataclass(kw_only=True)
+class MixtureConfig:
+    """Share of the training tokens by component (paper table 3); what a corpus lacks is
+    shared out among the rest."""
+
+    webpages: float = 0.42
+    wikipedia: float = 0.06
+    conversations: float = 0.28
+    forums: float = 0.02
+    books: float = 0.20
+    news: float = 0.02
+
+    def __post_init__(self) -> None:
+        within("data.mixture.", self, 0, 1e6, *COMPONENTS)
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    corpus: CorpusConfig = field(default_factory=EmbeddedCorpusConfig)
+    filter: FilterConfig = field(default_factory=FilterConfig)
+    mixture: MixtureConfig = field(default_factory=MixtureConfig)
+    page_characters: int = 1200  # longer web documents are cut into pages before scoring
+    held_out_fraction: float = 0.05  # of each domain's documents, kept for evaluation
+    tokenizer_megabytes: float = 8.0  # sample of the training text that the vocabulary is made from
+    seed: int = 0  # of the splits and of the sampling; a run's own seed orders the batches
+
+    def __post_init__(self) -> None:
+        positive("data.", self, "page_characters", "held_out_fraction", "tokenizer_megabytes")
+        within("data.", self, 0, 0.5, "held_out_fraction")
+        within("data.", self, 0, 2**32 - 1, "seed")

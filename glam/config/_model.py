@@ -1,0 +1,129 @@
+"""The shape of a model, and all that follows from it by arithmetic."""
+
+from dataclasses import dataclass, field
+
+from glam.config._checks import aside, positive, within
+from glam.errors import UserError, one_of
+
+DISPATCHERS = ("grouped", "capacity")
+BALANCE_LOSSES = ("none", "entropy", "gshard", "z_loss")
+
+
+@dataclass(kw_only=True)
+class RouterConfig:
+    """The gate of an MoE layer (paper section 4; GShard's details where the paper follows it)."""
+
+    normalize: bool = True  # divide the k chosen gates by their sum, as GShard does
+    second_policy: str = "always"  # "random": with probability min(1, g2 / second_threshold)
+    second_threshold: float = 0.2
+    balance_loss: str = "gshard"
+    balance_coefficient: float = 0.01
+
+    def __post_init__(self) -> None:
+        one_of("model.router.second_policy", self.second_policy, ("always", "random"))
+        one_of("model.router.balance_loss", self.balance_loss, BALANCE_LOSSES)
+        positive("model.router.", self, "second_threshold")
+        within("model.router.", self, 0, 1e6, "balance_coefficient")
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """The shape of a GLaM decoder (paper table 4). `num_experts=1` is the dense twin: each MoE
+    layer becomes a feed-forward of hidden size `top_k * d_ff`, the same active FLOPs."""
+
+    name: str = aside("glam_tiny")  # for people: names of runs and titles of figures
+    vocab_size: int = 2048
+    num_layers: int = 4
+    d_model: int = 64
+    d_ff: int = 256
+    num_heads: int = 4
+    d_head: int | None = None  # None: d_model / num_heads
+    num_experts: int = 16
+    top_k: int = 2
+    moe_every: int = 2  # layers 1, 3, 5, … are MoE; 0: none is
+    dispatcher: str = "grouped"
+    capacity_factor: float = 2.0  # seats per expert, relative to a perfectly even load
+    min_capacity: int = 4
+    position_buckets: int = 32
+    position_max_distance: int = 128
+    logit_cap: float | None = None  # logits become cap * tanh(logits / cap)
+    router: RouterConfig = field(default_factory=RouterConfig)
+
+    def __post_init__(self) -> None:
+        positive("model.", self, "vocab_size", "num_layers", "d_model", "d_ff", "num_heads")
+        positive("model.", self, "d_head", "num_experts", "top_k", "capacity_factor")
+        positive("model.", self, "min_capacity", "logit_cap")
+        within("model.", self, 0, float("inf"), "moe_every")
+        one_of("model.dispatcher", self.dispatcher, DISPATCHERS)
+        if self.d_head is None and self.d_model % self.num_heads:
+            raise UserError(
+                f"model.num_heads={self.num_heads} does not divide model.d_model={self.d_model}; "
+                f"try {_divisors_near(self.d_model, self.num_heads)}, or set model.d_head"
+            )
+        if self.is_sparse and self.top_k > self.num_experts:
+            raise UserError(
+                f"model.top_k={self.top_k} but model.num_experts={self.num_experts}; "
+                f"set model.num_experts={self.top_k} or more, or 1 for the dense twin"
+            )
+        if self.position_buckets < 2 or self.position_max_distance <= self.position_buckets // 2:
+            raise UserError(
+                f"model.position_buckets={self.position_buckets} needs at least 2 buckets and "
+                f"model.position_max_distance={self.position_max_distance} above half of them"
+            )
+
+    @property
+    def is_sparse(self) -> bool:
+        return self.num_experts > 1 and self.moe_every > 0
+
+    @property
+    def head_size(self) -> int:
+        return self.d_head if self.d_head is not None else self.d_model // self.num_heads
+
+    def is_moe_layer(self, index: int) -> bool:
+        """Whether layer `index` (from 0) holds experts, or their dense twin."""
+        return self.moe_every > 0 and (index + 1) % self.moe_every == 0
+
+    @property
+    def num_moe_layers(self) -> int:
+        return self.num_layers // self.moe_every if self.moe_every else 0
+
+    @property
+    def num_embedding_params(self) -> int:
+        return self.vocab_size * self.d_model
+
+    @property
+    def num_params(self) -> int:
+        """All parameters but the embedding, as the paper counts."""
+        return self._num_params(self.num_experts)
+
+    @property
+    def num_active_params(self) -> int:
+        """Parameters that one token meets: `top_k` experts and the whole gate."""
+        return self._num_params(min(self.top_k, self.num_experts))
+
+    def _num_params(self, experts: int) -> int:
+        attention = 4 * self.d_model * self.num_heads * self.head_size
+        attention += self.position_buckets * self.num_heads
+        every_layer = attention + 2 * self.d_model  # two norms
+        dense_layers = self.num_layers - self.num_moe_layers
+        total = self.num_layers * every_layer + self.d_model  # and the last norm
+        total += dense_layers * 3 * self.d_model * self.d_ff
+        hidden = self.d_ff * (experts if self.is_sparse else self.top_k)
+        gate = (self.d_model + 1) * self.num_experts if self.is_sparse else 0
+        return total + self.num_moe_layers * (2 * self.d_model * hidden + gate)
+
+    def flops_per_token(self, sequence_length: int) -> int:
+        """Forward FLOPs for one token of a full causal sequence: products alone, two per
+        multiply-add, output layer included, attention over the mean of (S + 1) / 2 positions."""
+        width = self.num_heads * self.head_size
+        attention = self.num_layers * (8 * self.d_model * width + 2 * (sequence_length + 1) * width)
+        dense = (self.num_layers - self.num_moe_layers) * 6 * self.d_model * self.d_ff
+        gate = 2 * self.d_model * self.num_experts if self.is_sparse else 0
+        moe = self.num_moe_layers * (4 * self.d_model * self.d_ff * self.top_k + gate)
+        return attention + dense + moe + 2 * self.num_embedding_params
+
+
+def _divisors_near(number: int, near: int) -> str:
+    divisors = [d for d in range(1, number + 1) if number % d == 0]
+    best = sorted(divisors, key=lambda d: abs(d - near))[:2]
+    return " or ".join(str(d) for d in sorted(best))

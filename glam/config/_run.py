@@ -1,0 +1,139 @@
+"""A whole run: the groups of `conf/` put together with what surrounds them."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from glam.config._checks import aside, positive, within
+from glam.config._data import DataConfig
+from glam.config._model import ModelConfig
+from glam.config._training import (
+    AdamWConfig,
+    LinearScheduleConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainingConfig,
+)
+from glam.errors import UserError, one_of
+
+TASKS = ("train", "prepare", "evaluate", "generate", "report")
+
+
+@dataclass(kw_only=True)
+class HardwareConfig:
+    """What the run may use. `None` and `auto` are resolved on the machine, and the resolved
+    precision and thread count are part of the run's identity."""
+
+    name: str = "auto"  # auto | cpu | gpu | mps
+    threads: int | None = None  # of one job; None: as many as its matrices are worth
+    precision: str = "auto"  # of activations: bfloat16 | float32; weights are always float32
+    max_jobs: int | None = None  # of a grid at once; None: as cores and memory allow
+    memory_gb: float | None = None  # None: what the machine has
+    watts: float | None = None  # None: a reading where there is one, else a stated model
+
+    def __post_init__(self) -> None:
+        one_of("hardware.name", self.name, ("auto", "cpu", "gpu", "mps"))
+        one_of("hardware.precision", self.precision, ("auto", "bfloat16", "float32"))
+        positive("hardware.", self, "threads", "max_jobs", "memory_gb", "watts")
+
+
+@dataclass(kw_only=True)
+class LoggerConfig:
+    name: str = "wandb"  # wandb | csv | none; metrics.csv is written with each of them
+    project: str = "glam"
+    entity: str | None = None
+    mode: str = "auto"  # online where logged in, else offline
+
+    def __post_init__(self) -> None:
+        one_of("logger.name", self.name, ("wandb", "csv", "none"))
+        one_of("logger.mode", self.mode, ("auto", "online", "offline"))
+
+
+@dataclass(kw_only=True)
+class EvaluationConfig:
+    """Held-out loss per domain, on whole documents."""
+
+    tokens_per_domain: int = 60_000  # at the end; fewer where a domain has fewer
+    points: int = 20  # measurements during training
+    tokens_per_point: int = 4_096  # of each domain
+
+    def __post_init__(self) -> None:
+        positive("evaluation.", self, "tokens_per_domain", "tokens_per_point")
+        within("evaluation.", self, 0, 10_000, "points")
+
+
+@dataclass(kw_only=True)
+class TaskConfig:
+    name: str = "train"
+
+    def __post_init__(self) -> None:
+        one_of("task.name", self.name, TASKS)
+
+
+@dataclass(kw_only=True)
+class GenerateTaskConfig(TaskConfig):
+    name: str = "generate"
+    prompt: str = "The people of"
+    max_tokens: int = 100
+    temperature: float = 0.8  # 0: greedy
+    top_p: float = 0.95
+    samples: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive("task.", self, "max_tokens", "samples")
+        within("task.", self, 0, 100, "temperature")
+        within("task.", self, 1e-6, 1, "top_p")
+
+
+@dataclass(kw_only=True)
+class StudyConfig:
+    """What a grid is called. It decides no result: two studies share a run."""
+
+    name: str | None = None  # None: a grid is named after its swept keys
+    cell: str | None = None  # what this run is within the grid, e.g. num_experts=8
+
+
+@dataclass(kw_only=True)
+class RunConfig:
+    """One experiment in full."""
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=AdamWConfig)
+    schedule: ScheduleConfig = field(default_factory=LinearScheduleConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    study: StudyConfig = field(default_factory=StudyConfig)
+    seed: int = 0
+    rerun: bool = aside(False)  # move an old run aside and run again
+    checkpoint: str | None = aside(None)  # a run folder, for evaluate, generate and report
+    runs_dir: str = aside("runs")  # relative to the repository's root
+    cache_dir: str = aside("cache")
+
+    def __post_init__(self) -> None:
+        within("", self, 0, 2**32 - 1, "seed")
+        if self.task.name in ("evaluate", "generate", "report") and self.checkpoint is None:
+            raise UserError(
+                f"task={self.task.name} needs checkpoint=<a run folder>, for example "
+                f"checkpoint=runs/<name>-<id>"
+            )
+
+    @property
+    def flops_per_token(self) -> int:
+        """Forward FLOPs per token at the sequence length trained on."""
+        return self.model.flops_per_token(self.training.sequence_length)
+
+    @property
+    def runs_path(self) -> Path:
+        return ROOT / self.runs_dir
+
+    @property
+    def cache_path(self) -> Path:
+        return ROOT / self.cache_dir
+
+
+# The repository's root, not the current directory, is where conf/, runs/ and cache/ lie.
+ROOT = Path(__file__).resolve().parents[2]

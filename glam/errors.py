@@ -1,0 +1,32 @@
+"""What the user can mend, told apart from what we broke."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Input that is refused: one line naming the key, the value and the way out (exit status 2)."""
+
+
+class JobFailedError(RuntimeError):
+    """A job that started and could not finish: one line, exit status 1."""
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """A clause that helps: the closest of `choices`, or all of them when none is close."""
+    options = sorted(choices)
+    if not options:
+        return "there are none yet"
+    # Compared without case too: `GLAM_TINY` is a near miss, not a stranger.
+    by_lower = {option.lower(): option for option in options}
+    close = difflib.get_close_matches(word.lower(), list(by_lower), n=2, cutoff=0.6)
+    if close:
+        return "did you mean " + " or ".join(by_lower[match] for match in close) + "?"
+    return "choose from " + ", ".join(options)
+
+
+def one_of(key: str, value: str, choices: Iterable[str]) -> None:
+    """Refuse `value` for `key` unless it is among `choices`."""
+    options = tuple(choices)
+    if value not in options:
+        raise UserError(f"{key}={value!r} is not known; {nearest(value, options)}")

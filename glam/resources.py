@@ -1,0 +1,108 @@
+"""What the machine lends to a run, found without importing torch: a skipped run is instant."""
+
+import importlib.metadata
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import psutil
+
+from glam.config import RunConfig
+from glam.errors import UserError
+
+Precision = Literal["bfloat16", "float32"]
+Device = Literal["cpu", "cuda", "mps"]
+
+# Below this much work in a step, a second thread costs more in barriers than it brings
+# (experiments/benchmarks/threads.py measures it).
+FLOPS_WORTH_A_THREAD = 20e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """Resolved hardware of one job."""
+
+    threads: int
+    precision: Precision
+    device: Device
+    memory_bytes: int
+    cores: int
+
+
+def resolve(config: RunConfig) -> Resources:
+    """Fill in what `hardware` leaves open. Raises UserError for a device this machine lacks."""
+    hardware = config.hardware
+    device = _device(hardware.name)
+    cores = num_cores()
+    work = 3 * config.flops_per_token * config.training.tokens_per_step
+    automatic = max(1, min(cores, int(work // FLOPS_WORTH_A_THREAD)))
+    precision = hardware.precision
+    if precision == "auto":
+        precision = "bfloat16" if _bfloat16_is_fast(device) else "float32"
+    return Resources(
+        threads=hardware.threads or automatic,
+        precision=cast(Precision, precision),
+        device=device,
+        memory_bytes=int(hardware.memory_gb * 1e9) if hardware.memory_gb else memory_bytes(),
+        cores=cores,
+    )
+
+
+def num_cores() -> int:
+    """Physical cores this process may use: affinity and container limits included."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    physical = psutil.cpu_count(logical=False) or usable or 1
+    quota = _cgroup("cpu.max")
+    if quota and quota[0] != "max":
+        physical = min(physical, max(1, int(quota[0]) // int(quota[1])))
+    return max(1, min(usable or 1, physical))
+
+
+def memory_bytes() -> int:
+    """Memory of the machine or of the container, whichever is less."""
+    total = psutil.virtual_memory().total
+    limit = _cgroup("memory.max")
+    return min(total, int(limit[0])) if limit and limit[0] != "max" else total
+
+
+def _cgroup(name: str) -> list[str] | None:
+    try:
+        return Path("/sys/fs/cgroup", name).read_text().split()
+    except OSError:
+        return None
+
+
+def _device(name: str) -> Device:
+    found = {"gpu": _has_cuda(), "mps": platform.system() == "Darwin" and _is_arm()}
+    if name in found and not found[name]:
+        raise UserError(
+            f"hardware={name} but this machine has none that the installed torch can use; "
+            f"try hardware=cpu or hardware=auto"
+        )
+    if name == "gpu" or (name == "auto" and found["gpu"]):
+        return "cuda"
+    return "mps" if name == "mps" or (name == "auto" and found["mps"]) else "cpu"
+
+
+def _has_cuda() -> bool:
+    try:
+        built_for_cpu = importlib.metadata.version("torch").endswith("+cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return Path("/dev/nvidiactl").exists() and not built_for_cpu
+
+
+def _is_arm() -> bool:
+    return platform.machine() in ("arm64", "aarch64")
+
+
+def _bfloat16_is_fast(device: Device) -> bool:
+    if device != "cpu":
+        return device == "cuda"
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -1,0 +1,123 @@
+"""The folder of a run: what lies in it, who holds it, and whether it is done."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from glam.config import RunConfig
+from glam.errors import UserError
+from glam.identity import run_id, run_name
+from glam.resources import Resources
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Write, flush to the disk, rename: a reader sees the old file or the new one."""
+    part = file.with_name(file.name + ".part")
+    with part.open("w", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    part.replace(file)
+
+
+class RunFolder:
+    """`runs/<readable name>-<id>/`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def of(cls, config: RunConfig, resources: Resources) -> "RunFolder":
+        identity = run_id(config, resources)
+        # Found by id: a run keeps its folder when only its readable name would be another.
+        for path in config.runs_path.glob(f"*-{identity}"):
+            return cls(path)
+        return cls(config.runs_path / f"{run_name(config)}-{identity}")
+
+    @classmethod
+    def at(cls, checkpoint: str) -> "RunFolder":
+        """The folder named by `checkpoint=`. Raises UserError where there is no run."""
+        for path in (Path(checkpoint), Path(checkpoint).parent.parent):
+            if (path / "config.yaml").is_file():
+                return cls(path.resolve())
+        raise UserError(
+            f"checkpoint={checkpoint} is no run folder (no config.yaml in it); "
+            f"name one under runs/, for example checkpoint=runs/<name>-<id>"
+        )
+
+    @property
+    def id(self) -> str:
+        return self.path.name.rsplit("-", 1)[-1]
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def summary_file(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def failure_file(self) -> Path:
+        return self.path / "failure.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def report_file(self) -> Path:
+        return self.path / "report.html"
+
+    def summary(self) -> dict[str, Any] | None:
+        """The finished run's summary; None while it is not done. An unreadable one counts as
+        not done: the run is resumed, and writes it anew."""
+        try:
+            return json.loads(self.summary_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def write_json(self, name: str, content: Any) -> None:
+        write_atomically(self.path / name, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+    def write_config(self, config: RunConfig) -> None:
+        text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+        write_atomically(self.config_file, text)
+
+    def config(self) -> dict[str, Any]:
+        return yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+
+    @contextmanager
+    def lock(self) -> Generator[None]:
+        """Hold the run. Raises UserError when another process does."""
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"{self.path.name} is being run by another process; wait for it, or change the seed"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def move_aside(self) -> Path | None:
+        """Rename an old run out of the way (`rerun=true`); returns where it went."""
+        if not self.path.exists():
+            return None
+        number = 1
+        while (target := self.path.with_name(f"{self.path.name}.old{number}")).exists():
+            number += 1
+        return self.path.rename(target)

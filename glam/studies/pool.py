@@ -1,0 +1,177 @@
+"""Jobs in processes of their own: as many at once as cores and memory allow."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from glam.progress import PROGRESS_FILE
+from glam.resources import memory_bytes, num_cores
+from glam.runs import RunFolder
+from glam.studies.leash import LEASH
+
+State = Literal["waiting", "running", "done", "diverged", "failed", "stopped"]
+PATIENCE = 8.0  # seconds a job has to save a checkpoint when it is told to stop
+
+
+@dataclass(kw_only=True)
+class Job:
+    """A command to run, and how it fares."""
+
+    name: str
+    command: list[str]
+    run: RunFolder
+    threads: int
+    memory_bytes: int
+    max_jobs: int | None = None
+    state: State = "waiting"
+    error: str | None = None
+    began: float = 0.0
+    seconds: float = 0.0
+    progress: dict[str, Any] = field(default_factory=lambda: {})
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def progress_file(self) -> Path:
+        return self.run.path / "progress.json"
+
+    @property
+    def log_file(self) -> Path:
+        return self.run.path / "output.log"
+
+    def start(self) -> None:
+        self.run.path.mkdir(parents=True, exist_ok=True)
+        self.progress_file.unlink(missing_ok=True)
+        environment = {**os.environ, PROGRESS_FILE: str(self.progress_file), LEASH: "1"}
+        with self.log_file.open("ab") as log:
+            # A session of its own: Ctrl-C reaches us, and we tell the jobs. The pipe is the
+            # leash: it breaks when we die, however we die.
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+        self.state, self.began = "running", time.monotonic()
+
+    def poll(self) -> None:
+        """Read the figures, and the fate when there is one."""
+        assert self.process is not None
+        self.seconds = time.monotonic() - self.began
+        with contextlib.suppress(OSError, ValueError):  # not written yet
+            self.progress = json.loads(self.progress_file.read_text())
+        if (status := self.process.poll()) is not None:
+            self._settle(status)
+
+    def _settle(self, status: int) -> None:
+        assert self.process is not None
+        if self.process.stdin:
+            self.process.stdin.close()
+        self.progress_file.unlink(missing_ok=True)
+        summary = self.run.summary()
+        if summary is not None:
+            self.state = "diverged" if summary["status"] == "diverged" else "done"
+            return
+        self.state = "failed"
+        self.error = self._reason(status)
+
+    def _reason(self, status: int) -> str:
+        """Why the job ended: its own words, or what the system did to it."""
+        if status < 0:
+            error = f"killed by {signal.Signals(-status).name}"
+        else:
+            try:
+                return json.loads(self.run.failure_file.read_text(encoding="utf-8"))["error"]
+            except (OSError, ValueError, KeyError):
+                error = self._last_words() or f"exit status {status}"
+        time_now = datetime.now(UTC).isoformat(timespec="seconds")
+        self.run.write_json("failure.json", {"error": error, "traceback": None, "time": time_now})
+        return error
+
+    def _last_words(self) -> str:
+        lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def run_jobs(jobs: list[Job], watch: Callable[[], None]) -> None:
+    """Run all to their end, however many fail. After Ctrl-C stop them and raise it again."""
+    try:
+        while any(job.state in ("waiting", "running") for job in jobs):
+            for job in jobs:
+                if job.state == "running":
+                    job.poll()
+            for job in jobs:
+                if job.state == "waiting" and _room_for(job, jobs):
+                    _start(job)
+            watch()
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        _stop(jobs)
+        watch()
+        left = sum(job.state in ("waiting", "stopped") for job in jobs)
+        raise KeyboardInterrupt(
+            f"stopped with {left} of {len(jobs)} jobs unfinished; the same line again goes on"
+        ) from None
+
+
+def _start(job: Job) -> None:
+    try:
+        job.start()
+    except OSError as error:
+        job.state, job.error = "failed", f"could not start: {error}"
+        traceback.clear_frames(error.__traceback__)
+
+
+def _room_for(job: Job, jobs: list[Job]) -> bool:
+    running = [other for other in jobs if other.state == "running"]
+    if not running:
+        return True  # one at a time always goes: the preflight has weighed it
+    if job.max_jobs is not None and len(running) >= job.max_jobs:
+        return False
+    if sum(other.threads for other in running) + job.threads > num_cores():
+        return False
+    # A job may not have grown to its full size yet, so its estimate is set aside in full.
+    promised = sum(other.memory_bytes for other in running)
+    free = min(memory_bytes(), psutil.virtual_memory().available + _resident(running))
+    return promised + job.memory_bytes <= 0.9 * free
+
+
+def _resident(running: list[Job]) -> int:
+    total = 0
+    for job in running:
+        if job.process is not None:
+            try:
+                total += psutil.Process(job.process.pid).memory_info().rss
+            except psutil.Error:
+                continue  # it has just ended
+    return total
+
+
+def _stop(jobs: list[Job]) -> None:
+    """Ask each job to save and leave; end those that do not."""
+    running = [job for job in jobs if job.state == "running" and job.process is not None]
+    for job in running:
+        assert job.process is not None
+        job.process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + PATIENCE
+    for job in running:
+        assert job.process is not None
+        try:
+            job.process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            job.process.kill()
+            job.process.wait()
+        job.progress_file.unlink(missing_ok=True)
+        job.state = "done" if job.run.summary() is not None else "stopped"
