@@ -5,15 +5,17 @@ from rich.table import Table
 
 from glam.cli.overrides import choices, groups, known_keys
 
-USAGE = """[bold]python run.py[/] \\[group=choice] \\[key=value] ...      one run
-[bold]python run.py -m[/] key=value,value ...             a grid: every combination, one table and figure
-
-  python run.py                                     trains glam_tiny on real text, writes a report
-  python run.py model=glam_1b64e data=filtered      the paper's 1.7B/64E, where it fits
-  python run.py -m model.num_experts=1,8,16,32      loss against experts at equal FLOPs per token
-  python run.py task=evaluate checkpoint=runs/...   held-out loss per domain of a trained run
-  python run.py task=generate checkpoint=runs/... 'task.prompt="Once upon a time"'
+USAGE = """[bold]python run.py[/] \\[group=choice] \\[key=value] ...   one run
+[bold]python run.py -m[/] key=value,value ...        a grid: one run for every combination
 """
+
+EXAMPLES = {
+    "": "train glam_tiny on real text and write a report",
+    "model=glam_1b64e data=filtered": "the paper's 1.7B/64E, where it fits",
+    "-m model.num_experts=1,8,16,32": "loss against experts at equal FLOPs",
+    "task=evaluate checkpoint=runs/...": "held-out loss per domain of a run",
+    "task=generate checkpoint=runs/...": "text from a run (task.prompt=...)",
+}
 
 END = """Exit status: 0 done, 1 a job failed or diverged, 2 the line is refused, 130 after Ctrl-C.
 The same line again skips what is done and goes on where it was cut off; rerun=true runs anew.
@@ -23,13 +25,21 @@ Show what a line composes to, without running it: --cfg job."""
 def print_help() -> None:
     console = Console(highlight=False)
     console.print(USAGE)
+    console.print(_examples())
     console.print(_groups())
     console.print(_keys())
     console.print(END)
 
 
+def _examples() -> Table:
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    for arguments, does in EXAMPLES.items():
+        table.add_row(f"python run.py {arguments}", does)
+    return table
+
+
 def _groups() -> Table:
-    table = Table(title="Groups", title_justify="left", box=None, padding=(0, 2))
+    table = Table(title="\nGroups", title_justify="left", box=None, padding=(0, 2))
     table.add_column("group", style="bold", no_wrap=True)
     table.add_column("choices")
     for group in groups():

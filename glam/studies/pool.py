@@ -77,15 +77,30 @@ class Job:
 
     def _settle(self, status: int) -> None:
         assert self.process is not None
-        if self.process.stdin:
-            self.process.stdin.close()
-        self.progress_file.unlink(missing_ok=True)
+        self._let_go()
         summary = self.run.summary()
         if summary is not None:
             self.state = "diverged" if summary["status"] == "diverged" else "done"
             return
         self.state = "failed"
         self.error = self._reason(status)
+
+    def _let_go(self) -> None:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.progress_file.unlink(missing_ok=True)
+
+    def stop(self, patience: float) -> None:
+        """Wait for a job that was told to stop; end it when it takes longer."""
+        assert self.process is not None
+        try:
+            self.process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._let_go()
+        self.state = "done" if self.run.summary() is not None else "stopped"
 
     def _reason(self, status: int) -> str:
         """Why the job ended: its own words, or what the system did to it."""
@@ -161,17 +176,10 @@ def _resident(running: list[Job]) -> int:
 
 def _stop(jobs: list[Job]) -> None:
     """Ask each job to save and leave; end those that do not."""
-    running = [job for job in jobs if job.state == "running" and job.process is not None]
+    running = [job for job in jobs if job.state == "running"]
     for job in running:
         assert job.process is not None
         job.process.send_signal(signal.SIGINT)
     deadline = time.monotonic() + PATIENCE
     for job in running:
-        assert job.process is not None
-        try:
-            job.process.wait(max(0.1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            job.process.kill()
-            job.process.wait()
-        job.progress_file.unlink(missing_ok=True)
-        job.state = "done" if job.run.summary() is not None else "stopped"
+        job.stop(max(0.1, deadline - time.monotonic()))

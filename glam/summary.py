@@ -1,0 +1,76 @@
+"""`summary.json`: the contract between a run and whoever reads it (design: what a run leaves)."""
+
+import importlib.metadata
+import platform
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from glam.config import ROOT, RunConfig
+from glam.identity import code_fingerprint, fingerprint
+from glam.resources import Resources
+from glam.runs import RunFolder
+
+if TYPE_CHECKING:
+    from glam.evaluation import DomainResult
+    from glam.training import TrainingResult
+
+PACKAGES = ("torch", "lightning", "hydra-core", "sentencepiece", "datasets", "scikit-learn", "glam")
+
+
+def summarize(
+    config: RunConfig,
+    run: RunFolder,
+    resources: Resources,
+    result: "TrainingResult",
+    domains: "dict[str, DomainResult]",
+    data_fingerprint: str,
+) -> dict[str, Any]:
+    """All figures of a finished run. Losses are nats per token on held-out whole documents; the
+    mean weighs every domain alike; parameters leave the embedding out, as the paper counts."""
+    model = config.model
+    return {
+        "status": result.status,
+        "id": run.id,
+        "name": run.path.name,
+        "study": config.study.name,
+        "cell": config.study.cell,
+        "loss": with_mean({name: d.loss for name, d in domains.items()}),
+        "bits_per_byte": with_mean({name: d.bits_per_byte for name, d in domains.items()}),
+        "parameters": {
+            "total": model.num_params,
+            "active": model.num_active_params,
+            "embedding": model.num_embedding_params,
+        },
+        "flops_per_token": config.flops_per_token,
+        "tokens": result.tokens,
+        "tokens_per_second": result.tokens_per_second,
+        "train_seconds": result.train_seconds,
+        "energy": {"joules": result.joules, "source": result.energy_source},
+        "load": result.load,
+        "skipped_steps": result.skipped_steps,
+        "seed": config.seed,
+        "threads": resources.threads,
+        "precision": resources.precision,
+        "device": resources.device,
+        "config_fingerprint": fingerprint(config, resources),
+        "code_fingerprint": code_fingerprint(),
+        "data_fingerprint": data_fingerprint,
+        "git": git_revision(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
+        | {"python": platform.python_version()},
+    }
+
+
+def with_mean(values: dict[str, float]) -> dict[str, float]:
+    """The values under their names, and first their unweighted mean; empty stays empty."""
+    return {"mean": sum(values.values()) / len(values), **values} if values else {}
+
+
+def git_revision() -> str | None:
+    """The commit, `-dirty` behind it where the tree differs; None outside a checkout."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()

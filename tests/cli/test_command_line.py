@@ -1,0 +1,89 @@
+"""What a user types: every mistake is one line with the way out, and nothing is written."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glam.cli.overrides import check_line
+from glam.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments: str, **kwargs) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **kwargs,
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("model.num_expert=3", "did you mean model.num_experts"),
+        ("+model.typo=1", "there is no key model.typo"),
+        ("+num_experts=3", "did you mean model.num_experts?"),
+        ("model=glam_1b64", "did you mean glam_1b64e"),
+        ("optim=adamw", "did you mean optimizer"),
+        ("experiment=nothing", "experiment=nothing: no such choice"),
+        ("model.router=3", "is a section; set one of its keys"),
+        ("~model.num_experts", "nothing may be left out"),
+        ("--multi-run", "did you mean --multirun"),
+        ("nonsense", "expected key=value"),
+        ('model.name="a=b', "cannot be read"),
+        ("model=null", "no such choice"),
+    ],
+)
+def test_a_line_that_names_nothing_is_refused_with_the_nearest_name(line, words):
+    with pytest.raises(UserError) as refused:
+        check_line([line])
+    assert words in str(refused.value)
+    assert line.split("=")[0] in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_known_keys_choices_and_sweeps_pass():
+    check_line(["-m", "model=glam_tiny,glam_100m", "model.num_experts=8,16", "hydra.verbose=true"])
+    check_line(["data/corpus=local", "data.corpus.files=[a.txt]", "optimizer.beta1=0.5"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (["model.num_experts=abc"], "model.num_experts=abc"),
+        (["model.num_experts=1.5"], "could not be converted to Integer"),
+        (["model.top_k=17"], "model.top_k=17 but model.num_experts=16"),
+        (["optimizer=adafactor", "optimizer.beta1=0.3"], "optimizer.beta1=0.3"),
+        (["optimizer.learning_rate=-1"], "must be positive"),
+        (["model.num_experts=1,2"], "put -m before them"),
+        (["task=generate"], "task=generate needs checkpoint="),
+        (["task=evaluate", "checkpoint=nowhere"], "checkpoint=nowhere is no run folder"),
+        (["-m", "model.num_experts=8,abc"], "model.num_experts=abc"),
+        (["-m", "model.num_experts=4,16", "model.top_k=8"], "model.top_k=8"),
+        (["-m", "task=generate,report", "checkpoint=x"], "a grid trains"),
+        (["runs_dir=/proc/nothing"], "runs_dir=/proc/nothing cannot be written"),
+    ],
+)
+def test_a_refused_line_is_one_line_and_status_two(line, words, tmp_path):
+    line = [*line, f"cache_dir={tmp_path / 'cache'}"]
+    if not any(word.startswith("runs_dir") for word in line):
+        line.append(f"runs_dir={tmp_path / 'runs'}")
+    result = run(*line, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert words in result.stderr
+    assert list(tmp_path.glob("runs/*")) == []
+
+
+def test_help_lists_every_group_and_key():
+    result = run("--help")
+    assert result.returncode == 0
+    for word in ("glam_1b64e", "adafactor", "unfiltered", "num_experts=16", "checkpoint", "-m"):
+        assert word in result.stdout

@@ -1,0 +1,12 @@
+"""Shapes are checked while the tests run: jaxtyping and beartype see every call of the model."""
+
+import os
+
+# Before torch: one thread a worker, so that two workers do not fight over two cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("WANDB_SILENT", "true")
+
+from jaxtyping import install_import_hook
+
+install_import_hook("glam.model", "beartype.beartype")

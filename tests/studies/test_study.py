@@ -1,0 +1,83 @@
+"""A study lists runs: a longer line extends it, another budget starts another."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from glam.config import ModelConfig, RunConfig, StudyConfig
+from glam.runs import RunFolder
+from glam.studies.study import Cell, Study
+
+SUMMARY = {"status": "done", "loss": {"mean": 4.0}}
+
+
+@pytest.fixture
+def cells(tmp_path):
+    def make(*experts: int, fixed: tuple[str, ...] = (), name: str | None = None) -> list[Cell]:
+        made = []
+        for count in experts:
+            config = replace(
+                RunConfig(),
+                runs_dir=str(tmp_path),
+                model=ModelConfig(num_experts=count),
+                study=StudyConfig(name=name),
+            )
+            run = RunFolder(tmp_path / f"tiny-{count}")
+            overrides = [f"model.num_experts={count}", *fixed]
+            values = {"model.num_experts": count}
+            made.append(Cell(overrides=overrides, values=values, config=config, run=run))
+        return made
+
+    return make
+
+
+SWEPT = ["model.num_experts"]
+
+
+def test_a_longer_list_extends_the_study(cells):
+    Study.of(cells(8, 16), SWEPT).record()
+    longer = Study.of(cells(32), SWEPT)
+    longer.record()
+    assert [r["values"]["model.num_experts"] for r in longer.rows()] == [8, 16, 32]
+
+
+def test_the_order_of_the_line_does_not_matter(cells):
+    assert Study.of(cells(8, 16), SWEPT).name == Study.of(cells(16, 8), SWEPT).name
+
+
+def test_another_budget_is_another_study(cells):
+    small = Study.of(cells(8, fixed=("training.tokens=1000",)), SWEPT)
+    assert small.name != Study.of(cells(8), SWEPT).name
+    assert small.name.startswith("num_experts-")
+
+
+def test_a_named_study_keeps_its_name(cells):
+    assert Study.of(cells(8, name="mine"), SWEPT).name == "mine"
+
+
+def test_what_became_of_a_cell_is_read_from_its_folder(cells):
+    made = cells(4, 8, 16)
+    study = Study.of(made, SWEPT)
+    study.record()
+    for cell in made[:2]:
+        cell.run.path.mkdir()
+    made[0].run.write_json("summary.json", SUMMARY)
+    made[1].run.write_json("failure.json", {"error": "killed by SIGKILL"})
+    assert [r["status"] for r in study.rows()] == ["done", "failed", "unfinished"]
+    assert study.failures() == ["num_experts=8 (killed by SIGKILL)", "num_experts=16 (unfinished)"]
+
+
+def test_a_damaged_list_is_made_anew(cells):
+    study = Study.of(cells(8), SWEPT)
+    study.path.mkdir(parents=True)
+    (study.path / "cells.json").write_text("{")
+    study.record()
+    assert len(json.loads((study.path / "cells.json").read_text())["cells"]) == 1
+
+
+def test_a_cell_is_one_line_to_type(cells):
+    [cell] = cells(8)
+    line = Study.of([cell], SWEPT).line(cell)
+    assert line[0] == "model.num_experts=8"
+    assert 'study.cell="num_experts=8"' in line

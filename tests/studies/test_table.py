@@ -1,0 +1,66 @@
+"""The live table says of every job what one wants to know."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from glam.runs import RunFolder
+from glam.studies.pool import Job
+from glam.studies.table import LiveTable, clock, study_seconds_left
+
+
+def job(name: str, state: str, **progress) -> Job:
+    made = Job(name=name, command=[], run=RunFolder(Path("x")), threads=1, memory_bytes=1)
+    made.state, made.progress, made.seconds = state, progress, 60.0
+    return made
+
+
+def shown(jobs: list[Job]) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(LiveTable(jobs).render())
+    return console.file.getvalue()
+
+
+def test_a_running_job_shows_stage_loss_speed_and_time_left():
+    figures = {"done": 5, "total": 10, "seconds_left": 75.0, "loss": 4.1234, "tokens/s": 26100.0}
+    text = shown([job("num_experts=8", "running", stage="training", **figures)])
+    for word in ("num_experts=8", "training", "4.123", "26,100", "1:15"):
+        assert word in text
+
+
+def test_a_failed_job_shows_why():
+    failed = job("num_experts=8", "failed")
+    failed.error = "killed by SIGKILL"
+    text = shown([failed, job("num_experts=16", "waiting")])
+    assert "failed: killed by SIGKILL" in text
+    assert "0 of 2 done, 1 failed" in text
+
+
+def test_time_left_counts_the_waiting_jobs_as_long_as_the_others():
+    training = {"stage": "training", "done": 1, "total": 2, "seconds_left": 40.0}
+    jobs = [job("a", "running", **training), job("b", "running", **training)]
+    assert study_seconds_left(jobs) == pytest.approx(40.0)
+    waiting = [job("c", "waiting"), job("d", "waiting")]
+    assert study_seconds_left([*jobs, *waiting]) == pytest.approx((80 + 2 * 100) / 2)
+
+
+def test_nothing_is_promised_before_training_starts():
+    preparing = job("a", "running", stage="tokenizer", done=1, total=2, seconds_left=5.0)
+    assert study_seconds_left([preparing, job("b", "waiting")]) is None
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(5, "0:05"), (75, "1:15"), (3675, "1:01:15")])
+def test_times_read_as_clocks(seconds, words):
+    assert clock(seconds) == words
+
+
+def test_without_a_terminal_each_change_is_one_line(capsys):
+    running = job("a", "running")
+    table = LiveTable([running])
+    table.update()
+    table.update()
+    running.state, running.error = "failed", "disk full"
+    table.update()
+    assert capsys.readouterr().err.splitlines() == ["a: running", "a: failed: disk full"]

@@ -1,0 +1,59 @@
+"""What a run may use is resolved once, and without torch."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from glam import resources
+from glam.config import HardwareConfig, ModelConfig, RunConfig, TrainingConfig
+from glam.errors import UserError
+from glam.resources import resolve
+
+
+def test_a_tiny_model_gets_one_thread_and_a_large_one_every_core(monkeypatch):
+    monkeypatch.setattr(resources, "num_cores", lambda: 8)
+    assert resolve(RunConfig()).threads == 1
+    large = replace(
+        RunConfig(),
+        model=ModelConfig(d_model=1024, d_ff=4096, num_heads=16),
+        training=TrainingConfig(batch_size=64, sequence_length=512),
+    )
+    assert resolve(large).threads == 8
+
+
+def test_what_is_typed_wins_over_what_is_found():
+    hardware = HardwareConfig(name="cpu", threads=3, precision="float32", memory_gb=1.5)
+    found = resolve(replace(RunConfig(), hardware=hardware))
+    assert (found.threads, found.precision, found.memory_bytes) == (3, "float32", 1_500_000_000)
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(resources, "_has_cuda", lambda: False)
+    with pytest.raises(UserError, match=r"hardware=gpu .* try hardware=cpu"):
+        resolve(replace(RunConfig(), hardware=HardwareConfig(name="gpu")))
+
+
+def test_a_gpu_is_used_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(resources, "_has_cuda", lambda: True)
+    found = resolve(RunConfig())
+    assert (found.device, found.precision) == ("cuda", "bfloat16")
+
+
+@pytest.mark.parametrize(("limit", "cores"), [("150000 100000", 1), ("max 100000", 4)])
+def test_a_container_limit_counts_as_the_machine(monkeypatch, limit, cores):
+    monkeypatch.setattr(resources.psutil, "cpu_count", lambda logical: 4)
+    monkeypatch.setattr(resources.os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
+    monkeypatch.setattr(resources, "_cgroup", lambda _: limit.split())
+    assert resources.num_cores() == cores
+
+
+def test_nothing_heavy_is_imported_before_a_task_starts():
+    code = (
+        "import sys, glam.cli.app, glam.cli.overrides, glam.cli.grid, glam.cli.launch, glam.tasks;"
+        "heavy = {'torch', 'lightning', 'wandb', 'datasets', 'sklearn', 'matplotlib', 'pandas'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
