@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from glam.config import RunConfig
+from glam.config import RunConfig, from_mapping
 from glam.errors import UserError
 from glam.identity import run_id, run_name
 from glam.resources import Resources
@@ -96,7 +96,12 @@ class RunFolder:
         write_atomically(self.config_file, text)
 
     def config(self) -> dict[str, Any]:
+        """`config.yaml` as it stands: a plain nested mapping."""
         return yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+
+    def run_config(self) -> RunConfig:
+        """What the run was asked to be."""
+        return from_mapping(RunConfig, self.config())
 
     @contextmanager
     def lock(self) -> Generator[None]:

@@ -45,7 +45,6 @@ def summarize(
         "tokens": result.tokens,
         "tokens_per_second": result.tokens_per_second,
         "train_seconds": result.train_seconds,
-        "energy": {"joules": result.joules, "source": result.energy_source},
         "load": result.load,
         "skipped_steps": result.skipped_steps,
         "seed": config.seed,

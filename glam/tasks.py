@@ -3,22 +3,23 @@ them: a finished run is skipped, and a refused one refused, before torch is load
 
 import os
 import sys
-import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from glam.config import RunConfig
+from glam.config import GenerateTaskConfig, RunConfig
 from glam.errors import JobFailedError, UserError
-from glam.identity import code_fingerprint
+from glam.identity import DETERMINES_THE_RESULT, code_fingerprint
 from glam.resources import Resources, resolve
 from glam.runs import RunFolder
 from glam.studies.leash import hold_leash
 
 if TYPE_CHECKING:
     from glam.data import PreparedData
+    from glam.model import Glam
+    from glam.training import TrainingResult
 
 
 def run_task(config: RunConfig, overrides: list[str]) -> None:
@@ -40,8 +41,8 @@ def train(config: RunConfig, overrides: list[str]) -> None:
 
     resources = resolve(config)
     run = RunFolder.of(config, resources)
-    if not config.rerun and run.summary() is not None:
-        return _say_done(config, run)
+    if not config.rerun and (summary := run.summary()) is not None:
+        return _say_done(config, run, summary)
     check_fits(config, resources, overrides)
     _check_writable(config)
     _pin_threads(resources)
@@ -67,6 +68,176 @@ def prepare(config: RunConfig, overrides: list[str]) -> None:
     prepared = _prepared(config)
     tokens = sum(component.num_tokens for component in prepared.components)
     print(f"{tokens:,} training tokens in {len(prepared.components)} components; ready to train")
+
+
+def evaluate(config: RunConfig, overrides: list[str]) -> None:
+    """Held-out loss per domain of a trained run."""
+    from glam.reporting.console import print_losses
+    from glam.summary import with_mean
+
+    run, config = _trained(config, overrides)
+    model, prepared = _loaded(run, config)
+    domains = _evaluate(config, model, prepared)
+    losses = with_mean({name: domain.loss for name, domain in domains.items()})
+    bits = with_mean({name: domain.bits_per_byte for name, domain in domains.items()})
+    run.write_json("evaluation.json", {"loss": losses, "bits_per_byte": bits})
+    print_losses(losses, bits)
+
+
+def generate(config: RunConfig, overrides: list[str]) -> None:
+    """Text from a trained run: greedy where `task.temperature` is 0."""
+    task = config.task
+    assert isinstance(task, GenerateTaskConfig)
+    run, config = _trained(config, overrides)
+    model, prepared = _loaded(run, config)
+    for sample in _generate(config, model, prepared, task):
+        print(sample["text"], end="\n\n")
+
+
+def report(config: RunConfig, overrides: list[str]) -> None:
+    """Write a run's report anew from what its folder holds."""
+    from glam.reporting import run_report
+
+    print(run_report(RunFolder.at(str(config.checkpoint)).path))
+
+
+def _trained(config: RunConfig, overrides: list[str]) -> tuple[RunFolder, RunConfig]:
+    """The run named by `checkpoint`, and its own configuration with this line's task, hardware
+    and evaluation. Raises UserError for a line that asks for another model or other data."""
+    run = RunFolder.at(str(config.checkpoint))
+    for override in overrides:
+        section = override.lstrip("+").split("=")[0].split(".")[0].split("/")[0]
+        if section in DETERMINES_THE_RESULT and section != "seed":
+            raise UserError(
+                f"{override}: task={config.task.name} takes {section} from the run at checkpoint="
+                f"{config.checkpoint}; leave it out"
+            )
+    mine = {name: getattr(config, name) for name in ("task", "hardware", "evaluation", "seed")}
+    return run, replace(run.run_config(), **mine, checkpoint=config.checkpoint)
+
+
+def _loaded(run: RunFolder, config: RunConfig) -> "tuple[Glam, PreparedData]":
+    """The newest weights of the run, and the text and tokenizer it was trained with."""
+    resources = resolve(config)
+    _pin_threads(resources)
+    import torch
+
+    from glam.model import Glam
+
+    torch.set_num_threads(resources.threads)
+    dtype = torch.bfloat16 if resources.precision == "bfloat16" else torch.float32
+    model = Glam.from_run(run.path, dtype=dtype).to(resources.device)
+    return model, _prepared(config)
+
+
+def _train_to_the_end(
+    config: RunConfig, run: RunFolder, resources: Resources, prepared: "PreparedData"
+) -> None:
+    from glam.accounting import EnergyMeter
+    from glam.data import TrainStream
+    from glam.reporting import print_summary, run_report
+    from glam.summary import summarize
+    from glam.training import open_tracker, train
+
+    run.write_config(config)
+    stream = TrainStream(
+        prepared, config.training.sequence_length, config.training.batch_size, config.seed
+    )
+    data = {
+        "fingerprint": prepared.fingerprint,
+        "funnel": prepared.funnel,
+        "samples": prepared.samples,
+        "epochs": stream.epochs(config.training.num_steps),
+    }
+    run.write_json("data.json", data)
+    meter = EnergyMeter.open(config.hardware, resources)
+    with open_tracker(config, run, resources) as tracker:
+        result = train(config, prepared, run, resources, meter=meter, tracker=tracker)
+        domains = _evaluate(config, result.model, prepared) if result.status == "done" else {}
+        _write_routing(run, result, domains)
+        if result.status == "done":
+            samples = _generate(config, result.model, prepared, GenerateTaskConfig())
+            run.write_json("generated.json", samples)
+        summary = summarize(config, run, resources, result, domains, prepared.fingerprint)
+        summary["energy"] = {"joules": result.joules, "source": meter.source}
+        tracker.summarize(summary)
+    run.write_json("summary.json", summary)
+    print_summary(summary, run_report(run.path))
+    _raise_if_diverged(run, summary)
+
+
+def _evaluate(config: RunConfig, model: "Glam", prepared: "PreparedData") -> "dict[str, Any]":
+    from glam.evaluation import evaluate_domains
+
+    return evaluate_domains(
+        model,
+        prepared,
+        sequence_length=config.training.sequence_length,
+        batch_size=config.training.batch_size,
+        max_tokens=config.evaluation.tokens_per_domain,
+    )
+
+
+def _write_routing(run: RunFolder, result: "TrainingResult", domains: dict[str, Any]) -> None:
+    """Which experts each domain goes to, layer by layer."""
+    model = result.model.config
+    if not model.is_sparse or not domains:
+        return
+    layers = [layer for layer in range(model.num_layers) if model.is_moe_layer(layer)]
+    share = [[domain.shares[i] for domain in domains.values()] for i in range(len(layers))]
+    run.write_json("routing.json", {"layers": layers, "domains": list(domains), "share": share})
+
+
+def _generate(
+    config: RunConfig, model: "Glam", prepared: "PreparedData", task: GenerateTaskConfig
+) -> list[dict[str, Any]]:
+    from glam.evaluation import generate
+    from glam.progress import track
+
+    return [
+        {
+            "prompt": task.prompt,
+            "temperature": task.temperature,
+            "text": generate(
+                model,
+                prepared.tokenizer,
+                task.prompt,
+                max_tokens=task.max_tokens,
+                temperature=task.temperature,
+                top_p=task.top_p,
+                seed=config.seed + sample,
+                context=config.training.sequence_length,
+            ),
+        }
+        for sample in track(range(task.samples), "generating", task.samples)
+    ]
+
+
+def _say_done(config: RunConfig, run: RunFolder, summary: dict[str, Any]) -> None:
+    """What a finished run says when it is asked for again."""
+    from glam.reporting import print_summary, run_report
+
+    if not run.report_file.exists():
+        run_report(run.path)  # it was killed between its summary and its report
+    print(f"{run.path.name} is done already; rerun=true runs it anew", file=sys.stderr)
+    print_summary(summary, run.report_file)
+    if summary.get("code_fingerprint") != code_fingerprint():
+        print("warning: the code has changed since; rerun=true runs it anew", file=sys.stderr)
+    if run.run_config().evaluation != config.evaluation:
+        print(
+            "warning: evaluation differs from what the run was evaluated with; "
+            f"task=evaluate checkpoint={run.path} evaluates it as this line says",
+            file=sys.stderr,
+        )
+    _raise_if_diverged(run, summary)
+
+
+def _raise_if_diverged(run: RunFolder, summary: dict[str, Any]) -> None:
+    if summary["status"] == "diverged":
+        raise JobFailedError(
+            f"{run.path.name} diverged: gradients were NaN or Inf for too many steps in a row; "
+            f"try a lower optimizer.learning_rate, which is another run"
+        )
 
 
 def _prepared(config: RunConfig) -> "PreparedData":

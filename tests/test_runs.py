@@ -5,8 +5,17 @@ import multiprocessing
 from dataclasses import replace
 
 import pytest
+import yaml
 
-from glam.config import ModelConfig, RunConfig
+from glam.config import (
+    AdafactorConfig,
+    DataConfig,
+    GenerateTaskConfig,
+    LocalCorpusConfig,
+    ModelConfig,
+    PaperScheduleConfig,
+    RunConfig,
+)
 from glam.errors import UserError
 from glam.resources import Resources
 from glam.runs import RunFolder, write_atomically
@@ -77,7 +86,22 @@ def test_a_checkpoint_inside_a_run_names_the_run(run):
 
 def test_the_configuration_on_disk_is_a_plain_mapping(run):
     run.write_config(RunConfig())
-    assert run.config()["model"]["router"]["normalize"] is True
+    content = yaml.safe_load(run.config_file.read_text())
+    assert content["model"]["router"]["normalize"] is True
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        RunConfig(),
+        RunConfig(optimizer=AdafactorConfig(beta2=0.5), schedule=PaperScheduleConfig()),
+        RunConfig(data=DataConfig(corpus=LocalCorpusConfig(files=["a.txt"])), seed=3),
+        RunConfig(task=GenerateTaskConfig(prompt="x"), checkpoint="y"),
+    ],
+)
+def test_the_configuration_comes_back_as_it_was(run, config):
+    run.write_config(config)
+    assert run.run_config() == config
 
 
 def test_an_atomic_write_leaves_no_parts(tmp_path):

@@ -14,6 +14,7 @@ from glam.config._data import (
     LocalCorpusConfig,
     MixtureConfig,
 )
+from glam.config._load import from_mapping
 from glam.config._model import BALANCE_LOSSES, DISPATCHERS, ModelConfig, RouterConfig
 from glam.config._run import (
     ROOT,
@@ -64,4 +65,5 @@ __all__ = [
     "StudyConfig",
     "TaskConfig",
     "TrainingConfig",
+    "from_mapping",
 ]

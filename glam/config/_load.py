@@ -1,0 +1,42 @@
+"""A run's `config.yaml` back into dataclasses."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from glam.config._data import EmbeddedCorpusConfig, LocalCorpusConfig
+from glam.config._run import GenerateTaskConfig, TaskConfig
+from glam.config._training import (
+    AdafactorConfig,
+    AdamWConfig,
+    LinearScheduleConfig,
+    PaperScheduleConfig,
+)
+
+T = TypeVar("T")
+
+# Sections that may be of several classes, by the name that the file gives.
+CLASSES: dict[str, dict[str, type]] = {
+    "corpus": {"embedded": EmbeddedCorpusConfig, "local": LocalCorpusConfig},
+    "optimizer": {"adamw": AdamWConfig, "adafactor": AdafactorConfig},
+    "schedule": {"linear": LinearScheduleConfig, "paper": PaperScheduleConfig},
+    "task": {"generate": GenerateTaskConfig},
+}
+
+
+def from_mapping(kind: type[T], content: Mapping[str, Any]) -> T:
+    """The configuration `kind` from a plain nested mapping, checked like any other. A field that
+    the mapping lacks has its default: it was written before the field was."""
+    default = kind()
+    chosen: dict[str, Any] = {}
+    for field in dataclasses.fields(default):  # type: ignore[arg-type]
+        if field.name not in content:
+            continue
+        value, section = content[field.name], getattr(default, field.name)
+        if dataclasses.is_dataclass(section):
+            fallback = TaskConfig if field.name == "task" else type(section)
+            value = from_mapping(
+                CLASSES.get(field.name, {}).get(value.get("name"), fallback), value
+            )
+        chosen[field.name] = value
+    return kind(**chosen)

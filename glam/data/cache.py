@@ -1,0 +1,133 @@
+"""Stages cached by content: a folder is named after all that determines what lies in it.
+
+A stage is built in a folder beside its place and renamed when whole, under a lock, so that jobs
+that start together prepare once and a killed job leaves nothing that looks finished. A manifest
+of sizes and hashes tells a damaged folder, which is rebuilt.
+"""
+
+import errno
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from glam.data.hashing import digest, file_digest
+from glam.errors import UserError
+
+_MANIFEST = "manifest.json"
+
+
+class Cache:
+    """Stages under one root. `needs` is what a whole preparation may write, in bytes."""
+
+    def __init__(self, root: Path, needs: int) -> None:
+        self.root, self.needs = root, needs
+
+    def _folder(self, name: str, inputs: dict[str, Any]) -> Path:
+        return self.root / f"{name}-{digest(inputs)}"
+
+    def holds(self, name: str, inputs: dict[str, Any]) -> bool:
+        """Whether a stage is there, intact."""
+        return _damage(self._folder(name, inputs)) is None
+
+    def stage(self, name: str, inputs: dict[str, Any], build: Callable[[Path], None]) -> Path:
+        """The folder of stage `name` for `inputs`; `build` fills it unless it is there, intact."""
+        folder = self._folder(name, inputs)
+        if _damage(folder) is None:
+            return folder
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with _locked(self.root / f".{folder.name}.lock", name):
+                self._make(folder, build)
+        except OSError as error:
+            raise _refusal(self.root, error) from error
+        return folder
+
+    def _make(self, folder: Path, build: Callable[[Path], None]) -> None:
+        damage = _damage(folder)
+        if damage is None:  # another job built it while we waited
+            return
+        if folder.exists():
+            print(f"cache: {folder.name} is damaged ({damage}): made anew", file=sys.stderr)
+        for old in (folder, *self.root.glob(f"{folder.name}.part-*")):
+            shutil.rmtree(old, ignore_errors=True)
+        self._check_space()
+        part = self.root / f"{folder.name}.part-{os.getpid()}"
+        part.mkdir()
+        try:
+            build(part)
+            _write_manifest(part)
+            part.replace(folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    def _check_space(self) -> None:
+        free = shutil.disk_usage(self.root).free
+        if free < self.needs:
+            raise UserError(
+                f"cache_dir={self.root} has {free / 1e6:,.0f} MB free and preparing the text may "
+                f"need {self.needs / 1e6:,.0f} MB; free some space or set cache_dir=<another disk>"
+            )
+
+
+def manifest_digest(folder: Path) -> str:
+    """Hash of the content of a finished stage."""
+    return digest(json.loads((folder / _MANIFEST).read_text()))
+
+
+def _write_manifest(folder: Path) -> None:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    entries = {
+        path.relative_to(folder).as_posix(): [path.stat().st_size, file_digest(path, sampled=True)]
+        for path in files
+    }
+    (folder / _MANIFEST).write_text(json.dumps(entries, indent=1))
+
+
+def _damage(folder: Path) -> str | None:
+    """What is wrong with a stage, in a few words; None when it is whole."""
+    try:
+        entries = json.loads((folder / _MANIFEST).read_text())
+        for name, (size, content) in entries.items():
+            path = folder / name
+            if (found := path.stat().st_size) != size:
+                return f"{name} has {found} bytes, not {size}"
+            if file_digest(path, sampled=True) != content:
+                return f"{name} has changed"
+    except OSError as error:
+        return f"{Path(error.filename or folder).name} is missing"
+    except (ValueError, TypeError, AttributeError):
+        return "its manifest is unreadable"
+    return None
+
+
+@contextmanager
+def _locked(path: Path, stage: str) -> Generator[None]:
+    """Holds the lock of a stage; says so once where another job has it."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0.2)
+    except Timeout:
+        print(f"waiting for another job that makes {stage}", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _refusal(root: Path, error: OSError) -> Exception:
+    """The user's line for a disk that is full or closed to us; else the error itself."""
+    if error.errno == errno.ENOSPC:
+        return UserError(f"cache_dir={root}: no space left; free some or set cache_dir=<a disk>")
+    here = str(error.filename or "").startswith(str(root))
+    closed = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+    if here and error.errno in closed:
+        return UserError(f"cache_dir={root} cannot be written ({error.strerror}); set another")
+    return error

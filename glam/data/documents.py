@@ -1,0 +1,103 @@
+"""Documents `{text, source}` of each source, stored as a Hugging Face dataset on disk.
+
+Beside the text lie two small arrays, so that the split needs no text: a hash that names each
+document (`hashes.npy`, uint64) and its length (`characters.npy`, int64).
+"""
+
+import shutil
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glam.data.cache import Cache
+from glam.data.hashing import digest, document_hash, file_digest
+from glam.data.sources import Source
+from glam.data.text import clean
+from glam.progress import bar
+
+_VERSION = 1  # of everything here, of the readers and of `clean`
+_FEW = 200  # documents held in memory at once: speeches are long
+
+
+class Documents:
+    """The documents of one source, in the order in which they were read."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.hashes: NDArray[np.uint64] = np.load(folder / "hashes.npy")
+        self.characters: NDArray[np.int64] = np.load(folder / "characters.npy")
+
+    def texts(self, indices: NDArray[np.int64]) -> Iterator[str]:
+        """The text of some documents, in ascending order of `indices`."""
+        dataset = _datasets().Dataset.load_from_disk(str(self._folder / "text"))
+        for start in range(0, len(indices), _FEW):
+            yield from dataset[indices[start : start + _FEW].tolist()]["text"]
+
+
+def documents_key(source: Source) -> str:
+    """Names what `source` holds by content: its files and the reader, not their place."""
+    files = [[path.name, path.stat().st_size, file_digest(path)] for path in source.files]
+    return digest([_VERSION, source.name, source.reader_name, files])
+
+
+def store(source: Source, key: str, cache: Cache) -> Documents:
+    """Read a source once; empty documents are left out."""
+    inputs = {"documents": key}
+    return Documents(cache.stage("documents", inputs, lambda folder: _write(source, folder)))
+
+
+def _write(source: Source, folder: Path) -> None:
+    hashes: list[int] = []
+    characters: list[int] = []
+
+    def rows() -> Iterator[dict[str, str]]:
+        total = sum(path.stat().st_size for path in source.files)
+        with bar(f"read {source.name}", total) as running:
+            for raw in source.reader(source.files):
+                if text := clean(raw):
+                    hashes.append(document_hash(text))
+                    characters.append(len(text))
+                    yield {"text": text, "source": source.name}
+                # Text and file differ in size (markup, compression): the bar may end early.
+                running.advance(min(len(raw), total - running.done))
+            running.advance(total - running.done)
+
+    _to_disk(rows(), folder)
+    np.save(folder / "hashes.npy", np.array(hashes, np.uint64))
+    np.save(folder / "characters.npy", np.array(characters, np.int64))
+
+
+def _to_disk(rows: Iterator[dict[str, str]], folder: Path) -> None:
+    datasets = _datasets()
+    # 2 GiB of text overflow the offsets of a plain string.
+    columns = {"text": datasets.Value("large_string"), "source": datasets.Value("string")}
+    features = datasets.Features(columns)
+    if (first := next(rows, None)) is None:  # which `from_generator` refuses
+        empty: dict[str, list[str]] = {name: [] for name in columns}
+        datasets.Dataset.from_dict(empty, features).save_to_disk(str(folder / "text"))
+        return
+    try:
+        dataset = datasets.Dataset.from_generator(
+            lambda: chain([first], rows),
+            features=features,
+            cache_dir=str(folder / "scratch"),
+            fingerprint=folder.name.partition(".")[0],
+            writer_batch_size=_FEW,
+        )
+    except datasets.exceptions.DatasetGenerationError as error:
+        raise error.__cause__ or error from error  # what a reader says of the text
+    dataset.save_to_disk(str(folder / "text"))
+    shutil.rmtree(folder / "scratch")
+
+
+def _datasets() -> Any:
+    """Hugging Face datasets takes a second to import: a run that finds its tokens cached needs
+    none of it. Its own bars would fight with ours."""
+    import datasets  # pyright: ignore[reportMissingTypeStubs]
+
+    datasets.disable_progress_bars()
+    return datasets

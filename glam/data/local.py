@@ -1,0 +1,131 @@
+"""The user's own text: `.jsonl` (one document a line) and `.txt` (one document a file)."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from glob import glob
+from pathlib import Path
+from typing import Any, cast
+
+from glam.config import LocalCorpusConfig
+from glam.data.sources import Role, Source
+from glam.errors import UserError, nearest
+
+_KINDS = (".jsonl", ".txt")
+_MOST_DOMAINS = 255  # each slot of a batch names its source in a byte
+
+
+def local_sources(corpus: LocalCorpusConfig) -> list[Source]:
+    """One source for each domain: the stem of a `.jsonl`, the folder of a `.txt`. What is listed
+    both as curated and as web-like is curated."""
+    curated = _found("data.corpus.curated", corpus.curated)
+    files = [path for path in _found("data.corpus.files", corpus.files) if path not in curated]
+    if not curated and not files:
+        raise UserError(
+            "data.corpus.files=[] names no text; set 'data.corpus.files=[folder/*.jsonl]' "
+            "or data/corpus=embedded"
+        )
+    good = _by_domain(curated)
+    web = _by_domain(files)
+    if len(good) + len(web) > _MOST_DOMAINS:
+        raise UserError(
+            f"data.corpus: {len(good) + len(web)} domains, one for each .jsonl and folder of .txt; "
+            f"join shards so that at most {_MOST_DOMAINS} are left"
+        )
+    sources = [_source(name, "curated", paths, corpus) for name, paths in good.items()]
+    for name, paths in web.items():
+        sources.append(_source(f"{name}-web" if name in good else name, "pool", paths, corpus))
+    return sources
+
+
+def _source(name: str, role: Role, paths: Sequence[Path], corpus: LocalCorpusConfig) -> Source:
+    field = corpus.text_field
+
+    def read(paths: Sequence[Path]) -> Iterator[str]:
+        for path in paths:
+            yield from _lines(path, field) if path.suffix == ".jsonl" else (_decoded(path),)
+
+    component = "books" if role == "curated" else "webpages"
+    return Source(
+        name=name,
+        role=role,
+        component=component,
+        files=tuple(paths),
+        reader=read,
+        reader_name=f"local:{field}",
+    )
+
+
+def _found(key: str, patterns: Sequence[str]) -> list[Path]:
+    """The files that files, folders and globs name, each once."""
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        paths = _expanded(pattern)
+        if not paths:
+            raise UserError(f"{key}: {pattern!r} names no .jsonl or .txt file; {_hint(pattern)}")
+        found.update(dict.fromkeys(paths))
+    return list(found)
+
+
+def _expanded(pattern: str) -> list[Path]:
+    paths: list[Path] = []
+    # Not Path.glob: it takes no absolute patterns.
+    for name in sorted(glob(str(Path(pattern).expanduser()), recursive=True)):  # noqa: PTH207
+        path = Path(name).resolve()
+        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+        paths += [file for file in inside if file.suffix in _KINDS and file.is_file()]
+    return paths
+
+
+def _hint(pattern: str) -> str:
+    path = Path(pattern).expanduser()
+    if path.is_file():
+        return "other kinds must be converted first"
+    if path.is_dir():
+        return "the folder holds none"
+    siblings = [child.name for child in path.parent.glob("*")] if path.parent.is_dir() else []
+    where = f"looked in {path.parent.resolve()}"
+    return f"{where}; {nearest(path.name, siblings)}" if 0 < len(siblings) < 20 else where
+
+
+def _by_domain(paths: Sequence[Path]) -> dict[str, list[Path]]:
+    domains: dict[str, list[Path]] = {}
+    for path in paths:
+        name = path.stem if path.suffix == ".jsonl" else path.parent.name
+        domains.setdefault(re.sub(r"[^\w.-]+", "_", name) or "text", []).append(path)
+    return dict(sorted(domains.items()))
+
+
+def _decoded(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 (byte {error.start}); convert it first") from error
+
+
+def _lines(path: Path, field: str) -> Iterator[str]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield _text_of(line, field, f"{path}:{number}")
+
+
+def _text_of(line: bytes, field: str, place: str) -> str:
+    try:
+        record: Any = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{place}: not UTF-8 (byte {error.start} of the line)") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{place}: not JSON ({error.msg}, column {error.colno})") from error
+    if not isinstance(record, dict):
+        raise UserError(f'{place}: a line must be an object such as {{"{field}": "…"}}')
+    fields = cast(dict[str, Any], record)
+    if field not in fields:
+        raise UserError(
+            f"{place}: no field {field!r}, which data.corpus.text_field names; "
+            f"{nearest(field, fields)}"
+        )
+    text = fields[field]
+    if not isinstance(text, str):
+        raise UserError(f"{place}: {field!r} is {type(text).__name__}, not text")
+    return text

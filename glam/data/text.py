@@ -1,0 +1,39 @@
+"""Plain text: what every document becomes on its way in, and how it is cut into pages."""
+
+import re
+from collections.abc import Iterator
+
+# Control characters say nothing, and U+2581 is SentencePiece's mark for a space: with either
+# left in, decoding would not give back what was encoded, and bits per byte would not be exact.
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+_SPACE = re.compile(r"\s")
+
+
+def clean(text: str) -> str:
+    """Text that survives tokenizing exactly: no control characters, no lone surrogates."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2581", "_")
+    return _CONTROL.sub(" ", text).encode("utf-8", "replace").decode().strip()
+
+
+def pages(text: str, limit: int) -> Iterator[str]:
+    """Pages of at most `limit` characters, cut at white space and of about equal length, so that
+    no crumb is left at the end. A single longer word is cut where it must be."""
+    start = 0
+    while (left := len(text) - start) > limit:
+        even = -(-left // -(-left // limit))
+        end = _cut(text, start, start + even, start + limit)
+        if page := text[start:end].strip():
+            yield page
+        start = end
+    if page := text[start:].strip():
+        yield page
+
+
+def _cut(text: str, start: int, even: int, last: int) -> int:
+    """The first white space from `even` to `last`, or the nearest before `even`."""
+    if after := _SPACE.search(text, even, last + 1):
+        return after.start()
+    for end in range(even - 1, start, -1):
+        if text[end].isspace():
+            return end
+    return last

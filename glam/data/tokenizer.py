@@ -1,0 +1,99 @@
+"""SentencePiece unigram with byte fallback, trained once and named by its vocabulary."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sentencepiece
+from numpy.typing import NDArray
+
+from glam.data.hashing import file_digest
+from glam.errors import UserError
+
+VERSION = 1
+_SMALLEST = 264  # 256 bytes, unknown, beginning, end, newline and a few letters
+_MODEL, _VOCAB = "tokenizer.model", "tokenizer.vocab"
+
+
+class Tokenizer:
+    """Text to tokens and back, without loss for text that went through `text.clean`."""
+
+    def __init__(self, folder: Path) -> None:
+        # Typed loosely: sentencepiece ships no types.
+        self._model: Any = sentencepiece.SentencePieceProcessor(model_file=str(folder / _MODEL))
+        # The .model's bytes may differ between runs that learn the same vocabulary.
+        self.fingerprint = file_digest(folder / _VOCAB)
+        self.vocab_size: int = self._model.vocab_size()
+        self.bos: int = self._model.bos_id()
+        self.eos: int = self._model.eos_id()
+        self.num_bytes: NDArray[np.uint8] = np.array(
+            [self._num_bytes(token) for token in range(self.vocab_size)], np.uint8
+        )
+
+    def encode(self, text: str) -> list[int]:
+        return self._model.encode(text)
+
+    def encode_batch(self, texts: Sequence[str], threads: int) -> list[list[int]]:
+        return self._model.encode(list(texts), num_threads=threads)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return self._model.decode(list(tokens))
+
+    @property
+    def dtype(self) -> type[np.uint16] | type[np.uint32]:
+        """Of stored tokens."""
+        return np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
+
+    def _num_bytes(self, token: int) -> int:
+        """UTF-8 bytes of text that a token stands for: bytes of a text are the sum over its
+        tokens, wherever it is cut."""
+        if self._model.is_byte(token):
+            return 1
+        if self._model.is_control(token) or self._model.is_unknown(token):
+            return 0
+        return len(self._model.id_to_piece(token).replace("▁", " ").encode())
+
+
+def train_tokenizer(folder: Path, sample: Iterable[str], vocab_size: int) -> None:
+    """Write the tokenizer for a sample of text. Raises `UserError` where the sample cannot carry
+    `vocab_size` pieces."""
+    if vocab_size < _SMALLEST:
+        raise UserError(
+            f"model.vocab_size={vocab_size} is too small for bytes and letters; "
+            f"set model.vocab_size={_SMALLEST * 2} or more"
+        )
+    trainer: Any = sentencepiece.SentencePieceTrainer
+    try:
+        trainer.train(
+            sentence_iterator=iter(sample),
+            model_prefix=str(folder / "tokenizer"),
+            vocab_size=vocab_size,
+            model_type="unigram",
+            byte_fallback=True,
+            num_threads=1,  # two threads learn another vocabulary
+            # Text comes back exactly: nothing normalised, added or removed, newlines kept.
+            normalization_rule_name="identity",
+            add_dummy_prefix=False,
+            remove_extra_whitespaces=False,
+            user_defined_symbols=["\n"],
+            max_sentence_length=1 << 30,
+            minloglevel=3,
+        )
+    except RuntimeError as error:
+        raise _refusal(vocab_size, str(error)) from error
+
+
+def _refusal(vocab_size: int, message: str) -> Exception:
+    if largest := re.search(r"Vocabulary size too high.*<= (\d+)", message):
+        return UserError(
+            f"model.vocab_size={vocab_size} is more than this text can fill; "
+            f"set model.vocab_size={largest[1]} or less, or give more text"
+        )
+    if smallest := re.search(r"smaller than required_chars. \d+ vs (\d+)", message):
+        return UserError(
+            f"model.vocab_size={vocab_size} is less than the characters of this text need; "
+            f"set model.vocab_size={smallest[1]} or more"
+        )
+    return RuntimeError(message)

@@ -1,0 +1,85 @@
+"""Encoded text of one source, memory-mapped: tokens end to end, and where each document begins.
+
+A document is stored as [bos, t1 … tn]. Training text of the pool is stored page by page, each
+page a document of its own, with its hash; the filter is then a choice among pages.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glam.data.hashing import text_hash
+from glam.data.tokenizer import Tokenizer
+from glam.progress import Bar
+from glam.resources import num_cores
+
+VERSION = 1
+_BATCH = 2_000_000  # characters encoded at once
+Tokens = NDArray[np.unsignedinteger]
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """`tokens [slots]`, `offsets [documents + 1]`, `hashes [documents]`,
+    `characters [documents]`."""
+
+    tokens: Tokens
+    offsets: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
+    characters: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return np.diff(self.offsets)
+
+    def document(self, index: int) -> Tokens:
+        """Tokens of one document, its bos first."""
+        return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+
+
+def write_encoded(folder: Path, texts: Iterable[str], tokenizer: Tokenizer, running: Bar) -> None:
+    """Encode documents into `folder`, in constant memory but for 24 bytes a document."""
+    folder.mkdir()
+    lengths: list[int] = [0]
+    hashes: list[int] = []
+    characters: list[int] = []
+    with (folder / "tokens.bin").open("wb") as file:
+        for batch in _batches(texts):
+            for text, tokens in zip(batch, tokenizer.encode_batch(batch, num_cores()), strict=True):
+                file.write(np.array([tokenizer.bos, *tokens], tokenizer.dtype).tobytes())
+                lengths.append(len(tokens) + 1)
+                hashes.append(text_hash(text))
+                characters.append(len(text))
+            running.advance(sum(map(len, batch)))
+    np.save(folder / "offsets.npy", np.cumsum(lengths, dtype=np.int64))
+    np.save(folder / "hashes.npy", np.array(hashes, np.uint64))
+    np.save(folder / "characters.npy", np.array(characters, np.int64))
+
+
+def read_encoded(folder: Path, tokenizer: Tokenizer) -> Encoded:
+    path = folder / "tokens.bin"
+    empty = path.stat().st_size == 0  # which cannot be mapped
+    dtype = tokenizer.dtype
+    tokens: Any = np.zeros(0, dtype) if empty else np.memmap(path, dtype, "r")
+    parts = (np.load(folder / f"{name}.npy") for name in ("offsets", "hashes", "characters"))
+    return Encoded(tokens, *parts)
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= _BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,11 @@
+"""What a trained model is worth, and what it writes."""
+
+from glam.evaluation.generate import generate
+from glam.evaluation.held_out import (
+    DomainResult,
+    evaluate_domains,
+    mean_bits_per_byte,
+    mean_loss,
+)
+
+__all__ = ["DomainResult", "evaluate_domains", "generate", "mean_bits_per_byte", "mean_loss"]

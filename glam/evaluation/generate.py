@@ -1,0 +1,60 @@
+"""Text from a model, one token after the other."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from glam.data import Tokenizer
+from glam.evaluation.held_out import evaluating
+from glam.model import Glam
+
+
+def generate(
+    model: Glam,
+    tokenizer: Tokenizer,
+    prompt: str,
+    *,
+    max_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    context: int,
+) -> str:
+    """What follows the prompt, up to `max_tokens` tokens or the end of the document.
+
+    Temperature 0 takes the likeliest token each time; else one is drawn, by `seed`, from the
+    fewest likeliest tokens that have probability `top_p` together. The model sees the last
+    `context` tokens.
+    """
+    tokens = [tokenizer.bos, *tokenizer.encode(prompt)]
+    start = len(tokens)
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    with evaluating(model):
+        while len(tokens) < start + max_tokens:
+            logits = model(torch.tensor([tokens[-context:]], device=device)).logits[0, -1]
+            token = choose(logits.cpu(), temperature, top_p, generator)
+            if token == tokenizer.eos:
+                break
+            tokens.append(token)
+    # Decoded with the prompt: a piece's leading space depends on what stands before it.
+    whole = tokenizer.decode(tokens[1:])
+    return whole[len(tokenizer.decode(tokens[1:start])) :]
+
+
+def choose(
+    logits: Float[Tensor, "V"], temperature: float, top_p: float, generator: torch.Generator
+) -> int:
+    if temperature == 0:
+        return int(logits.argmax())
+    probabilities = nucleus((logits / temperature).softmax(-1), top_p)
+    return int(torch.multinomial(probabilities, 1, generator=generator))
+
+
+def nucleus(probabilities: Float[Tensor, "V"], top_p: float) -> Float[Tensor, "V"]:
+    """The probabilities with all but the smallest set of likeliest tokens that reaches `top_p` set
+    to zero; not divided by their sum."""
+    ordered, index = probabilities.sort(descending=True, stable=True)
+    before = ordered.cumsum(-1) - ordered
+    kept = torch.where(before < top_p, ordered, 0.0)
+    return torch.zeros_like(probabilities).scatter(-1, index, kept)

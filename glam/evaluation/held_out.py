@@ -1,0 +1,87 @@
+"""Loss and bits per byte on held-out whole documents, domain by domain."""
+
+import math
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+
+from glam.data import HeldOutBatch, PreparedData, held_out, held_out_bytes
+from glam.model import Glam
+
+
+class DomainResult(NamedTuple):
+    """`shares` is `[num_moe_layers][E]`: of the choices made in a layer, by expert."""
+
+    loss: float  # nats per token
+    bits_per_byte: float
+    tokens: int
+    bytes: int
+    shares: list[list[float]]
+
+
+def evaluate_domains(
+    model: Glam,
+    prepared: PreparedData,
+    *,
+    sequence_length: int,
+    batch_size: int,
+    max_tokens: int,
+) -> dict[str, DomainResult]:
+    """By domain, each on its first `max_tokens` tokens. Draws nothing from torch's generators;
+    leaves the model in the mode it was in."""
+    with evaluating(model):
+        return {
+            domain: _evaluate(
+                model,
+                held_out(prepared, domain, sequence_length, batch_size, max_tokens),
+                held_out_bytes(prepared, domain, sequence_length, max_tokens),
+            )
+            for domain in prepared.domains
+        }
+
+
+def mean_loss(results: Mapping[str, DomainResult]) -> float:
+    """Every domain counts the same."""
+    return sum(result.loss for result in results.values()) / len(results)
+
+
+def mean_bits_per_byte(results: Mapping[str, DomainResult]) -> float:
+    return sum(result.bits_per_byte for result in results.values()) / len(results)
+
+
+@contextmanager
+def evaluating(model: Glam) -> Generator[None]:
+    """Without gradients, and in evaluation mode until the end."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def _evaluate(model: Glam, batches: Iterator[HeldOutBatch], num_bytes: int) -> DomainResult:
+    device = next(model.parameters()).device
+    nats, tokens = 0.0, 0
+    shares = torch.zeros(model.config.num_moe_layers, model.config.num_experts).double()
+    for batch in batches:
+        used = batch.mask.any(1)  # rows of padding alone would count as load
+        token_ids, targets, segments, mask = (
+            torch.from_numpy(part[used]).to(device)  # pyright: ignore[reportUnknownMemberType]
+            for part in (batch.tokens, batch.targets, batch.segments, batch.mask)
+        )
+        output = model.loss(token_ids, targets, segments)
+        count = int(batch.mask.sum())
+        nats += output.token_losses[mask].sum(dtype=torch.float32).item()
+        tokens += count
+        shares += count * output.load.double().cpu()
+    return DomainResult(
+        loss=nats / tokens,
+        bits_per_byte=nats / math.log(2) / num_bytes,
+        tokens=tokens,
+        bytes=num_bytes,
+        shares=[[float(share) for share in layer] for layer in shares / tokens],
+    )

@@ -1,0 +1,35 @@
+"""A mixture of experts in place of a feed-forward."""
+
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from glam.config import ModelConfig
+from glam.model.dispatch import dispatcher
+from glam.model.experts import Experts
+from glam.model.router import Router, expert_shares
+
+
+class Mixed(NamedTuple):
+    """What an MoE layer makes of its tokens, and what is to be known of it."""
+
+    y: Float[Tensor, "B S M"]
+    balance_loss: Float[Tensor, ""]
+    load: Float[Tensor, "E"]
+    dropped: Float[Tensor, ""]
+
+
+class MixtureOfExperts(nn.Module):
+    """y = sum over a token's `top_k` experts of gate * expert(x) (paper section 4)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.router = Router(config)
+        self.experts = Experts(config.num_experts, config.d_model, config.d_ff)
+        self.dispatch = dispatcher(config)
+
+    def forward(self, x_BSM: Float[Tensor, "B S M"]) -> Mixed:
+        routing, balance_loss = self.router(x_BSM.flatten(0, 1))
+        y_BSM, dropped = self.dispatch(x_BSM, routing, self.experts)
+        return Mixed(y_BSM, balance_loss, expert_shares(routing), dropped)

@@ -1,0 +1,48 @@
+"""Relative position bias: one learned scalar per bucket of distances and head, in every layer.
+
+T5's buckets for a causal model: half of them hold one distance each, the others grow
+logarithmically up to `max_distance`, and the last one holds all that lies beyond.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+def position_buckets(
+    length: int, num_buckets: int, max_distance: int, device: torch.device | None = None
+) -> Int[Tensor, "S"]:
+    """The bucket of every distance 0, 1, … `length` - 1 between a query and an earlier key."""
+    distance = torch.arange(length, device=device)
+    exact = num_buckets // 2
+    octaves = torch.log(distance.clamp(min=1).float() / exact) / math.log(max_distance / exact)
+    coarse = exact + (octaves * (num_buckets - exact)).long()
+    return torch.where(distance < exact, distance, coarse.clamp(max=num_buckets - 1))
+
+
+class PositionBias(nn.Module):
+    def __init__(self, num_heads: int, num_buckets: int, max_distance: int) -> None:
+        super().__init__()
+        self.num_buckets, self.max_distance = num_buckets, max_distance
+        self.bias_NR = nn.Parameter(torch.zeros(num_heads, num_buckets))
+
+    def buckets(self, length: int) -> Int[Tensor, "S"]:
+        device = self.bias_NR.device
+        return position_buckets(length, self.num_buckets, self.max_distance, device)
+
+    def by_distance(self, length: int) -> Float[Tensor, "N S"]:
+        """The bias of every head at every distance below `length`."""
+        bucket_S = self.buckets(length)
+        bucket_R = torch.arange(self.num_buckets, device=bucket_S.device)
+        # A product and not a look-up: its gradient is a sum in a fixed order on every device.
+        return self.bias_NR @ (bucket_R[:, None] == bucket_S).to(self.bias_NR)
+
+    def forward(self, length: int) -> Float[Tensor, "N S S"]:
+        """The bias of query i and key j; -inf where j lies ahead of i."""
+        past_NS = self.by_distance(length).flip(-1)
+        row = torch.cat([past_NS, torch.full_like(past_NS, -torch.inf)], -1)
+        # Rows of 2S read with a stride of 2S - 1: each starts one further left than the one above.
+        rows = row[:, None].expand(-1, length, -1).flatten(1)[:, : length * (2 * length - 1)]
+        return rows.view(-1, length, 2 * length - 1)[..., length - 1 :]

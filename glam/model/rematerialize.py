@@ -1,0 +1,15 @@
+"""Memory for time: compute again in the backward pass what was not kept."""
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar, cast
+
+from torch.utils import checkpoint
+
+P = ParamSpec("P")
+Y = TypeVar("Y")
+
+
+def rematerialized(function: Callable[P, Y], *args: P.args, **kwargs: P.kwargs) -> Y:
+    """`function(*args)`, of which only the arguments are kept. Random draws come out the same."""
+    again = checkpoint.checkpoint  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return cast(Y, again(function, *args, use_reentrant=False, **kwargs))

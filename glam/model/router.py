@@ -1,0 +1,61 @@
+"""The gate of an MoE layer: which experts see a token, and with what weight."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from glam.config import ModelConfig
+from glam.model.balance import BALANCE
+from glam.model.precision import at_least_float32
+from glam.model.routing import Routing
+
+
+def favourites(logits_TE: Float[Tensor, "T E"], top_k: int) -> Int[Tensor, "T K"]:
+    """The `top_k` experts of the highest logits, the highest first."""
+    remaining, chosen = logits_TE.detach(), list[Tensor]()
+    for _ in range(top_k):  # a few passes of argmax are cheaper than a sort
+        chosen.append(remaining.argmax(-1, keepdim=True))
+        remaining = remaining.scatter(-1, chosen[-1], -torch.inf)
+    return torch.cat(chosen, -1)
+
+
+def use_at_random(gates_TK: Float[Tensor, "T K"], threshold: float) -> Float[Tensor, "T K"]:
+    """GShard's policy: a choice after the first is made with probability min(1, g / threshold)."""
+    made = torch.rand_like(gates_TK) * threshold < gates_TK
+    made[:, 0] = True
+    return gates_TK * made
+
+
+def expert_shares(routing: Routing) -> Float[Tensor, "E"]:
+    """Each expert's share of all choices made."""
+    made = (routing.gates.detach() > 0).to(routing.gates.dtype)
+    counts_E = made.new_zeros(routing.probabilities.shape[1])
+    counts_E.scatter_add_(0, routing.experts.flatten(), made.flatten())
+    return counts_E / counts_E.sum()
+
+
+class Router(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config, self.top_k = config.router, config.top_k
+        self.w_ME = nn.Parameter(torch.empty(config.d_model, config.num_experts))
+        self.bias_E = nn.Parameter(torch.zeros(config.num_experts))
+
+    def forward(self, x_TM: Float[Tensor, "T M"]) -> tuple[Routing, Float[Tensor, ""]]:
+        """The routing of `x`, and the layer's balance loss times its coefficient."""
+        logits_TE = torch.addmm(self.bias_E, at_least_float32(x_TM), self.w_ME)
+        routing = self.route(logits_TE)
+        balance_loss = BALANCE[self.config.balance_loss](logits_TE, routing)
+        return routing, self.config.balance_coefficient * balance_loss
+
+    def route(self, logits_TE: Float[Tensor, "T E"]) -> Routing:
+        probabilities_TE = logits_TE.softmax(-1)
+        experts_TK = favourites(logits_TE, self.top_k)
+        if self.config.normalize:
+            # The softmax of the chosen logits: the same as dividing the gates by their sum.
+            gates_TK = logits_TE.gather(-1, experts_TK).softmax(-1)
+        else:
+            gates_TK = probabilities_TE.gather(-1, experts_TK)
+        if self.training and self.config.second_policy == "random":
+            gates_TK = use_at_random(gates_TK, self.config.second_threshold)
+        return Routing(experts_TK, gates_TK, probabilities_TE)

@@ -1,0 +1,56 @@
+"""The result of a run in a terminal."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from glam.reporting.units import duration, energy, fixed, si, whole
+
+
+def print_summary(summary: Mapping[str, Any], report: Path, console: Console | None = None) -> None:
+    """Held-out loss and bits per byte by domain, speed, energy, and where the report lies."""
+    console = console or Console()
+    status = summary.get("status", "unfinished")
+    head = Text(str(summary.get("name") or summary.get("id") or "run"), style="bold")
+    head.append(f"  {status}", style="green" if status == "done" else "bold yellow")
+    console.print(head)
+    console.print(_held_out(summary))
+    console.print(_facts(summary))
+    console.print(Text("report  ", style="dim") + Text(str(report)), soft_wrap=True)
+
+
+def _held_out(summary: Mapping[str, Any]) -> Table:
+    loss: Mapping[str, Any] = summary.get("loss") or {}
+    bits: Mapping[str, Any] = summary.get("bits_per_byte") or {}
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    table.add_column("held out")
+    table.add_column("loss (nats/token)", justify="right")
+    table.add_column("bits/byte", justify="right")
+    for domain in [name for name in loss if name != "mean"]:
+        table.add_row(Text(domain), fixed(loss[domain]), fixed(bits.get(domain)))
+    table.add_row("mean", fixed(loss.get("mean")), fixed(bits.get("mean")), style="bold")
+    return table
+
+
+def _facts(summary: Mapping[str, Any]) -> Table:
+    energy_used: Mapping[str, Any] = summary.get("energy") or {}
+    parameters: Mapping[str, Any] = summary.get("parameters") or {}
+    source = energy_used.get("source")
+    facts = {
+        "parameters": f"{si(parameters.get('total'))} total, "
+        f"{si(parameters.get('active'))} active per token",
+        "trained": f"{si(summary.get('tokens'))} tokens in "
+        f"{duration(summary.get('train_seconds'))}, "
+        f"{whole(summary.get('tokens_per_second'))} tokens/s",
+        "energy": energy(energy_used.get("joules")) + (f", {source}" if source else ""),
+    }
+    table = Table(box=None, padding=(0, 2), show_header=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, fact in facts.items():
+        table.add_row(name, Text(fact))
+    return table

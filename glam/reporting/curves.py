@@ -1,0 +1,166 @@
+"""What happened during training, against the tokens seen."""
+# matplotlib's stubs leave its keywords untyped.
+# pyright: reportUnknownMemberType=false
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from glam.reporting.page import Plot
+from glam.reporting.record import Array, Metrics, Record
+from glam.reporting.theme import (
+    FONT,
+    PAGE,
+    Theme,
+    heading,
+    inline_svg,
+    number_format,
+    panel,
+    plain,
+    spread,
+    token_axis,
+)
+from glam.reporting.units import fixed, si
+
+MOST_CURVES = 12  # more than these nobody tells apart; the table has them all
+SMOOTHING = 25  # the training loss is averaged over this part of the run: one 25th
+
+# The small panels: column, title.
+GAUGES = (
+    ("learning_rate", "Learning rate"),
+    ("grad_norm", "Gradient norm"),
+    ("tokens_per_second", "Tokens per second"),
+    ("balance_loss", "Balance loss"),
+)
+
+
+def held_out(record: Record) -> Plot | None:
+    """Held-out loss by domain, the mean in ink."""
+    names = [name for name in record.domains if len(record.metrics.curve(f"held_out/{name}")[0])]
+    curves = {name: record.metrics.curve(f"held_out/{name}") for name in names[:MOST_CURVES]}
+    mean = record.metrics.curve("held_out/mean")
+    if len(names) > 1 and len(mean[0]):
+        curves["mean"] = mean
+    if not curves:
+        return None
+    hidden = len(names) - MOST_CURVES
+    caption = "Held-out loss on whole documents, nats per token, against the tokens trained on."
+    if hidden > 0:
+        caption += f" {hidden} more domains are in the table."
+    words = "; ".join(
+        f"{name} from {fixed(y[0], 2)} to {fixed(y[-1], 2)}" for name, (_, y) in curves.items()
+    )
+    figure, axes = _labelled(curves, PAGE)
+    heading(axes, PAGE, "Held-out loss by domain")
+    svg = inline_svg(figure, "held-out", f"Held-out loss by domain: {words}.")
+    return Plot(svg=svg, caption=caption)
+
+
+def training(record: Record) -> Plot | None:
+    """Training loss, smoothed: each source, and the batch in ink."""
+    names = record.metrics.under("loss")
+    curves = {name: record.metrics.curve(f"loss/{name}") for name in names[:MOST_CURVES]}
+    curves = {name: curve for name, curve in curves.items() if len(curve[0])}
+    batch = record.metrics.curve("loss")
+    if len(batch[0]):
+        curves["batch"] = batch
+    if not curves:
+        return None
+    smooth = {name: (x, smoothed(y)) for name, (x, y) in curves.items()}
+    last = next(reversed(smooth.values()))[1][-1]
+    figure, axes = _labelled(smooth, PAGE)
+    if len(batch[0]):
+        axes.plot(*batch, color=PAGE.ink, linewidth=0.7, alpha=0.25, zorder=1)
+    heading(axes, PAGE, "Training loss by source")
+    words = f"Training loss by source, smoothed; at the end {fixed(float(last), 2)}."
+    caption = (
+        "Training loss, nats per token, as a moving average over what was logged; "
+        "the faint line is the batch as measured."
+    )
+    return Plot(svg=inline_svg(figure, "training", words), caption=caption)
+
+
+def gauges(metrics: Metrics) -> list[Plot]:
+    """Small panels of whatever was logged beside the loss."""
+    plots: list[Plot] = []
+    for column, title in GAUGES:
+        x, y = metrics.curve(column)
+        if len(x) < 2 or not y.any():
+            continue
+        figure, axes = panel(PAGE, width=2.7, height=1.9)
+        axes.plot(x, y, color=PAGE.colour(0), linewidth=1.4)
+        axes.set_ylim(*_range([(x, y)], floor_at_zero=True))
+        token_axis(axes)
+        axes.set_xlabel("")
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_formatter(number_format())
+        heading(axes, PAGE, title)
+        words = f"{title}: {si(float(y[0]))} at the start, {si(float(y[-1]))} at the end."
+        plots.append(Plot(svg=inline_svg(figure, f"gauge-{column}", words), caption=""))
+    return plots
+
+
+def smoothed(values: Array) -> Array:
+    """Centred moving average `[points]`; at the ends over what there is."""
+    window = np.ones(2 * (len(values) // SMOOTHING // 2) + 1)
+    counts = np.convolve(np.ones_like(values), window, mode="same")
+    return np.convolve(values, window, mode="same") / counts
+
+
+def _labelled(curves: dict[str, tuple[Array, Array]], theme: Theme) -> tuple[Figure, Axes]:
+    """Lines with their names at their right ends; the last one, where it sums up, in ink."""
+    height = max(3.3, 0.24 * len(curves) + 0.6)
+    figure, axes = panel(theme, height=height)
+    low, high = _range(list(curves.values()))
+    axes.set_ylim(low, high)
+    last = len(curves) - 1
+    colours = [theme.colour(i) for i in range(len(curves))]
+    if "mean" in curves or "batch" in curves:
+        colours[last] = theme.ink
+    for i, (x, y) in enumerate(curves.values()):
+        is_sum = colours[i] == theme.ink
+        style = "-" if is_sum or i < len(theme.series) else "--"
+        marker = "." if len(x) <= 40 else ""
+        width = 2.2 if is_sum else 1.5
+        axes.plot(x, y, style, color=colours[i], linewidth=width, marker=marker, markersize=4)
+    ends = [float(y[-1]) for _, y in curves.values()]
+    right = max(float(x[-1]) for x, _ in curves.values())
+    left = min(float(x[0]) for x, _ in curves.values())
+    axes.set_xlim(min(left, right * 0.02), right if right > left else right + 1)
+    gap = (high - low) / (height - 0.8) * (FONT + 2) / 72
+    for i, place in enumerate(spread(ends, gap, low, high)):
+        label = f"{plain(list(curves)[i])} {fixed(ends[i], 2)}"
+        weight = "bold" if colours[i] == theme.ink else "normal"
+        axes.annotate(
+            label,
+            (1, place),
+            xycoords=("axes fraction", "data"),
+            xytext=(6, 0),
+            textcoords="offset points",
+            color=colours[i],
+            fontsize=FONT,
+            fontweight=weight,
+            va="center",
+            annotation_clip=False,
+        )
+    token_axis(axes)
+    return figure, axes
+
+
+def _range(
+    curves: Sequence[tuple[Array, Array]], *, floor_at_zero: bool = False
+) -> tuple[float, float]:
+    """Limits of the loss: the fall of the first twentieth may run off the top, so that the rest
+    can be read."""
+    end = max(float(x[-1]) for x, _ in curves)
+    late = [y[x >= end / 20] if (x >= end / 20).any() else y for x, y in curves]
+    values = np.concatenate(late)
+    low, high = float(values.min()), float(values.max())
+    if floor_at_zero and low >= 0:
+        return 0.0, 1.08 * high or 1.0
+    margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - margin, high + margin

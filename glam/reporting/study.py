@@ -1,0 +1,308 @@
+"""The page, the table and the figures of a study."""
+
+import csv
+import io
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from matplotlib.figure import Figure
+
+from glam.reporting import study_figures as figures
+from glam.reporting.cells import (
+    EXPERTS,
+    Cell,
+    Difference,
+    axis_key,
+    baseline,
+    differences,
+    domains,
+    gain_per_doubling,
+    interval,
+    lowest,
+    series,
+    values_of,
+)
+from glam.reporting.page import Plot, render
+from glam.reporting.theme import save
+from glam.reporting.units import DASH, duration, fixed, si, signed, whole
+from glam.runs import write_atomically
+
+MOST_ABSENT = 12
+MEASURES = (
+    *("bits_per_byte/mean", "tokens", "tokens_per_second", "train_seconds", "joules"),
+    *("parameters/total", "parameters/active"),
+)
+
+
+def write(study_dir: Path, rows: list[dict[str, Any]], swept: list[str]) -> None:
+    cells = [Cell.of(row) for row in rows]
+    study_dir.mkdir(parents=True, exist_ok=True)
+    write_atomically(study_dir / "study.csv", table(cells, swept))
+    sections, files = _figures(study_dir.name, cells, swept)
+    for name, content in files.items():
+        (study_dir / name).write_bytes(content)
+    page = render(
+        "study.html.j2",
+        name=study_dir.name,
+        sentence=sentence(cells, swept),
+        finding=finding(cells, swept),
+        sections=sections,
+        files=[name for name in files if name.endswith(".png")],
+        swept=[figures.label_of(key) for key in swept],
+        domains=[name for name in domains(cells) if name != "mean"],
+        rows=[_row(cell, swept, domains(cells), study_dir) for cell in cells],
+        pairs=_pairs(cells, swept),
+        absent=absent(cells, swept),
+    )
+    write_atomically(study_dir / "study.html", page)
+
+
+def table(cells: Sequence[Cell], swept: Sequence[str]) -> str:
+    """`study.csv`: a row a cell, empty where nothing is known."""
+    names = domains(cells)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    losses = [f"loss/{name}" for name in names]
+    writer.writerow([*swept, "id", "run", "status", *losses, *MEASURES, "error"])
+    for cell in cells:
+        summary, size = cell.summary, cell.part("parameters")
+        found = [
+            *(cell.values.get(key) for key in swept),
+            *(summary.get("id") or cell.run.rpartition("-")[2], cell.run, cell.status),
+            *(cell.loss(name) for name in names),
+            cell.part("bits_per_byte").get("mean"),
+            *(summary.get(name) for name in ("tokens", "tokens_per_second", "train_seconds")),
+            cell.part("energy").get("joules"),
+            *(size.get("total"), size.get("active"), cell.error),
+        ]
+        writer.writerow(["" if value is None else value for value in found])
+    return out.getvalue()
+
+
+def sentence(cells: Sequence[Cell], swept: Sequence[str]) -> str:
+    """How much of the study there is."""
+    states = [cell.status for cell in cells]
+    count = f"{len(cells)} {'run' if len(cells) == 1 else 'runs'}"
+    parts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    over = [f"{figures.label_of(key)} ({len(values_of(key, cells))})" for key in swept]
+    ending = f", over {' and '.join(over)}" if over else ""
+    return f"{count}{ending}: {parts}." if parts else f"{count}{ending}."
+
+
+def finding(cells: Sequence[Cell], swept: Sequence[str]) -> list[str]:
+    """What the study says, in sentences with numbers; only what it can back."""
+    key = axis_key(swept, cells)
+    if key is None or key == "seed":
+        return []
+    reference = baseline(key, cells)
+    said: list[str] = []
+    for label, members in series(cells, key).items():
+        where = f" ({label})" if label else ""
+        if reference is None:
+            best = lowest(members, key)
+            words = [_lowest(best, key)] if best else []
+        else:
+            words = _compared(members, key, reference)
+        said += [f"{line}{where}." for line in words]
+    return said
+
+
+def _lowest(best: tuple[Any, float], key: str) -> str:
+    return f"Lowest mean held-out loss: {fixed(best[1])} at {figures.label_of(key)} {best[0]}"
+
+
+def _compared(cells: Sequence[Cell], key: str, reference: Any) -> list[str]:
+    found = differences(cells, key, reference, "mean")
+    if not found:
+        return []
+    best = min(found, key=lambda one: one.mean)
+    said = [_best(best, key, reference, equal_tokens(cells))]
+    slopes = gain_per_doubling(cells, "mean") if key == EXPERTS else []
+    if slopes:
+        mean = signed(sum(slopes) / len(slopes), 4)
+        said.append(
+            f"Each doubling of the experts changes it by {mean} nats"
+            f"{_interval(interval(slopes), 4)}, by a straight line through the runs of each seed"
+        )
+    return said
+
+
+def _best(best: Difference, key: str, reference: Any, is_fair: bool) -> str:
+    seeds = f"{best.num_seeds} {'seed' if best.num_seeds == 1 else 'seeds'}"
+    change = f"{signed(best.mean)} nats{_interval(best.interval)}"
+    if key != EXPERTS:
+        label = figures.label_of(key)
+        return (
+            f"Mean held-out loss with {label} {best.value} against {reference}: {change}, {seeds}"
+        )
+    terms = " at equal training tokens and FLOPs per token" if is_fair else ""
+    return (
+        f"With {best.value} experts the mean held-out loss differs from the dense twin’s by "
+        f"{change}{terms}, {seeds}"
+    )
+
+
+def equal_tokens(cells: Sequence[Cell]) -> bool:
+    return len({cell.summary.get("tokens") for cell in cells if cell.summary}) == 1
+
+
+def _interval(found: tuple[float, float] | None, digits: int = 3) -> str:
+    if found is None:
+        return ""
+    return f" (95 % interval {signed(found[0], digits)} to {signed(found[1], digits)})"
+
+
+def _figures(
+    study: str, cells: Sequence[Cell], swept: Sequence[str]
+) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+    """Sections of the page with their figures, and the files for paper."""
+    names = [n for n in domains(cells) if any(cell.loss(n) is not None for cell in cells)]
+    key = axis_key(swept, cells)
+    if not names or key is None:
+        return [], {}
+    stem = figures.label_of(key).replace(" ", "_").replace("/", "_")
+    draw = figures.loss_by(cells, key)
+    plots = figures.on_page(draw, names, "loss", lambda n: figures.loss_words(cells, key, n))
+    paper = figures.on_paper(draw, names, "held-out loss (nats per token)")
+    sections = [_section(_loss_title(key), _loss_caption(key, cells), plots)]
+    files = save(paper, f"loss_by_{stem}", study)
+    reference = baseline(key, cells)
+    if reference is not None and key != "seed":
+        plots, paper = _differences(cells, key, reference, names)
+        title = f"Difference to {_reference(key, reference)}"
+        sections.append(_section(title, _difference_caption(cells, key, reference), plots))
+        files |= save(paper, f"difference_by_{stem}", study)
+    if key == EXPERTS:
+        words = "Mean held-out loss of every run against its seconds of training."
+        draw = figures.cost_by(cells, key)
+        plots = figures.on_page(draw, ["mean"], "clock", lambda _: words, size=(5.0, 3.1))
+        caption = f"{words} The number beside the dots is that of the experts."
+        sections.append(_section("On the clock", caption, plots))
+    return sections, files
+
+
+def _differences(
+    cells: Sequence[Cell], key: str, reference: Any, names: Sequence[str]
+) -> tuple[list[Plot], Figure]:
+    """For the page and for paper: curves over the experts, or a row a domain for words."""
+
+    def words(name: str) -> str:
+        return figures.difference_words(cells, key, reference, name)
+
+    if key == EXPERTS:
+        draw = figures.difference_by_experts(cells, reference)
+        plots = figures.on_page(draw, names, "difference", words)
+        label = "difference to the dense twin (nats per token)"
+        return plots, figures.on_paper(draw, names, label)
+    draw = figures.forest(cells, key, reference, names)
+    size = (5.0, 1.4 + 0.3 * len(names))
+    described = " ".join(words(name) for name in names)
+    plots = figures.on_page(draw, [""], "difference", lambda _: described, size=size)
+    return plots, figures.on_paper(draw, [""], "", size=size)
+
+
+def _section(title: str, caption: str, plots: list[Plot]) -> dict[str, Any]:
+    return {"title": title, "caption": caption, "plots": plots}
+
+
+def _loss_title(key: str) -> str:
+    return "Loss by number of experts" if key == EXPERTS else f"Loss by {figures.label_of(key)}"
+
+
+def _loss_caption(key: str, cells: Sequence[Cell]) -> str:
+    words = "Held-out loss in nats per token. A dot is a run; the mark is the mean over the seeds."
+    if key != EXPERTS:
+        return words
+    flops = [f for cell in cells if (f := cell.part("flops_per_token").get("forward"))]
+    if not flops:
+        return words
+    low, high = si(min(flops), "FLOP"), si(max(flops), "FLOP")
+    cost = low if low == high else f"{low} to {high}"
+    return f"{words} Every model spends {cost} per token forward, the router included."
+
+
+def _reference(key: str, reference: Any) -> str:
+    if key == EXPERTS:
+        return "the dense twin"
+    return f"{figures.label_of(key)} {reference}"
+
+
+def _difference_caption(cells: Sequence[Cell], key: str, reference: Any) -> str:
+    counts = [
+        one.num_seeds
+        for members in series(cells, key).values()
+        for one in differences(members, key, reference, "mean")
+    ]
+    words = "Runs of the same seed are paired; negative is better."
+    if counts and max(counts) >= 2:
+        span = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+        return f"{words} Bars are 95 % t intervals over {span} seeds."
+    return f"{words} One seed says nothing of the noise: add seeds for intervals."
+
+
+def _pairs(cells: Sequence[Cell], swept: Sequence[str]) -> dict[str, Any] | None:
+    """The table of differences: a row a value, a column a domain."""
+    key = axis_key(swept, cells)
+    reference = baseline(key, cells) if key and key != "seed" else None
+    if key is None or reference is None:
+        return None
+    names = domains(cells)
+    rows: list[dict[str, Any]] = []
+    for label, members in series(cells, key).items():
+        by_domain = {
+            name: {one.value: one for one in differences(members, key, reference, name)}
+            for name in names
+        }
+        for value in by_domain.get("mean", {}):
+            texts = [_pair(by_domain[name].get(value)) for name in names]
+            rows.append({"value": value, "label": label, "texts": texts})
+    return {
+        "title": f"Differences to {_reference(key, reference)}",
+        "key": figures.label_of(key),
+        "domains": names,
+        "rows": rows,
+    }
+
+
+def _pair(one: Difference | None) -> str:
+    if one is None:
+        return DASH
+    if one.interval is None:
+        return signed(one.mean)
+    return f"{signed(one.mean)} ± {fixed((one.interval[1] - one.interval[0]) / 2)}"
+
+
+def _row(cell: Cell, swept: Sequence[str], names: list[str], study_dir: Path) -> dict[str, Any]:
+    report = study_dir.parent.parent / cell.run / "report.html"
+    known = bool(cell.summary) or report.exists()
+    return {
+        "values": [str(cell.values.get(key, DASH)) for key in swept],
+        "run": cell.run,
+        "id": cell.run.rpartition("-")[2],
+        "link": f"../../{quote(cell.run)}/report.html" if known else "",
+        "status": cell.status,
+        "losses": [fixed(cell.loss(name)) for name in names],
+        "bits": fixed(cell.part("bits_per_byte").get("mean")),
+        "speed": whole(cell.summary.get("tokens_per_second")),
+        "seconds": duration(cell.summary.get("train_seconds")),
+        "joules": si(cell.part("energy").get("joules"), "J"),
+        "total": si(cell.part("parameters").get("total")),
+        "active": si(cell.part("parameters").get("active")),
+        "error": cell.error,
+    }
+
+
+def absent(cells: Sequence[Cell], swept: Sequence[str]) -> list[str]:
+    """Combinations of the swept values that no cell of the study has."""
+    present = [[cell.values.get(key) for key in swept] for cell in cells]
+    every = itertools.product(*(values_of(key, cells) for key in swept))
+    missing = [list(one) for one in every if list(one) not in present]
+    lines = [
+        ", ".join(f"{figures.label_of(k)} {v}" for k, v in zip(swept, one, strict=True))
+        for one in missing[:MOST_ABSENT]
+    ]
+    rest = len(missing) - MOST_ABSENT
+    return [*lines, f"and {rest} more"] if rest > 0 else lines

@@ -1,0 +1,294 @@
+"""Figures of a study: the loss along what is swept, and differences to the baseline."""
+# matplotlib's stubs leave its keywords untyped.
+# pyright: reportUnknownMemberType=false
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+from glam.reporting.cells import (
+    EXPERTS,
+    Cell,
+    Difference,
+    differences,
+    is_numeric,
+    series,
+    values_of,
+)
+from glam.reporting.page import Plot
+from glam.reporting.theme import (
+    FONT,
+    PAGE,
+    PRINT,
+    Theme,
+    heading,
+    inline_svg,
+    number_format,
+    panel,
+    panels,
+    plain,
+)
+from glam.reporting.units import fixed, signed
+
+Draw = Callable[[Axes, Theme, str], None]
+MOST_TICKS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Where the values of a key stand: numbers where they belong (`log` base 2 where they span
+    enough), words side by side."""
+
+    key: str
+    values: list[Any]
+
+    @property
+    def is_numeric(self) -> bool:
+        return len(self.values) > 1 and is_numeric(self.values)
+
+    @property
+    def is_log(self) -> bool:
+        if not self.is_numeric or min(self.values) <= 0:
+            return False
+        return self.key == EXPERTS or max(self.values) / min(self.values) >= 8
+
+    def place(self, value: Any) -> float:
+        return float(value) if self.is_numeric else float(self.values.index(value))
+
+    def dress(self, axes: Axes) -> None:
+        places = [self.place(value) for value in self.values]
+        if self.is_log:
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_minor_locator(NullLocator())
+        if self.is_numeric:
+            shown = (
+                places if len(places) <= MOST_TICKS else places[:: -(-len(places) // MOST_TICKS)]
+            )
+            axes.xaxis.set_major_locator(FixedLocator(shown))
+            axes.xaxis.set_major_formatter(number_format())
+        else:
+            turned = sum(len(str(value)) for value in self.values) > 24
+            axes.set_xticks(
+                places,
+                [plain(str(value)) for value in self.values],
+                rotation=30 if turned else 0,
+                ha="right" if turned else "center",
+            )
+            axes.set_xlim(-0.5, len(places) - 0.5)
+        axes.set_xlabel(plain(label_of(self.key)))
+
+
+def label_of(key: str) -> str:
+    return "experts" if key == EXPERTS else key.rpartition(".")[2].replace("_", " ")
+
+
+def loss_by(cells: Sequence[Cell], key: str) -> Draw:
+    """Losses of all cells along `key`: a dot a run, a line through the means over the seeds."""
+    scale = Scale(key=key, values=values_of(key, cells))
+    lines = series(cells, key)
+
+    def draw(axes: Axes, theme: Theme, domain: str) -> None:
+        for i, (label, members) in enumerate(lines.items()):
+            points = [
+                (scale.place(cell.values[key]), loss)
+                for cell in members
+                if key in cell.values and (loss := cell.loss(domain)) is not None
+            ]
+            if not points:
+                continue
+            x, y = np.array(points).T
+            places = np.unique(x)
+            means = [float(y[x == place].mean()) for place in places]
+            style = "-" if scale.is_numeric else ""
+            axes.plot(x, y, "o", color=theme.colour(i), markersize=5, alpha=0.5, mew=0)
+            axes.plot(
+                *(places, means),
+                linestyle=style,
+                marker="_" if not scale.is_numeric else "",
+                markersize=18,
+                color=theme.colour(i),
+                linewidth=1.8,
+                label=plain(label),
+            )
+        scale.dress(axes)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        heading(axes, theme, domain)
+        _legend(axes, theme, lines)
+
+    return draw
+
+
+def difference_by_experts(cells: Sequence[Cell], reference: int) -> Draw:
+    """Paired differences to the dense twin against the number of experts, with intervals."""
+    key = EXPERTS
+    scale = Scale(key=key, values=values_of(key, cells))
+    lines = series(cells, key)
+
+    def draw(axes: Axes, theme: Theme, domain: str) -> None:
+        axes.axhline(0, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)))
+        for i, (label, members) in enumerate(lines.items()):
+            found = differences(members, key, reference, domain)
+            if found:
+                # Side by side, not one upon the other; the axis is logarithmic.
+                shift = (i - (len(lines) - 1) / 2) * 0.12
+                _intervals(axes, scale, found, theme.colour(i), plain(label), shift)
+        scale.dress(axes)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_formatter(number_format(signed_tick))
+        heading(axes, theme, domain)
+        _legend(axes, theme, lines)
+
+    return draw
+
+
+def _intervals(
+    axes: Axes, scale: Scale, found: list[Difference], colour: str, label: str, shift: float
+) -> None:
+    x = np.array([scale.place(one.value) for one in found]) * 2**shift
+    means = [one.mean for one in found]
+    axes.plot(x, means, "o-", color=colour, markersize=5, linewidth=1.3, label=label)
+    for place, one in zip(x, found, strict=True):
+        if one.interval:
+            axes.plot([place, place], one.interval, color=colour, linewidth=1.8)
+
+
+def forest(cells: Sequence[Cell], key: str, reference: Any, names: Sequence[str]) -> Draw:
+    """Paired differences to `reference`, a row a domain: losers beside winners."""
+    lines = [
+        (f"{value}" + (f", {label}" if label else ""), members, value)
+        for label, members in series(cells, key).items()
+        for value in values_of(key, cells)
+        if value != reference
+    ]
+
+    def draw(axes: Axes, theme: Theme, _: str) -> None:
+        axes.axvline(0, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)))
+        for i, (label, members, value) in enumerate(lines):
+            shift = (i - (len(lines) - 1) / 2) * min(0.2, 0.7 / len(lines))
+            for row, name in enumerate(names):
+                found = differences(members, key, reference, name)
+                for one in [one for one in found if one.value == value]:
+                    colour, place = theme.colour(i), row + shift
+                    axes.plot(
+                        [one.mean], [place], "o", color=colour, markersize=6,
+                        label=plain(label) if row == 0 else None,
+                    )  # fmt: skip
+                    if one.interval:
+                        axes.plot(one.interval, [place, place], color=colour, linewidth=1.8)
+        axes.set_yticks(range(len(names)), [plain(name) for name in names])
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.grid(visible=False, axis="y")
+        axes.grid(axis="x", color=theme.grid, linewidth=0.8)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(number_format(signed_tick))
+        axes.set_xlabel("difference in held-out loss (nats per token)")
+        if len(lines) > 1:
+            axes.legend(
+                *axes.get_legend_handles_labels(),
+                loc="lower left",
+                bbox_to_anchor=(0, 1),
+                ncols=2,
+                frameon=False,
+                fontsize=FONT - 1,
+                labelcolor=theme.muted,
+                handlelength=1.2,
+            )
+
+    return draw
+
+
+def signed_tick(value: float) -> str:
+    return "0" if abs(value) < 1e-9 else signed(value, 3).rstrip("0").rstrip(".")
+
+
+def _legend(axes: Axes, theme: Theme, lines: dict[str, list[Cell]]) -> None:
+    if len(lines) > 1:
+        axes.legend(frameon=False, fontsize=FONT - 1, labelcolor=theme.muted, handlelength=1.2)
+
+
+def cost_by(cells: Sequence[Cell], key: str) -> Draw:
+    """Loss against seconds of training: the comparison at equal FLOPs, on the clock."""
+    values = values_of(key, cells)
+
+    def draw(axes: Axes, theme: Theme, domain: str) -> None:
+        for value in values:
+            points = [
+                (float(cell.summary["train_seconds"]), loss)
+                for cell in cells
+                if cell.values.get(key) == value
+                and (loss := cell.loss(domain)) is not None
+                and cell.summary.get("train_seconds") is not None
+            ]
+            if not points:
+                continue
+            x, y = np.array(points).T
+            axes.plot(x, y, "o", color=theme.colour(0), markersize=5, alpha=0.6, mew=0)
+            axes.annotate(
+                plain(str(value)),
+                (float(x.mean()), float(y.mean())),
+                xytext=(7, 0),
+                textcoords="offset points",
+                va="center",
+                color=theme.ink,
+                fontsize=FONT,
+            )
+        axes.margins(x=0.12)
+        axes.set_xlabel("seconds of training")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        heading(axes, theme, domain)
+
+    return draw
+
+
+def on_page(
+    draw: Draw,
+    names: Sequence[str],
+    stem: str,
+    words: Callable[[str], str],
+    size: tuple[float, float] = (3.7, 2.8),
+) -> list[Plot]:
+    """A figure of the page for every domain; `words` says what each shows, `size` is in inches."""
+    plots: list[Plot] = []
+    for i, name in enumerate(names):
+        figure, axes = panel(PAGE, width=size[0], height=size[1])
+        draw(axes, PAGE, name)
+        plots.append(Plot(svg=inline_svg(figure, f"{stem}-{i}", words(name)), caption=""))
+    return plots
+
+
+def on_paper(
+    draw: Draw, names: Sequence[str], y_label: str, size: tuple[float, float] = (3.4, 2.9)
+) -> Figure:
+    """The same as small multiples of one figure."""
+    figure, axes = panels(PRINT, len(names), size=size)
+    for one, name in zip(axes, names, strict=True):
+        draw(one, PRINT, name)
+    if y_label:
+        figure.supylabel(y_label, color=PRINT.muted, fontsize=FONT)
+    return figure
+
+
+def loss_words(cells: Sequence[Cell], key: str, domain: str) -> str:
+    """What a figure of losses shows, for those who don't see it."""
+    found: list[str] = []
+    for value in values_of(key, cells):
+        losses = [cell.loss(domain) for cell in cells if cell.values.get(key) == value]
+        measured = [loss for loss in losses if loss is not None]
+        if measured:
+            found.append(f"{value}: {fixed(float(np.mean(measured)))}")
+    return f"Held-out loss, {domain}, by {label_of(key)}: " + ", ".join(found) + "."
+
+
+def difference_words(cells: Sequence[Cell], key: str, reference: Any, domain: str) -> str:
+    found = [
+        f"{one.value}: {signed(one.mean)}"
+        for members in series(cells, key).values()
+        for one in differences(members, key, reference, domain)
+    ]
+    return f"Difference to {label_of(key)} {reference}, {domain}: " + ", ".join(found) + "."

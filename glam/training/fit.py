@@ -1,0 +1,245 @@
+"""Train a run from wherever it stands to its end."""
+
+import logging
+import signal
+import sys
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from lightning import Callback, Trainer
+
+from glam.config import RunConfig
+from glam.data import PreparedData, TrainStream
+from glam.errors import UserError
+from glam.evaluation.held_out import evaluate_domains, mean_loss
+from glam.identity import code_fingerprint
+from glam.model import Glam
+from glam.progress import bar
+from glam.resources import Resources
+from glam.runs import RunFolder
+from glam.training.callbacks import LogRows, ProgressBar, Timekeeper
+from glam.training.checkpoint import FolderCheckpointIO, Found, newest_checkpoint, tidy
+from glam.training.ledger import Averages, Ledger, Meter, sparse_layers
+from glam.training.loggers import Tracker
+from glam.training.metrics import MetricsFile, columns
+from glam.training.module import Batches, TrainingModule
+from glam.training.saving import Checkpoints
+
+ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
+
+
+class TrainingResult(NamedTuple):
+    status: str  # "done" | "diverged"
+    model: Glam  # on the device it was trained on
+    tokens: int
+    train_seconds: float  # of training alone, all segments of the run together
+    tokens_per_second: float
+    skipped_steps: int
+    joules: float | None  # None without a meter
+    load: list[dict[str, float]]  # by MoE layer: busiest, idlest over the mean, dropped share
+
+
+def train(
+    config: RunConfig,
+    prepared: PreparedData,
+    run: RunFolder,
+    resources: Resources,
+    *,
+    meter: Meter | None = None,
+    tracker: Tracker | None = None,
+) -> TrainingResult:
+    """Go on from the run's newest checkpoint, or begin. The caller holds the run's lock.
+
+    Raises UserError when the checkpoint was made by other code or data; KeyboardInterrupt, or
+    SystemExit(143) for SIGTERM, when it was asked to stop and has saved.
+    """
+    torch.set_num_threads(resources.threads)
+    checkpoints = FolderCheckpointIO({"code": code_fingerprint(), "data": prepared.fingerprint})
+    found = _resumable(run, checkpoints.fingerprints)
+    module = _build(config, prepared, resources, meter, fresh=found is None)
+    if found is not None and found.manifest["status"] != "training":
+        _load(module, checkpoints, found)
+    else:
+        saving = _fit(module, prepared, run, resources, checkpoints, tracker or Tracker(), found)
+        _leave_if_asked(saving, module.ledger.step)
+    module.model.to(resources.device)
+    return _result(module)
+
+
+def _resumable(run: RunFolder, fingerprints: dict[str, str]) -> Found | None:
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    found = newest_checkpoint(run.checkpoints)
+    for what, now in fingerprints.items():
+        if found is not None and found.manifest[what] != now:
+            raise UserError(
+                f"{run.path.name} was begun with other {what}, so it cannot go on; "
+                f"rerun=true begins it anew"
+            )
+    tidy(run.checkpoints, up_to=found.manifest["step"] if found else -1)
+    return found
+
+
+def _build(
+    config: RunConfig,
+    prepared: PreparedData,
+    resources: Resources,
+    meter: Meter | None,
+    *,
+    fresh: bool,
+) -> TrainingModule:
+    dtype = torch.bfloat16 if resources.precision == "bfloat16" else torch.float32
+    with torch.device("meta"):
+        model = Glam(config.model, dtype=dtype, rematerialize=config.training.rematerialize)
+    model.to_empty(device="cpu")
+    if fresh:
+        model.initialize(config.seed)
+    averages = Averages(
+        num_sources=len(prepared.sources),
+        load_shape=(config.model.num_moe_layers, config.model.num_experts),
+        device=resources.device,
+    )
+    return TrainingModule(model, config, Ledger(averages, config.training.max_skipped, meter))
+
+
+def _load(module: TrainingModule, checkpoints: FolderCheckpointIO, found: Found) -> None:
+    checkpoint = checkpoints.load_checkpoint(found.path)
+    module.load_state_dict(checkpoint["state_dict"])
+    module.on_load_checkpoint(checkpoint)
+
+
+def _fit(
+    module: TrainingModule,
+    prepared: PreparedData,
+    run: RunFolder,
+    resources: Resources,
+    checkpoints: FolderCheckpointIO,
+    tracker: Tracker,
+    found: Found | None,
+) -> Checkpoints:
+    config, start = module.config, found.manifest["step"] if found else 0
+    training = config.training
+    metrics = _metrics_file(config, prepared, run)
+    metrics.cut_back(start)
+
+    def evaluate() -> dict[str, float]:
+        results = evaluate_domains(
+            module.model,
+            prepared,
+            sequence_length=training.sequence_length,
+            batch_size=training.batch_size,
+            max_tokens=config.evaluation.tokens_per_point,
+        )
+        losses = {domain: result.loss for domain, result in results.items()}
+        return losses | {"mean": mean_loss(results)}
+
+    saving = Checkpoints(run, training.checkpoint_minutes, module.ledger, metrics)
+    stream = TrainStream(prepared, training.sequence_length, training.batch_size, config.seed)
+    with bar("train", training.num_steps) as shown, _quiet_lightning():
+        shown.start_at(start)
+        callbacks: list[Callback] = [
+            Timekeeper(module.ledger),
+            LogRows(config, module.ledger, metrics, tracker, prepared.sources, evaluate),
+            ProgressBar(module.ledger, shown),
+            saving,
+        ]
+        trainer = _trainer(run, resources, callbacks, checkpoints)
+        batches = Batches(stream, start, training.num_steps)
+        _run(trainer, module, batches, found)
+    return saving
+
+
+def _metrics_file(config: RunConfig, prepared: PreparedData, run: RunFolder) -> MetricsFile:
+    layers, num_experts = sparse_layers(config.model), config.model.num_experts
+    header = columns(prepared.sources, prepared.domains, layers, num_experts)
+    return MetricsFile(run.metrics_file, header)
+
+
+def _trainer(
+    run: RunFolder,
+    resources: Resources,
+    callbacks: list[Callback],
+    checkpoints: FolderCheckpointIO,
+) -> Trainer:
+    """Lightning's loop alone: what it would log, draw, save and count, our callbacks do."""
+    return Trainer(
+        accelerator=ACCELERATORS[resources.device],
+        devices=1,
+        max_epochs=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        callbacks=callbacks,
+        plugins=[checkpoints],
+        default_root_dir=run.path,
+    )
+
+
+def _run(
+    trainer: Trainer,
+    module: TrainingModule,
+    batches: Batches,
+    found: Found | None,
+) -> None:
+    try:
+        trainer.fit(module, batches, ckpt_path=found.path if found else None, weights_only=True)
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, KeyboardInterrupt):  # Lightning's answer to it
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _leave_if_asked(saving: Checkpoints, step: int) -> None:
+    asked = saving.request.signal
+    if asked is None:
+        return
+    print(
+        f"stopped at step {step:,}; the same command goes on from step {saving.saved_step:,}",
+        file=sys.stderr,
+    )
+    if asked == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + asked)
+
+
+@contextmanager
+def _quiet_lightning() -> Generator[None]:
+    """Neither banners nor advice: what concerns the user, we say."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\.")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _result(module: TrainingModule) -> TrainingResult:
+    ledger, model = module.ledger, module.model
+    seconds = ledger.clock.seconds
+    load = [
+        {
+            "layer": layer,
+            "busiest": max(found.shares) * len(found.shares),
+            "idlest": min(found.shares) * len(found.shares),
+            "dropped": found.dropped,
+        }
+        for layer, found in ledger.averages.load(model.config).items()
+    ]
+    return TrainingResult(
+        status=module.status,
+        model=model,
+        tokens=ledger.tokens,
+        train_seconds=seconds,
+        tokens_per_second=ledger.tokens / seconds if seconds else float("nan"),
+        skipped_steps=ledger.skipped,
+        joules=ledger.joules,
+        load=load,
+    )

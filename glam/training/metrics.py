@@ -1,0 +1,66 @@
+"""metrics.csv: one wide row per log point, appended and flushed; cut back on resume."""
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from glam.runs import write_atomically
+
+TRAINING_COLUMNS = (
+    "step",
+    "tokens",
+    "train_seconds",
+    "loss",
+    "learning_rate",
+    "tokens_per_second",
+    "balance_loss",
+    "grad_norm",
+    "skipped",
+)
+
+
+def columns(
+    sources: Sequence[str], domains: Sequence[str], moe_layers: Sequence[int], num_experts: int
+) -> list[str]:
+    """The header of a run: known before its first step."""
+    return [
+        *TRAINING_COLUMNS,
+        *(f"loss/{source}" for source in sources),
+        *(f"held_out/{domain}" for domain in domains),
+        "held_out/mean",
+        *(f"load/{layer}/{expert}" for layer in moe_layers for expert in range(num_experts)),
+        *(f"dropped/{layer}" for layer in moe_layers),
+    ]
+
+
+class MetricsFile:
+    def __init__(self, path: Path, header: Sequence[str]) -> None:
+        self.path, self.header = path, list(header)
+
+    def cut_back(self, step: int) -> None:
+        """Keep the rows up to `step`: what came later is trained, and written, again."""
+        kept: list[Mapping[str, str]] = []
+        if step > 0 and self.path.is_file():
+            with self.path.open(newline="", encoding="utf-8") as lines:
+                # A row torn by a power cut lacks its last cells.
+                whole = (row for row in csv.DictReader(lines) if None not in row.values())
+                kept = [row for row in whole if int(row["step"]) <= step]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.header, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(kept)
+        write_atomically(self.path, text.getvalue())
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Append a row; a column it lacks stays empty, and so does one that is NaN."""
+        assert not row.keys() - set(self.header), row.keys() - set(self.header)
+        cells = [row.get(name) for name in self.header]
+        with self.path.open("a", encoding="utf-8") as out:
+            out.write(",".join("" if c is None or c != c else repr(c) for c in cells) + "\n")
+
+    def sync(self) -> None:
+        """To the disk, before a checkpoint that relies on these rows."""
+        with self.path.open("a") as out:
+            os.fsync(out.fileno())

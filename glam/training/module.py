@@ -1,0 +1,132 @@
+"""One training step, and what Lightning is told about it."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor
+
+from glam.config import AdamWConfig, RunConfig
+from glam.data import TrainStream
+from glam.model import Glam
+from glam.training.ledger import Ledger, StepFigures
+from glam.training.optimizers import build_optimizer
+from glam.training.schedules import build_schedule
+
+
+class StepBatch(NamedTuple):
+    """A batch as tensors, each `[B, S]`."""
+
+    tokens: Tensor
+    targets: Tensor
+    segments: Tensor
+    sources: Tensor  # indices of PreparedData.sources
+
+
+class Batches:
+    """The batches from step `start` to the end: an iterable that Lightning takes as it is, since
+    batch i is a function of i alone."""
+
+    def __init__(self, stream: TrainStream, start: int, num_steps: int) -> None:
+        self.stream, self.start, self.num_steps = stream, start, num_steps
+
+    def __iter__(self) -> Iterator[StepBatch]:
+        for index in range(self.start, self.num_steps):
+            batch = self.stream.batch(index)
+            yield StepBatch(*(torch.from_numpy(part) for part in batch))  # pyright: ignore[reportUnknownMemberType]
+
+
+def seed_device(device: torch.device, seed: int) -> None:
+    """As torch.manual_seed, on one device: that costs a millisecond, in stack traces kept for the
+    devices not there."""
+    match device.type:
+        case "cuda":
+            torch.cuda.manual_seed(seed)
+        case "mps":
+            torch.mps.manual_seed(seed)
+        case _:
+            torch.default_generator.manual_seed(seed)
+
+
+class TrainingModule(LightningModule):
+    """A Glam with its loss, its optimizer and a ledger. An update whose gradients hold NaN or Inf
+    is skipped whole: parameters and optimizer state stay, the step counts as seen."""
+
+    def __init__(self, model: Glam, config: RunConfig, ledger: Ledger) -> None:
+        super().__init__()
+        self.model, self.config, self.ledger = model, config, ledger
+        self._schedule = build_schedule(config.schedule, config.training.num_steps)
+        self._figures: StepFigures | None = None
+        optimizer = config.optimizer
+        self._clip_norm = optimizer.clip_norm if isinstance(optimizer, AdamWConfig) else math.inf
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return build_optimizer(self.config.optimizer, self.model)
+
+    def learning_rate(self, step: int) -> float:
+        """Of the update that step `step` (from 0) makes."""
+        return self.config.optimizer.learning_rate * self._schedule(step)
+
+    def on_train_batch_start(self, batch: StepBatch, batch_idx: int) -> None:
+        # Draws depend on seed and step alone, so a checkpoint needs no generator state, and
+        # neither an evaluation nor a resume changes what is drawn after it.
+        seed_device(self.device, (self.config.seed << 32) + self.ledger.step)
+
+    def training_step(self, batch: StepBatch, batch_idx: int) -> Tensor:
+        output = self.model.loss(batch.tokens, batch.targets, batch.segments)
+        self._figures = StepFigures(
+            token_losses=output.token_losses.detach(),
+            sources=batch.sources,
+            balance_loss=output.balance_loss.detach(),
+            load=output.load.detach(),
+            dropped=output.dropped.detach(),
+        )
+        return output.token_losses.mean() + output.balance_loss
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: torch.optim.Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        assert optimizer_closure is not None
+        optimizer_closure()  # forward and backward
+        norm = torch.nn.utils.get_total_norm(self._gradients())
+        grad_norm = norm.item()  # the only number of a step that is waited for
+        skipped = not math.isfinite(grad_norm)
+        if not skipped:
+            if grad_norm > self._clip_norm:
+                torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self._clip_norm, norm)
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate(self.ledger.step)
+            optimizer.step()
+        self._account(grad_norm, skipped=skipped)
+
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad for p in self.model.parameters() if p.grad is not None]
+
+    def _account(self, grad_norm: float, *, skipped: bool) -> None:
+        assert self._figures is not None
+        if not skipped:  # a NaN would spoil the averages of its row
+            self.ledger.averages.add(self._figures, grad_norm)
+        self._figures = None
+        self.ledger.finish_step(self.config.training.tokens_per_step, skipped=skipped)
+        if self.ledger.diverged:
+            self.trainer.should_stop = True
+
+    @property
+    def status(self) -> str:
+        """What a run whose training stopped here is: "done", "diverged", or cut off."""
+        if self.ledger.diverged:
+            return "diverged"
+        return "done" if self.ledger.step >= self.config.training.num_steps else "training"
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["training"] = {**self.ledger.state_dict(), "status": self.status}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.ledger.load_state_dict(checkpoint["training"])

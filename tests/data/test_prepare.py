@@ -1,0 +1,286 @@
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glam.config import DataConfig, FilterConfig, LocalCorpusConfig, MixtureConfig
+from glam.data import PreparedData, TrainStream, prepare
+from glam.data.cache import Cache
+from glam.data.hashing import document_hash
+from glam.errors import UserError
+
+VOCAB = 400
+UNFILTERED = FilterConfig(name="none")
+
+
+@pytest.fixture(scope="module")
+def unfiltered(data: DataConfig, cache: Path, prepared: PreparedData) -> PreparedData:
+    assert prepared.quality
+    return prepare(dataclasses.replace(data, filter=UNFILTERED), VOCAB, cache)
+
+
+def rows(prepared: PreparedData, step: str) -> dict[str, dict[str, int]]:
+    return {row["source"]: row for row in prepared.funnel if row["step"] == step}
+
+
+def texts(prepared: PreparedData) -> dict[str, list[str]]:
+    """What training serves of each source."""
+    found: dict[str, list[str]] = {name: [] for name in prepared.sources}
+    for each in prepared.components:
+        for part, start, length in zip(each.part, each.starts, each.lengths, strict=True):
+            tokens = each.parts[part][start + 1 : start + length].tolist()
+            found[prepared.sources[each.sources[part]]].append(prepared.tokenizer.decode(tokens))
+    return found
+
+
+def held_out_texts(prepared: PreparedData) -> dict[str, list[str]]:
+    return {
+        domain: [
+            prepared.tokenizer.decode(encoded.document(i)[1:].tolist()) for i in range(len(encoded))
+        ]
+        for domain, encoded in prepared.held_out.items()
+    }
+
+
+def originals(corpus: LocalCorpusConfig) -> dict[str, list[str]]:
+    return {
+        path.stem: [json.loads(line)["text"] for line in path.read_text().splitlines()]
+        for folder in (*corpus.files, *corpus.curated)
+        for path in Path(folder).iterdir()
+    }
+
+
+def test_every_document_is_trained_on_or_held_out_never_both(
+    corpus: LocalCorpusConfig, unfiltered: PreparedData
+) -> None:
+    trained, held = texts(unfiltered), held_out_texts(unfiltered)
+    for name, documents in originals(corpus).items():
+        whole = set(held[name])
+        assert 1 <= len(whole) < len(documents)
+        assert whole <= set(documents)
+        rest = " ".join(text for text in documents if text not in whole)
+        assert " ".join(trained[name]).split() == rest.split()
+
+
+def test_held_out_documents_never_occur_in_training_batches(prepared: PreparedData) -> None:
+    """The number that ends each document of the corpus marks it."""
+    stream = TrainStream(prepared, 64, 8, seed=0)
+    seen = [stream.batch(i) for i in range(200)]
+    assert min(stream.epochs(200).values()) > 1
+    text = " ".join(
+        prepared.tokenizer.decode(row.tolist()) for batch in seen for row in batch.tokens
+    )
+    for documents in held_out_texts(prepared).values():
+        for document in documents:
+            assert document[-60:] not in text
+
+
+def test_filtered_and_unfiltered_share_tokenizer_and_tokens(
+    prepared: PreparedData, unfiltered: PreparedData
+) -> None:
+    assert prepared.tokenizer.fingerprint == unfiltered.tokenizer.fingerprint
+    assert prepared.fingerprint != unfiltered.fingerprint
+    for a, b in zip(prepared.components, unfiltered.components, strict=True):
+        assert [part.filename for part in a.parts] == [part.filename for part in b.parts]
+        assert a.weight == b.weight
+        kept = set(zip(a.part.tolist(), a.starts.tolist(), strict=True))
+        every = set(zip(b.part.tolist(), b.starts.tolist(), strict=True))
+        assert kept < every if a.name == "webpages" else kept == every
+
+
+def test_the_filter_prefers_pages_like_the_curated_text(prepared: PreparedData) -> None:
+    kept = [sample["score"] for sample in prepared.samples["kept"]]
+    dropped = [sample["score"] for sample in prepared.samples["dropped"]]
+    assert len(kept) == len(dropped) == 10
+    assert np.mean(kept) > np.mean(dropped)
+    assert prepared.quality["auc"] > 0.7
+
+
+def test_the_share_kept_is_the_one_that_the_ranks_promise(prepared: PreparedData) -> None:
+    pages, kept = (rows(prepared, step) for step in ("pages", "kept"))
+    total = sum(pages[name]["documents"] for name in ("posts", "chats"))
+    share = sum(kept[name]["documents"] for name in ("posts", "chats")) / total
+    expected = 1 - 2**-1  # the integral of (1 + x) ** -2 over [0, 1]
+    assert abs(share - expected) < 4 * (expected * (1 - expected) / total) ** 0.5
+    for name, mine in prepared.quality["kept_share"].items():
+        assert mine == kept[name]["documents"] / pages[name]["documents"]
+
+
+def test_a_page_keeps_its_side_and_its_fate_in_whatever_order_it_is_read(
+    data: DataConfig, corpus: LocalCorpusConfig, prepared: PreparedData, tmp_path: Path
+) -> None:
+    for folder in (*corpus.files, *corpus.curated):
+        (tmp_path / Path(folder).name).mkdir()
+        for path in Path(folder).iterdir():
+            lines = path.read_text().splitlines()[::-1]
+            (tmp_path / Path(folder).name / path.name).write_text("\n".join(lines))
+    moved = LocalCorpusConfig(files=[str(tmp_path / "web")], curated=[str(tmp_path / "curated")])
+    again = prepare(dataclasses.replace(data, corpus=moved), VOCAB, tmp_path / "cache")
+    for found in (held_out_texts, texts):
+        mine, other = found(prepared), found(again)
+        for name in prepared.sources:
+            assert sorted(mine[name]) == sorted(other[name])
+
+
+def test_the_funnel_narrows_step_by_step(prepared: PreparedData) -> None:
+    steps = {step: rows(prepared, step) for step in ("read", "distinct", "held out", "training")}
+    for name in prepared.sources:
+        read, distinct, held, training = (each[name] for each in steps.values())
+        assert read["documents"] >= distinct["documents"]
+        assert held["documents"] + training["documents"] == distinct["documents"]
+        assert rows(prepared, "kept")[name]["tokens"] <= rows(prepared, "pages")[name]["tokens"]
+    served = {c.name: c.num_tokens for c in prepared.components}
+    for name, tokens in served.items():
+        kept = rows(prepared, "kept").values()
+        assert tokens == sum(row["tokens"] for row in kept if row["component"] == name)
+
+
+def test_duplicates_within_and_between_sources_are_trained_on_once(
+    write: Callable[[str, str], Path], data: DataConfig, corpus: LocalCorpusConfig, tmp_path: Path
+) -> None:
+    lines = (Path(corpus.files[0]) / "posts.jsonl").read_text()
+    spaced = [line.replace(" ", "  ") for line in lines.splitlines()]
+    write("web/posts.jsonl", lines + "\n".join(spaced))
+    write("web/copies.jsonl", lines)
+    config = LocalCorpusConfig(files=[str(tmp_path / "web")])
+    one = prepare(
+        dataclasses.replace(data, corpus=config, filter=UNFILTERED), 300, tmp_path / "cache"
+    )
+    everything = [t for documents in held_out_texts(one).values() for t in documents]
+    assert len({document_hash(t) for t in everything}) == len(everything)
+    assert sum(row["documents"] for row in rows(one, "distinct").values()) == 60
+    assert "posts" not in one.domains  # all of its documents are copies of those in `copies`
+
+
+def test_preparing_again_does_no_work(
+    data: DataConfig, cache: Path, prepared: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Cache, "_make", lambda *_: pytest.fail("a stage was made again"))
+    again = prepare(data, VOCAB, cache)
+    assert again.fingerprint == prepared.fingerprint
+    assert again.funnel == prepared.funnel
+    assert again.samples == prepared.samples
+
+
+def test_another_alpha_only_chooses_other_pages(
+    data: DataConfig, cache: Path, prepared: PreparedData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Cache, "_make", lambda *_: pytest.fail("a stage was made again"))
+    strict = prepare(
+        dataclasses.replace(data, filter=dataclasses.replace(data.filter, alpha=4.0)), VOCAB, cache
+    )
+    assert strict.fingerprint != prepared.fingerprint
+    for name, share in strict.quality["kept_share"].items():
+        assert share < prepared.quality["kept_share"][name]
+
+
+def test_changed_text_is_prepared_anew(
+    write: Callable[[str, str], Path], data: DataConfig, corpus: LocalCorpusConfig, tmp_path: Path
+) -> None:
+    lines = (Path(corpus.files[0]) / "posts.jsonl").read_text().splitlines()
+    config = dataclasses.replace(
+        data, corpus=LocalCorpusConfig(files=[str(tmp_path / "web")]), filter=UNFILTERED
+    )
+    write("web/posts.jsonl", "\n".join(lines))
+    before = prepare(config, 300, tmp_path / "cache")
+    write("web/posts.jsonl", "\n".join([lines[0].replace("a", "e", 1), *lines[1:]]))
+    after = prepare(config, 300, tmp_path / "cache")
+    assert before.fingerprint != after.fingerprint
+
+
+def test_the_papers_weights_are_shared_out_among_what_is_there(prepared: PreparedData) -> None:
+    weights = {each.name: each.weight for each in prepared.components}
+    assert weights == pytest.approx({"webpages": 0.42 / 0.62, "books": 0.20 / 0.62})
+
+
+def test_a_component_of_weight_nothing_is_not_trained_on_but_still_judged(
+    data: DataConfig, cache: Path, prepared: PreparedData
+) -> None:
+    bookless = prepare(dataclasses.replace(data, mixture=MixtureConfig(books=0)), VOCAB, cache)
+    assert [each.name for each in bookless.components] == ["webpages"]
+    assert bookless.components[0].weight == 1
+    assert bookless.domains == prepared.domains
+
+
+def refusal(data: DataConfig, corpus: LocalCorpusConfig, cache: Path) -> str:
+    with pytest.raises(UserError) as refused:
+        prepare(dataclasses.replace(data, corpus=corpus), VOCAB, cache)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_a_filter_without_curated_text_is_refused_with_both_ways_out(
+    data: DataConfig, corpus: LocalCorpusConfig, tmp_path: Path
+) -> None:
+    message = refusal(data, LocalCorpusConfig(files=corpus.files), tmp_path)
+    assert "data.corpus.curated=[" in message
+    assert "data=unfiltered" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_too_little_text_is_refused_with_what_to_give(
+    write: Callable[[str, str], Path], data: DataConfig, corpus: LocalCorpusConfig, tmp_path: Path
+) -> None:
+    one, blank = write("one/a.txt", "a b c"), write("blank.jsonl", '{"text": " "}')
+    two = write("two.jsonl", '{"text": "some words"}\n{"text": "other words"}\n')
+    for given, says in (
+        (LocalCorpusConfig(curated=[str(one)]), "no domain with two documents"),
+        (LocalCorpusConfig(curated=[str(blank)]), "every document is empty"),
+        (LocalCorpusConfig(curated=[str(two)]), "model.vocab_size=400"),
+        (LocalCorpusConfig(files=corpus.files, curated=[str(one)]), "data.filter.folds=2 needs"),
+    ):
+        assert says in refusal(data, given, tmp_path / "cache")
+
+
+def test_what_a_reader_says_of_a_line_deep_in_a_file_is_passed_on(
+    write: Callable[[str, str], Path], data: DataConfig, tmp_path: Path
+) -> None:
+    path = write("good.jsonl", '{"text": "some words"}\n' * 500 + "{\n")
+    message = refusal(data, LocalCorpusConfig(curated=[str(path)]), tmp_path / "cache")
+    assert message.startswith(f"{path}:501: not JSON")
+
+
+def test_a_mixture_of_nothing_is_refused(data: DataConfig, cache: Path) -> None:
+    nothing = MixtureConfig(webpages=0, books=0)
+    with pytest.raises(UserError, match=r"data.mixture.books=0 .* books and webpages"):
+        prepare(dataclasses.replace(data, mixture=nothing), VOCAB, cache)
+
+
+def test_a_filter_that_keeps_no_page_is_refused(data: DataConfig, cache: Path) -> None:
+    strict = dataclasses.replace(data.filter, alpha=1e6, calibrate=False)
+    with pytest.raises(UserError, match=r"keeps none of the \d+ pages of webpages"):
+        prepare(dataclasses.replace(data, filter=strict), VOCAB, cache)
+
+
+JOB = """
+import sys
+from pathlib import Path
+from glam.config import DataConfig, LocalCorpusConfig
+from glam.data import prepare
+files, curated, cache = sys.argv[1:]
+corpus = LocalCorpusConfig(files=[files], curated=[curated])
+data = DataConfig(corpus=corpus, page_characters=300, tokenizer_megabytes=1.0)
+data.filter.alpha = 2.0
+print(prepare(data, 400, Path(cache)).fingerprint)
+"""
+
+
+@pytest.mark.slow
+def test_jobs_that_start_together_prepare_once(
+    corpus: LocalCorpusConfig, prepared: PreparedData, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", JOB, corpus.files[0], corpus.curated[0], str(tmp_path)]
+    jobs = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [job.communicate() for job in jobs]
+    assert [out.strip() for out, _ in said] == [prepared.fingerprint] * 2
+    lines = [line for _, err in said for line in err.splitlines()]
+    for step in ("read posts", "read laws", "quality classifier", "encode chats"):
+        assert sum(line.startswith(f"{step}:") for line in lines) == 1

@@ -1,0 +1,68 @@
+import bz2
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from glam.data import readers
+
+Write = Callable[[str, str], Path]
+
+DUMP = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/">
+<page><title>Moved</title><ns>0</ns><revision><text>#REDIRECT [[Cat]]</text></revision></page>
+<page><title>Talk:Cat</title><ns>1</ns><revision><text>chatter</text></revision></page>
+<page><title>Cat</title><ns>0</ns><revision><text>{{Infobox|a=b}}
+&lt;!-- write &lt;ref> here -->
+'''Cats''' are [[animal|animals]].&lt;ref name="x"&gt;A book&lt;/ref&gt; They purr.
+
+== Habits ==
+[[File:Cat.jpg|thumb|A cat]]
+They sleep.&lt;ref name="x" /&gt;
+
+== References ==
+* A book
+</text></revision></page></mediawiki>"""
+
+
+def test_wikipedia_gives_the_prose_of_articles_alone(tmp_path: Path) -> None:
+    path = tmp_path / "dump.bz2"
+    path.write_bytes(bz2.compress(DUMP.encode()))
+    (text,) = readers.wikipedia([path])
+    assert text.split() == ["Cats", "are", "animals.", "They", "purr.", "Habits", "They", "sleep."]
+
+
+def test_scripture_has_a_document_a_book_and_no_verse_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "Bible.db"
+    with closing(sqlite3.connect(path)) as base:
+        base.execute(
+            "CREATE TABLE Bible (TestamentID, BookID, ChapterID, VerseID, Passage1, Passage2)"
+        )
+        rows = [
+            (2, 1, 1, 1, "1:1 The book of the generation.", ""),
+            (
+                1,
+                1,
+                1,
+                3,
+                "1:3 And God said, 1:4 Let there be light.",
+                "And there was. 1:5 It was so.",
+            ),
+            (1, 1, 1, 1, "1:1 In the beginning.", ""),
+        ]
+        base.executemany("INSERT INTO Bible VALUES (?, ?, ?, ?, ?, ?)", rows)
+        base.commit()
+    assert list(readers.king_james([path])) == [
+        "In the beginning.\nAnd God said, Let there be light. And there was. It was so.",
+        "The book of the generation.",
+    ]
+
+
+def test_reviews_have_line_breaks_in_place_of_markup(write: Write) -> None:
+    path = write("reviews.csv", 'text,label\n"One.<br /><br />Two, ""so to say"".",1\n')
+    assert list(readers.movie_reviews([path])) == ['One.\n\nTwo, "so to say".']
+
+
+def test_tweets_that_are_not_utf8_are_read_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "tweets.csv"
+    path.write_bytes(b"sentiment,text\npositive,caf\xe9 &amp; cake\n")
+    assert list(readers.tweets([path])) == ["caf\ufffd & cake"]

@@ -1,0 +1,35 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glam.data.text import clean, pages
+
+PROSE = st.lists(st.text("ab", min_size=1, max_size=9), max_size=80).map(" ".join)
+
+
+@given(PROSE, st.integers(10, 50))
+def test_pages_hold_every_word_in_order_and_keep_to_the_limit(text: str, limit: int) -> None:
+    cut = list(pages(text, limit))
+    assert " ".join(cut).split() == text.split()
+    assert all(0 < len(page) <= limit for page in cut)
+
+
+@given(st.text(max_size=300), st.integers(1, 20))
+def test_no_page_is_blank_or_too_long_whatever_the_text(text: str, limit: int) -> None:
+    cut = list(pages(text, limit))
+    assert all(page.strip() and len(page) <= limit for page in cut)
+    assert "".join("".join(cut).split()) == "".join(text.split())
+
+
+def test_no_crumb_is_left_at_the_end() -> None:
+    lengths = [len(page) for page in pages("word " * 250, 1200)]
+    assert len(lengths) == 2
+    assert max(lengths) - min(lengths) <= 10
+
+
+@given(st.text(st.characters(codec=None), max_size=200))
+def test_cleaning_twice_changes_nothing_more(text: str) -> None:
+    assert clean(clean(text)) == clean(text)
+
+
+def test_a_lone_surrogate_and_control_characters_are_replaced() -> None:
+    assert clean("a\ud800b\x00c\r\nd\u2581e\t") == "a?b c\nd_e"

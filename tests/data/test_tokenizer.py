@@ -1,0 +1,62 @@
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from glam.data import PreparedData, Tokenizer
+from glam.data.text import clean
+from glam.data.tokenizer import train_tokenizer
+from glam.errors import UserError
+
+SAMPLE = [f"the {a} of {b} was {a}{b}ed" for a in ("cat", "dog", "bird") for b in "abcdefghij"]
+# Text that could be mistaken for the tokenizer's own marks.
+MARKS = st.sampled_from(["<s>", "</s>", "<unk>", "<0x41>", "\u2581", "\n\n", "  ", "\t", "\ufffd"])
+ANY = st.lists(st.one_of(st.text(max_size=20), MARKS), max_size=8).map("".join)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(ANY)
+def test_any_clean_text_comes_back_exactly(prepared: PreparedData, text: str) -> None:
+    tokenizer = prepared.tokenizer
+    assert tokenizer.decode(tokenizer.encode(clean(text))) == clean(text)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(ANY)
+def test_bytes_of_tokens_add_up_to_bytes_of_text(prepared: PreparedData, text: str) -> None:
+    tokens = prepared.tokenizer.encode(clean(text))
+    assert prepared.tokenizer.num_bytes[tokens].sum() == len(clean(text).encode())
+
+
+def test_beginning_and_end_stand_for_no_text(prepared: PreparedData) -> None:
+    tokenizer = prepared.tokenizer
+    assert tokenizer.bos != tokenizer.eos
+    assert tokenizer.num_bytes[[tokenizer.bos, tokenizer.eos]].tolist() == [0, 0]
+    assert {tokenizer.bos, tokenizer.eos}.isdisjoint(tokenizer.encode("<s></s>"))
+
+
+def test_a_vocabulary_too_large_for_the_text_names_the_largest_that_works(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"model.vocab_size=5000 .* model.vocab_size=\d+ or less"
+    ) as e:
+        train_tokenizer(tmp_path, SAMPLE, 5000)
+    largest = int(re.findall(r"model.vocab_size=(\d+) or less", str(e.value))[0])
+    train_tokenizer(tmp_path, SAMPLE, largest)
+    assert Tokenizer(tmp_path).vocab_size == largest
+
+
+def test_a_vocabulary_too_small_for_the_characters_is_refused(tmp_path: Path) -> None:
+    letters = ["".join(map(chr, range(0x4E00, 0x4E00 + 300)))] * 3
+    for size in (100, 300):
+        with pytest.raises(UserError, match=rf"model.vocab_size={size} .* or more"):
+            train_tokenizer(tmp_path, letters, size)
+
+
+def test_equal_samples_give_equal_vocabularies(tmp_path: Path) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+        train_tokenizer(folder, SAMPLE, 280)
+    assert Tokenizer(folders[0]).fingerprint == Tokenizer(folders[1]).fingerprint

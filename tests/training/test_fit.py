@@ -1,0 +1,345 @@
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import toy
+from safetensors.torch import load_file
+
+from glam.config import AdafactorConfig, ModelConfig, PaperScheduleConfig
+from glam.errors import UserError
+from glam.training import train
+from glam.training.module import TrainingModule
+
+TIMES = ("train_seconds", "tokens_per_second")
+
+
+def run(path, config=None, **others):
+    return train(config or toy.config(), toy.prepared(), toy.folder(path), toy.RESOURCES, **others)
+
+
+def rows(path):
+    with (path / "metrics.csv").open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def untimed(path):
+    """What has to be equal between two runs of the same configuration."""
+    return [{name: v for name, v in row.items() if name not in TIMES} for row in rows(path)]
+
+
+def checkpoints(path):
+    return sorted(p.name for p in (path / "checkpoints").iterdir())
+
+
+def final_weights(path):
+    return load_file(path / "checkpoints" / checkpoints(path)[-1] / "model.safetensors")
+
+
+def final_state(path):
+    file = path / "checkpoints" / checkpoints(path)[-1] / "state.pt"
+    return torch.load(file, weights_only=True)
+
+
+def assert_same_end(one, other):
+    assert untimed(one) == untimed(other)
+    assert checkpoints(one)[-1] == checkpoints(other)[-1]
+    mine, theirs = final_weights(one), final_weights(other)
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    left, right = (final_state(path)["optimizer_states"][0]["state"] for path in (one, other))
+    for number, values in left.items():
+        for name, value in values.items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(right[number][name]))
+
+
+class BrokenOffError(Exception):
+    pass
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    """Break off, as a crash would, before the step of that number."""
+
+    once = TrainingModule.training_step
+
+    def arrange(step):
+        def training_step(self, batch, batch_idx):
+            if self.ledger.step == step:
+                raise BrokenOffError
+            return once(self, batch, batch_idx)
+
+        monkeypatch.setattr(TrainingModule, "training_step", training_step)
+
+    return arrange
+
+
+def test_a_run_learns_and_leaves_metrics_and_a_checkpoint(tmp_path):
+    result = run(tmp_path, toy.config(60))
+    assert (result.status, result.tokens, result.skipped_steps) == ("done", 60 * 32, 0)
+    assert math.isclose(result.tokens_per_second, result.tokens / result.train_seconds)
+    first, last = rows(tmp_path)[0], rows(tmp_path)[-1]
+    assert int(last["step"]) == 60
+    assert float(last["loss"]) < float(first["loss"]) - 0.3
+    assert checkpoints(tmp_path) == ["step-00000060"]
+
+
+def test_rows_come_every_log_every_steps_and_evaluations_at_their_points(tmp_path):
+    run(tmp_path, toy.config(12))
+    found = {int(row["step"]): row for row in rows(tmp_path)}
+    assert sorted(found) == [4, 5, 8, 10, 12]
+    assert [step for step in sorted(found) if found[step]["held_out/mean"]] == [4, 8, 12]
+    row = found[8]
+    domains = [float(row[f"held_out/{domain}"]) for domain in toy.SOURCES]
+    assert float(row["held_out/mean"]) == pytest.approx(sum(domains) / 2)
+    assert sum(float(row[f"load/1/{e}"]) for e in range(4)) == pytest.approx(1)
+    assert float(row["dropped/1"]) == 0
+    assert found[10]["load/1/0"] == ""
+
+
+def test_the_loss_is_the_mean_over_sources_weighted_by_their_tokens(tmp_path):
+    config = toy.config(5, points=0)
+    run(tmp_path, config)
+    (row,) = rows(tmp_path)
+    stream = toy.prepared()
+    from glam.data import TrainStream
+
+    batches = [TrainStream(stream, 16, 2, 0).batch(i) for i in range(5)]
+    counts = [sum(int((b.sources == s).sum()) for b in batches) for s in range(2)]
+    weighted = sum(n * float(row[f"loss/{s}"]) for n, s in zip(counts, toy.SOURCES, strict=True))
+    assert float(row["loss"]) == pytest.approx(weighted / sum(counts))
+
+
+def test_the_dense_twin_trains_and_logs_no_load(tmp_path):
+    config = toy.config(6)
+    config.model = ModelConfig(
+        vocab_size=64, num_layers=2, d_model=16, d_ff=32, num_heads=2, num_experts=1
+    )
+    result = run(tmp_path, config)
+    assert result.load == []
+    assert not [name for name in rows(tmp_path)[0] if name.startswith("load/")]
+
+
+def test_load_is_told_over_the_mean(tmp_path):
+    (layer,) = run(tmp_path).load
+    assert layer["layer"] == 1
+    assert 0 <= layer["idlest"] <= 1 <= layer["busiest"] <= 4
+    assert layer["dropped"] == 0
+
+
+def test_the_same_run_twice_is_the_same_bit_for_bit(tmp_path):
+    run(tmp_path / "a")
+    run(tmp_path / "b")
+    assert_same_end(tmp_path / "a", tmp_path / "b")
+
+
+def test_evaluating_more_often_changes_no_weight(tmp_path):
+    run(tmp_path / "a", toy.config(12, points=0))
+    run(tmp_path / "b", toy.config(12, points=12))
+    mine, theirs = final_weights(tmp_path / "a"), final_weights(tmp_path / "b")
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+@pytest.mark.parametrize("step", [1, 7])
+def test_a_run_broken_off_ends_as_if_it_had_not_been(tmp_path, stop_at, optimizer, step):
+    others = {"schedule": PaperScheduleConfig(hold_steps=4)}
+    if optimizer == "adafactor":
+        others["optimizer"] = AdafactorConfig()
+    config = toy.config(12, every_step=True, **others)
+    config.model.router.second_policy = "random"  # draws from the generator
+    run(tmp_path / "straight", config)
+    stop_at(step)
+    with pytest.raises(BrokenOffError):
+        run(tmp_path / "broken", config)
+    stop_at(-1)
+    run(tmp_path / "broken", config)
+    assert_same_end(tmp_path / "straight", tmp_path / "broken")
+
+
+def test_a_run_between_two_checkpoints_goes_back_and_writes_its_rows_again(tmp_path, stop_at):
+    config = toy.config(12)
+    run(tmp_path / "straight", config)
+    # Saved at step 6 by a stop that was asked for, then broken off at 11.
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path / "broken", config, step=6)
+    stop_at(11)
+    with pytest.raises(BrokenOffError):
+        run(tmp_path / "broken", config)
+    assert [int(row["step"]) for row in rows(tmp_path / "broken")] == [4, 5, 8, 10]
+    stop_at(-1)
+    run(tmp_path / "broken", config)
+    assert_same_end(tmp_path / "straight", tmp_path / "broken")
+
+
+def interrupted(path, config, *, step, number=signal.SIGINT):
+    once = TrainingModule.training_step
+
+    def training_step(self, batch, batch_idx):
+        if self.ledger.step == step - 1:
+            os.kill(os.getpid(), number)
+        return once(self, batch, batch_idx)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingModule, "training_step", training_step)
+        return run(path, config)
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_a_signal_saves_first_and_says_how_to_go_on(tmp_path, capsys, number, raised):
+    before = signal.getsignal(number)
+    with pytest.raises(raised) as stopped:
+        interrupted(tmp_path, toy.config(12), step=7, number=number)
+    if raised is SystemExit:
+        assert stopped.value.code == 143
+    assert checkpoints(tmp_path) == ["step-00000007"]
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said == "stopped at step 7; the same command goes on from step 7"
+    assert signal.getsignal(number) == before
+
+
+def test_seconds_and_joules_add_up_over_segments(tmp_path):
+    class Meter:
+        def start(self):
+            self.began = True
+
+        def joules(self):
+            assert self.began
+            return 100.0
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path, toy.config(12), step=6)
+    first = final_state(tmp_path)["training"]["train_seconds"]
+    assert first > 0
+    result = run(tmp_path, meter=Meter())
+    assert result.train_seconds > first
+    assert result.joules == 100  # the first segment had no meter
+    again = run(tmp_path, meter=Meter())
+    assert (again.joules, again.train_seconds) == (100, result.train_seconds)
+
+
+def test_a_finished_run_is_loaded_and_not_trained(tmp_path, stop_at):
+    first = run(tmp_path)
+    stop_at(0)
+    again = run(tmp_path)
+    assert again[2:] == first[2:]
+    assert again.status == "done"
+    for mine, theirs in zip(first.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_a_resume_by_other_data_or_code_is_refused(tmp_path, monkeypatch):
+    run(tmp_path)
+    with pytest.raises(UserError, match=r"was begun with other data.*rerun=true"):
+        train(toy.config(), toy.prepared("other"), toy.folder(tmp_path), toy.RESOURCES)
+    monkeypatch.setattr("glam.training.fit.code_fingerprint", lambda: "newer")
+    with pytest.raises(UserError, match="was begun with other code"):
+        run(tmp_path)
+
+
+def poisoned(monkeypatch, steps, value):
+    """Gradients of these steps hold one bad number, in the last parameter alone."""
+    once = TrainingModule.on_after_backward
+
+    def on_after_backward(self):
+        once(self)
+        if self.ledger.step in steps:
+            list(self.model.parameters())[-1].grad.view(-1)[0] = value
+
+    monkeypatch.setattr(TrainingModule, "on_after_backward", on_after_backward)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_one_bad_gradient_skips_the_whole_update_and_is_counted(tmp_path, monkeypatch, value):
+    poisoned(monkeypatch, {4}, value)
+    seen = {}
+    account = TrainingModule._account
+
+    def snapshot(self, *args, **named):
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        state = [v.clone() for s in optimizer.state.values() for v in s.values()]
+        seen[self.ledger.step] = [*(p.detach().clone() for p in self.parameters()), *state]
+        account(self, *args, **named)
+
+    monkeypatch.setattr(TrainingModule, "_account", snapshot)
+    result = run(tmp_path, toy.config(8))
+    assert (result.status, result.skipped_steps) == ("done", 1)
+    assert all(torch.equal(a, b) for a, b in zip(seen[3], seen[4], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(seen[4], seen[5], strict=True))
+    assert all(math.isfinite(float(row["loss"])) for row in rows(tmp_path))
+    assert [row["skipped"] for row in rows(tmp_path)] == ["0", "1", "1"]
+
+
+def test_too_many_skipped_in_a_row_end_the_run_as_diverged(tmp_path, monkeypatch):
+    poisoned(monkeypatch, {2, 3, 5, 6, 7}, math.nan)
+    result = run(tmp_path, toy.config(20))
+    assert (result.status, result.skipped_steps, result.tokens) == ("diverged", 5, 8 * 32)
+    assert all(p.isfinite().all() for p in result.model.parameters())
+    assert checkpoints(tmp_path) == ["step-00000008"]
+    assert rows(tmp_path)[-1]["step"] == "8"
+    assert run(tmp_path, toy.config(20)).status == "diverged"  # which is final
+
+
+def test_nothing_of_lightning_is_said_or_left_behind(tmp_path, capfd):
+    run(tmp_path)
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert [line.split(":")[0] for line in captured.err.strip().splitlines()] == ["train"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoints", "metrics.csv"]
+
+
+def test_a_run_in_a_thread_needs_no_signals(tmp_path):
+    results = []
+    worker = threading.Thread(target=lambda: results.append(run(tmp_path)))
+    worker.start()
+    worker.join()
+    assert results[0].status == "done"
+
+
+def start(path, steps, *options):
+    script = Path(toy.__file__)
+    environment = {**os.environ, "PYTHONPATH": str(script.parents[2])}
+    command = [sys.executable, str(script), str(path), str(steps), *options]
+    return subprocess.Popen(
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def kill_when(process, happened):
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.001)
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.slow
+def test_killed_twice_once_while_saving_a_run_ends_bit_for_bit_as_undisturbed(tmp_path):
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    process = start(straight, 40)
+    out, err = process.communicate()
+    assert out.strip() == "done", err
+    saves = killed / "checkpoints"
+    process = start(killed, 40)
+    kill_when(process, lambda: any(int(p.name[5:]) >= 9 for p in saves.glob("step-*")))
+    process = start(killed, 40, "slow")
+    half = ".step-*.part/manifest.json"
+    kill_when(process, lambda: any(int(p.parent.name[6:14]) >= 17 for p in saves.glob(half)))
+    assert list(saves.glob(".step-*.part"))  # it was caught at it
+    steps = [json.loads(p.read_text())["step"] for p in saves.glob("step-*/manifest.json")]
+    assert max(steps) < 40
+    out, err = start(killed, 40).communicate()
+    assert out.strip() == "done", err
+    assert not list(saves.glob(".step-*.part"))
+    assert_same_end(straight, killed)
+    assert final_state(killed)["training"]["train_seconds"] > 0

@@ -1,0 +1,157 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from glam.config import AdafactorConfig, AdamWConfig, OptimizerConfig
+from glam.training.optimizers import Adafactor, build_optimizer
+
+
+def defined(parameter, gradients, config):
+    """Adafactor as the paper writes it, in float64, one matrix or vector, all steps."""
+    p = parameter.double()
+    rows = columns = square = 0.0
+    for t, gradient in enumerate(gradients, start=1):
+        beta2 = min(config.beta2, 1 - t**-config.beta2_decay)
+        g2 = gradient.double() ** 2 + config.eps_factor
+        if p.ndim == 2:
+            rows = beta2 * rows + (1 - beta2) * g2.mean(1)
+            columns = beta2 * columns + (1 - beta2) * g2.mean(0)
+            second = rows[:, None] * columns[None, :] / rows.mean()
+        else:
+            second = square = beta2 * square + (1 - beta2) * g2
+        update = gradient.double() / second.sqrt()
+        update = update / max(1.0, update.square().mean().sqrt() / config.clip_threshold)
+        scale = max(config.eps_scale, p.square().mean().sqrt())
+        p = p - config.learning_rate * scale * update
+    return p
+
+
+def run(parameter, gradients, config):
+    weight = nn.Parameter(parameter.clone())
+    optimizer = Adafactor([weight], config)
+    for gradient in gradients:
+        weight.grad = gradient.clone()
+        optimizer.step()
+    return weight.detach()
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (17,), (1, 8)])
+@pytest.mark.parametrize("size", [1.0, 1e-4, 1e-8])
+def test_adafactor_is_its_written_out_definition(shape, size):
+    torch.manual_seed(0)
+    parameter = torch.randn(shape)
+    gradients = [size * torch.randn(shape) * 3 ** (i % 5) for i in range(30)]
+    config = AdafactorConfig()
+    found = run(parameter, gradients, config)
+    expected = defined(parameter, gradients, config)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_one_step_agrees_to_a_millionth():
+    torch.manual_seed(1)
+    parameter, gradient = torch.randn(64, 32), 1e-5 * torch.randn(64, 32)
+    config = AdafactorConfig()
+    expected = defined(parameter, [gradient], config) - parameter.double()
+    step = run(parameter, [gradient], config).double() - parameter.double()
+    assert (step - expected).abs().max() < 1e-6
+
+
+def test_each_expert_is_updated_as_if_it_were_alone():
+    torch.manual_seed(2)
+    stacked = torch.randn(3, 8, 12) * torch.tensor([1.0, 100.0, 1e-5])[:, None, None]
+    gradients = [torch.randn(3, 8, 12) * (10.0 ** (i - 2)) for i in range(4)]
+    config = AdafactorConfig(clip_threshold=0.5)
+    together = run(stacked, gradients, config)
+    for expert in range(3):
+        alone = run(stacked[expert], [g[expert] for g in gradients], config)
+        torch.testing.assert_close(together[expert], alone, rtol=2e-6, atol=0)
+
+
+def test_rows_of_zeros_stay_where_they_are():
+    weight = torch.randn(6, 5)
+    gradients = [torch.randn(6, 5) for _ in range(3)]
+    for gradient in gradients:
+        gradient[2] = 0
+        gradient[:, 4] = 0
+    after = run(weight, [*gradients, torch.zeros(6, 5)], AdafactorConfig())
+    assert after.isfinite().all()
+    assert torch.equal(after[2], weight[2])
+    assert torch.equal(after[:, 4], weight[:, 4])
+
+
+def test_the_first_step_has_no_memory_and_rank_one_gradients_move_by_their_sign():
+    # t = 1 gives beta2 = 0, and a rank-one square is factored exactly: the update is the sign.
+    gradient = torch.outer(torch.tensor([1.0, -2.0, 3.0]), torch.tensor([0.1, 5.0]))
+    weight = torch.full((3, 2), 2.0)
+    after = run(weight, [gradient], AdafactorConfig(learning_rate=0.01))
+    torch.testing.assert_close(after, weight - 0.01 * 2.0 * gradient.sign())
+
+
+def test_a_parameter_of_zeros_moves_by_the_smallest_scale():
+    config = AdafactorConfig(learning_rate=0.1, eps_scale=1e-3)
+    after = run(torch.zeros(4), [torch.ones(4)], config)
+    torch.testing.assert_close(after, torch.full((4,), -1e-4))
+
+
+def test_an_update_is_clipped_to_the_threshold():
+    # Quiet for long, then one loud gradient: unclipped it would be 10 times the usual step.
+    config = AdafactorConfig(learning_rate=1.0)
+    quiet = [torch.full((4, 4), 1e-3)] * 50
+    before = run(torch.ones(4, 4), quiet, config)
+    after = run(torch.ones(4, 4), [*quiet, torch.ones(4, 4)], config)
+    rms = (after - before).square().mean().sqrt() / before.square().mean().sqrt()
+    assert math.isclose(rms, 1.0, rel_tol=1e-5)
+
+
+def test_the_state_holds_no_tensor_of_a_matrix_size():
+    weight = nn.Parameter(torch.randn(4, 32, 16))
+    optimizer = Adafactor([weight], AdafactorConfig())
+    weight.grad = torch.randn_like(weight)
+    optimizer.step()
+    sizes = {name: tuple(t.shape) for name, t in optimizer.state[weight].items() if name != "step"}
+    assert sizes == {"rows": (4, 32, 1), "columns": (4, 1, 16)}
+
+
+def test_adafactor_goes_on_from_a_saved_state_bit_for_bit():
+    torch.manual_seed(3)
+    gradients = [torch.randn(5, 7) for _ in range(6)]
+    straight = run(torch.ones(5, 7), gradients, AdafactorConfig())
+    weight = nn.Parameter(torch.ones(5, 7))
+    optimizer = Adafactor([weight], AdafactorConfig())
+    for number, gradient in enumerate(gradients):
+        if number == 3:
+            state = copy.deepcopy(optimizer.state_dict())
+            optimizer = Adafactor([weight], AdafactorConfig())
+            optimizer.load_state_dict(state)
+        weight.grad = gradient.clone()
+        optimizer.step()
+    assert torch.equal(straight, weight.detach())
+
+
+class Parts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.Parameter(torch.ones(3))
+        self.bias_NR = nn.Parameter(torch.ones(4, 2))
+        self.matrix = nn.Parameter(torch.ones(2, 3))
+        self.experts = nn.Parameter(torch.ones(2, 3, 4))
+
+
+def test_only_matrices_decay():
+    model = Parts()
+    optimizer = build_optimizer(AdamWConfig(learning_rate=0.1, weight_decay=0.5), model)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    assert torch.equal(model.norm, torch.ones(3))
+    assert torch.equal(model.bias_NR, torch.ones(4, 2))
+    assert torch.allclose(model.matrix, torch.full((2, 3), 0.95))
+    assert torch.allclose(model.experts, torch.full((2, 3, 4), 0.95))
+
+
+def test_an_optimizer_nobody_wrote_is_a_mistake_of_ours():
+    with pytest.raises(AssertionError):
+        build_optimizer(OptimizerConfig(name="sgd", learning_rate=0.1), Parts())
