@@ -45,7 +45,7 @@ def resolve(config: RunConfig) -> Resources:
         threads=hardware.threads or automatic,
         precision=cast(Precision, precision),
         device=device,
-        memory_bytes=int(hardware.memory_gb * 1e9) if hardware.memory_gb else memory_bytes(),
+        memory_bytes=int(hardware.memory_gb * 1e9) if hardware.memory_gb else _memory_of(device),
         cores=cores,
     )
 
@@ -58,6 +58,19 @@ def num_cores() -> int:
     if quota and quota[0] != "max":
         physical = min(physical, max(1, int(quota[0]) // int(quota[1])))
     return max(1, min(usable or 1, physical))
+
+
+def _memory_of(device: Device) -> int:
+    """What holds the model: the first GPU's own memory, or the machine's."""
+    if device != "cuda":
+        return memory_bytes()
+    import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).total)
+    finally:
+        pynvml.nvmlShutdown()
 
 
 def memory_bytes() -> int:

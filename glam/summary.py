@@ -41,7 +41,10 @@ def summarize(
             "active": model.num_active_params,
             "embedding": model.num_embedding_params,
         },
-        "flops_per_token": config.flops_per_token,
+        "flops_per_token": {
+            "forward": config.flops_per_token,  # every product: attention and output too
+            "active": 2 * model.num_active_params,  # the usual short-hand, without those
+        },
         "tokens": result.tokens,
         "tokens_per_second": result.tokens_per_second,
         "train_seconds": result.train_seconds,

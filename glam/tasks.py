@@ -147,6 +147,7 @@ def _train_to_the_end(
         "fingerprint": prepared.fingerprint,
         "funnel": prepared.funnel,
         "samples": prepared.samples,
+        "quality": prepared.quality,
         "epochs": stream.epochs(config.training.num_steps),
     }
     run.write_json("data.json", data)

@@ -37,6 +37,7 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
 
 def test_a_gpu_is_used_where_there_is_one(monkeypatch):
     monkeypatch.setattr(resources, "_has_cuda", lambda: True)
+    monkeypatch.setattr(resources, "_memory_of", lambda device: 80 << 30)
     found = resolve(RunConfig())
     assert (found.device, found.precision) == ("cuda", "bfloat16")
 

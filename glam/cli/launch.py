@@ -43,6 +43,6 @@ def _job(overrides: list[str], composer: Composer) -> Job:
         command=[sys.executable, str(ROOT / "run.py"), *overrides],
         run=run,
         threads=resources.threads,
-        memory_bytes=memory(config).total,
+        memory_bytes=memory(config, resources.precision).total,
         max_jobs=config.hardware.max_jobs,
     )

@@ -75,7 +75,7 @@ class DataConfig:
     filter: FilterConfig = field(default_factory=FilterConfig)
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
     page_characters: int = 1200  # longer web documents are cut into pages before scoring
-    held_out_fraction: float = 0.05  # of each domain's documents, kept for evaluation
+    held_out_fraction: float = 0.05  # of each domain's text, in whole documents
     tokenizer_megabytes: float = 8.0  # sample of the training text that the vocabulary is made from
     seed: int = 0  # of the splits and of the sampling; a run's own seed orders the batches
 

@@ -32,10 +32,11 @@ def plain_losses(
 
 
 class FusedLosses(torch.autograd.Function):
-    """`plain_losses` that keeps the softmax in the activations' dtype and nothing else.
+    """`plain_losses` that keeps the gradient of the logits, in the activations' dtype, and nothing
+    else of their size. `(x [T, M], w [V, M], targets [T]) -> [T]`
 
-    Rows go through in blocks that stay in the cache. The gradient of a row's loss is scaled on
-    the narrow side of the products, so the backward pass never walks over the logits again.
+    Rows go through in blocks that stay in the cache. A row's gradient is scaled on the narrow
+    side of the products, so the backward pass never walks over the logits again.
     """
 
     BLOCK = 64  # rows
@@ -43,32 +44,30 @@ class FusedLosses(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, w_VM: Tensor, targets: Tensor) -> Tensor:
         w = w_VM.to(x.dtype)
-        weights, losses = x.new_empty(len(x), len(w)), list[Tensor]()
+        kept, losses = torch.mm(x, w.t()), list[Tensor]()  # logits first, then their gradients
         # Two buffers for all blocks: fresh memory would cost more than what is computed in it.
         wide = torch.promote_types(x.dtype, torch.float32)
         buffers = torch.empty(2, FusedLosses.BLOCK, len(w), dtype=wide)
         for start in range(0, len(x), FusedLosses.BLOCK):
             rows = slice(start, start + FusedLosses.BLOCK)
-            logits, softmax = buffers[:, : len(weights[rows])]
-            logits.copy_(torch.mm(x[rows], w.t(), out=weights[rows]))
+            logits, softmax = buffers[:, : len(kept[rows])]
+            target = targets[rows, None]
+            logits.copy_(kept[rows])
             torch.softmax(logits, -1, out=softmax)
-            weights[rows] = softmax
             # ln of the partition, from the likeliest token: its share can't underflow.
             partition = logits.amax(-1) - softmax.amax(-1).log()
-            losses.append(partition - logits.gather(1, targets[rows, None])[:, 0])
-        ctx.save_for_backward(x, w, weights, targets)
+            losses.append(partition - logits.gather(1, target)[:, 0])
+            kept[rows] = softmax.scatter_add_(1, target, softmax.new_full(target.shape, -1))
+        ctx.save_for_backward(x, w, kept)
         ctx.weight_dtype = w_VM.dtype
         return torch.cat(losses)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        x, w, weights, targets = ctx.saved_tensors
+        x, w, d_logits = ctx.saved_tensors
         scale = grads[0].to(x.dtype)[:, None]
-        d_x = torch.mm(weights, w).sub_(w.index_select(0, targets)).mul_(scale)
-        scaled = x * scale
-        d_w = torch.mm(weights.t(), scaled).to(ctx.weight_dtype)
-        d_w.index_add_(0, targets, scaled.to(ctx.weight_dtype), alpha=-1)
-        return d_x, d_w, None
+        d_w = torch.mm(d_logits.t(), x * scale)
+        return torch.mm(d_logits, w).mul_(scale), d_w.to(ctx.weight_dtype), None
 
 
 def token_losses(

@@ -23,6 +23,11 @@ def print_summary(summary: Mapping[str, Any], report: Path, console: Console | N
     console.print(Text("report  ", style="dim") + Text(str(report)), soft_wrap=True)
 
 
+def print_losses(loss: Mapping[str, float], bits_per_byte: Mapping[str, float]) -> None:
+    """Held-out loss and bits per byte by domain, of an evaluation alone."""
+    Console().print(_held_out({"loss": loss, "bits_per_byte": bits_per_byte}))
+
+
 def _held_out(summary: Mapping[str, Any]) -> Table:
     loss: Mapping[str, Any] = summary.get("loss") or {}
     bits: Mapping[str, Any] = summary.get("bits_per_byte") or {}

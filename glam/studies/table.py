@@ -103,7 +103,7 @@ def study_seconds_left(jobs: list[Job]) -> float | None:
     training = [
         job.progress["seconds_left"]
         for job in jobs
-        if job.state == "running" and job.progress.get("stage") == "training"
+        if job.state == "running" and job.progress.get("stage") == "train"
         and job.progress.get("seconds_left") is not None
     ]  # fmt: skip
     finished = [job.seconds for job in jobs if job.state == "done"]
@@ -111,7 +111,7 @@ def study_seconds_left(jobs: list[Job]) -> float | None:
     whole = finished or [
         job.seconds + job.progress["seconds_left"]
         for job in running
-        if job.progress.get("seconds_left") is not None and job.progress.get("stage") == "training"
+        if job.progress.get("seconds_left") is not None and job.progress.get("stage") == "train"
     ]
     if not whole or not running:
         return None

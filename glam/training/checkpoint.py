@@ -138,8 +138,8 @@ def verify(folder: Path) -> dict[str, Any]:
     """The manifest of an undamaged checkpoint. Raises DamagedCheckpointError."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        for name, expected in manifest["files"].items():
-            if _describe(folder / name) != expected:
+        for name in (WEIGHTS, STATE):
+            if _describe(folder / name) != manifest["files"][name]:
                 raise DamagedCheckpointError(f"{name} is not what was saved")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedCheckpointError(f"{type(error).__name__}: {error}") from None
@@ -162,7 +162,7 @@ def prune(checkpoints: Path) -> None:
 
 def _step_folders(checkpoints: Path) -> list[Path]:
     """Newest first."""
-    return sorted(checkpoints.glob("step-*"), key=_step_of, reverse=True)
+    return sorted(checkpoints.glob("step-" + 8 * "[0-9]"), key=_step_of, reverse=True)
 
 
 def _step_of(folder: Path) -> int:

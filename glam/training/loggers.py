@@ -39,10 +39,11 @@ class Tracker:
 @contextmanager
 def open_tracker(config: RunConfig, run: RunFolder, resources: Resources) -> Generator[Tracker]:
     """The tracker that `config.logger` names, closed when the run ends, as failed if it did."""
-    if config.logger.name != "wandb":
+    session = _start(config, run, resources) if config.logger.name == "wandb" else None
+    if session is None:
         yield Tracker()
         return
-    tracker = WandbTracker(config, run, resources)
+    tracker = WandbTracker(session, run.metrics_file)
     try:
         yield tracker
     except BaseException:
@@ -52,32 +53,50 @@ def open_tracker(config: RunConfig, run: RunFolder, resources: Resources) -> Gen
 
 
 class WandbTracker(Tracker):
-    def __init__(self, config: RunConfig, run: RunFolder, resources: Resources) -> None:
-        self.metrics_file = run.metrics_file
-        self._run: Any = _start(config, run, _plain(config, resources))
-        self._run.define_metric("tokens")
-        self._run.define_metric("*", step_metric="tokens")
+    """A run of wandb. When wandb fails, it says so once and is left alone: the run goes on."""
+
+    def __init__(self, session: "wandb.Run", metrics_file: Path) -> None:
+        self._metrics_file, self._session = metrics_file, session
+        self._lost = False
+        session.define_metric("tokens")
+        session.define_metric("*", step_metric="tokens")
         # A resumed run repeats the rows after its checkpoint, to the last bit: sent once.
-        self._tokens_sent = float(self._run.summary.get("tokens") or 0)
+        summary: Any = session.summary
+        self._tokens_sent = float(summary.get("tokens") or 0)
 
     def log(self, row: Mapping[str, float]) -> None:
         if row["tokens"] <= self._tokens_sent:
             return
         self._tokens_sent = row["tokens"]
         plain = {name: value for name, value in row.items() if not name.startswith("load/")}
-        self._run.log(plain | busiest_and_idlest(row))
+        with self._guarded():
+            self._session.log(plain | busiest_and_idlest(row))
 
     def summarize(self, summary: Mapping[str, Any]) -> None:
         import wandb
 
         from glam.training.load_map import load_maps
 
-        for layer, figure in load_maps(self.metrics_file).items():
-            self._run.log({f"load_map/{layer}": wandb.Image(figure)})
-        self._run.summary.update(_flat("final", summary))
+        with self._guarded():
+            for layer, figure in load_maps(self._metrics_file).items():
+                self._session.log({f"load_map/{layer}": wandb.Image(figure)})
+            target: Any = self._session.summary
+            target.update(_flat("final", summary))
 
     def finish(self, exit_code: int) -> None:
-        self._run.finish(exit_code=exit_code)
+        with self._guarded():
+            self._session.finish(exit_code=exit_code)
+
+    @contextmanager
+    def _guarded(self) -> Generator[None]:
+        import wandb
+
+        try:
+            yield
+        except (wandb.Error, OSError) as error:
+            if not self._lost:
+                print(f"wandb failed ({_first_line(error)}); training goes on", file=sys.stderr)
+            self._lost = True
 
 
 def busiest_and_idlest(row: Mapping[str, float]) -> dict[str, float]:
@@ -110,26 +129,33 @@ def logged_in() -> bool:
 
 
 def choose_mode(config: LoggerConfig) -> Mode:
-    if config.mode != "auto":
-        return "online" if config.mode == "online" else "offline"
-    wanted = os.environ.get("WANDB_MODE", "online")
-    return "online" if wanted == "online" and logged_in() else "offline"
+    """Online is never tried without a key: wandb would ask for one."""
+    wanted = config.mode if config.mode != "auto" else os.environ.get("WANDB_MODE", "online")
+    if wanted != "online":
+        return "offline"
+    if logged_in():
+        return "online"
+    if config.mode == "online":
+        print("logger.mode=online but wandb has no key; logging offline", file=sys.stderr)
+    return "offline"
 
 
-def _start(config: RunConfig, run: RunFolder, plain: dict[str, Any]) -> "wandb.Run":
-    """Online if that works at once, else offline."""
+def _start(config: RunConfig, run: RunFolder, resources: Resources) -> "wandb.Run | None":
+    """Online if that works at once, else offline, else not at all."""
     import wandb
 
-    mode = choose_mode(config.logger)
-    if mode == "online" and logged_in():
+    mode, plain = choose_mode(config.logger), _plain(config, resources)
+    if mode == "online":
         try:
             return _init(config, run, plain, "online")
         except (wandb.Error, OSError) as error:
-            reason = str(error).splitlines()[0]
-            print(f"wandb cannot be reached ({reason}); logging offline", file=sys.stderr)
-    elif mode == "online":
-        print("logger.mode=online but wandb has no key; logging offline", file=sys.stderr)
-    return _init(config, run, plain, "offline")
+            print(f"wandb is not online ({_first_line(error)}); logging offline", file=sys.stderr)
+            wandb.teardown()  # it holds the run's id
+    try:
+        return _init(config, run, plain, "offline")
+    except (wandb.Error, OSError) as error:
+        print(f"wandb cannot start ({_first_line(error)}); going on without", file=sys.stderr)
+        return None
 
 
 def _init(config: RunConfig, run: RunFolder, plain: dict[str, Any], mode: Mode) -> "wandb.Run":
@@ -144,6 +170,7 @@ def _init(config: RunConfig, run: RunFolder, plain: dict[str, Any], mode: Mode) 
         disable_git=True,
         save_code=False,
     )
+    wandb.setup(settings)  # so that logging in is silent too
     return wandb.init(
         project=config.logger.project,
         entity=config.logger.entity,
@@ -157,6 +184,10 @@ def _init(config: RunConfig, run: RunFolder, plain: dict[str, Any], mode: Mode) 
         settings=settings,
         reinit="finish_previous",
     )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _plain(config: RunConfig, resources: Resources) -> dict[str, Any]:

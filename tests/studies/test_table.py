@@ -25,8 +25,8 @@ def shown(jobs: list[Job]) -> str:
 
 def test_a_running_job_shows_stage_loss_speed_and_time_left():
     figures = {"done": 5, "total": 10, "seconds_left": 75.0, "loss": 4.1234, "tokens/s": 26100.0}
-    text = shown([job("num_experts=8", "running", stage="training", **figures)])
-    for word in ("num_experts=8", "training", "4.123", "26,100", "1:15"):
+    text = shown([job("num_experts=8", "running", stage="train", **figures)])
+    for word in ("num_experts=8", "train", "4.123", "26,100", "1:15"):
         assert word in text
 
 
@@ -39,7 +39,7 @@ def test_a_failed_job_shows_why():
 
 
 def test_time_left_counts_the_waiting_jobs_as_long_as_the_others():
-    training = {"stage": "training", "done": 1, "total": 2, "seconds_left": 40.0}
+    training = {"stage": "train", "done": 1, "total": 2, "seconds_left": 40.0}
     jobs = [job("a", "running", **training), job("b", "running", **training)]
     assert study_seconds_left(jobs) == pytest.approx(40.0)
     waiting = [job("c", "waiting"), job("d", "waiting")]

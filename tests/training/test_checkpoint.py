@@ -1,0 +1,183 @@
+import json
+import resource
+import shutil
+
+import pytest
+import torch
+import toy
+from safetensors.torch import load_file
+
+from glam.training import train
+from glam.training.checkpoint import (
+    DamagedCheckpointError,
+    FolderCheckpointIO,
+    newest_checkpoint,
+    prune,
+    step_folder,
+    verify,
+)
+
+
+def checkpoint(step=3, size=8):
+    return {
+        "pytorch-lightning_version": "2.6.6",
+        "epoch": 0,
+        "global_step": step,
+        "state_dict": {"model.w": torch.full((size,), float(step))},
+        "optimizer_states": [{"state": {0: {"step": step, "rows": torch.ones(size)}}}],
+        "training": {"step": step, "tokens": 32 * step, "status": "training"},
+        "loops": {"fit_loop": object()},  # not ours to keep
+    }
+
+
+def save(folder, step=3, size=8):
+    path = step_folder(folder, step)
+    FolderCheckpointIO({"code": "c", "data": "d"}).save_checkpoint(checkpoint(step, size), path)
+    return path
+
+
+def test_what_is_saved_comes_back(tmp_path):
+    path = save(tmp_path)
+    found = FolderCheckpointIO({}).load_checkpoint(path)
+    assert torch.equal(found["state_dict"]["model.w"], torch.full((8,), 3.0))
+    assert found["training"] == checkpoint()["training"]
+    assert found["optimizer_states"][0]["state"][0]["step"] == 3
+    assert "loops" not in found
+
+
+def test_a_checkpoint_is_plain_weights_plain_state_and_a_manifest(tmp_path):
+    path = save(tmp_path)
+    assert list(load_file(path / "model.safetensors")) == ["w"]
+    torch.load(path / "state.pt", weights_only=True)
+    manifest = json.loads((path / "manifest.json").read_text())
+    assert {name: manifest[name] for name in ("step", "tokens", "status", "code", "data")} == {
+        "step": 3,
+        "tokens": 96,
+        "status": "training",
+        "code": "c",
+        "data": "d",
+    }
+    assert sorted(manifest["files"]) == ["model.safetensors", "state.pt"]
+    assert verify(path) == manifest
+
+
+def test_the_checkpoint_of_a_run_loads_as_tensors_and_plain_values(tmp_path):
+    train(toy.config(3), toy.prepared(), toy.folder(tmp_path), toy.RESOURCES)
+    path = tmp_path / "checkpoints" / "step-00000003"
+    state = torch.load(path / "state.pt", weights_only=True)
+    assert state["training"]["step"] == 3
+    assert all(v.dtype == torch.float32 for v in load_file(path / "model.safetensors").values())
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def shorten(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize("harm", [flip, shorten, lambda path: path.unlink()])
+@pytest.mark.parametrize("name", ["model.safetensors", "state.pt", "manifest.json"])
+def test_a_damaged_checkpoint_is_told_in_a_line_and_the_one_before_used(
+    tmp_path, capsys, harm, name
+):
+    if (name, harm) == ("manifest.json", flip):
+        pytest.skip("a flipped letter of the manifest may be a space")
+    before = save(tmp_path, 3)
+    harm(save(tmp_path, 5) / name)
+    assert newest_checkpoint(tmp_path).path == before
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("checkpoint step-00000005 is damaged (")
+
+
+def test_where_all_are_damaged_the_run_is_said_to_start_anew(tmp_path, capsys):
+    for step in (3, 5):
+        flip(save(tmp_path, step) / "state.pt")
+    assert newest_checkpoint(tmp_path) is None
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert lines[-1] == "no checkpoint can be read; the run starts anew"
+
+
+def test_a_manifest_of_something_else_is_damage(tmp_path):
+    path = save(tmp_path)
+    (path / "manifest.json").write_text("[]")
+    with pytest.raises(DamagedCheckpointError):
+        verify(path)
+
+
+def test_a_half_written_folder_is_no_checkpoint(tmp_path):
+    (tmp_path / ".step-00000009.part").mkdir()
+    assert newest_checkpoint(tmp_path) is None
+
+
+def test_the_newest_two_are_kept(tmp_path):
+    for step in (1, 2, 10, 11):
+        save(tmp_path, step)
+    prune(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000010", "step-00000011"]
+
+
+def test_a_checkpoint_replaces_a_damaged_one_of_its_step(tmp_path):
+    flip(save(tmp_path) / "state.pt")
+    verify(save(tmp_path))
+
+
+def same_weights(one, other, step=12):
+    mine, theirs = (
+        load_file(step_folder(path / "checkpoints", step) / "model.safetensors")
+        for path in (one, other)
+    )
+    return all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+@pytest.mark.parametrize("damaged", [["00000012"], ["00000011", "00000012"]])
+def test_a_run_goes_on_from_an_older_checkpoint_or_anew_to_the_same_end(tmp_path, damaged, capsys):
+    config = toy.config(12, every_step=True)
+    train(config, toy.prepared(), toy.folder(tmp_path / "a"), toy.RESOURCES)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    for step in damaged:
+        flip(tmp_path / "b" / "checkpoints" / f"step-{step}" / "model.safetensors")
+    result = train(config, toy.prepared(), toy.folder(tmp_path / "b"), toy.RESOURCES)
+    assert result.status == "done"
+    assert same_weights(tmp_path / "a", tmp_path / "b")
+    assert ("starts anew" in capsys.readouterr().err) == (len(damaged) == 2)
+
+
+@pytest.fixture
+def small_disk():
+    """No file may grow beyond the limit: what a full disk does, within one process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("limit", [2_000, 8_200])  # within the weights, within the state
+def test_a_full_disk_leaves_the_checkpoint_before_whole_and_nothing_half(
+    tmp_path, small_disk, limit
+):
+    before = save(tmp_path, 1)
+    small_disk(limit)
+    with pytest.raises(Exception, match=r"(?i)file too large|no space left"):
+        save(tmp_path, 2, size=2_000)
+    small_disk(resource.RLIM_INFINITY)
+    assert [p.name for p in tmp_path.iterdir()] == [before.name]
+    verify(before)
+
+
+def test_a_run_that_cannot_save_says_so_in_a_line_and_trains_on(tmp_path, small_disk, capsys):
+    small_disk(20_000)
+    result = train(toy.config(6), toy.prepared(), toy.folder(tmp_path), toy.RESOURCES)
+    assert result.status == "done"
+    lines = capsys.readouterr().err.splitlines()
+    said = [line for line in lines if "could not be saved" in line]
+    assert len(said) == 1
+    assert said[0].startswith("step-00000006 could not be saved, the last one stays: ")
+    assert list((tmp_path / "checkpoints").iterdir()) == []
