@@ -1,6 +1,6 @@
 """What a trained model is worth, and what it writes."""
 
-from glam.evaluation.generate import generate
+from glam.evaluation.generation import generate
 from glam.evaluation.held_out import (
     DomainResult,
     evaluate_domains,

@@ -1,0 +1,182 @@
+import dataclasses
+import os
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+import toy
+
+from glam.config import LoggerConfig
+from glam.training import Tracker, open_tracker, train
+from glam.training.load_map import load_maps
+from glam.training.loggers import WandbTracker, busiest_and_idlest, choose_mode, logged_in
+
+
+@pytest.fixture
+def nobody(tmp_path, monkeypatch):
+    """A machine where nobody has logged in to wandb."""
+    for name in ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_MODE", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_a_key_is_found_in_the_environment_or_in_netrc(nobody, monkeypatch):
+    assert not logged_in()
+    netrc = nobody / ".netrc"
+    netrc.write_text("machine example.org login user password secret\n")
+    netrc.chmod(0o600)
+    assert not logged_in()
+    netrc.write_text("machine api.wandb.ai login user password secret\n")
+    assert logged_in()
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    assert not logged_in()
+    monkeypatch.setenv("WANDB_API_KEY", "secret")
+    assert logged_in()
+
+
+def test_online_is_tried_only_with_a_key_and_where_nothing_forbids_it(nobody, monkeypatch, capsys):
+    assert choose_mode(LoggerConfig()) == "offline"
+    assert choose_mode(LoggerConfig(mode="online")) == "offline"
+    assert "no key" in capsys.readouterr().err
+    monkeypatch.setenv("WANDB_API_KEY", "secret")
+    assert choose_mode(LoggerConfig()) == "online"
+    assert choose_mode(LoggerConfig(mode="offline")) == "offline"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert choose_mode(LoggerConfig()) == "offline"
+
+
+def test_experts_become_two_curves_a_layer():
+    row = {"load/1/0": 0.5, "load/1/1": 0.25, "load/1/2": 0.25, "loss": 4.0}
+    assert busiest_and_idlest(row) == {"load/1/busiest": 1.5, "load/1/idlest": 0.75}
+
+
+def test_the_load_of_every_layer_is_drawn(tmp_path):
+    train(toy.config(12), toy.prepared(), toy.folder(tmp_path), toy.RESOURCES)
+    figures = load_maps(tmp_path / "metrics.csv")
+    assert list(figures) == ["1"]
+    (image,) = figures["1"].axes[0].images
+    assert image.get_array().shape == (4, 3)  # experts, evaluations
+
+
+class Session:
+    """What a wandb.Run would be told."""
+
+    def __init__(self, already=0, fails=False):
+        self.rows, self.summary, self.fails, self.finished = [], {"tokens": already}, fails, None
+
+    def define_metric(self, *args, **named):
+        pass
+
+    def log(self, row):
+        if self.fails:
+            raise ConnectionResetError("the service is gone")
+        self.rows.append(row)
+
+    def finish(self, exit_code):
+        self.finished = exit_code
+
+
+def test_rows_that_a_resumed_run_repeats_are_sent_once(tmp_path):
+    session = Session(already=200)
+    tracker = WandbTracker(session, tmp_path / "metrics.csv")
+    for tokens in (100, 200, 300):
+        tracker.log({"tokens": tokens})
+    assert [row["tokens"] for row in session.rows] == [300]
+
+
+def test_a_failing_wandb_is_told_once_and_fails_nothing(tmp_path, capsys):
+    tracker = WandbTracker(Session(fails=True), tmp_path / "metrics.csv")
+    for tokens in (100, 200):
+        tracker.log({"tokens": tokens})
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "wandb failed (the service is gone); training goes on"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_run_is_closed_as_failed_when_it_fails(tmp_path, monkeypatch, fails):
+    session = Session()
+    monkeypatch.setattr("glam.training.loggers._start", lambda *_: session)
+
+    config = toy.config(logger="wandb")
+    expected = pytest.raises(ValueError, match="on purpose") if fails else nullcontext()
+    with expected, open_tracker(config, toy.folder(tmp_path), toy.RESOURCES):
+        assert session.finished is None
+        if fails:
+            raise ValueError("on purpose")
+    assert session.finished == int(fails)
+
+
+@pytest.mark.parametrize("name", ["csv", "none"])
+def test_without_wandb_nothing_is_tracked(tmp_path, name):
+    config = toy.config(logger=name)
+    with open_tracker(config, toy.folder(tmp_path), toy.RESOURCES) as tracker:
+        assert type(tracker) is Tracker
+
+
+RUN = """
+import sys, toy, pathlib
+from glam.training import open_tracker, train
+config, run = toy.config(6, logger=sys.argv[1]), toy.folder(pathlib.Path(sys.argv[2]))
+with open_tracker(config, run, toy.RESOURCES) as tracker:
+    train(config, toy.prepared(), run, toy.RESOURCES, tracker=tracker)
+    tracker.summarize({"loss": {"mean": 4.0}, "load": [{"layer": 1, "busiest": 1.5}]})
+print("wandb" in sys.modules)
+"""
+
+
+def started(folder, logger, **environment):
+    tests = Path(toy.__file__).parent
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")}
+    paths = f"{tests}{os.pathsep}{tests.parents[1]}"
+    return subprocess.run(
+        [sys.executable, "-c", RUN, logger, str(folder)],
+        env={**clean, "PYTHONPATH": paths, "HOME": str(folder.parent), **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("logger", ["csv", "none"])
+def test_these_loggers_never_import_wandb(tmp_path, logger):
+    assert started(tmp_path / "toy-1", logger).stdout.strip() == "False"
+
+
+@pytest.mark.slow
+def test_wandb_without_a_login_records_offline_and_says_nothing(tmp_path):
+    done = started(tmp_path / "toy-1", "wandb")
+    assert done.stdout.strip() == "True"
+    assert "wandb" not in done.stderr
+    (recorded,) = (tmp_path / "toy-1" / "wandb").glob("offline-run-*-1/run-1.wandb")
+    assert recorded.stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_wandb_out_of_reach_costs_seconds_and_a_line(tmp_path):
+    nowhere = {"WANDB_API_KEY": "a" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
+    done = started(tmp_path / "toy-1", "wandb", **nowhere)
+    said = [line for line in done.stderr.splitlines() if "wandb" in line]
+    assert len(said) == 1
+    assert said[0].endswith("logging offline")
+    assert list((tmp_path / "toy-1" / "wandb").glob("offline-run-*-1/run-1.wandb"))
+
+
+@pytest.mark.slow
+def test_wandb_is_told_the_whole_configuration_and_what_follows_from_it(tmp_path, monkeypatch):
+    import wandb
+
+    told = {}
+    monkeypatch.setattr(wandb, "init", lambda **named: told.update(named) or Session())
+    config = toy.config(logger="wandb")
+    config.study.name, config.study.cell = "experts", "num_experts=4"
+    with open_tracker(config, toy.folder(tmp_path / "toy-7"), toy.RESOURCES):
+        pass
+    assert (told["id"], told["group"], told["name"]) == ("7", "experts", "num_experts=4")
+    assert told["config"]["model"] == dataclasses.asdict(config.model)
+    assert told["config"]["derived"]["active_parameters"] == config.model.num_active_params
