@@ -2,8 +2,10 @@
 
 Each row belongs to one component. A component is an endless run of slots: epoch after epoch, its
 documents in an order drawn anew, packed end to end; its rows are consecutive windows of it, so a
-row may start within a document. Which component a row belongs to follows a fixed cycle that keeps
-to the mixture's weights at every length. So batch `i` follows from `i` alone.
+row may start within a document. A document longer than a few rows is cut into stretches that are
+ordered apart: one book would else fill its component for hundreds of steps on end. Which component
+a row belongs to follows a fixed cycle that keeps to the mixture's weights at every length. So batch
+`i` follows from `i` alone.
 """
 
 from typing import NamedTuple
@@ -15,6 +17,7 @@ from glam.config import COMPONENTS
 from glam.data.prepared import Component, PreparedData
 
 _CYCLE = 10_000  # rows after which the mixture's pattern repeats
+_STRETCH = 4  # rows of one document on end
 
 
 class Batch(NamedTuple):
@@ -46,7 +49,7 @@ class TrainStream:
         self.sequence_length, self.batch_size = sequence_length, batch_size
         self._names = [component.name for component in prepared.components]
         self._runs = [
-            _EndlessRun(component, prepared.tokenizer.eos, seed)
+            _EndlessRun(component, prepared.tokenizer.eos, seed, _STRETCH * sequence_length)
             for component in prepared.components
         ]
         self._cycle = mixture_cycle([component.weight for component in prepared.components])
@@ -91,8 +94,16 @@ def mixture_cycle(weights: list[float]) -> NDArray[np.int64]:
 class _EndlessRun:
     """One component's slots, epoch after epoch."""
 
-    def __init__(self, component: Component, eos: int, seed: int) -> None:
+    def __init__(self, component: Component, eos: int, seed: int, stretch: int) -> None:
         self._component, self._eos = component, eos
+        pieces: NDArray[np.int64] = -(-component.lengths // stretch)
+        before: NDArray[np.int64] = np.cumsum(pieces) - pieces
+        # [stretches]: the document of each, where it begins in it, and its length.
+        self._document: NDArray[np.int64] = np.repeat(np.arange(len(pieces)), pieces)
+        number: NDArray[np.int64] = np.arange(len(self._document)) - before[self._document]
+        self._begin: NDArray[np.int64] = np.multiply(number, stretch)
+        left: NDArray[np.int64] = component.lengths[self._document] - self._begin
+        self._lengths: NDArray[np.int64] = np.minimum(left, stretch)
         self._key = [seed, COMPONENTS.index(component.name)]
         self.num_slots = component.num_tokens
         self._orders: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
@@ -105,22 +116,23 @@ class _EndlessRun:
             epoch, within = divmod(position + done, self.num_slots)
             order, ends = self._order(epoch)
             rank = int(np.searchsorted(ends, within, side="right"))
-            document = int(order[rank])
-            skipped = within - (int(ends[rank]) - int(self._component.lengths[document]))
-            done += self._copy(batch, row, done, document, skipped, segment)
+            piece = int(order[rank])
+            skipped = within - (int(ends[rank]) - int(self._lengths[piece]))
+            done += self._copy(batch, row, done, piece, skipped, segment)
             segment += 1
 
-    def _copy(
-        self, batch: Batch, row: int, at: int, document: int, skipped: int, segment: int
-    ) -> int:
-        component = self._component
+    def _copy(self, batch: Batch, row: int, at: int, piece: int, skipped: int, segment: int) -> int:
+        component, document = self._component, int(self._document[piece])
         part = int(component.part[document])
+        tokens = component.parts[part]
         start = int(component.starts[document])
-        end = start + int(component.lengths[document])
-        taken = component.parts[part][start + skipped : end][: batch.tokens.shape[1] - at]
+        end = start + int(component.lengths[document])  # a stretch is followed by the next one's
+        begin = start + int(self._begin[piece])
+        taken = tokens[begin + skipped : begin + int(self._lengths[piece])]
+        taken = taken[: batch.tokens.shape[1] - at]
         stop = at + len(taken)
         batch.tokens[row, at:stop] = taken
-        following = component.parts[part][start + skipped + 1 : end][: len(taken)]
+        following = tokens[begin + skipped + 1 : end][: len(taken)]
         batch.targets[row, at : at + len(following)] = following
         batch.targets[row, at + len(following) : stop] = self._eos
         batch.segments[row, at:stop] = segment
@@ -128,11 +140,11 @@ class _EndlessRun:
         return len(taken)
 
     def _order(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The documents in the order of an epoch, and where each ends."""
+        """The stretches in the order of an epoch, and where each ends."""
         if epoch not in self._orders:
             rng = np.random.default_rng([*self._key, epoch])
-            order = rng.permutation(len(self._component.lengths))
+            order = rng.permutation(len(self._lengths))
             # A row may straddle two epochs; older ones are not needed again.
             self._orders = {e: o for e, o in self._orders.items() if abs(e - epoch) == 1}
-            self._orders[epoch] = order, np.cumsum(self._component.lengths[order])
+            self._orders[epoch] = order, np.cumsum(self._lengths[order])
         return self._orders[epoch]

@@ -38,47 +38,53 @@ def data_of(*components: Component) -> PreparedData:
     return PreparedData("", Vocabulary(), [], list(components), {}, [], {})  # type: ignore[arg-type]
 
 
+def stretches(each: Component, sequence: int) -> list[list[tuple[int, int]]]:
+    """(token, target) of every slot, in runs of at most four rows of one document."""
+    cut: list[list[tuple[int, int]]] = []
+    for start, length in zip(each.starts, each.lengths, strict=True):
+        tokens = each.parts[0][start : start + length].tolist()
+        slots = list(zip(tokens, [*tokens[1:], EOS], strict=True))
+        cut += [slots[i : i + 4 * sequence] for i in range(0, len(slots), 4 * sequence)]
+    return cut
+
+
 def slow_rows(
-    each: Component, order_of: list[np.ndarray], length: int
+    pieces: list[list[tuple[int, int]]], order_of: list[list[int]], length: int
 ) -> list[list[tuple[int, int, int]]]:
-    """(token, target, document number) of every slot, row by row, for a few epochs."""
-    slots: list[tuple[int, int, int]] = []
-    number = 0
-    for order in order_of:
-        for document in order:
-            start = each.starts[document]
-            tokens = each.parts[0][start : start + each.lengths[document]].tolist()
-            slots += [(t, n, number) for t, n in zip(tokens, [*tokens[1:], EOS], strict=True)]
-            number += 1
+    """(token, target, number of its stretch) of every slot, row by row, for a few epochs."""
+    order = [piece for epoch in order_of for piece in epoch]
+    slots = [(*slot, number) for number, piece in enumerate(order) for slot in pieces[piece]]
     return [slots[i : i + length] for i in range(0, len(slots) - length, length)]
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(2, 30), min_size=1, max_size=12), st.integers(1, 40), st.integers(0, 5))
-def test_rows_are_the_documents_end_to_end_epoch_after_epoch(
+@given(st.lists(st.integers(2, 60), min_size=1, max_size=12), st.integers(1, 40), st.integers(0, 5))
+def test_rows_are_stretches_of_documents_end_to_end_epoch_after_epoch(
     lengths: list[int], sequence: int, seed: int
 ) -> None:
     each = component("books", 1.0, lengths)
     stream = TrainStream(data_of(each), sequence, 1, seed)
-    orders = [orders_seen(stream, each, epoch) for epoch in range(3)]
+    pieces = stretches(each, sequence)
+    orders = [orders_seen(stream, each, pieces, epoch) for epoch in range(3)]
     for order in orders:
-        assert sorted(order.tolist()) == list(range(len(lengths)))
-    for index, row in enumerate(slow_rows(each, orders, sequence)):
+        assert sorted(order) == list(range(len(pieces)))
+    for index, row in enumerate(slow_rows(pieces, orders, sequence)):
         batch = stream.batch(index)
         assert batch.tokens[0].tolist() == [token for token, _, _ in row]
         assert batch.targets[0].tolist() == [target for _, target, _ in row]
         assert batch.segments[0].tolist() == [number - row[0][2] for *_, number in row]
 
 
-def orders_seen(stream: TrainStream, each: Component, epoch: int) -> np.ndarray:
-    """The order of an epoch as a batch of one slot a row shows it."""
+def orders_seen(
+    stream: TrainStream, each: Component, pieces: list[list[tuple[int, int]]], epoch: int
+) -> list[int]:
+    """The stretches in the order of an epoch, as a batch of one slot a row shows it."""
     slots = each.num_tokens
     one = TrainStream(data_of(each), 1, slots, 0)
     one._runs = stream._runs  # the same seed and permutations
-    first = set(each.starts.tolist())
-    tokens = one.batch(epoch).tokens[:, 0] - each.parts[0][0]
-    starts = [int(t) for t in tokens if int(t) in first]
-    return np.searchsorted(each.starts, starts)
+    number_of = {piece[0][0]: number for number, piece in enumerate(pieces)}
+    tokens = one.batch(epoch).tokens[:, 0].tolist()
+    return [number_of[token] for token in tokens if token in number_of]
 
 
 def test_a_batch_follows_from_its_number_alone(prepared: PreparedData) -> None:
@@ -152,7 +158,19 @@ def test_every_row_is_of_one_component_and_segments_count_up(prepared: PreparedD
             assert batch.segments[row, 0] == 0
             assert set(steps) <= {0, 1}
         bos, eos = prepared.tokenizer.bos, prepared.tokenizer.eos
-        # Within a row a document begins where the one before has its end as target.
-        begins = batch.tokens[:, 1:] == bos
-        np.testing.assert_array_equal(begins, batch.targets[:, :-1] == eos)
-        np.testing.assert_array_equal(begins, np.diff(batch.segments) == 1)
+        # Where a document begins, or the one before has its end as target, a segment begins;
+        # else the target is the token that follows, also where the stretch ends in mid-document.
+        begins = np.diff(batch.segments) == 1
+        assert begins[batch.tokens[:, 1:] == bos].all()
+        assert begins[batch.targets[:, :-1] == eos].all()
+        np.testing.assert_array_equal(batch.targets[:, :-1][~begins], batch.tokens[:, 1:][~begins])
+
+
+def test_a_long_document_is_spread_over_the_epoch() -> None:
+    book, notes = [4000], [10] * 400
+    each = component("books", 1.0, book + notes)
+    stream = TrainStream(data_of(each), 10, 10, seed=0)
+    from_book = [int((stream.batch(i).tokens < 1000 + 4000).sum()) for i in range(80)]
+    assert sum(from_book) == 4000
+    # In one piece it would fill 40 batches on end and be absent from the other 40.
+    assert np.mean([0 < count < 100 for count in from_book]) > 0.8
