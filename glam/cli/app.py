@@ -6,7 +6,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from glam.cli.overrides import CONF
+from glam.cli.overrides import CONF, is_override
 from glam.cli.schema import register, to_run_config
 
 
@@ -26,7 +26,8 @@ def run_with_hydra(arguments: list[str]) -> None:
         except BaseException as error:
             raised.append(error)
 
-    sys.argv = [sys.argv[0], *arguments]
+    # Hydra's own parser wants its options before the overrides; people put `-m` anywhere.
+    sys.argv = [sys.argv[0], *sorted(arguments, key=is_override)]
     job()
     if raised:
         raise raised[0]

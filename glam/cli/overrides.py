@@ -32,6 +32,10 @@ def choices(group: str) -> list[str]:
     return sorted(f.stem for f in (CONF / group).glob("*.yaml") if not f.stem.startswith("_"))
 
 
+def is_override(argument: str) -> bool:
+    return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
+
+
 def check_line(arguments: list[str]) -> None:
     """Raises UserError for an unknown flag, key or choice."""
     for argument in arguments:
@@ -39,7 +43,7 @@ def check_line(arguments: list[str]) -> None:
             flag = argument.split("=")[0]
             if flag not in FLAGS:
                 raise UserError(f"{argument}: no such option; {nearest(flag, FLAGS)}")
-        elif "=" in argument or argument.startswith("~"):
+        elif is_override(argument):
             _check_override(argument)
         elif not any(argument in FLAGS for argument in arguments):
             raise UserError(f"{argument}: expected key=value, for example model.num_experts=8")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from glam.config import RunConfig
+from glam.identity import DETERMINES_THE_RESULT
 from glam.runs import RunFolder, write_atomically
 
 
@@ -110,8 +111,12 @@ def _name(cells: list[Cell], swept: Sequence[str]) -> str:
     """The swept keys, and a hash of what all cells share."""
     if not swept:
         return cells[0].run.path.name
-    fixed = sorted(o for o in cells[0].overrides if o.split("=")[0] not in swept)
-    fixed = [o for o in fixed if not o.startswith(("logger", "rerun", "hardware.max_jobs"))]
+    typed = {override.lstrip("+").split("=")[0]: override for override in cells[0].overrides}
+    fixed = sorted(
+        override
+        for key, override in typed.items()
+        if key not in swept and key.replace("/", ".").split(".")[0] in DETERMINES_THE_RESULT
+    )
     keys = "+".join(_last(key) for key in swept)
     if not fixed:
         return keys

@@ -41,6 +41,8 @@ class LiveTable:
     ) -> None:
         if self.console.is_terminal:
             self._live.stop()
+        else:
+            self.console.print(self.render())
 
     def update(self) -> None:
         if self.console.is_terminal:

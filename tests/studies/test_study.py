@@ -52,6 +52,11 @@ def test_another_budget_is_another_study(cells):
     assert small.name.startswith("num_experts-")
 
 
+def test_where_it_runs_does_not_name_the_study(cells):
+    there = cells(8, fixed=("runs_dir=elsewhere", "logger=csv", "hardware.max_jobs=1"))
+    assert Study.of(there, SWEPT).name == "num_experts"
+
+
 def test_a_named_study_keeps_its_name(cells):
     assert Study.of(cells(8, name="mine"), SWEPT).name == "mine"
 
