@@ -64,7 +64,8 @@ class Bar:
         self._rich.stop()
         if self._quiet and kind is None:
             seconds = time.monotonic() - self._began
-            Console(stderr=True).print(f"{self.stage}: {self.done:,} in {seconds:.1f} s")
+            fresh = self.done - self._base
+            Console(stderr=True).print(f"{self.stage}: {fresh:,} in {seconds:.1f} s")
 
     def start_at(self, done: int) -> None:
         """Set where a resumed step begins, so that the time left counts this process alone."""

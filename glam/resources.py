@@ -1,11 +1,12 @@
 """What the machine lends to a run, found without importing torch: a skipped run is instant."""
 
+import importlib
 import importlib.metadata
 import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import psutil
 
@@ -64,13 +65,12 @@ def _memory_of(device: Device) -> int:
     """What holds the model: the first GPU's own memory, or the machine's."""
     if device != "cuda":
         return memory_bytes()
-    import pynvml
-
-    pynvml.nvmlInit()
+    nvml: Any = importlib.import_module("pynvml")  # which ships no types
+    nvml.nvmlInit()
     try:
-        return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).total)
+        return int(nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(0)).total)
     finally:
-        pynvml.nvmlShutdown()
+        nvml.nvmlShutdown()
 
 
 def memory_bytes() -> int:

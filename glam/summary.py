@@ -5,6 +5,7 @@ import platform
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+import glam
 from glam.config import ROOT, RunConfig
 from glam.identity import code_fingerprint, fingerprint
 from glam.resources import Resources
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from glam.evaluation import DomainResult
     from glam.training import TrainingResult
 
-PACKAGES = ("torch", "lightning", "hydra-core", "sentencepiece", "datasets", "scikit-learn", "glam")
+PACKAGES = ("torch", "lightning", "hydra-core", "sentencepiece", "datasets", "scikit-learn")
 
 
 def summarize(
@@ -59,7 +60,7 @@ def summarize(
         "data_fingerprint": data_fingerprint,
         "git": git_revision(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
-        | {"python": platform.python_version()},
+        | {"python": platform.python_version(), "glam": glam.__version__},
     }
 
 

@@ -169,6 +169,7 @@ def _train_to_the_end(
 
 def _evaluate(config: RunConfig, model: "Glam", prepared: "PreparedData") -> "dict[str, Any]":
     from glam.evaluation import evaluate_domains
+    from glam.progress import track
 
     return evaluate_domains(
         model,
@@ -176,6 +177,7 @@ def _evaluate(config: RunConfig, model: "Glam", prepared: "PreparedData") -> "di
         sequence_length=config.training.sequence_length,
         batch_size=config.training.batch_size,
         max_tokens=config.evaluation.tokens_per_domain,
+        domains=track(prepared.domains, "evaluate", len(prepared.domains)),
     )
 
 
@@ -210,7 +212,7 @@ def _generate(
                 context=config.training.sequence_length,
             ),
         }
-        for sample in track(range(task.samples), "generating", task.samples)
+        for sample in track(range(task.samples), "generate", task.samples)
     ]
 
 

@@ -77,7 +77,7 @@ def _parse(argument: str) -> Override:
 def _check_choice(group: str, choice: object) -> None:
     if choice is None and group == "experiment":
         return
-    if isinstance(choice, dict) or choice is None or str(choice) not in choices(group):
+    if choice is None or str(choice) not in choices(group):
         raise UserError(f"{group}={choice}: no such choice; {nearest(str(choice), choices(group))}")
 
 

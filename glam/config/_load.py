@@ -32,7 +32,8 @@ def from_mapping(kind: type[T], content: Mapping[str, Any]) -> T:
     for field in dataclasses.fields(default):  # type: ignore[arg-type]
         if field.name not in content:
             continue
-        value, section = content[field.name], getattr(default, field.name)
+        value: Any = content[field.name]
+        section: Any = getattr(default, field.name)
         if dataclasses.is_dataclass(section):
             fallback = TaskConfig if field.name == "task" else type(section)
             value = from_mapping(

@@ -1,7 +1,7 @@
 """Loss and bits per byte on held-out whole documents, domain by domain."""
 
 import math
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -28,9 +28,11 @@ def evaluate_domains(
     sequence_length: int,
     batch_size: int,
     max_tokens: int,
+    domains: Iterable[str] | None = None,
 ) -> dict[str, DomainResult]:
-    """By domain, each on its first `max_tokens` tokens. Draws nothing from torch's generators;
-    leaves the model in the mode it was in."""
+    """By domain, each on at most `max_tokens` tokens, spread over its text; of all domains, or of
+    those that `domains` brings one by one. Draws nothing from torch's generators; leaves the model
+    in the mode it was in."""
     with evaluating(model):
         return {
             domain: _evaluate(
@@ -38,7 +40,7 @@ def evaluate_domains(
                 held_out(prepared, domain, sequence_length, batch_size, max_tokens),
                 held_out_bytes(prepared, domain, sequence_length, max_tokens),
             )
-            for domain in prepared.domains
+            for domain in (prepared.domains if domains is None else domains)
         }
 
 

@@ -196,12 +196,10 @@ def _leave_if_asked(saving: Checkpoints, step: int) -> None:
     asked = saving.request.signal
     if asked is None:
         return
-    print(
-        f"stopped at step {step:,}; the same command goes on from step {saving.saved_step:,}",
-        file=sys.stderr,
-    )
+    line = f"stopped at step {step:,}; the same line again goes on from step {saving.saved_step:,}"
     if asked == signal.SIGINT:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(line)
+    print(line, file=sys.stderr)
     raise SystemExit(128 + asked)
 
 

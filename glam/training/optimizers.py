@@ -48,7 +48,7 @@ class Adafactor(torch.optim.Optimizer):
     factored over the last two dims, updates clipped and scaled by the parameter's RMS. A stacked
     weight `[E, a, b]` is E matrices: each is factored, clipped and scaled by itself.
 
-    `step` overwrites the gradients: the update is built in their memory, so that nothing of a
+    `step` overwrites the gradients: the update is built in their memory, and nothing of a large
     parameter's size is allocated. (torch.optim.Adafactor clamps small gradients, clips stacked
     experts together and cannot switch its relative step off.)
     """
@@ -102,10 +102,14 @@ class Adafactor(torch.optim.Optimizer):
 
 
 def mean_square_of_columns(x: Tensor) -> Tensor:
-    """`[…, 1, b]`, a few experts at a time where `[E, a, b]` is large. (A norm over rows is ten
-    times slower on a CPU, for it walks them one element at a time.)"""
-    at_once = max(1, SQUARES_AT_ONCE // x[0].numel()) if x.ndim == 3 else len(x)
-    return torch.cat([part.square().mean(-2, keepdim=True) for part in x.split(at_once)])
+    """`[…, 1, b]` of `[…, a, b]`, some rows at a time so that their squares stay few. (A norm over
+    this dim is ten times slower on a CPU, which then walks it one element at a time.)"""
+    num_rows = x.shape[-2]
+    at_once = max(1, SQUARES_AT_ONCE * num_rows // x.numel())
+    total = torch.zeros_like(x[..., :1, :])
+    for first in range(0, num_rows, at_once):
+        total += x[..., first : first + at_once, :].square().sum(-2, keepdim=True)
+    return total.div_(num_rows)
 
 
 def root_mean_square(x: Tensor, dims: tuple[int, ...]) -> Tensor:

@@ -70,6 +70,14 @@ def test_each_expert_is_updated_as_if_it_were_alone():
         torch.testing.assert_close(together[expert], alone, rtol=2e-6, atol=0)
 
 
+def test_large_matrices_are_squared_in_parts_and_come_out_the_same(monkeypatch):
+    torch.manual_seed(4)
+    weight, gradients = torch.randn(3, 17, 8), [torch.randn(3, 17, 8) for _ in range(3)]
+    whole = run(weight, gradients, AdafactorConfig())
+    monkeypatch.setattr("glam.training.optimizers.SQUARES_AT_ONCE", 100)
+    torch.testing.assert_close(run(weight, gradients, AdafactorConfig()), whole)
+
+
 def test_rows_of_zeros_stay_where_they_are():
     weight = torch.randn(6, 5)
     gradients = [torch.randn(6, 5) for _ in range(3)]
