@@ -91,7 +91,7 @@ def generate(config: RunConfig, overrides: list[str]) -> None:
     run, config = _trained(config, overrides)
     model, prepared = _loaded(run, config)
     for sample in _generate(config, model, prepared, task):
-        print(sample["text"], end="\n\n")
+        print(sample["prompt"] + sample["text"], end="\n\n")
 
 
 def report(config: RunConfig, overrides: list[str]) -> None:

@@ -35,9 +35,8 @@ def from_mapping(kind: type[T], content: Mapping[str, Any]) -> T:
         value: Any = content[field.name]
         section: Any = getattr(default, field.name)
         if dataclasses.is_dataclass(section):
-            fallback = TaskConfig if field.name == "task" else type(section)
-            value = from_mapping(
-                CLASSES.get(field.name, {}).get(value.get("name"), fallback), value
-            )
+            fallback: type[Any] = TaskConfig if field.name == "task" else type(section)
+            chosen_class = CLASSES.get(field.name, {}).get(value.get("name"), fallback)
+            value = from_mapping(chosen_class, value)
         chosen[field.name] = value
     return kind(**chosen)

@@ -88,7 +88,7 @@ def _figures(job: Job) -> tuple[ProgressBar | str, str, str, str]:
         return (
             bar,
             f"{figures['loss']:.3f}" if "loss" in figures else "",
-            f"{figures['tokens/s']:,.0f}" if "tokens/s" in figures else "",
+            f"{figures['tokens_per_second']:,.0f}" if "tokens_per_second" in figures else "",
             clock(left) if left is not None else "",
         )
     summary = job.run.summary() if job.state in ("done", "diverged") else None

@@ -24,7 +24,13 @@ def shown(jobs: list[Job]) -> str:
 
 
 def test_a_running_job_shows_stage_loss_speed_and_time_left():
-    figures = {"done": 5, "total": 10, "seconds_left": 75.0, "loss": 4.1234, "tokens/s": 26100.0}
+    figures = {
+        "done": 5,
+        "total": 10,
+        "seconds_left": 75.0,
+        "loss": 4.1234,
+        "tokens_per_second": 26100.0,
+    }
     text = shown([job("num_experts=8", "running", stage="train", **figures)])
     for word in ("num_experts=8", "train", "4.123", "26,100", "1:15"):
         assert word in text
