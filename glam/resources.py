@@ -37,6 +37,11 @@ def resolve(config: RunConfig) -> Resources:
     hardware = config.hardware
     device = _device(hardware.name)
     cores = num_cores()
+    if hardware.threads is not None and hardware.threads > 4 * cores:
+        raise UserError(
+            f"hardware.threads={hardware.threads} is too many for {cores} cores; "
+            f"try hardware.threads={cores}, or leave it out"
+        )
     work = 3 * config.flops_per_token * config.training.tokens_per_step
     automatic = max(1, min(cores, int(work // FLOPS_WORTH_A_THREAD)))
     precision = hardware.precision

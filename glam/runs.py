@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from glam.config import RunConfig, from_mapping
+from glam.config import ROOT, RunConfig, from_mapping
 from glam.errors import UserError
 from glam.identity import run_id, run_name
 from glam.resources import Resources
@@ -44,7 +44,8 @@ class RunFolder:
     @classmethod
     def at(cls, checkpoint: str) -> "RunFolder":
         """The folder named by `checkpoint=`. Raises UserError where there is no run."""
-        for path in (Path(checkpoint), Path(checkpoint).parent.parent):
+        here, home = Path(checkpoint), ROOT / checkpoint
+        for path in (here, here.parent.parent, home, home.parent.parent):
             if (path / "config.yaml").is_file():
                 return cls(path.resolve())
         raise UserError(
@@ -84,9 +85,10 @@ class RunFolder:
         """The finished run's summary; None while it is not done. An unreadable one counts as
         not done: the run is resumed, and writes it anew."""
         try:
-            return json.loads(self.summary_file.read_text(encoding="utf-8"))
+            summary: Any = json.loads(self.summary_file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
+        return summary if isinstance(summary, dict) and "status" in summary else None  # pyright: ignore[reportUnknownVariableType]
 
     def write_json(self, name: str, content: Any) -> None:
         write_atomically(self.path / name, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
@@ -100,8 +102,25 @@ class RunFolder:
         return yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
 
     def run_config(self) -> RunConfig:
-        """What the run was asked to be."""
-        return from_mapping(RunConfig, self.config())
+        """What the run was asked to be. Raises UserError for a file that does not say."""
+        try:
+            return from_mapping(RunConfig, self.config())
+        except (OSError, AttributeError, TypeError, ValueError, yaml.YAMLError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{self.config_file} cannot be read ({reason}); rerun=true runs it anew"
+            ) from error
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a process has the run now."""
+        if not self.path.is_dir():
+            return False
+        try:
+            with self.lock():
+                return False
+        except UserError:
+            return True
 
     @contextmanager
     def lock(self) -> Generator[None]:

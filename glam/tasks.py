@@ -1,6 +1,9 @@
 """The verbs of the command line, one function each. Heavy imports wait for the work that needs
 them: a finished run is skipped, and a refused one refused, before torch is loaded."""
 
+import contextlib
+import errno
+import importlib.util
 import os
 import sys
 import traceback
@@ -44,6 +47,7 @@ def train(config: RunConfig, overrides: list[str]) -> None:
     if not config.rerun and (summary := run.summary()) is not None:
         return _say_done(config, run, summary)
     check_fits(config, resources, overrides)
+    _check_packages(config)
     _check_writable(config)
     _pin_threads(resources)
     prepared = _prepared(config)
@@ -249,6 +253,15 @@ def _prepared(config: RunConfig) -> "PreparedData":
     return prepare_data(config.data, config.model.vocab_size, config.cache_path)
 
 
+def _check_packages(config: RunConfig) -> None:
+    """What is missing is said before the work, not after it."""
+    needed = ["torch", "lightning", "safetensors", "sentencepiece", "sklearn", "matplotlib"]
+    for name in [*needed, "wandb"] if config.logger.name == "wandb" else needed:
+        if importlib.util.find_spec(name) is None:
+            way = ", or take logger=csv" if name == "wandb" else ""
+            raise UserError(f"the package {name} is not installed; make run sets up .venv{way}")
+
+
 def _check_writable(config: RunConfig) -> None:
     for key, path in (("runs_dir", config.runs_path), ("cache_dir", config.cache_path)):
         try:
@@ -271,8 +284,14 @@ def _pin_threads(resources: Resources) -> None:
 
 
 def _failed(run: RunFolder, error: Exception) -> JobFailedError:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return JobFailedError(
+            f"{run.path.name} stopped: no space left in {run.path.parent}; free some, and the "
+            f"same line goes on from the last checkpoint"
+        )
     line = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
     now = datetime.now(UTC).isoformat(timespec="seconds")
     trace = "".join(traceback.format_exception(error))
-    run.write_json("failure.json", {"error": line, "traceback": trace, "time": now})
+    with contextlib.suppress(OSError):
+        run.write_json("failure.json", {"error": line, "traceback": trace, "time": now})
     return JobFailedError(f"{run.path.name} failed: {line} (traceback in {run.failure_file})")

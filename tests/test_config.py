@@ -8,9 +8,11 @@ from glam.config import (
     AdafactorConfig,
     AdamWConfig,
     DataConfig,
+    FilterConfig,
     ModelConfig,
     RouterConfig,
     RunConfig,
+    StudyConfig,
     TrainingConfig,
 )
 from glam.errors import UserError
@@ -29,9 +31,13 @@ from glam.errors import UserError
         (lambda: AdamWConfig(learning_rate=-1), "optimizer.learning_rate=-1 must be positive"),
         (lambda: AdamWConfig(learning_rate=float("nan")), "optimizer.learning_rate=nan"),
         (lambda: AdafactorConfig(beta2=1.5), "optimizer.beta2=1.5 must lie between"),
-        (lambda: TrainingConfig(tokens=0), "training.tokens=0 must be positive"),
+        (lambda: TrainingConfig(tokens=0), "training.tokens=0 must lie between 1"),
         (lambda: DataConfig(held_out_fraction=0.9), "data.held_out_fraction=0.9 must lie"),
         (lambda: RunConfig(seed=-1), "seed=-1 must lie between"),
+        (lambda: RunConfig(runs_dir=""), "runs_dir is empty"),
+        (lambda: ModelConfig(name="../x"), "model.name='../x' becomes part of a folder's name"),
+        (lambda: StudyConfig(name="a/b"), "study.name='a/b' becomes part"),
+        (lambda: FilterConfig(num_features=10**12), "data.filter.num_features"),
     ],
 )
 def test_an_impossible_value_is_refused_by_key_and_value(wrong, words):

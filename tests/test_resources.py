@@ -29,6 +29,11 @@ def test_what_is_typed_wins_over_what_is_found():
     assert (found.threads, found.precision, found.memory_bytes) == (3, "float32", 1_500_000_000)
 
 
+def test_more_threads_than_a_machine_can_start_are_refused():
+    with pytest.raises(UserError, match=r"hardware.threads=100000 is too many"):
+        resolve(replace(RunConfig(), hardware=HardwareConfig(threads=100000)))
+
+
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(resources, "_has_cuda", lambda: False)
     with pytest.raises(UserError, match=r"hardware=gpu .* try hardware=cpu"):

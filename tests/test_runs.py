@@ -65,6 +65,26 @@ def test_a_run_keeps_its_folder_when_only_its_name_would_change(tmp_path):
     assert RunFolder.of(renamed, HERE).path == first.path
 
 
+@pytest.mark.parametrize("damaged", ["[1]", "{}", "3", ""])
+def test_a_summary_that_says_no_status_counts_as_none(run, damaged):
+    run.summary_file.write_text(damaged)
+    assert run.summary() is None
+
+
+@pytest.mark.parametrize("damaged", [": : [", "", "model: {num_experts: lots}"])
+def test_a_damaged_configuration_is_refused_in_one_line(run, damaged):
+    run.config_file.write_text(damaged)
+    with pytest.raises(UserError, match=r"config.yaml cannot be read .* rerun=true"):
+        run.run_config()
+
+
+def test_a_held_run_is_seen_to_be_held(run):
+    assert not run.is_held
+    with run.lock():
+        assert run.is_held
+    assert not run.is_held
+
+
 def test_rerun_moves_the_old_run_aside_and_counts(run):
     assert run.move_aside().name == "tiny-abc.old1"
     run.path.mkdir()

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import tempfile
+import traceback
 
 from glam.errors import JobFailedError, UserError
 
@@ -23,11 +25,23 @@ def main(arguments: list[str]) -> int:
         return _say(error, FAILED)
     except KeyboardInterrupt as interrupt:
         return _say(interrupt, INTERRUPTED)
+    except ModuleNotFoundError as error:
+        return _say(f"the package {error.name} is not installed; make run sets up .venv", REFUSED)
+    except Exception as error:
+        return _say(_fault(error), FAILED)
     return DONE
 
 
-def _say(error: BaseException, status: int) -> int:
-    text = str(error) or "stopped; the same line again goes on from the last checkpoint"
+def _fault(error: Exception) -> str:
+    """One line about an error that is ours, with the traceback in a file for whoever mends it."""
+    with tempfile.NamedTemporaryFile("w", prefix="glam-", suffix=".txt", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    first = (str(error).splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first} (unforeseen; traceback in {file.name})"
+
+
+def _say(error: BaseException | str, status: int) -> int:
+    text = str(error) or "stopped; the same line again goes on where it was cut off"
     print(text, file=sys.stderr)
     return status
 

@@ -26,6 +26,8 @@ def run_grid(
 ) -> None:
     """Raises UserError before anything is made if one cell is refused, and JobFailedError at the
     end if a job failed."""
+    if not lines:
+        raise UserError("the grid is empty: a swept key has no value; give it at least one")
     composer = Composer(loader, master)
     cells = _checked(lines, swept, composer)
     study = Study.of(cells, swept)

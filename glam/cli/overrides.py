@@ -53,6 +53,9 @@ def _check_override(argument: str) -> None:
     override = _parse(argument)
     key = override.key_or_group
     if key.split(".")[0].split("/")[0] == "hydra":
+        # Folders, logging and the sweeper are ours; another would go past every check.
+        if not key.startswith(("hydra/launcher", "hydra.launcher", "hydra.verbose")):
+            raise UserError(f"{argument}: of Hydra's own keys only hydra/launcher may be set here")
         return
     if override.is_delete():
         raise UserError(f"{argument}: nothing may be left out; set the key to another value")

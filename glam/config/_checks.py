@@ -1,5 +1,6 @@
 """Range checks that name the key, the value and the way out."""
 
+import re
 from dataclasses import field
 from typing import Any
 
@@ -9,6 +10,15 @@ from glam.errors import UserError
 def aside(default: Any) -> Any:
     """A field that does not determine the result, so that it is no part of a run's identity."""
     return field(default=default, metadata={"result": False})
+
+
+def plain_name(key: str, name: str | None) -> None:
+    """Refuse a name that would not do as part of a folder's name."""
+    if name is not None and not re.fullmatch(r"[\w][\w.+-]{0,63}", name):
+        raise UserError(
+            f"{key}={name!r} becomes part of a folder's name; use up to 64 letters, digits, "
+            f"and any of . _ + -"
+        )
 
 
 def positive(section: str, config: object, *names: str) -> None:

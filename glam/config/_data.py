@@ -49,7 +49,9 @@ class FilterConfig:
 
     def __post_init__(self) -> None:
         one_of("data.filter.name", self.name, ("pareto", "none"))
-        positive("data.filter.", self, "alpha", "num_features", "ngrams")
+        positive("data.filter.", self, "alpha")
+        within("data.filter.", self, 1, 2**31 - 1, "num_features")
+        within("data.filter.", self, 1, 8, "ngrams")
         within("data.filter.", self, 2, 100, "folds")
 
 

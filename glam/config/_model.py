@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from glam.config._checks import aside, positive, within
+from glam.config._checks import aside, plain_name, positive, within
 from glam.errors import UserError, one_of
 
 DISPATCHERS = ("grouped", "capacity")
@@ -50,6 +50,7 @@ class ModelConfig:
     router: RouterConfig = field(default_factory=RouterConfig)
 
     def __post_init__(self) -> None:
+        plain_name("model.name", self.name)
         positive("model.", self, "vocab_size", "num_layers", "d_model", "d_ff", "num_heads")
         positive("model.", self, "d_head", "num_experts", "top_k", "capacity_factor")
         positive("model.", self, "min_capacity", "logit_cap")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from glam.config._checks import aside, positive, within
+from glam.config._checks import aside, plain_name, positive, within
 from glam.config._data import DataConfig
 from glam.config._model import ModelConfig
 from glam.config._training import (
@@ -92,6 +92,9 @@ class StudyConfig:
     name: str | None = None  # None: a grid is named after its swept keys
     cell: str | None = None  # what this run is within the grid, e.g. num_experts=8
 
+    def __post_init__(self) -> None:
+        plain_name("study.name", self.name)
+
 
 @dataclass(kw_only=True)
 class RunConfig:
@@ -115,6 +118,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         within("", self, 0, 2**32 - 1, "seed")
+        for key in ("runs_dir", "cache_dir"):
+            if not getattr(self, key).strip():
+                raise UserError(f"{key} is empty; name a folder, for example {key}={key[:-4]}")
         if self.task.name in ("evaluate", "generate", "report") and self.checkpoint is None:
             raise UserError(
                 f"task={self.task.name} needs checkpoint=<a run folder>, for example "

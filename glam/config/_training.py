@@ -89,7 +89,8 @@ class TrainingConfig:
     checkpoint_minutes: float = aside(1.0)
 
     def __post_init__(self) -> None:
-        positive("training.", self, "tokens", "batch_size", "sequence_length", "max_skipped")
+        within("training.", self, 1, 10**15, "tokens")
+        positive("training.", self, "batch_size", "sequence_length", "max_skipped")
         positive("training.", self, "log_every", "checkpoint_minutes")
 
     @property

@@ -94,6 +94,8 @@ def _damage(folder: Path) -> str | None:
     """What is wrong with a stage, in a few words; None when it is whole."""
     try:
         entries = json.loads((folder / _MANIFEST).read_text())
+        if not entries:
+            return "its manifest is empty"
         for name, (size, content) in entries.items():
             path = folder / name
             if (found := path.stat().st_size) != size:

@@ -117,6 +117,8 @@ def _text_of(line: bytes, field: str, place: str) -> str:
         raise UserError(f"{place}: not UTF-8 (byte {error.start} of the line)") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{place}: not JSON ({error.msg}, column {error.colno})") from error
+    except (ValueError, RecursionError) as error:  # a number too long, brackets too deep
+        raise UserError(f"{place}: not JSON that can be read ({error})") from error
     if not isinstance(record, dict):
         raise UserError(f'{place}: a line must be an object such as {{"{field}": "…"}}')
     fields = cast(dict[str, Any], record)

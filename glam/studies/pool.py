@@ -142,6 +142,9 @@ def run_jobs(jobs: list[Job], watch: Callable[[], None]) -> None:
 
 
 def _start(job: Job) -> None:
+    if job.run.is_held:
+        job.state, job.error = "failed", "is being run by another process"
+        return
     try:
         job.start()
     except OSError as error:

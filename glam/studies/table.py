@@ -94,9 +94,9 @@ def _figures(job: Job) -> tuple[ProgressBar | str, str, str, str]:
     summary = job.run.summary() if job.state in ("done", "diverged") else None
     if summary is None:
         return "", "", "", ""
-    loss = summary["loss"]["mean"]
+    loss, speed = summary.get("loss", {}).get("mean"), summary.get("tokens_per_second")
     shown = f"{loss:.3f}" if loss is not None else ""
-    return clock(job.seconds), shown, f"{summary['tokens_per_second']:,.0f}", ""
+    return clock(job.seconds), shown, f"{speed:,.0f}" if speed is not None else "", ""
 
 
 def study_seconds_left(jobs: list[Job]) -> float | None:

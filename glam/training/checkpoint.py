@@ -3,32 +3,22 @@
 checksums of both."""
 
 import errno
-import hashlib
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning.fabric.plugins.io import CheckpointIO
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
 
-WEIGHTS, STATE, MANIFEST = "model.safetensors", "state.pt", "manifest.json"
+from glam.checkpoints import MANIFEST, STATE, WEIGHTS, describe, step_folders, step_of
+
 KEPT = 2
 PREFIX = "model."  # the network's name inside the LightningModule
 SAVE_ERRORS = (OSError, SafetensorError)  # what a full disk raises
-
-
-class Found(NamedTuple):
-    path: Path
-    manifest: dict[str, Any]
-
-
-class DamagedCheckpointError(Exception):
-    """One clause that says what is wrong with it."""
 
 
 class FolderCheckpointIO(CheckpointIO):
@@ -84,7 +74,7 @@ def _write(part: Path, checkpoint: dict[str, Any], fingerprints: dict[str, str])
     manifest = {
         **{name: training[name] for name in ("step", "tokens", "status")},
         **fingerprints,
-        "files": {name: _describe(part / name) for name in (WEIGHTS, STATE)},
+        "files": {name: describe(part / name) for name in (WEIGHTS, STATE)},
     }
     (part / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     for name in (WEIGHTS, STATE, MANIFEST):
@@ -102,12 +92,6 @@ def _save_state(state: dict[str, Any], file: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name) from error
 
 
-def _describe(file: Path) -> dict[str, Any]:
-    with file.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-    return {"sha256": digest, "bytes": file.stat().st_size}
-
-
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -116,54 +100,15 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def step_folder(checkpoints: Path, step: int) -> Path:
-    return checkpoints / f"step-{step:08d}"
-
-
-def newest_checkpoint(checkpoints: Path) -> Found | None:
-    """The newest folder whose files match their manifest. A damaged one is reported on stderr,
-    one line, and passed over."""
-    folders = _step_folders(checkpoints)
-    for folder in folders:
-        try:
-            return Found(folder, verify(folder))
-        except DamagedCheckpointError as damage:
-            print(f"checkpoint {folder.name} is damaged ({damage}); passed over", file=sys.stderr)
-    if folders:
-        print("no checkpoint can be read; the run starts anew", file=sys.stderr)
-    return None
-
-
-def verify(folder: Path) -> dict[str, Any]:
-    """The manifest of an undamaged checkpoint. Raises DamagedCheckpointError."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        for name in (WEIGHTS, STATE):
-            if _describe(folder / name) != manifest["files"][name]:
-                raise DamagedCheckpointError(f"{name} is not what was saved")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedCheckpointError(f"{type(error).__name__}: {error}") from None
-    return manifest
-
-
 def tidy(checkpoints: Path, up_to: int) -> None:
     """Before a run goes on at step `up_to`: remove half-written folders and damaged later ones."""
     for folder in checkpoints.glob(".step-*.part"):
         shutil.rmtree(folder)
-    for folder in _step_folders(checkpoints):
-        if _step_of(folder) > up_to:
+    for folder in step_folders(checkpoints):
+        if step_of(folder) > up_to:
             shutil.rmtree(folder)
 
 
 def prune(checkpoints: Path) -> None:
-    for folder in _step_folders(checkpoints)[KEPT:]:
+    for folder in step_folders(checkpoints)[KEPT:]:
         shutil.rmtree(folder)
-
-
-def _step_folders(checkpoints: Path) -> list[Path]:
-    """Newest first."""
-    return sorted(checkpoints.glob("step-" + 8 * "[0-9]"), key=_step_of, reverse=True)
-
-
-def _step_of(folder: Path) -> int:
-    return int(folder.name.removeprefix("step-"))

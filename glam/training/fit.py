@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from lightning import Callback, Trainer
 
+from glam.checkpoints import Found, newest_checkpoint, step_folders
 from glam.config import RunConfig
 from glam.data import PreparedData, TrainStream
 from glam.errors import UserError
@@ -21,7 +22,7 @@ from glam.progress import bar
 from glam.resources import Resources
 from glam.runs import RunFolder
 from glam.training.callbacks import LogRows, ProgressBar, Timekeeper
-from glam.training.checkpoint import FolderCheckpointIO, Found, newest_checkpoint, tidy
+from glam.training.checkpoint import FolderCheckpointIO, tidy
 from glam.training.ledger import Averages, Ledger, Meter, sparse_layers
 from glam.training.loggers import Tracker
 from glam.training.metrics import MetricsFile, columns
@@ -72,6 +73,8 @@ def train(
 def _resumable(run: RunFolder, fingerprints: dict[str, str]) -> Found | None:
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     found = newest_checkpoint(run.checkpoints)
+    if found is None and step_folders(run.checkpoints):
+        print("no checkpoint can be read; the run starts anew", file=sys.stderr)
     for what, now in fingerprints.items():
         if found is not None and found.manifest[what] != now:
             raise UserError(

@@ -39,7 +39,8 @@ class Tracker:
 @contextmanager
 def open_tracker(config: RunConfig, run: RunFolder, resources: Resources) -> Generator[Tracker]:
     """The tracker that `config.logger` names, closed when the run ends, as failed if it did."""
-    session = _start(config, run, resources) if config.logger.name == "wandb" else None
+    wanted = config.logger.name == "wandb" and os.environ.get("WANDB_MODE") != "disabled"
+    session = _start(config, run, resources) if wanted else None
     if session is None:
         yield Tracker()
         return

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -43,15 +44,21 @@ class MetricsFile:
         """Keep the rows up to `step`: what came later is trained, and written, again."""
         kept: list[Mapping[str, str]] = []
         if step > 0 and self.path.is_file():
-            with self.path.open(newline="", encoding="utf-8") as lines:
-                # A row torn by a power cut lacks its last cells.
-                whole = (row for row in csv.DictReader(lines) if None not in row.values())
-                kept = [row for row in whole if int(row["step"]) <= step]
+            try:
+                kept = self._rows(step)
+            except (ValueError, KeyError, csv.Error):
+                print(f"{self.path.name} cannot be read; its curves begin anew", file=sys.stderr)
         text = io.StringIO()
         writer = csv.DictWriter(text, self.header, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(kept)
         write_atomically(self.path, text.getvalue())
+
+    def _rows(self, step: int) -> list[Mapping[str, str]]:
+        with self.path.open(newline="", encoding="utf-8") as lines:
+            # A row torn by a power cut lacks its last cells.
+            whole = (row for row in csv.DictReader(lines) if None not in row.values())
+            return [row for row in whole if int(row["step"]) <= step]
 
     def write(self, row: Mapping[str, float]) -> None:
         """Append a row; a column it lacks stays empty, and so does one that is NaN."""

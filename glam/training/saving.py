@@ -9,8 +9,9 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from glam.checkpoints import step_folder
 from glam.runs import RunFolder
-from glam.training.checkpoint import SAVE_ERRORS, prune, step_folder
+from glam.training.checkpoint import SAVE_ERRORS, prune
 from glam.training.ledger import Ledger
 from glam.training.metrics import MetricsFile
 

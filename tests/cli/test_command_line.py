@@ -37,6 +37,8 @@ def run(*arguments: str, **kwargs) -> subprocess.CompletedProcess[str]:
         ("nonsense", "expected key=value"),
         ('model.name="a=b', "cannot be read"),
         ("model=null", "no such choice"),
+        ("hydra/sweeper=basic", "of Hydra's own keys only hydra/launcher"),
+        ("hydra.mode=MULTIRUN", "of Hydra's own keys only hydra/launcher"),
     ],
 )
 def test_a_line_that_names_nothing_is_refused_with_the_nearest_name(line, words):

@@ -1,10 +1,12 @@
 import dataclasses
+import json
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
 
+from glam.checkpoints import describe
 from glam.config import ModelConfig, RouterConfig
 from glam.errors import UserError
 from glam.model import Glam
@@ -204,8 +206,10 @@ def save_run(folder, model: Glam, step: int, whole: bool = True) -> None:
     checkpoint = folder / "checkpoints" / f"step-{step:08d}"
     checkpoint.mkdir(parents=True)
     save_file(model.state_dict(), checkpoint / "model.safetensors")
+    checkpoint.joinpath("state.pt").write_bytes(b"optimizer")
     if whole:
-        checkpoint.joinpath("manifest.json").write_text("{}")
+        files = {n: describe(checkpoint / n) for n in ("model.safetensors", "state.pt")}
+        checkpoint.joinpath("manifest.json").write_text(json.dumps({"files": files}))
 
 
 def test_a_run_is_loaded_from_its_newest_whole_checkpoint(tiny, tmp_path):
@@ -216,6 +220,18 @@ def test_a_run_is_loaded_from_its_newest_whole_checkpoint(tiny, tmp_path):
     loaded = Glam.from_run(tmp_path)
     assert not loaded.training
     torch.testing.assert_close(loaded(tokens), model(tokens))
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_said(tiny, tmp_path, capsys):
+    model, tokens = randomized(tiny).eval(), tokens_of(tiny)
+    save_run(tmp_path, model, 5)
+    save_run(tmp_path, Glam(tiny), 12)
+    weights = tmp_path / "checkpoints" / "step-00000012" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-8:] = b"flipped!"
+    weights.write_bytes(content)
+    torch.testing.assert_close(Glam.from_run(tmp_path)(tokens), model(tokens))
+    assert "step-00000012 is damaged" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_run_or_a_checkpoint_is_refused(tiny, tmp_path):

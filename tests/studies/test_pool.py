@@ -64,6 +64,15 @@ def test_a_diverged_job_is_a_result(job):
     assert (diverged.state, diverged.error) == ("diverged", None)
 
 
+def test_a_run_that_another_process_holds_is_left_alone(job):
+    held = job("a", FINISH)
+    held.run.path.mkdir()
+    with held.run.lock():
+        run_jobs([held], watch=lambda: None)
+    assert (held.state, held.error) == ("failed", "is being run by another process")
+    assert [f.name for f in held.run.path.iterdir()] == [".lock"]
+
+
 def peak(jobs: list[Job]) -> int:
     """The most jobs that ran at once."""
     seen = [0]
