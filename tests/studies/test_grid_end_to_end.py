@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -48,13 +50,23 @@ def finish(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
-def job_of(folder: str) -> psutil.Process | None:
-    """The process that trains the run whose name begins with `folder`."""
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if any("run.py" in w for w in words) and f"model.num_experts={folder}" in words:
+def job_of(grid: "subprocess.Popen[str]", experts: int) -> psutil.Process | None:
+    """The grid's own process for that cell, and nobody else's."""
+    for process in psutil.Process(grid.pid).children():
+        if f"model.num_experts={experts}" in process.cmdline():
             return process
     return None
+
+
+@contextmanager
+def started(command: list[str]) -> Generator["subprocess.Popen[str]"]:
+    """A grid in a session of its own, ended with the test whatever becomes of it."""
+    grid = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    with grid:
+        try:
+            yield grid
+        finally:
+            grid.kill()
 
 
 def wait_for(condition, seconds: float = 120.0) -> None:
@@ -88,16 +100,16 @@ def test_a_grid_leaves_a_table_a_page_and_a_figure_and_is_skipped_the_next_time(
 def test_a_killed_job_fails_alone_and_the_same_line_resumes_it(line, tmp_path):
     command = [*line, "training.tokens=300000", "training.checkpoint_minutes=0.01", "-m"]
     command.append("model.num_experts=2,4")
-    grid = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
     def saved() -> bool:
         return any(tmp_path.glob("runs/*-4e-*/checkpoints/step-*/manifest.json"))
 
-    wait_for(saved)
-    victim = job_of("4")
-    assert victim is not None
-    victim.send_signal(signal.SIGKILL)
-    _, stderr = grid.communicate(timeout=300)
+    with started(command) as grid:
+        wait_for(saved)
+        victim = job_of(grid, 4)
+        assert victim is not None
+        victim.send_signal(signal.SIGKILL)
+        _, stderr = grid.communicate(timeout=300)
     assert grid.returncode == 1
     assert "num_experts=4 (killed by SIGKILL)" in stderr
     seen = rows(tmp_path)
@@ -111,14 +123,14 @@ def test_a_killed_job_fails_alone_and_the_same_line_resumes_it(line, tmp_path):
 
 def test_ctrl_c_stops_everything_within_seconds_and_says_how_to_go_on(line, tmp_path):
     command = [*line, "training.tokens=3000000", "-m", "model.num_experts=2,4"]
-    grid = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    wait_for(lambda: len(list(tmp_path.glob("runs/*/metrics.csv"))) == 2)
-    began = time.monotonic()
-    os.kill(grid.pid, signal.SIGINT)
-    _, stderr = grid.communicate(timeout=60)
+    with started(command) as grid:
+        wait_for(lambda: len(list(tmp_path.glob("runs/*/metrics.csv"))) == 2)
+        jobs = [job_of(grid, 2), job_of(grid, 4)]
+        began = time.monotonic()
+        os.kill(grid.pid, signal.SIGINT)
+        _, stderr = grid.communicate(timeout=60)
     assert grid.returncode == 130
     assert time.monotonic() - began < 15
     assert "the same line again goes on" in stderr
     assert "Traceback" not in stderr
-    assert job_of("2") is None
-    assert job_of("4") is None
+    assert [job is not None and job.is_running() for job in jobs] == [False, False]
