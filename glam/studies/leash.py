@@ -11,6 +11,8 @@ def hold_leash() -> None:
     """Where a grid started this process: when the pipe on stdin breaks, the grid is gone, and this
     process is told to stop as by Ctrl-C, so that it saves a checkpoint first."""
     if os.environ.get(LEASH):
+        # A grid in a shell's background hands down a SIGINT that is ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         threading.Thread(target=_wait_for_the_end, daemon=True).start()
 
 

@@ -61,7 +61,14 @@ def job_of(grid: "subprocess.Popen[str]", experts: int) -> psutil.Process | None
 @contextmanager
 def started(command: list[str]) -> Generator["subprocess.Popen[str]"]:
     """A grid in a session of its own, ended with the test whatever becomes of it."""
-    grid = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    grid = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Tests that run in a shell's background would hand down an ignored Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     with grid:
         try:
             yield grid
