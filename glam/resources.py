@@ -16,8 +16,8 @@ from glam.errors import UserError
 Precision = Literal["bfloat16", "float32"]
 Device = Literal["cpu", "cuda", "mps"]
 
-# Below this much work in a step, a second thread costs more in barriers than it brings
-# (experiments/benchmarks/threads.py measures it).
+# Below this much work in a step, a second thread costs more in barriers than it brings: a step of
+# glam_tiny (2.8 GFLOP) takes as long on two cores as on one.
 FLOPS_WORTH_A_THREAD = 20e9
 
 
