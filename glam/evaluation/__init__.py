@@ -4,8 +4,7 @@ from glam.evaluation.generation import generate
 from glam.evaluation.held_out import (
     DomainResult,
     evaluate_domains,
-    mean_bits_per_byte,
     mean_loss,
 )
 
-__all__ = ["DomainResult", "evaluate_domains", "generate", "mean_bits_per_byte", "mean_loss"]
+__all__ = ["DomainResult", "evaluate_domains", "generate", "mean_loss"]

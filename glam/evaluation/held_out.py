@@ -49,10 +49,6 @@ def mean_loss(results: Mapping[str, DomainResult]) -> float:
     return sum(result.loss for result in results.values()) / len(results)
 
 
-def mean_bits_per_byte(results: Mapping[str, DomainResult]) -> float:
-    return sum(result.bits_per_byte for result in results.values()) / len(results)
-
-
 @contextmanager
 def evaluating(model: Glam) -> Generator[None]:
     """Without gradients, and in evaluation mode until the end."""

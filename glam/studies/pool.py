@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -149,7 +148,6 @@ def _start(job: Job) -> None:
         job.start()
     except OSError as error:
         job.state, job.error = "failed", f"could not start: {error}"
-        traceback.clear_frames(error.__traceback__)
 
 
 def _room_for(job: Job, jobs: list[Job]) -> bool:
