@@ -1,5 +1,6 @@
 """What the machine lends to a run, found without importing torch: a skipped run is instant."""
 
+import ctypes
 import importlib
 import importlib.metadata
 import os
@@ -12,6 +13,9 @@ import psutil
 
 from glam.config import RunConfig
 from glam.errors import UserError
+
+# Of malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 Precision = Literal["bfloat16", "float32"]
 Device = Literal["cpu", "cuda", "mps"]
@@ -54,6 +58,16 @@ def resolve(config: RunConfig) -> Resources:
         memory_bytes=int(hardware.memory_gb * 1e9) if hardware.memory_gb else _memory_of(device),
         cores=cores,
     )
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what a step frees, for the next step: by default it hands the top of its heap
+    back, and every step of a model with many experts faults it in again, page by page. Nothing
+    where the C library is another."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_TRIM_THRESHOLD, 2**30)
+        mallopt(M_MMAP_THRESHOLD, 2**25)  # the most that glibc takes
 
 
 def num_cores() -> int:

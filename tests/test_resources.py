@@ -63,3 +63,27 @@ def test_nothing_heavy_is_imported_before_a_task_starts():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
+def test_freed_memory_is_kept_for_the_next_step():
+    script = """
+import resource, sys
+from glam.resources import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+def step():
+    pieces = [bytearray(2**20) for _ in range(50)]
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    step()
+before = faults()
+for _ in range(5):
+    step()
+print(faults() - before)
+"""
+    kept, returned = (
+        int(subprocess.check_output([sys.executable, "-c", script, how])) for how in ("keep", "not")
+    )
+    assert kept < 100 < returned

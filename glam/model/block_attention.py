@@ -88,7 +88,7 @@ class BlockAttention(torch.autograd.Function):
             d_logits = aten._softmax_backward_data(d_weights, weights, -1, weights.dtype)
             near = d_logits.view(B, N, -1, block.stop)[..., block.stop - block.near :]
             rows = block.stop - block.start
-            d_bias[:, ctx.rows - rows :, W - block.near :] += near.sum(0, dtype=d_bias.dtype)
+            d_bias[:, ctx.rows - rows :, W - block.near :] += near.sum(0)
             torch.mul(torch.bmm(d_logits, k[:, past]), D**-0.5, out=dq[:, here])
             # Blocks come from the last to the first: the last one meets every key.
             add = Tensor.add_ if block.stop < S else Tensor.copy_
@@ -104,12 +104,16 @@ def _mask_and_bias(block: Block, bias: Tensor, mask: Tensor | None, batch: int) 
     N, R, W = bias.shape
     rows = block.stop - block.start
     far = block.stop - block.near
-    logits = bias.new_empty(batch, N, rows, block.stop)
-    logits[..., :far] = 0
-    logits[..., far:] = bias[:, R - rows :, W - block.near :]
-    if mask is not None:
-        logits += mask[:, None, block.queries, : block.stop]
-    return logits.view(batch * N, rows, block.stop)
+    near = bias[:, R - rows :, W - block.near :]
+    added = bias.new_empty(batch, N, rows, block.stop)
+    if mask is None:
+        added[..., :far] = 0
+        added[..., far:] = near
+    else:
+        shared = mask[:, None, block.queries, : block.stop]
+        added[..., :far] = shared[..., :far]
+        torch.add(shared[..., far:], near, out=added[..., far:])
+    return added.view(batch * N, rows, block.stop)
 
 
 def block_attention(
@@ -117,7 +121,8 @@ def block_attention(
 ) -> Float[Tensor, "B S N D"]:
     """What `plain_attention` computes, of any length."""
     S = qkv.shape[1]
-    rows = min(S, 128 if qkv.dtype == torch.bfloat16 and S >= 512 else 64)
+    wide = S <= 128 or (S >= 512 and qkv.dtype == torch.bfloat16)
+    rows = min(S, 128 if wide else 64)  # measured
     bucket_W = position.buckets(min(S, rows + position.max_distance))
     y = BlockAttention.apply(qkv, position.bias_NR, bucket_W, mask_BSS, rows)  # pyright: ignore
     return cast(Tensor, y)

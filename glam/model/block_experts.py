@@ -29,6 +29,7 @@ class Plan(NamedTuple):
     row_of_choice: Int[Tensor, "choices"]
     token_of_row: Int[Tensor, "rows"]  # rows that no choice fills read token 0
     expert_of_block: Int[Tensor, "blocks"]
+    first_block: Int[Tensor, "E"]
 
 
 def plan(experts_TK: Int[Tensor, "T K"], num_experts: int) -> Plan:
@@ -38,12 +39,13 @@ def plan(experts_TK: Int[Tensor, "T K"], num_experts: int) -> Plan:
     expert_of_block = torch.repeat_interleave(blocks_E)
     # Sorted, the n-th choice of an expert lies n rows after the start of the expert's blocks.
     order = expert_of_choice.argsort(stable=True)
-    shift_E = (blocks_E.cumsum(0) - blocks_E) * BLOCK - (counts_E.cumsum(0) - counts_E)
+    first_block_E = blocks_E.cumsum(0) - blocks_E
+    shift_E = first_block_E * BLOCK - (counts_E.cumsum(0) - counts_E)
     rows = torch.arange(len(order)) + torch.repeat_interleave(shift_E, counts_E)
     row_of_choice = torch.empty_like(order).scatter_(0, order, rows)
     token_of_row = order.new_zeros(len(expert_of_block) * BLOCK)
     token_of_row.scatter_(0, rows, order // experts_TK.shape[1])
-    return Plan(row_of_choice, token_of_row, expert_of_block)
+    return Plan(row_of_choice, token_of_row, expert_of_block, first_block_E)
 
 
 class BlockExperts(torch.autograd.Function):
@@ -62,7 +64,7 @@ class BlockExperts(torch.autograd.Function):
         y_rows = torch.bmm(hidden, w_out).view(-1, M)
         y_TKM = y_rows.index_select(0, where.row_of_choice).view(T, -1, M)
         ctx.save_for_backward(gates_TK, w_in, w_out, rows, before, hidden, y_TKM)
-        ctx.where, ctx.num_experts, ctx.weight_dtype = where, len(w_in_EMH), w_in_EMH.dtype
+        ctx.where, ctx.weight_dtype = where, w_in_EMH.dtype
         return _weighted_sum(y_TKM, gates_TK.to(x_TM.dtype))
 
     @staticmethod
@@ -70,21 +72,31 @@ class BlockExperts(torch.autograd.Function):
         gates_TK, w_in, w_out, rows, before, hidden, y_TKM = ctx.saved_tensors
         where: Plan = ctx.where
         T, M = grads[0].shape
-        d_gates = (y_TKM * grads[0][:, None]).sum(-1, dtype=gates_TK.dtype)
+        d_gates = (y_TKM * grads[0][:, None]).sum(-1).to(gates_TK.dtype)
         gate_of_row = rows.new_zeros(len(where.token_of_row))  # 0: nothing comes of an empty row
         gate_of_row.scatter_(0, where.row_of_choice, gates_TK.flatten().to(rows.dtype))
         d_y = grads[0].index_select(0, where.token_of_row).mul_(gate_of_row[:, None]).view_as(rows)
-        d_before = aten.gelu_backward(torch.bmm(d_y, w_out.transpose(1, 2)), before)
+        d_hidden = torch.bmm(d_y, w_out.transpose(1, 2))
+        d_before = aten.gelu_backward.grad_input(d_hidden, before, grad_input=d_hidden)
         d_rows = torch.bmm(d_before, w_in.transpose(1, 2)).view(-1, M)
-        d_x = d_rows.index_select(0, where.row_of_choice).view(T, -1, M).sum(1)
+        d_x = _sum_of_choices(d_rows.index_select(0, where.row_of_choice).view(T, -1, M))
 
         def by_expert(d_w: Tensor) -> Tensor:
-            total = d_w.new_zeros(ctx.num_experts, *d_w.shape[1:], dtype=ctx.weight_dtype)
-            return total.index_add_(0, where.expert_of_block, d_w.to(ctx.weight_dtype))
+            # An expert's blocks lie side by side: a bag each, summed in float32.
+            flat, blocks = d_w.flatten(1), torch.arange(len(d_w))
+            total = functional.embedding_bag(blocks, flat, where.first_block, mode="sum")
+            return total.view(-1, *d_w.shape[1:]).to(ctx.weight_dtype)
 
         d_w_in = by_expert(torch.bmm(rows.transpose(1, 2), d_before))
         d_w_out = by_expert(torch.bmm(hidden.transpose(1, 2), d_y))
         return d_x, d_gates, d_w_in, d_w_out, None
+
+
+def _sum_of_choices(y_TKM: Tensor) -> Tensor:
+    y_TM = y_TKM[:, 0].clone()
+    for k in range(1, y_TKM.shape[1]):
+        y_TM += y_TKM[:, k]
+    return y_TM
 
 
 def _weighted_sum(y_TKM: Tensor, gates_TK: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ logarithmically up to `max_distance`, and the last one holds all that lies beyon
 """
 
 import math
+from functools import cache
 
 import torch
 from jaxtyping import Float, Int
@@ -15,11 +16,20 @@ def position_buckets(
     length: int, num_buckets: int, max_distance: int, device: torch.device | None = None
 ) -> Int[Tensor, "S"]:
     """The bucket of every distance 0, 1, … `length` - 1 between a query and an earlier key."""
-    distance = torch.arange(length, device=device)
+    near = _near_buckets(num_buckets, max_distance)[:length]
+    return torch.tensor(near + [num_buckets - 1] * (length - len(near)), device=device)
+
+
+@cache
+def _near_buckets(num_buckets: int, max_distance: int) -> list[int]:
+    """Of distances below `max_distance`. (As a list: cached tensors would be those of whatever
+    device or mode first asked for them.)"""
     exact = num_buckets // 2
-    octaves = torch.log(distance.clamp(min=1).float() / exact) / math.log(max_distance / exact)
-    coarse = exact + (octaves * (num_buckets - exact)).long()
-    return torch.where(distance < exact, distance, coarse.clamp(max=num_buckets - 1))
+    buckets = list(range(exact))
+    for distance in range(exact, max_distance):
+        octaves = math.log(distance / exact) / math.log(max_distance / exact)
+        buckets.append(exact + int(octaves * (num_buckets - exact)))
+    return buckets
 
 
 class PositionBias(nn.Module):

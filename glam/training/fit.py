@@ -19,7 +19,7 @@ from glam.evaluation.held_out import evaluate_domains, mean_loss
 from glam.identity import code_fingerprint
 from glam.model import Glam
 from glam.progress import bar
-from glam.resources import Resources
+from glam.resources import Resources, keep_freed_memory
 from glam.runs import RunFolder
 from glam.training.callbacks import LogRows, ProgressBar, Timekeeper
 from glam.training.checkpoint import FolderCheckpointIO, tidy
@@ -58,6 +58,7 @@ def train(
     SystemExit(143) for SIGTERM, when it was asked to stop and has saved.
     """
     torch.set_num_threads(resources.threads)
+    keep_freed_memory()
     checkpoints = FolderCheckpointIO({"code": code_fingerprint(), "data": prepared.fingerprint})
     found = _resumable(run, checkpoints.fingerprints)
     module = _build(config, prepared, resources, meter, fresh=found is None)
