@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 RUN := .venv/bin/python run.py
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run grid test check format lock clean xla
+.PHONY: help run grid test bench check format lock clean xla
 
 help: ## this list
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ test: .venv/dev ## every test; those of XLA where .venv-xla exists
 	  .venv-xla/bin/python -m pytest -q -p no:cacheprovider tests/model; \
 	else echo "XLA tests left out: no .venv-xla here (make xla builds it)"; fi
 
+bench: .venv/bench ## rerun every benchmark of experiments/benchmarks, peers beside ours
+	@OMP_NUM_THREADS=1 .venv/bin/python -m experiments.benchmarks
+
 check: .venv/dev ## format, lint, types and the fast tests
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
@@ -35,7 +38,8 @@ format: .venv/dev ## put the code in the house's form
 
 lock: .venv/dev ## resolve the pinned versions anew
 	@.venv/bin/python -m pip install --quiet pip-tools
-	@for set in "requirements.lock" "requirements-dev.lock --extra dev"; do set -- $$set; \
+	@for set in "requirements.lock" "requirements-dev.lock --extra dev" \
+	    "requirements-bench.lock --extra bench"; do set -- $$set; \
 	  .venv/bin/pip-compile -q --extra embedded $$2 $$3 --strip-extras --no-annotate --no-header \
 	    --no-emit-find-links --no-emit-index-url -c <(echo torch==2.13.0) -o $$1 pyproject.toml && \
 	  sed -i 's/+cpu$$//' $$1; done
@@ -56,6 +60,10 @@ clean: ## forget .venv, .venv-xla and the caches (runs/ stays)
 
 .venv/dev: requirements-dev.lock .venv/run
 	@.venv/bin/python $(PIP) -r requirements-dev.lock
+	@touch $@
+
+.venv/bench: requirements-bench.lock .venv/run
+	@.venv/bin/python $(PIP) -r requirements-bench.lock
 	@touch $@
 
 .venv-xla/ready: requirements-xla.txt

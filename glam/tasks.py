@@ -4,6 +4,7 @@ them: a finished run is skipped, and a refused one refused, before torch is load
 import contextlib
 import errno
 import importlib.util
+import math
 import os
 import sys
 import traceback
@@ -161,7 +162,7 @@ def _train_to_the_end(
         domains = _evaluate(config, result.model, prepared) if result.status == "done" else {}
         _write_routing(run, result, domains)
         if result.status == "done":
-            samples = _generate(config, result.model, prepared, GenerateTaskConfig())
+            samples = _generate(config, result.model, prepared, GenerateTaskConfig(), seconds=10)
             run.write_json("generated.json", samples)
         summary = summarize(config, run, resources, result, domains, prepared.fingerprint)
         summary["energy"] = {"joules": result.joules, "source": meter.source}
@@ -196,8 +197,13 @@ def _write_routing(run: RunFolder, result: "TrainingResult", domains: dict[str, 
 
 
 def _generate(
-    config: RunConfig, model: "Glam", prepared: "PreparedData", task: GenerateTaskConfig
+    config: RunConfig,
+    model: "Glam",
+    prepared: "PreparedData",
+    task: GenerateTaskConfig,
+    seconds: float = math.inf,
 ) -> list[dict[str, Any]]:
+    """`seconds` for each sample: a model of billions writes a token in several."""
     from glam.evaluation import generate
     from glam.progress import track
 
@@ -214,6 +220,7 @@ def _generate(
                 top_p=task.top_p,
                 seed=config.seed + sample,
                 context=config.training.sequence_length,
+                seconds=seconds,
             ),
         }
         for sample in track(range(task.samples), "generate", task.samples)

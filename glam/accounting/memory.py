@@ -16,8 +16,7 @@ SIZE = {"float32": FLOAT32, "bfloat16": 2}
 # Measured: 550 MB of imports, and what oneDNN and malloc hold after the first steps.
 OTHER = 850_000_000
 ALLOCATOR = 1.05  # what malloc holds over what is in use: freed blocks that fit nothing asked for
-LOGITS_AT_ONCE = 2**26  # as glam/model/loss.py
-BYTES_PER_LOGIT = 3 * FLOAT32  # log-softmax, its gradient and that of the loss
+LOGITS_AT_ONCE = 2**25  # as glam/model/loss.py
 
 
 class MemoryEstimate(NamedTuple):
@@ -145,7 +144,8 @@ def _copies(model: ModelConfig, index: int, size: int) -> Layer:
 
 
 def _logits(model: ModelConfig, tokens: int, size: int) -> float:
+    """A piece of the logits, the embedding in a narrower type, and its gradient: made in the
+    forward pass, in that type on its way to float32."""
     logits = min(tokens * model.vocab_size, max(LOGITS_AT_ONCE, model.vocab_size))
     narrow = 2 * size if size < FLOAT32 else 0
-    embedding = size * model.num_embedding_params if size < FLOAT32 else 0
-    return logits * (BYTES_PER_LOGIT + narrow) + 2 * embedding
+    return logits * size + (FLOAT32 + narrow) * model.num_embedding_params

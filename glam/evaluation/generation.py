@@ -1,5 +1,8 @@
 """Text from a model, one token after the other."""
 
+import math
+import time
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -19,8 +22,10 @@ def generate(
     top_p: float,
     seed: int,
     context: int,
+    seconds: float = math.inf,
 ) -> str:
-    """What follows the prompt, up to `max_tokens` tokens or the end of the document.
+    """What follows the prompt, up to `max_tokens` tokens or the end of the document, or as far as
+    it comes in `seconds` (one token at least).
 
     Temperature 0 takes the likeliest token each time; else one is drawn, by `seed`, from the
     fewest likeliest tokens that have probability `top_p` together. The model sees the last
@@ -30,8 +35,9 @@ def generate(
     start = len(tokens)
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
+    end = time.monotonic() + seconds
     with evaluating(model):
-        while len(tokens) < start + max_tokens:
+        while len(tokens) < start + max_tokens and (len(tokens) == start or time.monotonic() < end):
             logits = model(torch.tensor([tokens[-context:]], device=device)).logits[0, -1]
             token = choose(logits.cpu(), temperature, top_p, generator)
             if token == tokenizer.eos:

@@ -29,8 +29,10 @@ class GlamOutput(NamedTuple):
 
 
 class LossOutput(NamedTuple):
-    """Cross-entropy of every token in nats; the rest as in `GlamOutput`."""
+    """Cross-entropy in nats: its mean, to train on, and that of every token, without a gradient;
+    the rest as in `GlamOutput`."""
 
+    loss: Float[Tensor, ""]
     token_losses: Float[Tensor, "B S"]
     balance_loss: Float[Tensor, ""]
     load: Float[Tensor, "L E"]
@@ -133,7 +135,7 @@ class Glam(nn.Module):
         losses = token_losses(
             x_BSM.flatten(0, 1), self.embedding.w_VM, targets.flatten(), self.config.logit_cap
         )
-        return LossOutput(losses.view_as(targets), *self._report(mixed))
+        return LossOutput(losses.mean, losses.each.view_as(targets), *self._report(mixed))
 
     def _decode(
         self, tokens: Int[Tensor, "B S"], segments: Int[Tensor, "B S"] | None

@@ -1,6 +1,7 @@
-"""Logits of the tied embedding, and their cross-entropy in modest memory."""
+"""Logits of the tied embedding, and their cross-entropy in memory that does not grow with them."""
 
-from typing import Any, cast
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -8,10 +9,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from glam.model.precision import at_least_float32
-from glam.model.rematerialize import rematerialized
 
-# Above this many logits (256 MB in float32) they are made and forgotten chunk by chunk.
-LOGITS_AT_ONCE = 2**26
+LOGITS_AT_ONCE = 2**25  # of one pair of products; 64 MB in bfloat16
+LOGITS_IN_CACHE = 2**17  # of one softmax, in float32
+
+
+class TokenLosses(NamedTuple):
+    """In nats. Only `mean` has a gradient."""
+
+    mean: Float[Tensor, ""]
+    each: Float[Tensor, "T"]
 
 
 def output_logits(
@@ -28,46 +35,72 @@ def plain_losses(
     targets: Int[Tensor, "T"],
     cap: float | None,
 ) -> Float[Tensor, "T"]:
+    """The definition; it keeps the logits."""
     return functional.cross_entropy(output_logits(x, w_VM, cap), targets, reduction="none")
 
 
 class FusedLosses(torch.autograd.Function):
-    """`plain_losses` that keeps the gradient of the logits, in the activations' dtype, and nothing
-    else of their size. `(x [T, M], w [V, M], targets [T]) -> [T]`
+    """`(x [T, M], w [V, M], targets [T], cap, whether gradients are wanted) -> (mean, losses [T])`
 
-    Rows go through in blocks that stay in the cache. A row's gradient is scaled on the narrow
-    side of the products, so the backward pass never walks over the logits again.
+    The gradients are made in the forward pass, while the logits are there, and only scaled in the
+    backward: so three products are all there is, and the logits of a few rows are forgotten before
+    the next rows'.
     """
 
-    BLOCK = 64  # rows
-
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w_VM: Tensor, targets: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, w_VM: Tensor, targets: Tensor, cap: float | None, learns: bool
+    ) -> tuple[Tensor, Tensor]:
         w = w_VM.to(x.dtype)
-        kept, losses = torch.mm(x, w.t()), list[Tensor]()  # logits first, then their gradients
-        # Two buffers for all blocks: fresh memory would cost more than what is computed in it.
-        wide = torch.promote_types(x.dtype, torch.float32)
-        buffers = torch.empty(2, FusedLosses.BLOCK, len(w), dtype=wide)
-        for start in range(0, len(x), FusedLosses.BLOCK):
-            rows = slice(start, start + FusedLosses.BLOCK)
-            logits, softmax = buffers[:, : len(kept[rows])]
-            target = targets[rows, None]
-            logits.copy_(kept[rows])
-            torch.softmax(logits, -1, out=softmax)
-            # ln of the partition, from the likeliest token: its share can't underflow.
-            partition = logits.amax(-1) - softmax.amax(-1).log()
-            losses.append(partition - logits.gather(1, target)[:, 0])
-            kept[rows] = softmax.scatter_add_(1, target, softmax.new_full(target.shape, -1))
-        ctx.save_for_backward(x, w, kept)
-        ctx.weight_dtype = w_VM.dtype
-        return torch.cat(losses)
+        losses = x.new_empty(len(x), dtype=torch.promote_types(x.dtype, torch.float32))
+        d_x, d_w = torch.empty_like(x) if learns else None, None
+        for rows in _pieces(len(x), LOGITS_AT_ONCE // len(w)):
+            logits = torch.mm(x[rows], w.t())
+            for part in _pieces(len(logits), LOGITS_IN_CACHE // len(w)):
+                losses[rows][part] = _cross_entropy(logits[part], targets[rows][part], cap, learns)
+            if d_x is not None:
+                torch.mm(logits, w, out=d_x[rows])
+                d_w = _add_product(d_w, logits.t(), x[rows], w_VM.dtype)
+        ctx.gradients = (d_x, d_w) if learns else None
+        ctx.mark_non_differentiable(losses)
+        return losses.mean(), losses
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        x, w, d_logits = ctx.saved_tensors
-        scale = grads[0].to(x.dtype)[:, None]
-        d_w = torch.mm(d_logits.t(), x * scale)
-        return torch.mm(d_logits, w).mul_(scale), d_w.to(ctx.weight_dtype), None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.gradients is None:
+            raise RuntimeError("this loss can be differentiated once: its gradients were given out")
+        (d_x, d_w), ctx.gradients = ctx.gradients, None
+        scale = grads[0] / len(d_x)
+        return d_x.mul_(scale), d_w.mul_(scale), None, None, None
+
+
+def _pieces(total: int, size: int) -> Iterator[slice]:
+    size = max(1, size)
+    return (slice(start, min(start + size, total)) for start in range(0, total, size))
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor, cap: float | None, learns: bool) -> Tensor:
+    """Losses `[rows]` of `logits [rows, V]`, which become their own gradients where one learns."""
+    wide, target = at_least_float32(logits), targets[:, None]
+    slope = None
+    if cap is not None:
+        bent = torch.tanh(wide / cap)
+        wide, slope = cap * bent, 1 - bent.square()
+    softmax = torch.softmax(wide, -1)
+    # ln of the partition, from the likeliest token: its share can't underflow.
+    partition = wide.amax(-1) - softmax.amax(-1).log()
+    losses = partition - wide.gather(1, target)[:, 0]
+    if learns:
+        gradient = softmax.scatter_add_(1, target, softmax.new_full(target.shape, -1))
+        logits.copy_(gradient if slope is None else gradient.mul_(slope))
+    return losses
+
+
+def _add_product(total: Tensor | None, a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+    """`total + a @ b`, in place; of type `dtype`, which may be wider than that of `a` and `b`."""
+    if total is None:
+        return torch.mm(a, b).to(dtype)
+    return total.addmm_(a, b) if dtype == a.dtype else total.add_(torch.mm(a, b))
 
 
 def token_losses(
@@ -75,12 +108,10 @@ def token_losses(
     w_VM: Float[Tensor, "V M"],
     targets: Int[Tensor, "T"],
     cap: float | None,
-) -> Float[Tensor, "T"]:
-    """Cross-entropy of every token, in nats."""
-    rows = max(1, LOGITS_AT_ONCE // len(w_VM))
-    if len(x) > rows:
-        chunks = zip(torch.split(x, rows), torch.split(targets, rows), strict=True)
-        return torch.cat([rematerialized(plain_losses, part, w_VM, t, cap) for part, t in chunks])
-    if x.device.type == "cpu" and cap is None:
-        return cast(Tensor, FusedLosses.apply(x, w_VM, targets))  # pyright: ignore
-    return plain_losses(x, w_VM, targets, cap)
+) -> TokenLosses:
+    """Cross-entropy of every token and its mean, in nats."""
+    if x.device.type == "xla":  # whose compiler fuses better what it sees whole
+        each = plain_losses(x, w_VM, targets, cap)
+        return TokenLosses(each.mean(), each.detach())
+    learns = torch.is_grad_enabled() and (x.requires_grad or w_VM.requires_grad)
+    return TokenLosses(*FusedLosses.apply(x, w_VM, targets, cap, learns))  # pyright: ignore

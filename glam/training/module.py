@@ -78,13 +78,13 @@ class TrainingModule(LightningModule):
     def training_step(self, batch: StepBatch, batch_idx: int) -> Tensor:
         output = self.model.loss(batch.tokens, batch.targets, batch.segments)
         self._figures = StepFigures(
-            token_losses=output.token_losses.detach(),
+            token_losses=output.token_losses,
             sources=batch.sources,
             balance_loss=output.balance_loss.detach(),
             load=output.load.detach(),
             dropped=output.dropped.detach(),
         )
-        return output.token_losses.mean() + output.balance_loss
+        return output.loss + output.balance_loss
 
     def optimizer_step(
         self,

@@ -87,7 +87,7 @@ optimizer = build_optimizer(AdamWConfig(), model)
 tokens = torch.randint(0, 8192, (16, 128))
 for _ in range(3):
     output = model.loss(tokens, tokens)
-    loss = output.token_losses.mean() + output.balance_loss
+    loss = output.loss + output.balance_loss
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

@@ -88,7 +88,7 @@ def test_the_loss_is_the_cross_entropy_of_the_logits(tiny, cap):
 def gradients(model: Glam, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
     model.zero_grad()
     loss = model.loss(tokens, tokens.roll(-1, 1))
-    (loss.token_losses.mean() + loss.balance_loss).backward()
+    (loss.loss + loss.balance_loss).backward()
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 

@@ -70,11 +70,12 @@ def test_each_expert_is_updated_as_if_it_were_alone():
         torch.testing.assert_close(together[expert], alone, rtol=2e-6, atol=0)
 
 
-def test_large_matrices_are_squared_in_parts_and_come_out_the_same(monkeypatch):
+@pytest.mark.parametrize("in_cache", [1, 40, 100, 17 * 8, 300])
+def test_the_pieces_of_large_matrices_do_not_show(in_cache, monkeypatch):
     torch.manual_seed(4)
     weight, gradients = torch.randn(3, 17, 8), [torch.randn(3, 17, 8) for _ in range(3)]
     whole = run(weight, gradients, AdafactorConfig())
-    monkeypatch.setattr("glam.training.optimizers.SQUARES_AT_ONCE", 100)
+    monkeypatch.setattr("glam.training.optimizers.IN_CACHE", in_cache)
     torch.testing.assert_close(run(weight, gradients, AdafactorConfig()), whole)
 
 

@@ -1,14 +1,15 @@
-"""Blocks against the ragged form, which test_moe.py holds to the definition."""
+"""Rows in blocks against rows sorted, which test_moe.py holds to the definition."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glam.model.block_experts import BLOCK, block_experts, plan, suits
+from glam.model.block_layout import BLOCK, block_layout, suits
 from glam.model.experts import Experts
-from glam.model.grouped import ragged_experts
+from glam.model.fused_experts import fused_experts
 from glam.model.routing import Routing
+from glam.model.sorted_layout import sorted_layout
 
 
 def experts_of(num_experts: int) -> Experts:
@@ -18,10 +19,11 @@ def experts_of(num_experts: int) -> Experts:
     return experts
 
 
-def results(form, x, chosen, gates, experts):
+def results(lay_out, x, chosen, gates, experts):
     """Outputs and every gradient of an arbitrary function of them."""
     x, gates = x.clone().requires_grad_(), gates.clone().requires_grad_()
-    y = form(x, Routing(chosen, gates, gates), experts)
+    layout = lay_out(chosen, len(experts.w_in_EMH))
+    y = fused_experts(x, Routing(chosen, gates, gates), experts, layout)
     weight = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
     wanted = [x, gates, *experts.parameters()]
     return [y, *torch.autograd.grad((y * weight).sum(), wanted)]
@@ -34,7 +36,7 @@ def results(form, x, chosen, gates, experts):
     top_k=st.integers(1, 3),
     skew=st.floats(0, 5),
 )
-def test_blocks_equal_the_ragged_form_for_any_routing(tokens, num_experts, top_k, skew):
+def test_blocks_equal_sorted_rows_for_any_routing(tokens, num_experts, top_k, skew):
     top_k = min(top_k, num_experts)
     logits = torch.randn(tokens, num_experts) + skew * torch.arange(num_experts)
     chosen = logits.topk(top_k).indices
@@ -42,14 +44,14 @@ def test_blocks_equal_the_ragged_form_for_any_routing(tokens, num_experts, top_k
     gates[::3, top_k - 1] = 0  # choices not made
     x, experts = torch.randn(tokens, 8, dtype=torch.float64), experts_of(num_experts)
     torch.testing.assert_close(
-        results(block_experts, x, chosen, gates, experts),
-        results(ragged_experts, x, chosen, gates, experts),
+        results(block_layout, x, chosen, gates, experts),
+        results(sorted_layout, x, chosen, gates, experts),
     )
 
 
 def test_a_block_belongs_to_one_expert_and_a_row_to_its_token():
     chosen = torch.randint(0, 5, (400, 2))
-    where = plan(chosen, 5)
+    where = block_layout(chosen, 5)
     assert torch.equal(where.expert_of_block, where.expert_of_block.sort().values)
     blocks = where.row_of_choice // BLOCK
     assert torch.equal(where.expert_of_block[blocks], chosen.flatten())
@@ -58,19 +60,19 @@ def test_a_block_belongs_to_one_expert_and_a_row_to_its_token():
     assert len(where.expert_of_block) <= 800 // BLOCK + 5
 
 
-def test_bfloat16_blocks_are_as_close_to_float64_as_the_ragged_form():
+def test_bfloat16_blocks_are_as_close_to_float64_as_sorted_rows():
     chosen, gates = torch.randint(0, 4, (200, 2)), torch.rand(200, 2, dtype=torch.float64)
     x, experts = torch.randn(200, 8, dtype=torch.float64), experts_of(4)
-    exact = results(ragged_experts, x, chosen, gates, experts)
+    exact = results(sorted_layout, x, chosen, gates, experts)
     x, experts, gates = x.bfloat16(), experts.float(), gates.float()
     assert suits(x, experts)
-    for form in (block_experts, ragged_experts):
-        for got, expected in zip(results(form, x, chosen, gates, experts), exact, strict=True):
+    for lay_out in (block_layout, sorted_layout):
+        for got, expected in zip(results(lay_out, x, chosen, gates, experts), exact, strict=True):
             assert (got.double() - expected).norm() < 0.01 * expected.norm()
 
 
 @pytest.mark.parametrize(("dtype", "width"), [(torch.float32, 8), (torch.bfloat16, 512)])
-def test_large_experts_and_float32_take_the_ragged_form(dtype, width):
+def test_large_experts_and_float32_are_sorted(dtype, width):
     with torch.device("meta"):
         experts = Experts(4, width, 4 * width)
     assert not suits(torch.empty(2, width, dtype=dtype), experts)
@@ -86,8 +88,8 @@ def test_the_loop_equals_grouped_mm(dtype, monkeypatch):
     x, experts = torch.randn(50, 8, dtype=dtype), Experts(4, 8, 16)
     for weight in experts.parameters():
         torch.nn.init.normal_(weight, std=0.4)
-    grouped = results(ragged_experts, x, chosen, gates, experts)
+    grouped = results(sorted_layout, x, chosen, gates, experts)
     monkeypatch.delattr(functional, "grouped_mm")
-    loop = results(ragged_experts, x, chosen, gates, experts)
+    loop = results(sorted_layout, x, chosen, gates, experts)
     tolerance = {"rtol": 0.03, "atol": 0.1} if dtype == torch.bfloat16 else {}
     torch.testing.assert_close(grouped, loop, **tolerance)

@@ -1,0 +1,119 @@
+"""One figure per benchmark, from its rows."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.axes import Axes
+
+from glam.reporting.theme import PRINT, panel
+
+Row = dict[str, object]
+
+
+def draw(name: str, rows: list[Row], folder: Path) -> None:
+    title, group, series, value = FIGURES[name]
+    if value == "growth":
+        figure = _growth(rows)
+    else:
+        figure, axes = panel(PRINT, width=8, height=0.9 + 0.19 * len(rows))
+        _bars(axes, rows, group, series, value)
+        axes.set_title(title, fontsize=10, loc="left", color=PRINT.ink)
+    figure.savefig(folder / f"{name}.png", dpi=150)
+    figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+
+
+def _number(row: Row, key: str) -> float:
+    value = row.get(key)
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def _bars(
+    axes: Axes, rows: list[Row], group: tuple[str, ...], series: Callable[[Row], str], value: str
+) -> None:
+    """A bar a row, in groups from top to bottom; whiskers where the row has quartiles."""
+    names = list(dict.fromkeys(series(row) for row in rows))
+    place, before, ticks, labels = 0.0, None, list[float](), list[str]()
+    for row in rows:
+        label = ", ".join(str(row[key]) for key in group)
+        place += 1.0 if label == before else 1.8
+        middle = _number(row, value)
+        errors = None
+        if value == "ratio":
+            errors = [[middle - _number(row, "low")], [_number(row, "high") - middle]]
+        colour = PRINT.colour(names.index(series(row)))
+        axes.barh(place, middle, 0.8, xerr=errors, color=colour, ecolor=PRINT.ink)
+        axes.text(middle, place, f"  {middle:.3g}", va="center", fontsize=7, color=PRINT.ink)
+        ticks.append(place)
+        labels.append(f"{label}: {series(row)}" if label and label != before else series(row))
+        before = label
+    axes.set_yticks(ticks, labels, fontsize=7)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    if value == "ratio":
+        axes.axvline(1, color=PRINT.muted, linewidth=0.8)
+        axes.set_xlabel("time, times the reference's (median of pairs, quartiles)")
+    else:
+        axes.set_xlabel(value)
+
+
+def _growth(rows: list[Row]):
+    """A panel an axis, doubly logarithmic: time and memory against size."""
+    from matplotlib.figure import Figure
+
+    from glam.reporting.theme import dress
+
+    axes_of = list(dict.fromkeys(str(row["axis"]) for row in rows))
+    figure = Figure(figsize=(3.2 * len(axes_of), 3.1), layout="constrained")
+    for index, axis in enumerate(axes_of):
+        axes = figure.add_subplot(1, len(axes_of), index + 1)
+        dress(axes, PRINT)
+        mine = [row for row in rows if row["axis"] == axis]
+        sizes = [_number(row, "value") for row in mine]
+        for key, colour in (("ms", 0), ("peak_mb", 1)):
+            values = [_number(row, key) for row in mine]
+            label = "CPU ms a step" if key == "ms" else "MB at the peak"
+            axes.loglog(sizes, values, "o-", color=PRINT.colour(colour), markersize=3, label=label)
+        axes.set_xlabel(axis)
+        axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes], fontsize=7)
+        axes.minorticks_off()
+        if index == 0:
+            axes.legend(fontsize=7, frameon=False)
+    return figure
+
+
+def _candidate(row: Row) -> str:
+    return str(row["candidate"])
+
+
+FIGURES: dict[str, tuple[str, tuple[str, ...], Callable[[Row], str], str]] = {
+    "layer": ("One MoE layer, against the dense limit", ("shape", "dtype"), _candidate, "ratio"),
+    "step": ("A training step", ("size", "dtype"), _candidate, "ratio"),
+    "attention": (
+        "Attention with a trainable bias, against SDPA without",
+        ("length", "dtype"),
+        _candidate,
+        "ratio",
+    ),
+    "loss": (
+        "Output and cross-entropy, against the products alone",
+        ("vocabulary", "dtype"),
+        _candidate,
+        "ratio",
+    ),
+    "optimizer": ("One update, against fused AdamW", ("model",), _candidate, "ratio"),
+    "threads": (
+        "Two threads against one, by wall-clock time",
+        ("size",),
+        lambda row: f"{row['threads']} threads",
+        "ratio",
+    ),
+    "pipeline": (
+        "Preparing the embedded corpora",
+        (),
+        lambda row: str(row["stage"]),
+        "cpu_s",
+    ),
+    "overhead": ("What is not training", ("unit",), lambda row: str(row["what"]), "value"),
+    "growth": ("", (), _candidate, "growth"),
+}

@@ -1,0 +1,150 @@
+"""Other libraries' MoE layers and models at the same sizes; none where they are not installed."""
+
+import importlib.util
+import tempfile
+import threading
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from experiments.benchmarks.timing import Work
+from glam.config import ModelConfig
+
+
+def narrower(hidden: int) -> int:
+    """The width of a SwiGLU with the FLOPs of two matrices of `hidden`, in 16 byte strides."""
+    return 2 * hidden // 3 // 16 * 16
+
+
+def moe_blocks(M: int, H: int, E: int, top_k: int) -> dict[str, nn.Module]:
+    """By name; each maps `[B, S, M]` to the same, alone or first of a tuple."""
+    if importlib.util.find_spec("transformers") is None:
+        return {}
+    from transformers import MixtralConfig, OlmoeConfig, Qwen3MoeConfig
+    from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
+    from transformers.models.olmoe.modeling_olmoe import OlmoeSparseMoeBlock
+    from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeSparseMoeBlock
+
+    common: dict[str, Any] = {
+        "hidden_size": M,
+        "num_experts_per_tok": top_k,
+        "experts_implementation": "grouped_mm",
+    }
+    hidden = narrower(H)
+    return {
+        "HF Mixtral": _drawn(
+            MixtralSparseMoeBlock(
+                MixtralConfig(intermediate_size=hidden, num_local_experts=E, **common)
+            )
+        ),
+        "HF OLMoE": _drawn(
+            OlmoeSparseMoeBlock(OlmoeConfig(intermediate_size=hidden, num_experts=E, **common))
+        ),
+        "HF Qwen3-MoE": _drawn(
+            Qwen3MoeSparseMoeBlock(
+                Qwen3MoeConfig(moe_intermediate_size=hidden, num_experts=E, **common)
+            )
+        ),
+    }
+
+
+def _drawn(block: nn.Module) -> nn.Module:
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5)
+    return block
+
+
+def _model(config: ModelConfig) -> Any:
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    return MixtralForCausalLM(
+        MixtralConfig(
+            vocab_size=config.vocab_size,
+            hidden_size=config.d_model,
+            intermediate_size=narrower(config.d_ff),
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.num_heads,
+            num_key_value_heads=config.num_heads,
+            num_local_experts=config.num_experts,
+            num_experts_per_tok=config.top_k,
+            output_router_logits=True,
+            tie_word_embeddings=True,
+            experts_implementation="grouped_mm",
+        )
+    )
+
+
+def _autocast(dtype: torch.dtype, narrow: bool) -> Any:
+    wanted = dtype == torch.bfloat16 and not narrow
+    return torch.autocast("cpu", torch.bfloat16) if wanted else nullcontext()
+
+
+def mixtral(
+    config: ModelConfig, dtype: torch.dtype, rows: int, length: int, *, narrow: bool = False
+) -> Work:
+    """A step in a plain loop."""
+    model = _model(config).train()
+    if narrow:
+        model = model.to(dtype)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    tokens = torch.randint(0, config.vocab_size, (rows, length))
+
+    def work() -> None:
+        with _autocast(dtype, narrow):
+            loss = model(input_ids=tokens, labels=tokens, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return work
+
+
+def mixtral_trainer(config: ModelConfig, dtype: torch.dtype, rows: int, length: int) -> Work:
+    """A step of a running HF Trainer, which waits in its own thread between two steps."""
+    from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
+
+    go, done = threading.Semaphore(0), threading.Semaphore(0)
+
+    class TakesTurns(TrainerCallback):
+        def on_train_begin(self, *args: object, **kwargs: object) -> None:
+            go.acquire()
+
+        def on_step_end(self, *args: object, **kwargs: object) -> None:
+            done.release()
+            go.acquire()
+
+    tokens = torch.randint(0, config.vocab_size, (1000, length))
+    arguments = TrainingArguments(
+        output_dir=tempfile.mkdtemp(),
+        per_device_train_batch_size=rows,
+        max_steps=10**6,
+        use_cpu=True,
+        bf16=dtype == torch.bfloat16,
+        optim="adamw_torch_fused",
+        logging_steps=20,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    trainer = Trainer(
+        model=_model(config),
+        args=arguments,
+        train_dataset=[{"input_ids": row, "labels": row} for row in tokens],
+        data_collator=default_data_collator,
+        callbacks=[TakesTurns()],
+    )
+
+    def train() -> None:
+        torch.set_num_threads(1)  # a thread has its own
+        trainer.train()
+
+    threading.Thread(target=train, daemon=True).start()
+
+    def work() -> None:
+        go.release()
+        done.acquire()
+
+    return work
