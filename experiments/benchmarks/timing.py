@@ -39,6 +39,8 @@ def interleaved(
 
     A turn is as many calls as take `turn` seconds, and at least one.
     """
+    for work in candidates.values():  # kernels are compiled when a shape is first met
+        work()
     calls = {name: max(1, round(turn / _seconds(work, 1))) for name, work in candidates.items()}
     taken: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in track(range(rounds), label, transient=True):
@@ -58,8 +60,7 @@ def ratio(seconds: list[float], reference: list[float]) -> dict[str, object]:
 
 
 def _seconds(work: Work, calls: int) -> float:
-    """Of one call. The first is warmed up: kernels are compiled when a shape is first met."""
-    work()
+    """Of one call."""
     start = time.process_time()
     for _ in range(calls):
         work()
@@ -68,7 +69,6 @@ def _seconds(work: Work, calls: int) -> float:
 
 def peak_bytes(work: Work) -> int:
     """The most that a call holds at once beyond what was there before it."""
-    work()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         work()
     kineto = profiled.profiler.kineto_results

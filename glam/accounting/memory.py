@@ -13,8 +13,13 @@ from glam.resources import Precision
 
 FLOAT32 = 4
 SIZE = {"float32": FLOAT32, "bfloat16": 2}
-# Measured: 550 MB of imports, and what oneDNN and malloc hold after the first steps.
-OTHER = 850_000_000
+# Measured: 550 MB of imports, and what malloc and the libraries hold after the first steps.
+OTHER = 650_000_000
+# oneDNN keeps a kernel for every shape that it has met in bfloat16, at most 1,024 of them; routing
+# makes new row counts at every step (but where rows come in blocks: glam/model/block_layout.py).
+KERNEL, KERNELS = 700_000, 1024
+BLOCKS_UP_TO = 2**15  # elements of a matrix
+QUERIES = 128  # in a block of attention
 ALLOCATOR = 1.05  # what malloc holds over what is in use: freed blocks that fit nothing asked for
 LOGITS_AT_ONCE = 2**25  # as glam/model/loss.py
 
@@ -45,8 +50,16 @@ def memory(config: RunConfig, precision: Precision | None = None) -> MemoryEstim
         optimizer=optimizer_bytes(config),
         gradients=weights,
         activations=int(ALLOCATOR * activation_bytes(config, size)),
-        other=OTHER,
+        other=OTHER + KERNEL * num_kernels(config.model, size),
     )
+
+
+def num_kernels(model: ModelConfig, size: int) -> int:
+    """After a few steps: six products per expert, each with a few row counts."""
+    ragged = model.is_sparse and model.dispatcher == "grouped"
+    if size == FLOAT32 or not ragged or model.d_model * model.d_ff <= BLOCKS_UP_TO:
+        return 0
+    return min(KERNELS, 18 * model.num_experts * model.num_moe_layers)
 
 
 def weight_bytes(model: ModelConfig) -> int:
@@ -91,7 +104,8 @@ def activation_bytes(config: RunConfig, size: int) -> float:
         kept = model.num_layers * inputs + widest
     else:
         kept = sum(one.kept for one in layers) + max(one.passing for one in layers)
-    return kept + 3 * inputs + _logits(model, tokens, size)
+    mask = tokens * config.training.sequence_length * (size + 1)
+    return kept + 3 * inputs + mask + _logits(model, tokens, size)
 
 
 def layer(config: RunConfig, index: int, size: int) -> Layer:
@@ -105,12 +119,11 @@ def layer(config: RunConfig, index: int, size: int) -> Layer:
 
 
 def _attention(model: ModelConfig, length: int, size: int) -> Layer:
-    """Per token. Softmax is in float32, and kept once more where activations are narrower."""
-    logits = model.num_heads * length
+    """Per token. Weights are kept for the keys up to the end of a query's block alone."""
+    block = min(length, QUERIES)
     width = model.num_heads * model.head_size
-    weights = FLOAT32 + (size if size < FLOAT32 else 0)
-    kept = logits * weights + length + 4 * width * size
-    return Layer(kept, 2 * FLOAT32 * logits + 4 * width * size)
+    kept = model.num_heads * (length + block) / 2 * size + 4 * width * size
+    return Layer(kept, 3 * model.num_heads * block * size + 4 * width * size)
 
 
 def _mixing(model: ModelConfig, index: int, length: int, size: int) -> Layer:
