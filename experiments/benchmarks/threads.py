@@ -24,14 +24,13 @@ def measure() -> Iterator[dict[str, object]]:
     for name, (config, rows, length) in SIZES.items():
         work = step(config, torch.bfloat16, rows, length)
         taken: dict[int, list[float]] = {1: [], 2: []}
-        for _ in track(range(9), f"threads {name}", transient=True):
+        for _ in track(range(5), f"threads {name}", transient=True):
             for threads, seconds in taken.items():
                 torch.set_num_threads(threads)
                 work()
                 start = time.perf_counter()
-                for _ in range(4):
-                    work()
-                seconds.append((time.perf_counter() - start) / 4)
+                work()
+                seconds.append(time.perf_counter() - start)
         torch.set_num_threads(1)
         training = TrainingConfig(batch_size=rows, sequence_length=length)
         flops = 3 * RunConfig(model=config, training=training).flops_per_token * rows * length

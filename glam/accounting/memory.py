@@ -8,17 +8,17 @@ activations and libraries, tests/accounting/test_memory.py holds it against meas
 import math
 from typing import NamedTuple
 
-from glam.config import AdafactorConfig, ModelConfig, RunConfig
+from glam.config import AdafactorConfig, ModelConfig, RunConfig, TrainingConfig
 from glam.resources import Precision
 
-FLOAT32 = 4
+FLOAT32, INT64 = 4, 8
 SIZE = {"float32": FLOAT32, "bfloat16": 2}
 # Measured: 550 MB of imports, and what malloc and the libraries hold after the first steps.
 OTHER = 650_000_000
 # oneDNN keeps a kernel for every shape that it has met in bfloat16, at most 1,024 of them; routing
 # makes new row counts at every step (but where rows come in blocks: glam/model/block_layout.py).
 KERNEL, KERNELS = 700_000, 1024
-BLOCKS_UP_TO = 2**15  # elements of a matrix
+BLOCK, BLOCKS_UP_TO = 64, 2**15  # rows; elements of a matrix
 QUERIES = 128  # in a block of attention
 ALLOCATOR = 1.05  # what malloc holds over what is in use: freed blocks that fit nothing asked for
 LOGITS_AT_ONCE = 2**25  # as glam/model/loss.py
@@ -50,16 +50,18 @@ def memory(config: RunConfig, precision: Precision | None = None) -> MemoryEstim
         optimizer=optimizer_bytes(config),
         gradients=weights,
         activations=int(ALLOCATOR * activation_bytes(config, size)),
-        other=OTHER + KERNEL * num_kernels(config.model, size),
+        other=OTHER + KERNEL * num_kernels(config, size),
     )
 
 
-def num_kernels(model: ModelConfig, size: int) -> int:
-    """After a few steps: six products per expert, each with a few row counts."""
+def num_kernels(config: RunConfig, size: int) -> int:
+    """Six products for every row count that an expert of any layer has had."""
+    model, training = config.model, config.training
     ragged = model.is_sparse and model.dispatcher == "grouped"
-    if size == FLOAT32 or not ragged or model.d_model * model.d_ff <= BLOCKS_UP_TO:
+    if size == FLOAT32 or not ragged or _in_blocks(model, size):
         return 0
-    return min(KERNELS, 18 * model.num_experts * model.num_moe_layers)
+    counts = training.num_steps * model.num_experts * model.num_moe_layers
+    return min(KERNELS, 6 * counts, 6 * training.tokens_per_step)
 
 
 def weight_bytes(model: ModelConfig) -> int:
@@ -88,77 +90,112 @@ def optimizer_bytes(config: RunConfig) -> int:
 
 
 class Layer(NamedTuple):
-    """Bytes of one layer: kept for the backward pass, and needed only while it runs."""
+    """Bytes of one layer: kept for the backward pass, and needed beside that while it runs."""
 
     kept: float
     passing: float
 
 
 def activation_bytes(config: RunConfig, size: int) -> float:
-    """What a forward pass keeps and the widest moment beside it; `size` bytes per activation."""
+    """The most that a step holds beside weights, optimizer state and a whole set of gradients;
+    `size` bytes per activation. The gradients of the step before are dropped after the forward
+    pass; in the backward pass those of the layers below the one that runs are not there yet."""
     model, tokens = config.model, config.training.tokens_per_step
-    layers = [layer(config, index, size) for index in range(model.num_layers)]
     inputs = tokens * model.d_model * size
-    if config.training.rematerialize:
-        widest = max(one.kept + one.passing for one in layers)
-        kept = model.num_layers * inputs + widest
-    else:
-        kept = sum(one.kept for one in layers) + max(one.passing for one in layers)
-    mask = tokens * config.training.sequence_length * (size + 1)
-    return kept + 3 * inputs + mask + _logits(model, tokens, size)
+    mask = tokens * config.training.sequence_length * size
+    again = config.training.rematerialize
+    layers = [layer(config, index, size) for index in range(model.num_layers)]
+    kept = model.num_layers * inputs if again else sum(one.kept for one in layers)
+    # What the loss is made of: the last layer's output, its norm, and their gradient.
+    moments = [kept + 3 * inputs + _logits(model, tokens, size)]
+    widest = max(one.kept + one.passing for one in layers) if again else 2 * inputs
+    moments.append(kept + mask + widest)  # the forward pass of the last layer
+    # The tied embedding has two gradients, and the second is as large as the first.
+    moments.append(FLOAT32 * model.num_embedding_params)
+    below, missing = 0.0, 0.0
+    for index, one in enumerate(layers):
+        below += inputs if again else one.kept
+        own = one.kept + mask if again else 0
+        moments.append(below + own + one.passing + 3 * inputs - missing)
+        missing += FLOAT32 * _layer_params(model, index)
+    return max(moments)
+
+
+def _layer_params(model: ModelConfig, index: int) -> int:
+    """Of its matrices."""
+    M, H = model.d_model, model.d_ff
+    attention = 4 * M * model.num_heads * model.head_size
+    if not model.is_moe_layer(index):
+        return attention + 3 * M * H
+    return attention + 2 * M * H * (model.num_experts if model.is_sparse else model.top_k)
 
 
 def layer(config: RunConfig, index: int, size: int) -> Layer:
     model, tokens = config.model, config.training.tokens_per_step
-    norms = 2 * model.d_model * (FLOAT32 + 2 * size)
+    norms = 4 * model.d_model * size + 2 * FLOAT32
     attention = _attention(model, config.training.sequence_length, size)
-    mixing = _mixing(model, index, config.training.sequence_length, size)
-    copies = _copies(model, index, size)
+    mixing = _mixing(model, index, config.training, size)
+    copies = _copies(model, index, tokens, size)
     kept = tokens * (norms + attention.kept + mixing.kept) + copies.kept
     return Layer(kept, tokens * max(attention.passing, mixing.passing) + copies.passing)
 
 
 def _attention(model: ModelConfig, length: int, size: int) -> Layer:
     """Per token. Weights are kept for the keys up to the end of a query's block alone."""
-    block = min(length, QUERIES)
+    wide = length <= QUERIES or (length >= 4 * QUERIES and size < FLOAT32)
+    block = min(length, QUERIES if wide else QUERIES // 2)
     width = model.num_heads * model.head_size
-    kept = model.num_heads * (length + block) / 2 * size + 4 * width * size
-    return Layer(kept, 3 * model.num_heads * block * size + 4 * width * size)
+    kept = model.num_heads * (length + block) / 2 * size + 5 * width * size
+    return Layer(kept, 3 * model.num_heads * block * size + 5 * width * size)
 
 
-def _mixing(model: ModelConfig, index: int, length: int, size: int) -> Layer:
-    """Per token: both sides of the GELU for each unit that the token meets, and its rows."""
-    M, H, k = model.d_model, model.d_ff, model.top_k
+def _mixing(model: ModelConfig, index: int, training: TrainingConfig, size: int) -> Layer:
+    """Per token: both sides of the GELU for each unit that the token meets, and its rows. Without
+    experts autograd drops the last product's input before it makes the others' gradients."""
+    M, H, k, E = model.d_model, model.d_ff, model.top_k, model.num_experts
     if not model.is_moe_layer(index):
-        return Layer(4 * H * size, 3 * H * size)
+        return Layer(4 * H * size, 2 * H * size)
     if not model.is_sparse:
-        return Layer(2 * k * H * size, 2 * k * H * size)
-    gate = FLOAT32 * (M + 3 * model.num_experts)
+        return Layer(2 * k * H * size, k * H * size)
+    # The router's input in float32, its softmax and the choices; one_hot counts in int64.
+    gate = (FLOAT32 * M if size < FLOAT32 else 0) + FLOAT32 * E + 4 * k * INT64
+    counts = (FLOAT32 + INT64) * E
     if model.dispatcher == "grouped":
-        return Layer(gate + 2 * k * (M + H) * size, 2 * k * (M + H) * size)
-    E = model.num_experts
+        rows = k + (E * BLOCK / 2 / training.tokens_per_step if _in_blocks(model, size) else 0)
+        return Layer(gate + 2 * rows * (M + H) * size, max(counts, rows * (2 * M + H) * size))
+    length = training.sequence_length
     seats = min(length, max(model.min_capacity, math.ceil(model.capacity_factor * k * length / E)))
     rows = E * seats / length  # seats per token, taken or not
-    one_hot = 3 * E * seats * size + k * (E + seats) * size
-    return Layer(gate + one_hot + 2 * rows * (M + H) * size, one_hot + 2 * rows * (M + H) * size)
+    one_hot = 2 * E * seats * size + k * (E + seats * size)
+    passing = max(2 * E * seats + 2 * rows * M, rows * (M + H)) * size
+    return Layer(gate + one_hot + 2 * rows * (M + H) * size, max(counts, passing))
 
 
-def _copies(model: ModelConfig, index: int, size: int) -> Layer:
-    """Weights cast to a narrower type, kept for the backward pass; and one matrix's gradient in
-    that type on its way to float32."""
-    if size == FLOAT32:
-        return Layer(0, 0)
+def _copies(model: ModelConfig, index: int, tokens: int, size: int) -> Layer:
+    """Weights side by side or cast to a narrower type, kept for the backward pass; and one
+    matrix's gradient in that type on its way to float32."""
     M, H = model.d_model, model.d_ff
-    attention = 4 * M * model.num_heads * model.head_size
-    if model.is_moe_layer(index):
-        matrix = M * H * (model.num_experts if model.is_sparse else model.top_k)
-        return Layer(size * (attention + 2 * matrix), size * matrix)
-    return Layer(size * (attention + 3 * M * H), size * M * H)
+    attention = M * model.num_heads * model.head_size
+    if size == FLOAT32:
+        return Layer(3 * size * attention, 3 * size * attention)
+    if not model.is_moe_layer(index):
+        return Layer(size * (4 * attention + 3 * M * H), size * M * H)
+    copies = model.num_experts if model.is_sparse else model.top_k
+    if model.is_sparse and _in_blocks(model, size):
+        copies = copies / 2 + tokens * model.top_k / BLOCK
+    matrix = M * H * copies
+    return Layer(size * (4 * attention + 2 * matrix), size * matrix)
+
+
+def _in_blocks(model: ModelConfig, size: int) -> bool:
+    """Whether the rows of experts come in blocks, each beside a copy of its matrices."""
+    small = model.d_model * model.d_ff <= BLOCKS_UP_TO and size < FLOAT32
+    return small and model.dispatcher == "grouped"
 
 
 def _logits(model: ModelConfig, tokens: int, size: int) -> float:
-    """A piece of the logits, the embedding in a narrower type, and its gradient: made in the
-    forward pass, in that type on its way to float32."""
-    logits = min(tokens * model.vocab_size, max(LOGITS_AT_ONCE, model.vocab_size))
+    """A piece of the logits beside the next one, the embedding in a narrower type, and its
+    gradient: made in the forward pass, in that type on its way to float32."""
+    logits = min(tokens * model.vocab_size, 2 * max(LOGITS_AT_ONCE, model.vocab_size))
     narrow = 2 * size if size < FLOAT32 else 0
     return logits * size + (FLOAT32 + narrow) * model.num_embedding_params
