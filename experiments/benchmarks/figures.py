@@ -38,12 +38,13 @@ def _bars(
         label = ", ".join(str(row[key]) for key in group)
         place += 1.0 if label == before else 1.8
         middle = _number(row, value)
-        errors = None
+        errors, end = None, middle
         if value == "ratio":
+            end = max(middle, _number(row, "high"))
             errors = [[middle - _number(row, "low")], [_number(row, "high") - middle]]
         colour = PRINT.colour(names.index(series(row)))
         axes.barh(place, middle, 0.8, xerr=errors, color=colour, ecolor=PRINT.ink)
-        axes.text(middle, place, f"  {middle:.3g}", va="center", fontsize=7, color=PRINT.ink)
+        axes.text(end, place, f"  {middle:.3g}", va="center", fontsize=7, color=PRINT.ink)
         ticks.append(place)
         labels.append(f"{label}: {series(row)}" if label and label != before else series(row))
         before = label

@@ -29,7 +29,7 @@ def _works(T: int, M: int, V: int, dtype: torch.dtype) -> dict[str, Work]:
     x = torch.randn(T, M).to(dtype).requires_grad_()
     w = nn.Parameter(torch.randn(V, M) * M**-0.5)
     targets = torch.randint(0, V, (T,))
-    rows = min(T, 2**24 // V)  # so that the products' own logits do not fill the memory
+    rows = min(T, 2**25 // V)  # as ours: so that the products' own logits do not fill the memory
 
     def products() -> None:
         narrow = w.detach().to(dtype)
