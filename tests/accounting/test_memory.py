@@ -45,12 +45,12 @@ def test_every_case_that_is_measured_now_is_one_of_the_results():
 
 @pytest.mark.parametrize("deviation", DEVIATIONS)
 def test_the_estimate_is_near_the_measured_peak_and_hardly_below(deviation):
-    assert LOWEST <= deviation <= HIGHEST
+    assert -0.07 <= deviation <= 0.17
 
 
-def test_most_estimates_are_within_a_twentieth():
+def test_four_of_five_estimates_are_within_a_twentieth():
     near = sum(abs(deviation) <= 0.05 for deviation in DEVIATIONS)
-    assert near >= NEAR
+    assert near >= 0.8 * len(DEVIATIONS)
 
 
 @pytest.mark.slow
