@@ -16,6 +16,7 @@ from glam.errors import UserError
 
 # Of malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+MAPPED = 2**25  # bytes from which malloc maps a block of its own: the most that glibc takes
 
 Precision = Literal["bfloat16", "float32"]
 Device = Literal["cpu", "cuda", "mps"]
@@ -67,7 +68,7 @@ def keep_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_TRIM_THRESHOLD, 2**30)
-        mallopt(M_MMAP_THRESHOLD, 2**25)  # the most that glibc takes
+        mallopt(M_MMAP_THRESHOLD, MAPPED)
 
 
 def num_cores() -> int:

@@ -35,7 +35,6 @@ def main(names: list[str]) -> int:
         _write(HERE / f"{name}.csv", rows)
         draw(name, rows, HERE)
         print(f"{name}: {len(rows)} rows in {time.perf_counter() - start:.0f} s", flush=True)
-    if not names:
         (HERE / "machine.txt").write_text(machine() + "\n")
     return 0
 

@@ -9,7 +9,7 @@ import math
 from typing import NamedTuple
 
 from glam.config import AdafactorConfig, ModelConfig, RunConfig, TrainingConfig
-from glam.resources import Precision
+from glam.resources import MAPPED, Precision
 
 FLOAT32, INT64 = 4, 8
 SIZE = {"float32": FLOAT32, "bfloat16": 2}
@@ -19,12 +19,13 @@ OTHER = 650_000_000
 # makes new row counts at every step (but where rows come in blocks: glam/model/block_layout.py).
 # Both numbers are fitted to peaks after 3 and after 40 steps; longer runs are not measured.
 KERNEL, KERNELS = 1_040_000, 1024
+# As in glam/model, which this package, being without torch, cannot ask (a test holds them equal):
+# the layout in blocks, the rows of a block of attention, the logits of the loss.
 BLOCK, BLOCKS_UP_TO = 64, 2**15  # rows; elements of a matrix
-QUERIES = 128  # in a block of attention
+QUERIES = 128
+LOGITS_AT_ONCE = 2**25
 # Measured: what malloc holds over what is in use, freed blocks that fit nothing asked for.
 ALLOCATOR = 1.12
-LOGITS_AT_ONCE = 2**25  # as glam/model/loss.py
-MAPPED = 2**25  # bytes: as glam/resources.py tells malloc
 
 
 class MemoryEstimate(NamedTuple):
@@ -161,11 +162,15 @@ def layer(config: RunConfig, index: int, size: int) -> Layer:
 
 def _attention(model: ModelConfig, length: int, size: int) -> Layer:
     """Per token. Weights are kept for the keys up to the end of a query's block alone."""
-    wide = length <= QUERIES or (length >= 4 * QUERIES and size < FLOAT32)
-    block = min(length, QUERIES if wide else QUERIES // 2)
+    block = rows_of_a_block(length, size)
     width = model.num_heads * model.head_size
     kept = model.num_heads * (length + block) / 2 * size + 5 * width * size
     return Layer(kept, 3 * model.num_heads * block * size + 5 * width * size)
+
+
+def rows_of_a_block(length: int, size: int) -> int:
+    wide = length <= QUERIES or (length >= 4 * QUERIES and size < FLOAT32)
+    return min(length, QUERIES if wide else QUERIES // 2)
 
 
 def _mixing(model: ModelConfig, index: int, training: TrainingConfig, size: int) -> Layer:

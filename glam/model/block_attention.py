@@ -116,13 +116,18 @@ def _mask_and_bias(block: Block, bias: Tensor, mask: Tensor | None, batch: int) 
     return added.view(batch * N, rows, block.stop)
 
 
+def rows_of_a_block(length: int, dtype: torch.dtype) -> int:
+    """Of queries, the fastest of those that were tried."""
+    wide = length <= 128 or (length >= 512 and dtype == torch.bfloat16)
+    return min(length, 128 if wide else 64)
+
+
 def block_attention(
     qkv: Float[Tensor, "B S 3 N D"], position: PositionBias, mask_BSS: Float[Tensor, "B S S"] | None
 ) -> Float[Tensor, "B S N D"]:
     """What `plain_attention` computes, of any length."""
     S = qkv.shape[1]
-    wide = S <= 128 or (S >= 512 and qkv.dtype == torch.bfloat16)
-    rows = min(S, 128 if wide else 64)  # measured
+    rows = rows_of_a_block(S, qkv.dtype)
     bucket_W = position.buckets(min(S, rows + position.max_distance))
     y = BlockAttention.apply(qkv, position.bias_NR, bucket_W, mask_BSS, rows)  # pyright: ignore
     return cast(Tensor, y)

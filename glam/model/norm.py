@@ -12,8 +12,8 @@ EPSILON = 1e-6
 
 
 class RootMeanSquareNorm(torch.autograd.Function):
-    """`(x [..., M], scale [M]) -> [..., M]`. (Through autograd, torch's rms_norm takes half as long
-    again: its pieces are differentiated one by one.)"""
+    """`(x [..., M], scale [M]) -> [..., M]`. (On a CPU torch's rms_norm is many small
+    operators, each of which autograd would differentiate by itself.)"""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale_M: Tensor) -> Tensor:

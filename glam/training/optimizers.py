@@ -97,7 +97,7 @@ class Adafactor(torch.optim.Optimizer):
     ) -> None:
         """Of a few matrices, read in `parts` of their rows where one is too large for the cache."""
         E, a, b = here.grad.shape
-        squares = here.grad.new_empty(E, min(a, parts[0].stop), b)
+        squares = here.grad.new_empty(E, size(parts[0]), b)
         new_rows, new_columns = torch.empty_like(here.rows), torch.zeros_like(here.columns)
         for part in parts:
             square = torch.mul(here.grad[:, part], here.grad[:, part], out=squares[:, : size(part)])

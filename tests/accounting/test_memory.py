@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from experiments.memory.measure import CASES, IMPORTS, RESULTS, Case, described, predicted
+from glam.accounting import memory as accounted
 from glam.accounting.memory import OTHER, checkpoint_bytes, memory, optimizer_bytes
 from glam.config import (
     ROOT,
@@ -20,7 +21,7 @@ from glam.config import (
     RunConfig,
     TrainingConfig,
 )
-from glam.model import Glam
+from glam.model import Glam, block_attention, block_layout, loss
 
 TINY = ModelConfig()
 MEDIUM = ModelConfig(
@@ -41,6 +42,15 @@ def test_every_case_that_is_measured_now_is_one_of_the_results():
     assert [described(case) for case in CASES] == [
         {key: row[key] for key in Case._fields} for row in MEASURED
     ]
+
+
+def test_what_is_repeated_of_the_model_is_what_the_model_does():
+    assert (accounted.BLOCK, accounted.BLOCKS_UP_TO) == (block_layout.BLOCK, block_layout.SMALL)
+    assert accounted.LOGITS_AT_ONCE == loss.LOGITS_AT_ONCE
+    for length in (1, 64, 100, 128, 129, 300, 511, 512, 2000):
+        for dtype in (torch.bfloat16, torch.float32):
+            rows = block_attention.rows_of_a_block(length, dtype)
+            assert accounted.rows_of_a_block(length, dtype.itemsize) == rows
 
 
 @pytest.mark.parametrize("deviation", DEVIATIONS)
