@@ -21,8 +21,9 @@ MAPPED = 2**25  # bytes from which malloc maps a block of its own: the most that
 Precision = Literal["bfloat16", "float32"]
 Device = Literal["cpu", "cuda", "mps"]
 
-# Below this much work in a step, a second thread costs more in barriers than it brings: a step of
-# glam_tiny (2.8 GFLOP) takes as long on two cores as on one.
+# Below this much work in a step a run takes one thread. A second makes a step of glam_tiny (2.8
+# GFLOP) 1.4 times as fast (experiments/benchmarks/threads.csv), but a grid fills the cores with
+# jobs instead, and threads are part of a run's identity: a cell and the run alone are one run.
 FLOPS_WORTH_A_THREAD = 20e9
 
 
