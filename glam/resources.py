@@ -41,7 +41,12 @@ class Resources:
 def resolve(config: RunConfig) -> Resources:
     """Fill in what `hardware` leaves open. Raises UserError for a device this machine lacks."""
     hardware = config.hardware
-    device = _device(hardware.name)
+    if hardware.is_described:
+        raise UserError(
+            f"hardware={hardware.name} describes {hardware.devices} devices: task=plan counts "
+            f"with them, and this version trains on one; try hardware=auto"
+        )
+    device = _device(hardware.device)
     cores = num_cores()
     if hardware.threads is not None and hardware.threads > 4 * cores:
         raise UserError(

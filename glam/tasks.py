@@ -8,12 +8,12 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from glam.config import GenerateTaskConfig, RunConfig
+from glam.config import GenerateTaskConfig, PlanTaskConfig, RunConfig
 from glam.errors import JobFailedError, UserError
 from glam.identity import DETERMINES_THE_RESULT, code_fingerprint
 from glam.resources import Resources, resolve
@@ -31,6 +31,7 @@ def run_task(config: RunConfig, overrides: list[str]) -> None:
     hold_leash()
     tasks: dict[str, Callable[[RunConfig, list[str]], None]] = {
         "train": train,
+        "plan": plan,
         "prepare": prepare,
         "evaluate": evaluate,
         "generate": generate,
@@ -64,6 +65,44 @@ def train(config: RunConfig, overrides: list[str]) -> None:
         except Exception as error:
             raise _failed(run, error) from error
     return None
+
+
+def plan(config: RunConfig, overrides: list[str]) -> None:
+    """What the run needs and costs, without allocating any of it."""
+    show_plans([config], f"{config.model.name}-{config.hardware.name}", several=False)
+
+
+def show_plans(configs: Sequence[RunConfig], name: str, *, several: bool) -> None:
+    """Several stand in one table; `name` is that of the folder with the page."""
+    from glam.accounting.plan import plan as make_plan
+    from glam.reporting import plan as pages
+
+    task = configs[0].task
+    assert isinstance(task, PlanTaskConfig)
+    if task.calibrate:
+        _calibrate(configs)
+    plans = [make_plan(config, beside_others=several) for config in configs]
+    match task.format:
+        case "json":
+            print(pages.as_json(plans, several=several))
+        case "csv":
+            print(pages.as_csv(plans), end="")
+        case _:
+            _check_writable(configs[0])
+            pages.print_plans(plans)
+            print(f"page  {pages.write_plans(plans, configs[0].runs_path / 'plans' / name)}")
+
+
+def _calibrate(configs: Sequence[RunConfig]) -> None:
+    """Time a few steps of each on this machine; later plans find what was measured."""
+    from glam.accounting.pace import calibration_file
+
+    for config in configs:
+        resources = resolve(config)
+        _pin_threads(resources)
+        from glam.training.calibration import calibrate
+
+        calibrate(config, resources, calibration_file(config, resources))
 
 
 def prepare(config: RunConfig, overrides: list[str]) -> None:

@@ -24,7 +24,7 @@ def test_a_tiny_model_gets_one_thread_and_a_large_one_every_core(monkeypatch):
 
 
 def test_what_is_typed_wins_over_what_is_found():
-    hardware = HardwareConfig(name="cpu", threads=3, precision="float32", memory_gb=1.5)
+    hardware = HardwareConfig(device="cpu", threads=3, precision="float32", memory_gb=1.5)
     found = resolve(replace(RunConfig(), hardware=hardware))
     assert (found.threads, found.precision, found.memory_bytes) == (3, "float32", 1_500_000_000)
 
@@ -37,7 +37,7 @@ def test_more_threads_than_a_machine_can_start_are_refused():
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(resources, "_has_cuda", lambda: False)
     with pytest.raises(UserError, match=r"hardware=gpu .* try hardware=cpu"):
-        resolve(replace(RunConfig(), hardware=HardwareConfig(name="gpu")))
+        resolve(replace(RunConfig(), hardware=HardwareConfig(device="gpu")))
 
 
 def test_a_gpu_is_used_where_there_is_one(monkeypatch):

@@ -8,7 +8,9 @@ activations and libraries, tests/accounting/test_memory.py holds it against meas
 import math
 from typing import NamedTuple
 
+from glam.accounting import sharded
 from glam.config import AdafactorConfig, ModelConfig, RunConfig, TrainingConfig
+from glam.parallel.layout import local_shape, parameters
 from glam.resources import MAPPED, Precision
 
 FLOAT32, INT64 = 4, 8
@@ -42,19 +44,30 @@ class MemoryEstimate(NamedTuple):
         return sum(self)
 
 
-def memory(config: RunConfig, precision: Precision | None = None) -> MemoryEstimate:
-    """Of one training process. `precision` is that of the activations; None: as configured, or
-    where that is `auto`, whichever needs more."""
+def memory(
+    config: RunConfig, precision: Precision | None = None, imbalance: float = 1.0
+) -> MemoryEstimate:
+    """Of one training process, or of one device under the layout table where the hardware is
+    described. `precision` is that of the activations; None: as configured, or where that is `auto`,
+    whichever needs more. `imbalance`: rows of the busiest device's experts over the mean, where
+    they are dropless and split."""
     if precision is None and config.hardware.precision == "auto":
-        return max(memory(config, "bfloat16"), memory(config, "float32"), key=lambda m: m.total)
+        both = (memory(config, "bfloat16", imbalance), memory(config, "float32", imbalance))
+        return max(both, key=lambda estimate: estimate.total)
     size = SIZE[precision or config.hardware.precision]
-    weights = weight_bytes(config.model)
+    weights = weight_bytes(config)
+    if config.hardware.is_described:  # what a TPU's compiler keeps is not in its memory_gb
+        found = sharded.activations(config, size, imbalance)
+        activations, other = found.kept + found.passing, 0
+    else:
+        activations = ALLOCATOR * activation_bytes(config, size)
+        other = OTHER + KERNEL * num_kernels(config, size)
     return MemoryEstimate(
         weights=weights,
         optimizer=optimizer_bytes(config),
         gradients=weights,
-        activations=int(ALLOCATOR * activation_bytes(config, size)),
-        other=OTHER + KERNEL * num_kernels(config, size),
+        activations=int(activations),
+        other=other,
     )
 
 
@@ -68,29 +81,31 @@ def num_kernels(config: RunConfig, size: int) -> int:
     return min(KERNELS, 3 * counts)
 
 
-def weight_bytes(model: ModelConfig) -> int:
-    return FLOAT32 * (model.num_params + model.num_embedding_params)
+def weight_bytes(config: RunConfig) -> int:
+    """On one device."""
+    held = (
+        weight.layers * math.prod(local_shape(weight, config.hardware))
+        for weight in parameters(config.model)
+    )
+    return int(FLOAT32 * sum(held))
 
 
 def checkpoint_bytes(config: RunConfig) -> int:
     """On disk: two checkpoints are kept, and a third is written before one is deleted."""
-    return 3 * (weight_bytes(config.model) + optimizer_bytes(config))
+    return 3 * config.hardware.devices * (weight_bytes(config) + optimizer_bytes(config))
 
 
 def optimizer_bytes(config: RunConfig) -> int:
-    """AdamW keeps two moments of everything; Adafactor a row and a column of every matrix."""
-    model = config.model
+    """On one device. AdamW keeps two moments of everything; Adafactor a row and a column of every
+    matrix, and all of a vector."""
     if not isinstance(config.optimizer, AdafactorConfig):
-        return 2 * weight_bytes(model)
-    M, H, A = model.d_model, model.d_ff, model.num_heads * model.head_size
-    experts = model.num_experts if model.is_sparse else 1
-    hidden = H if model.is_sparse else model.top_k * H
-    attention = 4 * (M + A) + model.num_heads + model.position_buckets + 2 * M
-    moe = 2 * experts * (M + hidden) + (M + 2 * experts if model.is_sparse else 0)
-    dense = 3 * (M + H)
-    rows = model.num_layers * attention + model.num_moe_layers * moe
-    rows += (model.num_layers - model.num_moe_layers) * dense
-    return FLOAT32 * (rows + model.vocab_size + 2 * M)
+        return 2 * weight_bytes(config)
+    numbers = 0.0
+    for weight in parameters(config.model):
+        *lead, last = local_shape(weight, config.hardware)
+        factors = lead.pop() + last if lead else last
+        numbers += weight.layers * math.prod(lead) * factors
+    return int(FLOAT32 * numbers)
 
 
 class Layer(NamedTuple):

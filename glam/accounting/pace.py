@@ -1,13 +1,24 @@
-"""How far a machine gets in an hour, modelled: good to a factor of two, which a plan can use."""
+"""How far a machine gets in an hour: measured where it was calibrated, else modelled."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from glam.config import RunConfig
+from glam.identity import fingerprint
 from glam.resources import Resources
 
 # FLOP/s in training: half of the matrix product's peak measured on a Zen 4 core (float32 87, with
-# AVX512_bf16 200 GFLOP/s); a third of an A100's tensor cores; half of an M2's GPU.
+# AVX512_bf16 200 GFLOP/s); a third of an A100's tensor cores; half of an M2's GPU. Good to a factor
+# of two, which a plan can use.
 FLOPS_PER_CORE = {"float32": 40e9, "bfloat16": 90e9}
 FLOPS_PER_DEVICE = {"cuda": 100e12, "mps": 1.5e12}
 BACKWARD = 3  # forward once, backward twice
+
+
+class Pace(NamedTuple):
+    tokens_per_second: float
+    source: str
 
 
 def flops_per_second(resources: Resources) -> float:
@@ -16,6 +27,22 @@ def flops_per_second(resources: Resources) -> float:
 
 
 def tokens_per_hour(config: RunConfig, resources: Resources) -> float:
-    """Trained on, backward included."""
+    """Trained on, backward included; modelled."""
     passes = BACKWARD + (1 if config.training.rematerialize else 0)
     return 3600 * flops_per_second(resources) / (passes * config.flops_per_token)
+
+
+def local_pace(config: RunConfig, resources: Resources) -> Pace:
+    """Of this machine: its calibration for this very model and batch, or the model above."""
+    try:
+        found: dict[str, Any] = json.loads(calibration_file(config, resources).read_text())
+        return Pace(found["tokens_per_second"], "calibrated on this machine")
+    except (OSError, ValueError, KeyError):
+        speed = flops_per_second(resources) / 1e9
+        modelled = f"modelled at {speed:,.0f} GFLOP/s; task.calibrate=true measures"
+        return Pace(tokens_per_hour(config, resources) / 3600, modelled)
+
+
+def calibration_file(config: RunConfig, resources: Resources) -> Path:
+    """One per configuration: whatever determines a result determines its pace."""
+    return config.cache_path / "pace" / f"{fingerprint(config, resources)[:16]}.json"

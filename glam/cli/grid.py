@@ -1,6 +1,7 @@
 """A grid: every cell checked, the finished ones skipped, the rest launched, the study written."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -11,10 +12,12 @@ from omegaconf import DictConfig
 from glam.accounting.preflight import check_fits
 from glam.cli.compose import Composer
 from glam.cli.overrides import groups
+from glam.config import RunConfig
 from glam.errors import JobFailedError, UserError
 from glam.resources import resolve
 from glam.runs import RunFolder
 from glam.studies.study import Cell, Study, say
+from glam.tasks import show_plans
 
 
 def run_grid(
@@ -29,6 +32,9 @@ def run_grid(
     if not lines:
         raise UserError("the grid is empty: a swept key has no value; give it at least one")
     composer = Composer(loader, master)
+    if composer.config(lines[0]).task.name == "plan":
+        _plan(lines, swept, composer)
+        return
     cells = _checked(lines, swept, composer)
     study = Study.of(cells, swept)
     pending = [cell for cell in study.cells if cell.config.rerun or not cell.is_done]
@@ -47,6 +53,21 @@ def run_grid(
             f"{len(failed)} of {len(study.cells)} jobs failed: {'; '.join(failed)}; "
             f"the same line again runs only what is missing"
         )
+
+
+def _plan(lines: Sequence[Sequence[str]], swept: Sequence[str], composer: Composer) -> None:
+    """One table of all, in this process; no run folders."""
+    configs = [_named(composer.config(line), _values(line, swept)) for line in lines]
+    keys = "+".join(key.replace("/", ".").rpartition(".")[2] for key in swept)
+    show_plans(configs, f"{keys}-{configs[0].hardware.name}", several=True)
+
+
+def _named(config: RunConfig, values: dict[str, Any]) -> RunConfig:
+    """Told apart by what is swept; a model's name is enough where nothing else is."""
+    if set(values) == {"model"}:
+        return config
+    cell = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in values.items())
+    return replace(config, study=replace(config.study, cell=cell))
 
 
 def _checked(

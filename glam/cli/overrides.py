@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 
 from glam.cli.schema import classes_at
@@ -85,7 +85,11 @@ def _check_choice(group: str, choice: object) -> None:
 
 
 def _values(override: Override) -> Iterator[object]:
-    if override.is_sweep_override():
+    value = override.value()
+    if isinstance(value, Glob):
+        names = value.filter(choices(override.key_or_group))
+        yield from names or [", ".join(value.include)]
+    elif override.is_sweep_override():
         yield from (str(v).strip("'\"") for v in override.sweep_string_iterator())
     else:
         yield override.value()
@@ -93,7 +97,7 @@ def _values(override: Override) -> Iterator[object]:
 
 def _check_key(key: str, argument: str) -> None:
     known = dict(_leaves(RunConfig(), ""))
-    if key in known:
+    if key in known or isinstance(known.get(key.rpartition(".")[0]), dict):
         return
     sections = {name.rsplit(".", 1)[0] for name in known if "." in name}
     if key in sections:
@@ -142,6 +146,9 @@ def reworded(error: Exception, arguments: list[str]) -> str:
     default = known_keys().get(key)
     if "Key '" in reason:
         section = key.rsplit(".", 1)[0]
+        if isinstance(known_keys().get(section), dict):
+            new = key.rsplit(".", 1)[1]
+            return f"{value}: {section} has no {new}; +{key}=... adds one"
         return f"{value}: the choice of {section} made here has no such key; {reason}"
     example = f"; for example {key}={default}" if default is not None else ""
     return f"{value}: {reason}{example}"

@@ -13,12 +13,13 @@ from glam.config import (
     LinearScheduleConfig,
     LocalCorpusConfig,
     PaperScheduleConfig,
+    PlanTaskConfig,
     RunConfig,
 )
 
 # Groups whose choices are classes of their own, and those classes by the schema's name.
 CHOICES: dict[str, dict[str, type]] = {
-    "task": {"schema_generate": GenerateTaskConfig},
+    "task": {"schema_generate": GenerateTaskConfig, "schema_plan": PlanTaskConfig},
     "optimizer": {"schema_adamw": AdamWConfig, "schema_adafactor": AdafactorConfig},
     "schedule": {"schema_linear": LinearScheduleConfig, "schema_paper": PaperScheduleConfig},
     "data.corpus": {"schema_embedded": EmbeddedCorpusConfig, "schema_local": LocalCorpusConfig},

@@ -14,6 +14,7 @@ from glam.config._data import (
     LocalCorpusConfig,
     MixtureConfig,
 )
+from glam.config._hardware import LOGICAL_AXES, HardwareConfig, dividing
 from glam.config._load import from_mapping
 from glam.config._model import BALANCE_LOSSES, DISPATCHERS, ModelConfig, RouterConfig
 from glam.config._run import (
@@ -21,8 +22,8 @@ from glam.config._run import (
     TASKS,
     EvaluationConfig,
     GenerateTaskConfig,
-    HardwareConfig,
     LoggerConfig,
+    PlanTaskConfig,
     RunConfig,
     StudyConfig,
     TaskConfig,
@@ -41,6 +42,7 @@ __all__ = [
     "BALANCE_LOSSES",
     "COMPONENTS",
     "DISPATCHERS",
+    "LOGICAL_AXES",
     "ROOT",
     "TASKS",
     "AdafactorConfig",
@@ -59,11 +61,13 @@ __all__ = [
     "ModelConfig",
     "OptimizerConfig",
     "PaperScheduleConfig",
+    "PlanTaskConfig",
     "RouterConfig",
     "RunConfig",
     "ScheduleConfig",
     "StudyConfig",
     "TaskConfig",
     "TrainingConfig",
+    "dividing",
     "from_mapping",
 ]

@@ -1,6 +1,7 @@
 """The shape of a model, and all that follows from it by arithmetic."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from glam.config._checks import aside, plain_name, positive, within
 from glam.errors import UserError, one_of
@@ -114,14 +115,31 @@ class ModelConfig:
         return total + self.num_moe_layers * (2 * self.d_model * hidden + gate)
 
     def flops_per_token(self, sequence_length: int) -> int:
+        """Forward FLOPs for one token, all parts together."""
+        return sum(self.flops_by_part(sequence_length))
+
+    def flops_by_part(self, sequence_length: int) -> "FlopsByPart":
         """Forward FLOPs for one token of a full causal sequence: products alone, two per
-        multiply-add, output layer included, attention over the mean of (S + 1) / 2 positions."""
+        multiply-add, attention over the mean of (S + 1) / 2 positions."""
         width = self.num_heads * self.head_size
-        attention = self.num_layers * (8 * self.d_model * width + 2 * (sequence_length + 1) * width)
-        dense = (self.num_layers - self.num_moe_layers) * 6 * self.d_model * self.d_ff
-        gate = 2 * self.d_model * self.num_experts if self.is_sparse else 0
-        moe = self.num_moe_layers * (4 * self.d_model * self.d_ff * self.top_k + gate)
-        return attention + dense + moe + 2 * self.num_embedding_params
+        MH, moe = self.d_model * self.d_ff, self.num_moe_layers
+        experts = moe * 4 * MH * self.top_k  # the dense twin's two matrices cost as much
+        dense = (self.num_layers - moe) * 6 * MH
+        return FlopsByPart(
+            attention=self.num_layers * (8 * self.d_model + 2 * (sequence_length + 1)) * width,
+            feed_forward=dense if self.is_sparse else dense + experts,
+            experts=experts if self.is_sparse else 0,
+            gate=moe * 2 * self.d_model * self.num_experts if self.is_sparse else 0,
+            output=2 * self.num_embedding_params,
+        )
+
+
+class FlopsByPart(NamedTuple):
+    attention: int
+    feed_forward: int
+    experts: int
+    gate: int
+    output: int  # the embedding, on the way out
 
 
 def _divisors_near(number: int, near: int) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from glam.config._checks import aside, plain_name, positive, within
 from glam.config._data import DataConfig
+from glam.config._hardware import HardwareConfig
 from glam.config._model import ModelConfig
 from glam.config._training import (
     AdamWConfig,
@@ -15,25 +16,8 @@ from glam.config._training import (
 )
 from glam.errors import UserError, one_of
 
-TASKS = ("train", "prepare", "evaluate", "generate", "report")
-
-
-@dataclass(kw_only=True)
-class HardwareConfig:
-    """What the run may use. `None` and `auto` are resolved on the machine, and the resolved
-    precision and thread count are part of the run's identity."""
-
-    name: str = "auto"  # auto | cpu | gpu | mps
-    threads: int | None = None  # of one job; None: as many as its matrices are worth
-    precision: str = "auto"  # of activations: bfloat16 | float32; weights are always float32
-    max_jobs: int | None = None  # of a grid at once; None: as cores and memory allow
-    memory_gb: float | None = None  # None: what the machine has
-    watts: float | None = None  # None: a reading where there is one, else a stated model
-
-    def __post_init__(self) -> None:
-        one_of("hardware.name", self.name, ("auto", "cpu", "gpu", "mps"))
-        one_of("hardware.precision", self.precision, ("auto", "bfloat16", "float32"))
-        positive("hardware.", self, "threads", "max_jobs", "memory_gb", "watts")
+TASKS = ("train", "plan", "prepare", "evaluate", "generate", "report")
+PLAN_FORMATS = ("table", "json", "csv")
 
 
 @dataclass(kw_only=True)
@@ -83,6 +67,21 @@ class GenerateTaskConfig(TaskConfig):
         positive("task.", self, "max_tokens", "samples")
         within("task.", self, 0, 100, "temperature")
         within("task.", self, 1e-6, 1, "top_p")
+
+
+@dataclass(kw_only=True)
+class PlanTaskConfig(TaskConfig):
+    """What a run needs and costs, told before a byte is allocated."""
+
+    name: str = "plan"
+    format: str = "table"  # table (and a page beside it) | json | csv
+    calibrate: bool = False  # time a few steps here, rather than model the pace
+    imbalance: float = 1.25  # rows of the busiest device's experts over the mean, where dropless
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("task.format", self.format, PLAN_FORMATS)
+        within("task.", self, 1, 1000, "imbalance")
 
 
 @dataclass(kw_only=True)

@@ -7,6 +7,7 @@ DASH = "–"
 # A space that never breaks between a number and its unit.
 SPACE = "\u00a0"
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
+COUNTS = ("", "k", "M", "B", "T", "Q")  # of things, which have no unit: billions, not giga
 
 
 def is_number(value: Any) -> TypeGuard[float]:
@@ -31,14 +32,15 @@ def percent(share: Any, digits: int = 1) -> str:
 
 
 def si(value: Any, unit: str = "") -> str:
-    """Three significant digits and a prefix: `5.00 M`, `294 k`, `12.3 kJ`."""
+    """Three significant digits and a prefix: `5.00 M`, `27.1 B`, `12.3 kJ`, `27.1 GB`."""
     if not is_number(value):
         return DASH
+    prefixes = PREFIXES if unit else COUNTS
     exponent = 0
     rounded = float(f"{value:.3g}")  # first, so that 999.7 becomes 1.00 k and not 1000
-    while abs(rounded) >= 1000 and exponent < len(PREFIXES) - 1:
+    while abs(rounded) >= 1000 and exponent < len(prefixes) - 1:
         rounded, exponent = rounded / 1000, exponent + 1
-    ending = SPACE + PREFIXES[exponent] + unit if exponent or unit else ""
+    ending = SPACE + prefixes[exponent] + unit if exponent or unit else ""
     if exponent == 0 and (float(value).is_integer() or abs(value) < 1e-3):
         return f"{value:.3g}" + ending
     return f"{rounded:.{max(0, 2 - math.floor(math.log10(abs(rounded))))}f}" + ending

@@ -38,6 +38,7 @@ def run(*arguments: str, **kwargs) -> subprocess.CompletedProcess[str]:
         ('model.name="a=b', "cannot be read"),
         ("model=null", "no such choice"),
         ("hydra/sweeper=basic", "of Hydra's own keys only hydra/launcher"),
+        ("model=glob(glom_*)", "model=glom_*: no such choice"),
         ("hydra.mode=MULTIRUN", "of Hydra's own keys only hydra/launcher"),
     ],
 )
@@ -51,6 +52,7 @@ def test_a_line_that_names_nothing_is_refused_with_the_nearest_name(line, words)
 
 def test_known_keys_choices_and_sweeps_pass():
     check_line(["-m", "model=glam_tiny,glam_100m", "model.num_experts=8,16", "hydra.verbose=true"])
+    check_line(["-m", "model=glob(glam_*)", "task=plan", "+hardware.mesh.expert=8"])
     check_line(["data/corpus=local", "data.corpus.files=[a.txt]", "optimizer.beta1=0.5"])
 
 

@@ -1,0 +1,100 @@
+"""What a run may use: this machine, or a described slice of many devices."""
+
+import math
+from dataclasses import dataclass, field
+
+from glam.config._checks import positive, within
+from glam.errors import UserError, nearest, one_of
+
+DEVICES = ("auto", "cpu", "gpu", "mps", "tpu")
+
+# The axes of tensors that a rule may split: of weights, and (batch, activation) of what flows.
+LOGICAL_AXES = ("batch", "activation", "embed", "heads", "hidden", "experts", "vocab")
+
+
+@dataclass(kw_only=True)
+class HardwareConfig:
+    """`None` and `auto` are resolved on the machine; the resolved precision and thread count are
+    part of the run's identity. `mesh` and `rules` are the layout table: mesh axes with their
+    sizes, and which of them splits which logical axis of every tensor."""
+
+    name: str = "auto"  # the file in conf/hardware/
+    device: str = "auto"  # auto | cpu | gpu | mps | tpu
+    num_devices: int | None = None  # None: those of the mesh, else 1
+    mesh: dict[str, int] = field(default_factory=dict[str, int])
+    rules: dict[str, str] = field(default_factory=dict[str, str])
+    threads: int | None = None  # of one job; None: as many as its matrices are worth
+    precision: str = "auto"  # of activations: bfloat16 | float32; weights are always float32
+    max_jobs: int | None = None  # of a grid at once; None: as cores and memory allow
+    memory_gb: float | None = None  # of one device; None: what the machine has
+    watts: float | None = None  # of one device; None: a reading where there is one, else a model
+    peak_tflops: float | None = None  # of one device at that precision; None: a stated model
+    share_of_peak: float | None = None  # that training reaches
+    share_source: str = ""
+    watts_source: str = ""
+    pue: float = 1.0  # the building's energy over the devices' own
+    grid_kg_per_kwh: float = 0.48  # CO2 of a kWh
+    grid_source: str = "world average of 2023: Ember, Global Electricity Review 2024"
+
+    def __post_init__(self) -> None:
+        one_of("hardware.device", self.device, DEVICES)
+        one_of("hardware.precision", self.precision, ("auto", "bfloat16", "float32"))
+        positive("hardware.", self, "threads", "max_jobs", "memory_gb", "watts", "num_devices")
+        positive("hardware.", self, "peak_tflops", "share_of_peak")
+        within("hardware.", self, 0, 1, *(["share_of_peak"] if self.share_of_peak else []))
+        within("hardware.", self, 1, 10, "pue")
+        within("hardware.", self, 0, 10, "grid_kg_per_kwh")
+        self._check_layout()
+        if self.is_described:
+            for name in ("peak_tflops", "share_of_peak", "memory_gb"):
+                if getattr(self, name) is None:
+                    raise UserError(
+                        f"hardware.{name} is not set, and hardware={self.name} describes "
+                        f"{self.devices} devices that may be elsewhere; set it"
+                    )
+
+    def _check_layout(self) -> None:
+        for axis, size in self.mesh.items():
+            if size < 1:
+                raise UserError(f"hardware.mesh.{axis}={size} must be positive")
+        if self.mesh and self.num_devices not in (None, math.prod(self.mesh.values())):
+            raise UserError(
+                f"hardware.num_devices={self.num_devices} but hardware.mesh={self.mesh} is of "
+                f"{math.prod(self.mesh.values())}; leave one of them out"
+            )
+        for axis, mesh_axis in self.rules.items():
+            if axis not in LOGICAL_AXES:
+                raise UserError(
+                    f"hardware.rules.{axis}={mesh_axis}: there is no logical axis {axis}; "
+                    f"{nearest(axis, LOGICAL_AXES)}"
+                )
+            if mesh_axis not in self.mesh:
+                raise UserError(
+                    f"hardware.rules.{axis}={mesh_axis}: hardware.mesh has no axis {mesh_axis}; "
+                    f"{nearest(mesh_axis, self.mesh)}"
+                )
+
+    @property
+    def devices(self) -> int:
+        return self.num_devices or math.prod(self.mesh.values())
+
+    @property
+    def is_described(self) -> bool:
+        """Whether it is a slice that may be elsewhere, and not what this machine has."""
+        return self.device == "tpu" or self.devices > 1
+
+    def shards(self, axis: str) -> int:
+        """In how many parts the logical `axis` is split."""
+        return self.mesh[self.rules[axis]] if axis in self.rules else 1
+
+
+def dividing(axis: str, key: str, value: int, hardware: HardwareConfig) -> None:
+    """Refuse a mesh that does not divide `value`, which `key` sets."""
+    parts = hardware.shards(axis)
+    if value % parts:
+        fits = [part for part in range(1, value + 1) if value % part == 0]
+        near = sorted(sorted(fits, key=lambda part: abs(part - parts))[:2])
+        raise UserError(
+            f"hardware.mesh.{hardware.rules[axis]}={parts} does not divide {key}={value}; "
+            f"try {' or '.join(map(str, near))}, or another {key}"
+        )

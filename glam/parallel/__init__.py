@@ -1,0 +1,1 @@
+"""How a model lies on many devices: a table beside it, never inside it."""

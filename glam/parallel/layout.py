@@ -1,0 +1,104 @@
+"""The layout table: which mesh axis splits which axis of a weight.
+
+A parameter's name ends in the letters of its axes (`w_in_EMH`), each letter stands for a logical
+axis, and the rules of a hardware file give logical axes a mesh axis. One table for whoever asks:
+the accounting here, without torch; the engines later.
+"""
+
+from typing import NamedTuple
+
+from glam.config import HardwareConfig, ModelConfig, RunConfig, dividing
+
+# N: heads, beside A, which is heads times d_head: both are split by whole heads. R: buckets.
+LETTERS: dict[str, str | None] = {
+    "V": "vocab",
+    "M": "embed",
+    "A": "heads",
+    "N": "heads",
+    "H": "hidden",
+    "E": "experts",
+    "R": None,
+}
+
+
+class Parameter(NamedTuple):
+    """A weight, and how many layers have one like it."""
+
+    name: str  # as in the model, without the layer
+    part: str  # attention | feed_forward | experts | gate | embedding | norms
+    shape: tuple[int, ...]
+    layers: int
+
+    @property
+    def letters(self) -> str:
+        return self.name.rpartition("_")[2]
+
+
+def parameters(model: ModelConfig) -> list[Parameter]:
+    """Every weight of the built model, in its order within a layer."""
+    M, H, N, A = model.d_model, model.d_ff, model.num_heads, model.num_heads * model.head_size
+    layers, moe = model.num_layers, model.num_moe_layers
+    found = [Parameter("embedding.w_VM", "embedding", (model.vocab_size, M), 1)]
+    found += [Parameter(f"attention.w_{x}_MA", "attention", (M, A), layers) for x in _INPUTS]
+    found += [
+        Parameter("attention.w_out_AM", "attention", (A, M), layers),
+        Parameter("attention.position.bias_NR", "attention", (N, model.position_buckets), layers),
+        Parameter("mixing.w_gate_MH", "feed_forward", (M, H), layers - moe),
+        Parameter("mixing.w_in_MH", "feed_forward", (M, H), layers - moe),
+        Parameter("mixing.w_out_HM", "feed_forward", (H, M), layers - moe),
+    ]
+    if model.is_sparse:
+        E = model.num_experts
+        found += [
+            Parameter("mixing.router.w_ME", "gate", (M, E), moe),
+            Parameter("mixing.router.bias_E", "gate", (E,), moe),
+            Parameter("mixing.experts.w_in_EMH", "experts", (E, M, H), moe),
+            Parameter("mixing.experts.w_out_EHM", "experts", (E, H, M), moe),
+        ]
+    else:  # the dense twin's: two matrices
+        wide = model.top_k * H
+        found.append(Parameter("mixing.w_in_MH", "feed_forward", (M, wide), moe))
+        found.append(Parameter("mixing.w_out_HM", "feed_forward", (wide, M), moe))
+    found.append(Parameter("norm.scale_M", "norms", (M,), 2 * layers + 1))
+    return [parameter for parameter in found if parameter.layers]
+
+
+_INPUTS = ("query", "key", "value")
+
+
+def partition(letters: str, hardware: HardwareConfig) -> tuple[str | None, ...]:
+    """The mesh axis of each axis, None where it is whole. The first axis that a rule gives a mesh
+    axis has it, the next goes without; vectors are whole everywhere."""
+    if len(letters) < 2:
+        return (None,) * len(letters)
+    taken: list[str | None] = []
+    for letter in letters:
+        axis = hardware.rules.get(LETTERS[letter] or "")
+        taken.append(axis if axis not in taken else None)
+    return tuple(taken)
+
+
+def local_shape(parameter: Parameter, hardware: HardwareConfig) -> tuple[float, ...]:
+    """Of what one device holds."""
+    axes = partition(parameter.letters, hardware)
+    return tuple(
+        size / (hardware.mesh[axis] if axis else 1)
+        for size, axis in zip(parameter.shape, axes, strict=True)
+    )
+
+
+def check_divides(config: RunConfig) -> None:
+    """Raises UserError for a mesh that does not divide what it is to split."""
+    hardware, model = config.hardware, config.model
+    wanted = [
+        ("batch", "training.batch_size", config.training.batch_size),
+        ("activation", "model.d_model", model.d_model),
+        ("embed", "model.d_model", model.d_model),
+        ("heads", "model.num_heads", model.num_heads),
+        ("hidden", "model.d_ff", model.d_ff),
+        ("vocab", "model.vocab_size", model.vocab_size),
+    ]
+    if model.is_sparse:
+        wanted.append(("experts", "model.num_experts", model.num_experts))
+    for axis, key, value in wanted:
+        dividing(axis, key, value, hardware)

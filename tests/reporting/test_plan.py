@@ -1,0 +1,83 @@
+"""Plans in a terminal, as JSON, as CSV and as a page."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+from rich.console import Console
+
+from glam.accounting.plan import plan
+from glam.config import PlanTaskConfig, RunConfig
+from glam.reporting.plan import amount, as_csv, as_json, notes, print_plans, rows, write_plans
+from glam.reporting.units import SPACE
+from tests.accounting.test_preflight import composed
+
+TINY = plan(RunConfig(task=PlanTaskConfig()))
+LARGE = plan(composed("task=plan", "model=glam_64b64e", "hardware=tpu_v4_1024"))
+
+
+def told(plans, width=100) -> str:
+    out = io.StringIO()
+    print_plans(plans, Console(file=out, width=width))
+    return out.getvalue().replace(SPACE, " ")
+
+
+def test_the_table_names_parts_and_sums_beside_the_paper():
+    text = told([LARGE])
+    assert re.search(r"total\s+1.16 T\s+as the paper printed\s+1.20 T", text)
+    assert re.search(r"experts\s+68.7 GFLOP\s+35%", text)
+    assert re.search(r"MWh\s+456", text)
+    assert "326 W a device (the paper, chip and system) x PUE 1.11" in " ".join(text.split())
+
+
+def test_a_plan_that_does_not_fit_says_what_would():
+    assert any("training.rematerialize=true it does" in note for note in notes([LARGE]))
+    assert not any("does not fit" in note for note in notes([TINY]))
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_columns_that_the_terminal_cannot_hold_come_below(width):
+    text = told([TINY, LARGE, TINY], width)
+    assert text.count("hardware=") == {40: 3, 60: 3, 80: 2, 200: 1}[width]
+
+
+def test_the_shares_of_a_section_make_a_whole():
+    found = [row for row in rows([LARGE]) if row.kind != "head"]
+    for parts in (("attention", "feed forward", "experts", "gate", "output"),):
+        shares = [int(row.texts[0].split()[-1][:-1]) for row in found if row.label in parts]
+        assert sum(shares) == pytest.approx(100, abs=2)
+
+
+def test_json_is_an_object_alone_and_an_array_in_a_grid():
+    assert json.loads(as_json([TINY], several=False)) == TINY
+    assert json.loads(as_json([TINY, LARGE], several=True)) == [TINY, LARGE]
+    shared = {"parameters", "flops_per_token", "tokens", "tokens_per_second"}
+    assert shared | {"bytes_per_device", "hours", "megawatt_hours", "co2_tonnes"} <= set(TINY)
+
+
+def test_csv_has_a_row_a_plan_and_its_nested_names():
+    found = list(csv.DictReader(io.StringIO(as_csv([TINY, LARGE]))))
+    assert [row["model"] for row in found] == ["glam_tiny", "glam_64b64e"]
+    assert float(found[1]["bytes_per_device/weights"]) == LARGE["bytes_per_device"]["weights"]
+    assert found[0]["paper/name"] == ""
+
+
+def test_the_page_stands_alone_and_links_what_lies_beside_it(tmp_path):
+    page = write_plans([TINY, LARGE], tmp_path / "plan")
+    text = page.read_text()
+    for link in re.findall(r'(?:href|src)="([^"#]+)"', text):
+        assert link.startswith("data:") or (page.parent / link).is_file()
+    assert "experts.w_in_EMH" in text  # the layout table, resolved
+    assert "expert, –, model" in text
+
+
+def test_without_a_layout_the_table_says_why():
+    gpt3 = plan(composed("task=plan", "model=gpt3_175b", "hardware=v100_10000"))
+    assert "Memory of one device" not in told([gpt3])
+    assert any("its file has no mesh" in note for note in notes([gpt3]))
+
+
+def test_amounts_are_read_at_any_size():
+    assert [amount(x) for x in (None, 1230.4, 45.61, 2.56e-7)] == ["–", "1,230", "45.6", "2.56e-07"]
