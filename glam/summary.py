@@ -1,6 +1,7 @@
 """`summary.json`: the contract between a run and whoever reads it (design: what a run leaves)."""
 
 import importlib.metadata
+import math
 import platform
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,23 @@ def summarize(
         "git": git_revision(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
         | {"python": platform.python_version(), "glam": glam.__version__},
+    }
+
+
+def energy_of(
+    config: RunConfig, summary: dict[str, Any], spent: dict[str, float], source: str
+) -> dict[str, Any]:
+    """Joules of training, and apart those of evaluation and preparation. A nat is gained where
+    the mean held-out loss falls below that of a model that knows nothing, ln(vocabulary)."""
+    joules, loss = spent["training"], summary["loss"].get("mean")
+    gained = math.log(config.model.vocab_size) - loss if loss is not None else 0.0
+    return {
+        "joules": joules,
+        "evaluation_joules": spent["evaluation"],
+        "preparation_joules": spent["preparation"],
+        "joules_per_million_tokens": 1e6 * joules / summary["tokens"],
+        "joules_per_nat": joules / gained if gained > 0 else None,
+        "source": source,
     }
 
 

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from glam.config import GenerateTaskConfig, PlanTaskConfig, RunConfig
 from glam.errors import JobFailedError, UserError
@@ -21,6 +21,7 @@ from glam.runs import RunFolder
 from glam.studies.leash import hold_leash
 
 if TYPE_CHECKING:
+    from glam.accounting import Spending
     from glam.data import PreparedData
     from glam.model import Glam
     from glam.training import TrainingResult
@@ -42,6 +43,7 @@ def run_task(config: RunConfig, overrides: list[str]) -> None:
 
 def train(config: RunConfig, overrides: list[str]) -> None:
     """Prepare, train, evaluate, report. Skips a finished run, goes on with one cut off."""
+    from glam.accounting import EnergyMeter, Spending
     from glam.accounting.preflight import check_fits
 
     resources = resolve(config)
@@ -52,14 +54,18 @@ def train(config: RunConfig, overrides: list[str]) -> None:
     _check_packages(config)
     _check_writable(config)
     _pin_threads(resources)
-    prepared = _prepared(config)
+    meter = EnergyMeter.open(config.hardware, resources)
+    spending = Spending(meter)
+    with spending.on("preparation"):
+        prepared = _prepared(config)
     if config.rerun and (old := run.move_aside()) is not None:
         print(f"the old run is now {old.name}", file=sys.stderr)
     run.path.mkdir(parents=True, exist_ok=True)
     with run.lock():
         run.failure_file.unlink(missing_ok=True)
         try:
-            _train_to_the_end(config, run, resources, prepared)
+            energy = _Energy(spending, meter.source)
+            _train_to_the_end(config, run, resources, prepared, energy)
         except (UserError, JobFailedError):
             raise
         except Exception as error:
@@ -174,13 +180,21 @@ def _loaded(run: RunFolder, config: RunConfig) -> "tuple[Glam, PreparedData]":
     return model, _prepared(config)
 
 
+class _Energy(NamedTuple):
+    spending: "Spending"
+    source: str
+
+
 def _train_to_the_end(
-    config: RunConfig, run: RunFolder, resources: Resources, prepared: "PreparedData"
+    config: RunConfig,
+    run: RunFolder,
+    resources: Resources,
+    prepared: "PreparedData",
+    energy: _Energy,
 ) -> None:
-    from glam.accounting import EnergyMeter
     from glam.data import TrainStream
     from glam.reporting import print_summary, run_report
-    from glam.summary import summarize
+    from glam.summary import energy_of, summarize
     from glam.training import open_tracker, train
 
     run.write_config(config)
@@ -195,16 +209,17 @@ def _train_to_the_end(
         "epochs": stream.epochs(config.training.num_steps),
     }
     run.write_json("data.json", data)
-    meter = EnergyMeter.open(config.hardware, resources)
+    spending = energy.spending
     with open_tracker(config, run, resources) as tracker:
-        result = train(config, prepared, run, resources, meter=meter, tracker=tracker)
-        domains = _evaluate(config, result.model, prepared) if result.status == "done" else {}
+        result = train(config, prepared, run, resources, spending=spending, tracker=tracker)
+        with spending.on("evaluation"):
+            domains = _evaluate(config, result.model, prepared) if result.status == "done" else {}
         _write_routing(run, result, domains)
         if result.status == "done":
             samples = _generate(config, result.model, prepared, GenerateTaskConfig(), seconds=10)
             run.write_json("generated.json", samples)
         summary = summarize(config, run, resources, result, domains, prepared.fingerprint)
-        summary["energy"] = {"joules": result.joules, "source": meter.source}
+        summary["energy"] = energy_of(config, summary, spending.joules, energy.source)
         tracker.summarize(summary)
     run.write_json("summary.json", summary)
     print_summary(summary, run_report(run.path))

@@ -4,5 +4,6 @@ Nothing here imports torch, so that a run too large is refused in milliseconds.
 """
 
 from glam.accounting.energy import EnergyMeter
+from glam.accounting.spending import Spending
 
-__all__ = ["EnergyMeter"]
+__all__ = ["EnergyMeter", "Spending"]

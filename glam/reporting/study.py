@@ -32,7 +32,8 @@ from glam.runs import write_atomically
 
 MOST_ABSENT = 12
 MEASURES = (
-    *("bits_per_byte/mean", "tokens", "tokens_per_second", "train_seconds", "joules"),
+    *("bits_per_byte/mean", "tokens", "tokens_per_second", "train_seconds"),
+    *("joules", "joules_per_million_tokens", "joules_per_nat"),
     *("parameters/total", "parameters/active"),
 )
 
@@ -75,7 +76,7 @@ def table(cells: Sequence[Cell], swept: Sequence[str]) -> str:
             *(cell.loss(name) for name in names),
             cell.part("bits_per_byte").get("mean"),
             *(summary.get(name) for name in ("tokens", "tokens_per_second", "train_seconds")),
-            cell.part("energy").get("joules"),
+            *(cell.part("energy").get(name) for name in MEASURES if name.startswith("joules")),
             *(size.get("total"), size.get("active"), cell.error),
         ]
         writer.writerow(["" if value is None else value for value in found])
@@ -289,6 +290,7 @@ def _row(cell: Cell, swept: Sequence[str], names: list[str], study_dir: Path) ->
         "speed": whole(cell.summary.get("tokens_per_second")),
         "seconds": duration(cell.summary.get("train_seconds")),
         "joules": si(cell.part("energy").get("joules"), "J"),
+        "per_nat": si(cell.part("energy").get("joules_per_nat"), "J"),
         "total": si(cell.part("parameters").get("total")),
         "active": si(cell.part("parameters").get("active")),
         "error": cell.error,

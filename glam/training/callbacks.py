@@ -23,7 +23,7 @@ def evaluation_steps(points: int, num_steps: int) -> set[int]:
 
 
 class Timekeeper(Callback):
-    """The first of the callbacks: starts the ledger's clock and meter."""
+    """The first of the callbacks: starts the ledger's clock and what it spends."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -32,7 +32,7 @@ class Timekeeper(Callback):
         self.ledger.start()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.ledger.clock.stop()
+        self.ledger.stop()
 
 
 class LogRows(Callback):
@@ -68,7 +68,7 @@ class LogRows(Callback):
         assert isinstance(pl_module, TrainingModule)
         row = self._training_row(pl_module.learning_rate(step - 1))
         if evaluating or last:
-            with self.ledger.clock.paused():
+            with self.ledger.evaluating():
                 row |= self._held_out() | self._load()
             if not last:  # the last window is the run's result
                 self.ledger.averages.clear_load()

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from lightning import Callback, Trainer
 
+from glam.accounting import Spending
 from glam.checkpoints import Found, newest_checkpoint, step_folders
 from glam.config import RunConfig
 from glam.data import PreparedData, TrainStream
@@ -23,7 +24,7 @@ from glam.resources import Resources, keep_freed_memory
 from glam.runs import RunFolder
 from glam.training.callbacks import LogRows, ProgressBar, Timekeeper
 from glam.training.checkpoint import FolderCheckpointIO, tidy
-from glam.training.ledger import Averages, Ledger, Meter, sparse_layers
+from glam.training.ledger import Averages, Ledger, sparse_layers
 from glam.training.loggers import Tracker
 from glam.training.metrics import MetricsFile, columns
 from glam.training.module import Batches, TrainingModule
@@ -39,7 +40,6 @@ class TrainingResult(NamedTuple):
     train_seconds: float  # of training alone, all segments of the run together
     tokens_per_second: float
     skipped_steps: int
-    joules: float | None  # None without a meter
     load: list[dict[str, float]]  # by MoE layer: busiest, idlest over the mean, dropped share
 
 
@@ -49,7 +49,7 @@ def train(
     run: RunFolder,
     resources: Resources,
     *,
-    meter: Meter | None = None,
+    spending: Spending | None = None,
     tracker: Tracker | None = None,
 ) -> TrainingResult:
     """Go on from the run's newest checkpoint, or begin. The caller holds the run's lock.
@@ -61,7 +61,7 @@ def train(
     keep_freed_memory()
     checkpoints = FolderCheckpointIO({"code": code_fingerprint(), "data": prepared.fingerprint})
     found = _resumable(run, checkpoints.fingerprints)
-    module = _build(config, prepared, resources, meter, fresh=found is None)
+    module = _build(config, prepared, resources, spending or Spending(), fresh=found is None)
     if found is not None and found.manifest["status"] != "training":
         _load(module, checkpoints, found)
     else:
@@ -90,7 +90,7 @@ def _build(
     config: RunConfig,
     prepared: PreparedData,
     resources: Resources,
-    meter: Meter | None,
+    spending: Spending,
     *,
     fresh: bool,
 ) -> TrainingModule:
@@ -105,7 +105,7 @@ def _build(
         load_shape=(config.model.num_moe_layers, config.model.num_experts),
         device=resources.device,
     )
-    return TrainingModule(model, config, Ledger(averages, config.training.max_skipped, meter))
+    return TrainingModule(model, config, Ledger(averages, config.training.max_skipped, spending))
 
 
 def _load(module: TrainingModule, checkpoints: FolderCheckpointIO, found: Found) -> None:
@@ -242,6 +242,5 @@ def _result(module: TrainingModule) -> TrainingResult:
         train_seconds=seconds,
         tokens_per_second=ledger.tokens / seconds if seconds else float("nan"),
         skipped_steps=ledger.skipped,
-        joules=ledger.joules,
         load=load,
     )

@@ -6,19 +6,13 @@ All of it is in a checkpoint, so that a run cut off and resumed logs what it wou
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from glam.accounting import Spending
 from glam.config import ModelConfig
-
-
-class Meter(Protocol):
-    """Energy since `start`, from a reading or a model."""
-
-    def start(self) -> None: ...
-    def joules(self) -> float: ...
 
 
 class Clock:
@@ -156,31 +150,31 @@ class Ledger:
     """`step` counts batches seen, skipped updates too, so it is the position in the data and in
     the schedule."""
 
-    def __init__(self, averages: Averages, max_skipped: int, meter: Meter | None) -> None:
-        self.averages, self.max_skipped, self.meter = averages, max_skipped, meter
+    def __init__(self, averages: Averages, max_skipped: int, spending: Spending) -> None:
+        self.averages, self.max_skipped, self.spending = averages, max_skipped, spending
         self.step = self.tokens = 0
         self.skipped = self.skipped_in_a_row = 0
         self.clock = Clock()
         self.row_tokens, self.row_seconds = 0, 0.0  # where the last log row stood
-        self._earlier_joules, self._metering = 0.0, False
 
     def start(self) -> None:
         """This process begins, or goes on, to train."""
-        if self.meter is not None:
-            self.meter.start()
-            self._metering = True
+        self.spending.turn_to("training")
         self.clock.go()
+
+    def stop(self) -> None:
+        self.spending.turn_to(None)
+        self.clock.stop()
+
+    @contextmanager
+    def evaluating(self) -> Generator[None]:
+        """Neither its seconds nor its joules are those of training."""
+        with self.clock.paused(), self.spending.on("evaluation"):
+            yield
 
     @property
     def diverged(self) -> bool:
         return self.skipped_in_a_row >= self.max_skipped
-
-    @property
-    def joules(self) -> float | None:
-        """Of all segments of the run, each up to its checkpoint; None without a meter."""
-        if self.meter is None:
-            return None
-        return self._earlier_joules + (self.meter.joules() if self._metering else 0.0)
 
     def finish_step(self, tokens: int, *, skipped: bool) -> None:
         self.step += 1
@@ -203,7 +197,7 @@ class Ledger:
             "train_seconds": self.clock.seconds,
             "row_tokens": self.row_tokens,
             "row_seconds": self.row_seconds,
-            "joules": self.joules or 0.0,
+            "joules": self.spending.joules,
             "averages": self.averages.sums,
         }
 
@@ -212,6 +206,6 @@ class Ledger:
         self.skipped, self.skipped_in_a_row = state["skipped"], state["skipped_in_a_row"]
         self.clock = Clock(state["train_seconds"])
         self.row_tokens, self.row_seconds = state["row_tokens"], state["row_seconds"]
-        self._earlier_joules = state["joules"]
+        self.spending.add(state["joules"])
         for name, value in self.averages.sums.items():
             value.copy_(state["averages"][name])

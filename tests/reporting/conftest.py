@@ -140,7 +140,14 @@ def summarize(
         "tokens": config.training.num_steps * config.training.tokens_per_step,
         "tokens_per_second": 28_412.7,
         "train_seconds": 176.0,
-        "energy": {"joules": 2640.0, "source": "modelled: 15 W for one busy core"},
+        "energy": {
+            "joules": 2640.0,
+            "evaluation_joules": 300.0,
+            "preparation_joules": 150.0,
+            "joules_per_million_tokens": 528.0,
+            "joules_per_nat": 730.0,
+            "source": "modelled: 15 W for one busy core",
+        },
         "load": [
             {
                 "layer": layer,

@@ -44,7 +44,8 @@ def test_the_table_has_a_row_a_cell_and_says_what_became_of_it(
     assert list(table[0]) == [
         *("model.num_experts", "seed", "id", "run", "status", "loss/mean"),
         *("loss/reviews", "loss/tweets"),
-        *("bits_per_byte/mean", "tokens", "tokens_per_second", "train_seconds", "joules"),
+        *("bits_per_byte/mean", "tokens", "tokens_per_second", "train_seconds"),
+        *("joules", "joules_per_million_tokens", "joules_per_nat"),
         *("parameters/total", "parameters/active", "error"),
     ]
     assert [(row["model.num_experts"], row["seed"]) for row in table] == [

@@ -14,6 +14,7 @@ import torch
 import toy
 from safetensors.torch import load_file
 
+from glam.accounting import Spending
 from glam.config import AdafactorConfig, ModelConfig, PaperScheduleConfig
 from glam.errors import UserError
 from glam.training import train
@@ -212,22 +213,35 @@ def test_a_signal_saves_first_and_says_how_to_go_on(tmp_path, capsys, number, ra
 
 def test_seconds_and_joules_add_up_over_segments(tmp_path):
     class Meter:
+        """Ten joules every time that it is read."""
+
+        shown = 0.0
+
         def start(self):
-            self.began = True
+            pass
 
         def joules(self):
-            assert self.began
-            return 100.0
+            self.shown += 10
+            return self.shown
+
+    def spent() -> Spending:
+        return Spending(Meter())
 
     with pytest.raises(KeyboardInterrupt):
         interrupted(tmp_path, toy.config(12), step=6)
     first = final_state(tmp_path)["training"]["train_seconds"]
     assert first > 0
-    result = run(tmp_path, meter=Meter())
+    whole = spent()
+    result = run(tmp_path, spending=whole)
     assert result.train_seconds > first
-    assert result.joules == 100  # the first segment had no meter
-    again = run(tmp_path, meter=Meter())
-    assert (again.joules, again.train_seconds) == (100, result.train_seconds)
+    saved = final_state(tmp_path)["training"]["joules"]
+    assert saved["training"] > 0  # the first segment had no meter
+    assert saved["evaluation"] > 0
+    assert saved["preparation"] == 0
+    reloaded = spent()
+    again = run(tmp_path, spending=reloaded)
+    assert again.train_seconds == result.train_seconds
+    assert reloaded.joules == saved
 
 
 def test_a_finished_run_is_loaded_and_not_trained(tmp_path, stop_at):
