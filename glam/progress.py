@@ -26,18 +26,19 @@ from rich.progress import (
 
 T = TypeVar("T")
 PROGRESS_FILE = "GLAM_PROGRESS_FILE"
+LINE_SECONDS = 60.0
 
 
 class Bar:
-    """A running step: `advance` it; `note` shows figures beside it (loss, tokens/s)."""
+    """A running step: `advance` it; `note` shows figures beside it (loss, tokens/s). Off a terminal
+    it says a line a minute, and one at its end."""
 
-    def __init__(self, stage: str, total: int) -> None:
-        self.stage, self.total, self.done = stage, total, 0
+    def __init__(self, stage: str, total: int, unit: str = "") -> None:
+        self.stage, self.total, self.unit, self.done = stage, total, unit, 0
         self.notes: dict[str, float] = {}
         self._base = 0  # done before this process started: says nothing of its speed
         self._began = time.monotonic()
         self._written = 0.0
-        # A pipe or a log file gets one line a step, not a thousand.
         console = Console(stderr=True)
         columns: list[ProgressColumn] = [
             TextColumn("{task.description:<22}"),
@@ -51,6 +52,7 @@ class Bar:
         self._rich = Progress(*columns, console=console, disable=not console.is_terminal)
         self._task = self._rich.add_task(stage, total=total, notes="")
         self._quiet = not console.is_terminal
+        self._said = self._began
 
     def __enter__(self) -> Self:
         self._rich.start()
@@ -64,8 +66,7 @@ class Bar:
         self._rich.stop()
         if self._quiet and kind is None:
             seconds = time.monotonic() - self._began
-            fresh = self.done - self._base
-            Console(stderr=True).print(f"{self.stage}: {fresh:,} in {seconds:.1f} s")
+            self._say(f"{self._amount(self.done - self._base)} in {seconds:.1f} s")
 
     def start_at(self, done: int) -> None:
         """Set where a resumed step begins, so that the time left counts this process alone."""
@@ -78,6 +79,16 @@ class Bar:
         text = "  ".join(f"{name} {_short(value)}" for name, value in self.notes.items())
         self._rich.update(self._task, completed=self.done, notes=text)
         self._publish()
+        if self._quiet and time.monotonic() - self._said >= LINE_SECONDS:
+            self._said = time.monotonic()
+            left = "" if self.seconds_left is None else f", {self.seconds_left / 60:.1f} min left"
+            self._say(f"{self.done:,} of {self._amount(self.total)}{left}  {text}")
+
+    def _amount(self, number: int) -> str:
+        return f"{number:,} {self.unit}".rstrip()
+
+    def _say(self, words: str) -> None:
+        Console(stderr=True).print(f"{self.stage}: {words}".rstrip(), highlight=False)
 
     @property
     def seconds_left(self) -> float | None:
@@ -109,14 +120,14 @@ def _short(value: float) -> str:
 
 
 @contextmanager
-def bar(stage: str, total: int) -> Generator[Bar]:
-    with Bar(stage, total) as running:
+def bar(stage: str, total: int, unit: str = "") -> Generator[Bar]:
+    with Bar(stage, total, unit) as running:
         yield running
 
 
-def track(items: Iterable[T], stage: str, total: int) -> Iterator[T]:
+def track(items: Iterable[T], stage: str, total: int, unit: str = "") -> Iterator[T]:
     """The items, one by one, under a bar."""
-    with Bar(stage, total) as running:
+    with Bar(stage, total, unit) as running:
         for item in items:
             yield item
             running.advance()

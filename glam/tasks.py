@@ -236,7 +236,7 @@ def _evaluate(config: RunConfig, model: "Glam", prepared: "PreparedData") -> "di
         sequence_length=config.training.sequence_length,
         batch_size=config.training.batch_size,
         max_tokens=config.evaluation.tokens_per_domain,
-        domains=track(prepared.domains, "evaluate", len(prepared.domains)),
+        domains=track(prepared.domains, "evaluate", len(prepared.domains), "domains"),
     )
 
 
@@ -261,6 +261,7 @@ def _generate(
     from glam.evaluation import generate
     from glam.progress import track
 
+    samples = task.samples if task.temperature > 0 else 1  # greedy: they would all be the same
     return [
         {
             "prompt": task.prompt,
@@ -277,7 +278,7 @@ def _generate(
                 seconds=seconds,
             ),
         }
-        for sample in track(range(task.samples), "generate", task.samples)
+        for sample in track(range(samples), "generate", samples, "samples")
     ]
 
 

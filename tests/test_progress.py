@@ -26,6 +26,20 @@ def test_time_left_counts_what_this_process_did(monkeypatch):
     assert bar.seconds_left == 10.0
 
 
+def test_off_a_terminal_there_is_a_line_a_minute_and_one_at_the_end(monkeypatch, capsys):
+    clock = [0.0]
+    monkeypatch.setattr("glam.progress.time.monotonic", lambda: clock[0])
+    with Bar("train", 100, "steps") as bar:
+        for _ in range(4):
+            clock[0] += 40
+            bar.advance(10, loss=4.25)
+    assert capsys.readouterr().err.splitlines() == [
+        "train: 20 of 100 steps, 5.3 min left  loss 4.250",
+        "train: 40 of 100 steps, 4.0 min left  loss 4.250",
+        "train: 40 steps in 160.0 s",
+    ]
+
+
 def test_track_passes_the_items_through():
     assert list(track(iter("abc"), "reading", 3)) == ["a", "b", "c"]
 

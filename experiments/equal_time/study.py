@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from glam.reporting.units import signed
 from glam.runs import RunFolder
 
 FOLDER = Path(__file__).parent
-CALIBRATION = FOLDER / "calibration.json"
+CALIBRATION, RESULTS = FOLDER / "calibration.json", FOLDER / "results.csv"
 EXPERTS = (1, 8, 16, 32)
 SEEDS = range(6)
 BUDGETS = (180, 60, 20)  # seconds on one core; the longest first
@@ -106,21 +106,38 @@ def rows() -> list[Row]:
     return sorted(found)
 
 
+def read() -> list[Row]:
+    """What `report` wrote."""
+    with RESULTS.open() as file:
+        return [
+            Row(
+                *(int(row[name]) for name in ("budget", "experts", "seed", "tokens")),
+                float(row["train_seconds"]),
+                {k.partition("/")[2]: float(v) for k, v in row.items() if k.startswith("loss/")},
+            )
+            for row in csv.DictReader(file)
+        ]
+
+
 def report() -> None:
     found = rows()
-    with (FOLDER / "results.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        domains = list(found[0].loss)
-        writer.writerow([*Row._fields[:-1], *(f"loss/{name}" for name in domains)])
-        for row in found:
-            losses = [f"{row.loss[name]:.5f}" for name in domains]
-            writer.writerow([*row[:-2], f"{row.train_seconds:.1f}", *losses])
+    with RESULTS.open("w", newline="") as file:
+        _write(found, file)
     for name, content in _figure(found).items():
         (FOLDER / name).write_bytes(content)
     for budget in sorted(BUDGETS):
         print(f"{budget} s:", ", ".join(_told(found, budget, experts) for experts in EXPERTS[1:]))
     for experts in EXPERTS[1:]:
         print(f"E {experts} overtakes the dense twin after", overtakes(found, experts))
+
+
+def _write(found: Sequence[Row], file: TextIO) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    domains = list(found[0].loss)
+    writer.writerow([*Row._fields[:-1], *(f"loss/{name}" for name in domains)])
+    for row in found:
+        losses = [f"{row.loss[name]:.5f}" for name in domains]
+        writer.writerow([*row[:-2], f"{row.train_seconds:.1f}", *losses])
 
 
 def differences(found: Sequence[Row], budget: int, experts: int, domain: str) -> list[float]:

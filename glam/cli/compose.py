@@ -1,6 +1,7 @@
 """Many configurations from few compositions: Hydra composes once per distinct choice of groups
 (about 50 ms), and plain values are set on a copy (about 1 ms)."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,11 +24,19 @@ class Composer:
         self._loader, self._master = loader, master
         self._composed: dict[tuple[str, ...], DictConfig] = {}
         self._groups = set(groups())
-        self._parser = OverridesParser.create()
+        self._configs: dict[tuple[str, ...], RunConfig] = {}
+        # The cells of a grid have most of their words in common.
+        self.parse = functools.cache(OverridesParser.create().parse_override)
 
     def config(self, overrides: Sequence[str]) -> RunConfig:
         """Raises UserError for a value that is refused, naming it."""
-        parsed = [self._parser.parse_override(o) for o in overrides]
+        line = tuple(overrides)
+        if line not in self._configs:
+            self._configs[line] = self._config(line)
+        return self._configs[line]
+
+    def _config(self, overrides: tuple[str, ...]) -> RunConfig:
+        parsed = [self.parse(override) for override in overrides]
         chosen = tuple(o.input_line or "" for o in parsed if o.key_or_group in self._groups)
         values = [o for o in parsed if o.key_or_group not in self._groups]
         try:

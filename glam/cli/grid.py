@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
@@ -57,7 +56,7 @@ def run_grid(
 
 def _plan(lines: Sequence[Sequence[str]], swept: Sequence[str], composer: Composer) -> None:
     """One table of all, in this process; no run folders."""
-    configs = [_named(composer.config(line), _values(line, swept)) for line in lines]
+    configs = [_named(composer.config(line), _values(line, swept, composer)) for line in lines]
     keys = "+".join(key.replace("/", ".").rpartition(".")[2] for key in swept)
     show_plans(configs, f"{keys}-{configs[0].hardware.name}", several=True)
 
@@ -82,7 +81,9 @@ def _checked(
             raise UserError(f"task={config.task.name}: a grid trains; leave out -m")
         resources = resolve(config)
         run = RunFolder.of(config, resources)
-        cell = Cell(overrides=list(line), values=_values(line, swept), config=config, run=run)
+        cell = Cell(
+            overrides=list(line), values=_values(line, swept, composer), config=config, run=run
+        )
         if not cell.is_done:
             check_fits(config, resources, list(line))
         cells.setdefault(run.id, cell)
@@ -99,11 +100,10 @@ def _same_threads(lines: Sequence[Sequence[str]], composer: Composer) -> list[li
     return [[*line, f"hardware.threads={max(counts)}"] for line in lines]
 
 
-def _values(line: Sequence[str], swept: Sequence[str]) -> dict[str, Any]:
+def _values(line: Sequence[str], swept: Sequence[str], composer: Composer) -> dict[str, Any]:
     """What the swept keys are in this cell; a group by the name of its choice."""
-    parser = OverridesParser.create()
     values: dict[str, Any] = {}
-    for override in map(parser.parse_override, line):
+    for override in map(composer.parse, line):
         key = override.get_key_element()
         if key in swept:
             is_group = override.key_or_group in groups()

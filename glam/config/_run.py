@@ -120,7 +120,13 @@ class RunConfig:
         for key in ("runs_dir", "cache_dir"):
             if not getattr(self, key).strip():
                 raise UserError(f"{key} is empty; name a folder, for example {key}={key[:-4]}")
-        if self.task.name in ("evaluate", "generate", "report") and self.checkpoint is None:
+        reading = self.task.name in ("evaluate", "generate", "report")
+        if self.checkpoint is not None and not reading:
+            raise UserError(
+                f"checkpoint={self.checkpoint} is for task=evaluate, generate and report; a run "
+                f"that was cut off goes on by its own line, without it"
+            )
+        if reading and self.checkpoint is None:
             raise UserError(
                 f"task={self.task.name} needs checkpoint=<a run folder>, for example "
                 f"checkpoint=runs/<name>-<id>"

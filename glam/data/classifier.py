@@ -75,7 +75,7 @@ def write_quality(
     good, web = (_class_of(sources, config.folds, seed) for sources in (curated, pool))
     hashed = _Hasher(config)
     total = int(good.sampled.sum() + web.sampled.sum()) + len(web.folds)
-    with bar("quality classifier", total) as running:
+    with bar("quality classifier", total, "pages") as running:
         x_good = hashed.all(compress(good.texts(), good.sampled), running)
         x_web = hashed.all(compress(web.texts(), web.sampled), running)
         fold_good, fold_web = good.folds[good.sampled], web.folds[web.sampled]

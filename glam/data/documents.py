@@ -56,7 +56,7 @@ def _write(source: Source, folder: Path) -> None:
 
     def rows() -> Iterator[dict[str, str]]:
         total = sum(path.stat().st_size for path in source.files)
-        with bar(f"read {source.name}", total) as running:
+        with bar(f"read {source.name}", total, "bytes") as running:
             for raw in source.reader(source.files):
                 if text := clean(raw):
                     hashes.append(document_hash(text))

@@ -140,7 +140,7 @@ class Pipeline:
             self.pages[index].texts() if source.role == "pool" else documents.texts(sides.training)
         )
         total = int(documents.characters.sum())
-        with bar(f"encode {source.name}", total) as running:
+        with bar(f"encode {source.name}", total, "characters") as running:
             encoding.write_encoded(folder / "training", training, self.tokenizer, running)
             held_out = documents.texts(sides.held_out)
             encoding.write_encoded(folder / "held_out", held_out, self.tokenizer, running)
@@ -181,7 +181,7 @@ class Pipeline:
 def _await(stage: str, future: "Future[tokenizing.Tokenizer]") -> None:
     """Wait for a stage in the background, under a bar when it takes long."""
     if not wait([future], timeout=1).done:
-        with bar(stage, 1) as running:
+        with bar(stage, 1, "stage") as running:
             future.result()
             running.advance()
     future.result()

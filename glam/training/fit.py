@@ -141,7 +141,7 @@ def _fit(
 
     saving = Checkpoints(run, training.checkpoint_minutes, module.ledger, metrics)
     stream = TrainStream(prepared, training.sequence_length, training.batch_size, config.seed)
-    with bar("train", training.num_steps) as shown, _quiet_lightning():
+    with bar("train", training.num_steps, "steps") as shown, _quiet_lightning():
         shown.start_at(start)
         callbacks: list[Callback] = [
             Timekeeper(module.ledger),
