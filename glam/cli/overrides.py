@@ -2,6 +2,7 @@
 is one line with the nearest name, also where Hydra's `+` would have let it pass."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ FLAGS = (
 )
 
 
+@functools.cache
 def groups() -> list[str]:
     """Names of the config groups, as the folders under conf/ say."""
     folders = {p.relative_to(CONF).as_posix() for p in CONF.rglob("*") if p.is_dir()}

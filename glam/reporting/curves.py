@@ -28,6 +28,8 @@ from glam.reporting.units import fixed, si
 MOST_CURVES = 12  # more than these nobody tells apart; the table has them all
 SMOOTHING = 25  # the training loss is averaged over this part of the run: one 25th
 
+EVALUATED = ("tokens_per_point", "tokens_per_domain")
+
 # The small panels: column, title.
 GAUGES = (
     ("learning_rate", "Learning rate"),
@@ -48,6 +50,12 @@ def held_out(record: Record) -> Plot | None:
         return None
     hidden = len(names) - MOST_CURVES
     caption = "Held-out loss on whole documents, nats per token, against the tokens trained on."
+    point, end = (record.setting(f"evaluation.{key}") for key in EVALUATED)
+    if point and end and point != end:
+        caption += (
+            f" Each point is measured on {point:,} tokens of a domain, the table below on up to "
+            f"{end:,}, so a line ends a little beside its row."
+        )
     if hidden > 0:
         caption += f" {hidden} more domains are in the table."
     words = "; ".join(

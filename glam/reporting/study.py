@@ -214,7 +214,9 @@ def _loss_title(key: str) -> str:
 
 
 def _loss_caption(key: str, cells: Sequence[Cell]) -> str:
-    words = "Held-out loss in nats per token. A dot is a run; the mark is the mean over the seeds."
+    words = (
+        "Held-out loss in nats per token. A dot is a run; the line joins the means over the seeds."
+    )
     if key != EXPERTS:
         return words
     flops = [f for cell in cells if (f := cell.part("flops_per_token").get("forward"))]
