@@ -34,6 +34,10 @@ from glam.errors import UserError
         (lambda: TrainingConfig(tokens=0), "training.tokens=0 must lie between 1"),
         (lambda: DataConfig(held_out_fraction=0.9), "data.held_out_fraction=0.9 must lie"),
         (lambda: RunConfig(seed=-1), "seed=-1 must lie between"),
+        (
+            lambda: RunConfig(training=TrainingConfig(update_in_backward=True)),
+            "update_in_backward=true but optimizer=adamw clips",
+        ),
         (lambda: RunConfig(checkpoint="runs/x"), "checkpoint=runs/x is for task=evaluate"),
         (lambda: RunConfig(runs_dir=""), "runs_dir is empty"),
         (lambda: ModelConfig(name="../x"), "model.name='../x' becomes part of a folder's name"),

@@ -57,6 +57,7 @@ class Case(NamedTuple):
     optimizer: str = "adamw"
     rematerialize: bool = False
     steps: int = 3
+    update_in_backward: bool = False
 
 
 CASES = [
@@ -86,6 +87,10 @@ CASES = [
     Case("medium E 8", MEDIUM_8E, 8, 512, FLOAT32, rematerialize=True),
     Case("paper 0.1B", PAPER, 1, 1024, BFLOAT16, "adafactor"),
     Case("paper 0.1B/16E", PAPER_16E, 2, 1024, BFLOAT16, "adafactor", True),
+    Case(
+        "paper 0.1B/16E", PAPER_16E, 2, 1024, BFLOAT16, "adafactor", True, update_in_backward=True
+    ),
+    Case("medium E 8", MEDIUM_8E, 8, 512, FLOAT32, "adafactor", update_in_backward=True),
 ]
 
 
@@ -97,6 +102,7 @@ def configured(case: Case) -> RunConfig:
             batch_size=case.rows,
             sequence_length=case.length,
             rematerialize=case.rematerialize,
+            update_in_backward=case.update_in_backward,
         ),
         optimizer=AdafactorConfig() if case.optimizer == "adafactor" else AdamWConfig(),
     )
@@ -154,7 +160,8 @@ def measure(case: Case) -> int:
 
     from glam.model import Glam
     from glam.resources import keep_freed_memory
-    from glam.training.optimizers import build_optimizer
+    from glam.training.module import UpdatesInBackward
+    from glam.training.optimizers import Adafactor, build_optimizer
 
     config = configured(case)
     torch.set_num_threads(1)
@@ -163,6 +170,10 @@ def measure(case: Case) -> int:
     dtype = torch.bfloat16 if case.precision == BFLOAT16 else torch.float32
     model = Glam(config.model, dtype=dtype, rematerialize=config.training.rematerialize)
     optimizer = build_optimizer(config.optimizer, model)
+    updates = None
+    if case.update_in_backward:
+        assert isinstance(optimizer, Adafactor)
+        updates = UpdatesInBackward(model, optimizer)
     sizes = (case.rows, case.length)
     segments = (torch.arange(case.length) >= case.length // 2).long().expand(sizes)
     torch.manual_seed(0)
@@ -170,6 +181,9 @@ def measure(case: Case) -> int:
         tokens = torch.randint(0, config.model.vocab_size, sizes)
         output = model.loss(tokens, tokens, segments)
         loss = output.loss + output.balance_loss
+        if updates is not None:
+            updates.run(loss.backward, config.optimizer.learning_rate)
+            continue
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

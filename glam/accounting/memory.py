@@ -65,7 +65,7 @@ def memory(
     return MemoryEstimate(
         weights=weights,
         optimizer=optimizer_bytes(config),
-        gradients=weights,
+        gradients=_gradient_bytes(config),
         activations=int(activations),
         other=other,
     )
@@ -88,6 +88,14 @@ def weight_bytes(config: RunConfig) -> int:
         for weight in parameters(config.model)
     )
     return int(FLOAT32 * sum(held))
+
+
+def _gradient_bytes(config: RunConfig) -> int:
+    """Of all weights; of the largest alone where each is used and let go in the backward pass."""
+    if not config.training.update_in_backward:
+        return weight_bytes(config)
+    sizes = (math.prod(local_shape(w, config.hardware)) for w in parameters(config.model))
+    return int(FLOAT32 * max(sizes))
 
 
 def checkpoint_bytes(config: RunConfig) -> int:
@@ -141,7 +149,8 @@ def activation_bytes(config: RunConfig, size: int) -> float:
     for index, one in enumerate(layers):
         below += one.kept
         moments.append(below + one.passing + 3 * inputs - missing)
-        missing += FLOAT32 * _layer_params(model, index)
+        if not config.training.update_in_backward:
+            missing += FLOAT32 * _layer_params(model, index)
     return max(moments)
 
 

@@ -8,6 +8,7 @@ from glam.config._data import DataConfig
 from glam.config._hardware import HardwareConfig
 from glam.config._model import ModelConfig
 from glam.config._training import (
+    AdafactorConfig,
     AdamWConfig,
     LinearScheduleConfig,
     OptimizerConfig,
@@ -120,6 +121,11 @@ class RunConfig:
         for key in ("runs_dir", "cache_dir"):
             if not getattr(self, key).strip():
                 raise UserError(f"{key} is empty; name a folder, for example {key}={key[:-4]}")
+        if self.training.update_in_backward and not isinstance(self.optimizer, AdafactorConfig):
+            raise UserError(
+                f"training.update_in_backward=true but optimizer={self.optimizer.name} clips by "
+                f"the norm of all gradients; take optimizer=adafactor, or leave it out"
+            )
         reading = self.task.name in ("evaluate", "generate", "report")
         if self.checkpoint is not None and not reading:
             raise UserError(

@@ -85,6 +85,9 @@ class TrainingConfig:
     sequence_length: int = 128
     max_skipped: int = 50  # steps in a row with NaN or Inf gradients before a run is diverged
     rematerialize: bool = False  # recompute each layer's activations in backward
+    # Each weight is updated when its gradient is there, which is then let go: no set of gradients
+    # in memory. For Adafactor. A step that meets NaN or Inf on the way is cut short, not undone.
+    update_in_backward: bool = False
     log_every: int = aside(20)  # steps
     checkpoint_minutes: float = aside(1.0)
 

@@ -13,7 +13,7 @@ from glam.config import AdamWConfig, RunConfig
 from glam.data import TrainStream
 from glam.model import Glam
 from glam.training.ledger import Ledger, StepFigures
-from glam.training.optimizers import build_optimizer
+from glam.training.optimizers import Adafactor, build_optimizer
 from glam.training.schedules import build_schedule
 
 
@@ -51,6 +51,31 @@ def seed_device(device: torch.device, seed: int) -> None:
             torch.default_generator.manual_seed(seed)
 
 
+class UpdatesInBackward:
+    """Gives each weight its update when its gradient is complete, and lets the gradient go. From
+    the first one that is not finite on, the step's weights stay as they are."""
+
+    def __init__(self, model: Glam, optimizer: Adafactor) -> None:
+        self._optimizer, self._learning_rate, self._square_norm = optimizer, 0.0, 0.0
+        for parameter in model.parameters():
+            parameter.register_post_accumulate_grad_hook(self._update)  # pyright: ignore[reportUnknownMemberType]
+
+    def run(self, closure: Callable[[], Any], learning_rate: float) -> float:
+        """The norm of all gradients of the forward and backward pass that `closure` makes."""
+        self._learning_rate, self._square_norm = learning_rate, 0.0
+        closure()
+        return math.sqrt(self._square_norm) if self._square_norm < math.inf else math.inf
+
+    def _update(self, parameter: Tensor) -> None:
+        grad = parameter.grad
+        assert grad is not None
+        norm = torch.nn.utils.get_total_norm([grad]).item()
+        self._square_norm += norm**2 if math.isfinite(norm) else math.inf
+        if self._square_norm < math.inf:
+            self._optimizer.update(parameter, grad, self._learning_rate)
+        parameter.grad = None
+
+
 class TrainingModule(LightningModule):
     """A Glam with its loss, its optimizer and a ledger. An update whose gradients hold NaN or Inf
     is skipped whole: parameters and optimizer state stay, the step counts as seen."""
@@ -60,11 +85,16 @@ class TrainingModule(LightningModule):
         self.model, self.config, self.ledger = model, config, ledger
         self._schedule = build_schedule(config.schedule, config.training.num_steps)
         self._figures: StepFigures | None = None
+        self._updates: UpdatesInBackward | None = None
         optimizer = config.optimizer
         self._clip_norm = optimizer.clip_norm if isinstance(optimizer, AdamWConfig) else math.inf
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return build_optimizer(self.config.optimizer, self.model)
+        optimizer = build_optimizer(self.config.optimizer, self.model)
+        if self.config.training.update_in_backward:
+            assert isinstance(optimizer, Adafactor)
+            self._updates = UpdatesInBackward(self.model, optimizer)
+        return optimizer
 
     def learning_rate(self, step: int) -> float:
         """Of the update that step `step` (from 0) makes."""
@@ -94,6 +124,10 @@ class TrainingModule(LightningModule):
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         assert optimizer_closure is not None
+        if self._updates is not None:
+            grad_norm = self._updates.run(optimizer_closure, self.learning_rate(self.ledger.step))
+            self._account(grad_norm, skipped=not math.isfinite(grad_norm))
+            return
         optimizer_closure()  # forward and backward
         norm = torch.nn.utils.get_total_norm(self._gradients())
         grad_norm = norm.item()  # the only number of a step that is waited for

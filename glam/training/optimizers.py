@@ -66,10 +66,12 @@ class Adafactor(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, group["lr"])
+                    self.update(parameter, parameter.grad, group["lr"])
         return loss
 
-    def _update(self, parameter: Tensor, grad: Tensor, learning_rate: float) -> None:
+    @torch.no_grad()
+    def update(self, parameter: Tensor, grad: Tensor, learning_rate: float) -> None:
+        """One weight's step, which overwrites `grad`; the others' do not depend on it."""
         state = self.state[parameter]
         state["step"] = state.get("step", 0) + 1
         beta2 = min(self.config.beta2, 1 - state["step"] ** -self.config.beta2_decay)

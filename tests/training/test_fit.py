@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ from safetensors.torch import load_file
 from glam.accounting import Spending
 from glam.config import AdafactorConfig, ModelConfig, PaperScheduleConfig
 from glam.errors import UserError
+from glam.model import Glam
 from glam.training import train
-from glam.training.module import TrainingModule
+from glam.training.module import TrainingModule, UpdatesInBackward
+from glam.training.optimizers import Adafactor
 
 TIMES = ("train_seconds", "tokens_per_second")
 
@@ -294,6 +297,46 @@ def test_one_bad_gradient_skips_the_whole_update_and_is_counted(tmp_path, monkey
     assert not all(torch.equal(a, b) for a, b in zip(seen[4], seen[5], strict=True))
     assert all(math.isfinite(float(row["loss"])) for row in rows(tmp_path))
     assert [row["skipped"] for row in rows(tmp_path)] == ["0", "1", "1"]
+
+
+@pytest.mark.parametrize("rematerialize", [False, True])
+def test_updates_in_the_backward_pass_train_the_same_model(tmp_path, rematerialize):
+    def trained(name: str, *, early: bool):
+        config = toy.config(12)
+        training = replace(config.training, rematerialize=rematerialize, update_in_backward=early)
+        config = replace(config, optimizer=AdafactorConfig(), training=training)
+        (tmp_path / name).mkdir()
+        return run(tmp_path / name, config), rows(tmp_path / name)
+
+    late, late_rows = trained("late", early=False)
+    early, early_rows = trained("early", early=True)
+    for mine, theirs in zip(early.model.parameters(), late.model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    for mine, theirs in zip(early_rows, late_rows, strict=True):
+        assert mine["loss"] == theirs["loss"]
+        assert float(mine["grad_norm"]) == pytest.approx(float(theirs["grad_norm"]), rel=1e-5)
+
+
+def test_no_gradient_outlives_its_update():
+    model = Glam(toy.config().model)
+    updates = UpdatesInBackward(model, Adafactor(list(model.parameters()), AdafactorConfig()))
+    tokens = torch.randint(0, toy.config().model.vocab_size, (2, 8))
+    before = [p.detach().clone() for p in model.parameters()]
+    norm = updates.run(lambda: model.loss(tokens, tokens).loss.backward(), 0.01)
+    assert 0 < norm < math.inf
+    assert all(p.grad is None for p in model.parameters())
+    moved = [not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)]
+    assert sum(moved) > len(moved) / 2
+
+
+def test_a_gradient_that_is_not_finite_moves_no_weight_from_there_on():
+    model = Glam(toy.config().model)
+    updates = UpdatesInBackward(model, Adafactor(list(model.parameters()), AdafactorConfig()))
+    tokens = torch.randint(0, toy.config().model.vocab_size, (2, 8))
+    before = [p.detach().clone() for p in model.parameters()]
+    norm = updates.run(lambda: (model.loss(tokens, tokens).loss * math.inf).backward(), 0.01)
+    assert norm == math.inf
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
 def test_too_many_skipped_in_a_row_end_the_run_as_diverged(tmp_path, monkeypatch):
