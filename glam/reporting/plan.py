@@ -23,6 +23,7 @@ Plan = Mapping[str, Any]
 FLOPS = ("attention", "feed_forward", "experts", "gate", "output")
 BYTES = ("weights", "optimizer", "gradients", "activations", "other")
 SENT = ("weights", "gradients", "activations", "experts")
+LAYOUT = ("weight", "layers", "shape", "split by", "in all")
 LABEL_WIDTH, COLUMN_WIDTH = 32, 17
 
 
@@ -184,6 +185,8 @@ def print_plans(plans: Sequence[Plan], console: Console | None = None) -> None:
     fitting = max(1, (console.width - LABEL_WIDTH) // COLUMN_WIDTH)
     for start in range(0, len(plans), fitting):
         console.print(_table(plans[start : start + fitting]))
+    if len(plans) == 1 and plans[0]["layout"]:
+        console.print(_layout_table(plans[0]))
     for note in notes(plans):
         console.print(Text(note, style="dim"))
 
@@ -198,6 +201,15 @@ def _table(plans: Sequence[Plan]) -> Table:
         style = {"head": "bold dim", "sum": "bold"}.get(row.kind, "")
         indent = "" if row.kind == "head" else "  "
         table.add_row(Text(indent + row.label.rstrip()), *row.texts, style=style)
+    return table
+
+
+def _layout_table(plan: Plan) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold dim")
+    for name in LAYOUT:
+        table.add_column(name, overflow="fold")
+    for row in _layout(plan):
+        table.add_row(*row)
     return table
 
 

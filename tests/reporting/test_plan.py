@@ -73,6 +73,13 @@ def test_the_page_stands_alone_and_links_what_lies_beside_it(tmp_path):
     assert "expert, –, model" in text
 
 
+def test_the_resolved_layout_is_printed_for_one_plan():
+    text = told([LARGE])
+    assert re.search(r"mixing.experts.w_in_EMH\s+32\s+64 x 8,192 x 32,768\s+expert, –, model", text)
+    assert "w_in_EMH" not in told([LARGE, LARGE])
+    assert "w_in_EMH" not in told([TINY])
+
+
 def test_without_a_layout_the_table_says_why():
     gpt3 = plan(composed("task=plan", "model=gpt3_175b", "hardware=v100_10000"))
     assert "Memory of one device" not in told([gpt3])
