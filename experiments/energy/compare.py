@@ -1,10 +1,10 @@
-"""`python -m experiments.energy.compare`: the energy that sparse models need for the dense twin's
-held-out loss, from the runs of experiments/equal_time.
+"""`python -m experiments.energy.compare`: the energy that sparse models need for a loss that the
+dense twin reaches too, from the runs of experiments/equal_time.
 
-For each seed the sparse model's loss is drawn straight between its budgets, in the logarithm of
-seconds, and met with the dense twin's loss at its longest budget. Energy is the seconds of one core
-times the stated watts of a core, so its ratio is that of core seconds: this machine has no counter.
-Writes results.csv and the figure.
+For each seed the loss is the worse of the two at their longest budgets, so both reach it; their
+seconds to it are drawn straight between budgets, in the logarithm. Energy is the seconds of
+one core times the stated watts of a core, so its ratio is that of core seconds: this machine has no
+counter. Writes results.csv and the figure.
 """
 
 import csv
@@ -12,33 +12,57 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from experiments.equal_time.study import BUDGETS, EXPERTS, Row, read
+from experiments.equal_time.study import MEANS, STUDY, Row, read
 from glam.accounting.energy import WATTS_PER_CORE
 from glam.reporting.cells import interval
-from glam.reporting.theme import PRINT, panel, save
+from glam.reporting.theme import PRINT, dress, save
 
 FOLDER = Path(__file__).parent
 PAPER = 456 / 1287  # MWh of 64B/64E over GPT-3's, at better quality
 
 
-def seconds_to_reach(found: Sequence[Row], experts: int, seed: int) -> float:
-    """Of the sparse model, to the dense twin's loss of the same seed; NaN where not reached."""
-    losses = {(row.budget, row.experts): row.loss["mean"] for row in found if row.seed == seed}
-    budgets = sorted(BUDGETS)
-    wanted = losses[budgets[-1], 1]
-    mine = [losses[budget, experts] for budget in budgets]
-    if not mine[-1] <= wanted <= mine[0]:
-        return math.nan
-    return float(np.exp(np.interp(-wanted, [-loss for loss in mine], np.log(budgets))))
+class Pair(NamedTuple):
+    """A sparse run and its dense twin on the way to the same loss."""
+
+    data: str
+    over: str  # which mean of the held-out losses
+    experts: int
+    seed: int
+    loss: float
+    seconds: float
+    dense_seconds: float
+
+    @property
+    def ratio(self) -> float:
+        return self.seconds / self.dense_seconds
 
 
-def ratios(found: Sequence[Row], experts: int) -> list[float]:
-    """Of energy, sparse over dense, by seed."""
-    seeds = sorted({row.seed for row in found})
-    return [seconds_to_reach(found, experts, seed) / max(BUDGETS) for seed in seeds]
+def pairs(found: Sequence[Row]) -> list[Pair]:
+    made: list[Pair] = []
+    for data, half in STUDY.items():
+        for over in MEANS:
+            losses = {(r.experts, r.seed, r.budget): r.loss[over] for r in found if r.data == data}
+            for experts in half.experts[1:]:
+                for seed in half.seeds:
+                    dense, sparse = (
+                        [losses[of, seed, budget] for budget in half.budgets] for of in (1, experts)
+                    )
+                    loss = max(dense[-1], sparse[-1])
+                    took = [_seconds_to(loss, half.budgets, curve) for curve in (sparse, dense)]
+                    made.append(Pair(data, over, experts, seed, loss, *took))
+    return made
+
+
+def _seconds_to(loss: float, budgets: Sequence[int], curve: Sequence[float]) -> float:
+    """Raises ValueError where the curve does not pass it: a budget is missing below."""
+    if not curve[-1] <= loss <= curve[0]:
+        raise ValueError(f"{loss:.3f} is not between {curve[0]:.3f} and {curve[-1]:.3f}")
+    return float(np.exp(np.interp(-loss, [-x for x in curve], np.log(budgets))))
 
 
 def main() -> int:
@@ -46,51 +70,63 @@ def main() -> int:
     if not found:
         print("experiments/equal_time/results.csv is empty; run its study first", file=sys.stderr)
         return 2
-    rows: list[tuple[int, float, float, float]] = []
+    made = pairs(found)
     with (FOLDER / "results.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["experts", "seed", "seconds", "joules", "ratio_to_dense"])
-        for experts in EXPERTS[1:]:
-            by_seed = ratios(found, experts)
-            for seed, ratio in enumerate(by_seed):
-                seconds = ratio * max(BUDGETS)
-                joules = seconds * WATTS_PER_CORE
-                writer.writerow([experts, seed, f"{seconds:.1f}", f"{joules:.0f}", f"{ratio:.3f}"])
-            logs = [math.log(ratio) for ratio in by_seed if not math.isnan(ratio)]
-            low, high = interval(logs) or (math.nan, math.nan)
-            rows.append((experts, *(math.exp(x) for x in (float(np.mean(logs)), low, high))))
-            print(
-                f"E {experts}: {rows[-1][1]:.2f} of the dense twin's energy "
-                f"({rows[-1][2]:.2f} to {rows[-1][3]:.2f}; {len(logs)} of {len(by_seed)} seeds)"
-            )
-    for name, content in _figure(rows).items():
+        writer.writerow([*Pair._fields[:4], "loss", "joules", "dense_joules", "ratio_to_dense"])
+        for pair in made:
+            joules = [round(s * WATTS_PER_CORE) for s in (pair.seconds, pair.dense_seconds)]
+            writer.writerow([*pair[:4], f"{pair.loss:.4f}", *joules, f"{pair.ratio:.3f}"])
+    for (data, over, experts), (middle, low, high) in summary(made).items():
+        told = f"{middle:.2f} of the dense twin's energy ({low:.2f} to {high:.2f})"
+        print(f"{data}, {over}, E {experts}: {told}")
+    for name, content in _figure(summary(made)).items():
         (FOLDER / name).write_bytes(content)
     return 0
 
 
-def _figure(rows: Sequence[tuple[int, float, float, float]]) -> dict[str, bytes]:
-    figure, axes = panel(PRINT, width=5, height=2.6)
-    place = range(len(rows))
-    means = [row[1] for row in rows]
-    errors = [[m - row[2] for m, row in zip(means, rows, strict=True)]]
-    errors.append([row[3] - m for m, row in zip(means, rows, strict=True)])
-    axes.errorbar(place, means, errors, fmt="o", color=PRINT.colour(0), capsize=3)
-    for x, mean in zip(place, means, strict=True):
-        axes.annotate(f"{mean:.2f}", (x, mean), (8, 0), textcoords="offset points", fontsize=9)
-    axes.axhline(1, color=PRINT.muted, linewidth=0.8)
-    axes.axhline(PAPER, color=PRINT.colour(1), linewidth=0.8, linestyle="--")
-    axes.annotate(
-        "the paper, 64B/64E against GPT-3",
-        (0, PAPER),
+def summary(made: Sequence[Pair]) -> dict[tuple[str, str, int], tuple[float, float, float]]:
+    """The geometric mean of the ratios over the seeds and its 95 % interval."""
+    logs: dict[tuple[str, str, int], list[float]] = {}
+    for pair in made:
+        logs.setdefault(pair[:3], []).append(math.log(pair.ratio))
+    told: dict[tuple[str, str, int], tuple[float, float, float]] = {}
+    for key, values in logs.items():
+        low, high = interval(values) or (math.nan, math.nan)
+        told[key] = (math.exp(float(np.mean(values))), math.exp(low), math.exp(high))
+    return told
+
+
+def _figure(told: dict[tuple[str, str, int], tuple[float, float, float]]) -> dict[str, bytes]:
+    figure = Figure(figsize=(8.4, 3.2), layout="constrained")
+    width = [len(half.experts) - 1 for half in STUDY.values()]
+    panels = figure.subplots(1, len(STUDY), sharey=True, width_ratios=width)
+    for axes, count, (data, half) in zip(panels, width, STUDY.items(), strict=True):
+        dress(axes, PRINT)
+        for index, over in enumerate(MEANS):
+            rows = [told[data, over, experts] for experts in half.experts[1:]]
+            place = [x + 0.16 * (index - 0.5) for x in range(count)]
+            middle = [row[0] for row in rows]
+            errors = [[row[0] - row[1] for row in rows], [row[2] - row[0] for row in rows]]
+            style = {"fmt": "o", "color": PRINT.colour(index), "capsize": 3}
+            label = "all five domains" if over == "mean" else "domains like the training text"
+            axes.errorbar(place, middle, errors, label=label, **style)
+        axes.axhline(1, color=PRINT.muted, linewidth=0.8)
+        axes.axhline(PAPER, color=PRINT.muted, linewidth=0.8, linestyle="--")
+        axes.set_xticks(range(count), [f"{experts} experts" for experts in half.experts[1:]])
+        axes.set_xlim(-0.5, count - 0.5)
+        axes.set_title(data, fontsize=10, loc="left", color=PRINT.ink)
+    panels[0].set_ylim(bottom=0)
+    panels[0].set_ylabel("energy, dense = 1", fontsize=9)
+    panels[0].legend(fontsize=8, frameon=False, labelcolor=PRINT.ink, loc="lower right")
+    panels[0].annotate(
+        "the paper: 64B/64E against GPT-3",
+        (-0.45, PAPER),
         (0, 4),
         textcoords="offset points",
-        color=PRINT.colour(1),
+        color=PRINT.muted,
         fontsize=8,
     )
-    axes.set_xticks(place, [f"{row[0]} experts" for row in rows])
-    axes.set_xlim(-0.5, len(rows) - 0.5)
-    axes.set_ylim(0, 1.15)
-    axes.set_ylabel("energy, dense = 1")
     return save(figure, "energy", "energy")
 
 

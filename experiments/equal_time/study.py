@@ -9,6 +9,7 @@ the same seeds. `report` reads what the runs left: results.csv and the figures. 
 
 import csv
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from glam.config import ROOT
 from glam.reporting.cells import interval
@@ -27,8 +30,26 @@ from glam.runs import RunFolder
 FOLDER = Path(__file__).parent
 CALIBRATION, RESULTS = FOLDER / "calibration.json", FOLDER / "results.csv"
 EXPERTS = (1, 8, 16, 32)
-SEEDS = range(6)
-BUDGETS = (180, 60, 20)  # seconds on one core; the longest first
+
+
+class Half(NamedTuple):
+    """One half of the study: a data recipe, and what is run with it."""
+
+    experts: tuple[int, ...]
+    seeds: range
+    budgets: tuple[int, ...]  # seconds on one core, rising
+    trained_on: tuple[str, ...]  # domains whose like is in the training text
+
+
+# Filtered text holds hardly any tweets, and after 180 s its web pages come round again; unfiltered
+# text has enough of everything for twice that. Wikipedia is in neither.
+STUDY = {
+    "filtered": Half(EXPERTS, range(6), (20, 60, 180), ("speeches", "scripture", "reviews")),
+    "unfiltered": Half(
+        (1, 16), range(5), (60, 180, 360), ("speeches", "scripture", "reviews", "tweets")
+    ),
+}
+MEANS = ("mean", "trained on")
 TRIAL = 600_000  # tokens of a run that calibrates
 ROUNDED = 8 * 128  # tokens of a step
 
@@ -36,6 +57,7 @@ ROUNDED = 8 * 128  # tokens of a step
 class Row(NamedTuple):
     """One run: what it was given, and its held-out losses."""
 
+    data: str
     budget: int
     experts: int
     seed: int
@@ -48,7 +70,7 @@ def calibrate() -> None:
     speeds: dict[str, list[float]] = {}
     for experts in EXPERTS:
         few = ("evaluation.points=0", "evaluation.tokens_per_domain=1024", "rerun=true")
-        runs = _grid(experts, [TRIAL], range(90, 94), "calibrate", *few)
+        runs = _grid(experts, TRIAL, range(90, 94), "filtered", "calibrate", *few)
         speeds[str(experts)] = [run["tokens_per_second"] for run in runs]
     CALIBRATION.write_text(json.dumps({"tokens_per_second": speeds}, indent=1) + "\n")
 
@@ -60,49 +82,52 @@ def tokens_for(budget: int, experts: int) -> int:
 
 
 def train() -> None:
-    for budget in BUDGETS:
-        for experts in EXPERTS:
-            _grid(experts, [tokens_for(budget, experts)], SEEDS, "equal_time")
+    for data, half in STUDY.items():
+        for budget in reversed(half.budgets):
+            for experts in half.experts:
+                _grid(experts, tokens_for(budget, experts), half.seeds, data, "equal_time")
 
 
 def _grid(
-    experts: int, tokens: Sequence[int], seeds: Sequence[int], name: str, *more: str
+    experts: int, tokens: int, seeds: range, data: str, name: str, *more: str
 ) -> list[dict[str, Any]]:
     """Runs what is missing of it; the summaries of all of it."""
     line = [
-        *(sys.executable, "run.py", "-m", f"model.num_experts={experts}"),
-        f"training.tokens={','.join(map(str, tokens))}",
+        *(sys.executable, "run.py", "-m", f"model.num_experts={experts}", f"data={data}"),
+        f"training.tokens={tokens}",
         f"seed={','.join(map(str, seeds))}",
-        *("hardware=cpu", "hardware.threads=1", "logger=csv", f"study.name={name}_e{experts}"),
+        *("hardware=cpu", "hardware.threads=1", "logger=csv"),
+        f"study.name={_study(name, data, experts)}",
         *more,
     ]
     subprocess.run(line, cwd=ROOT, check=True)
-    return _summaries(name, experts)
+    return _summaries(_study(name, data, experts))
 
 
-def _summaries(name: str, experts: int) -> list[dict[str, Any]]:
+def _study(name: str, data: str, experts: int) -> str:
+    return f"{name}_{data}_e{experts}"
+
+
+def _summaries(study: str) -> list[dict[str, Any]]:
     runs = ROOT / "runs"
-    with (runs / "studies" / f"{name}_e{experts}" / "study.csv").open() as file:
+    with (runs / "studies" / study / "study.csv").open() as file:
         found = [RunFolder(runs / row["run"]).summary() for row in csv.DictReader(file)]
     return [summary for summary in found if summary is not None]
 
 
 def rows() -> list[Row]:
+    """Of the runs that are there; of each half a "trained on" beside the mean of all domains."""
     found: list[Row] = []
-    for experts in EXPERTS:
-        budgets = {tokens_for(budget, experts): budget for budget in BUDGETS}
-        found += [
-            Row(
-                budgets[run["tokens"]],
-                experts,
-                run["seed"],
-                run["tokens"],
-                run["train_seconds"],
-                run["loss"],
-            )
-            for run in _summaries("equal_time", experts)
-            if run["tokens"] in budgets
-        ]
+    for data, half in STUDY.items():
+        for experts in half.experts:
+            budgets = {tokens_for(budget, experts): budget for budget in half.budgets}
+            for run in _summaries(_study("equal_time", data, experts)):
+                loss = dict(run["loss"])
+                loss["trained on"] = statistics.mean(loss[name] for name in half.trained_on)
+                budget, tokens = budgets.get(run["tokens"]), run["tokens"]
+                if budget is not None:
+                    place = (data, budget, experts, int(run["seed"]), tokens)
+                    found.append(Row(*place, run["train_seconds"], loss))
     return sorted(found)
 
 
@@ -111,6 +136,7 @@ def read() -> list[Row]:
     with RESULTS.open() as file:
         return [
             Row(
+                row["data"],
                 *(int(row[name]) for name in ("budget", "experts", "seed", "tokens")),
                 float(row["train_seconds"]),
                 {k.partition("/")[2]: float(v) for k, v in row.items() if k.startswith("loss/")},
@@ -125,10 +151,12 @@ def report() -> None:
         _write(found, file)
     for name, content in _figure(found).items():
         (FOLDER / name).write_bytes(content)
-    for budget in sorted(BUDGETS):
-        print(f"{budget} s:", ", ".join(_told(found, budget, experts) for experts in EXPERTS[1:]))
-    for experts in EXPERTS[1:]:
-        print(f"E {experts} overtakes the dense twin after", overtakes(found, experts))
+    for data, half in STUDY.items():
+        for domain in MEANS:
+            for experts in half.experts[1:]:
+                told = [_told(found, data, budget, experts, domain) for budget in half.budgets]
+                print(f"{data}, {domain}, E {experts}:", "; ".join(told))
+                print("  below the dense twin from", overtakes(found, data, experts, domain))
 
 
 def _write(found: Sequence[Row], file: TextIO) -> None:
@@ -140,83 +168,87 @@ def _write(found: Sequence[Row], file: TextIO) -> None:
         writer.writerow([*row[:-2], f"{row.train_seconds:.1f}", *losses])
 
 
-def differences(found: Sequence[Row], budget: int, experts: int, domain: str) -> list[float]:
+def differences(
+    found: Sequence[Row], data: str, budget: int, experts: int, domain: str
+) -> list[float]:
     """To the dense twin of the same seed, nats."""
-    mine, dense = (
-        {r.seed: r.loss[domain] for r in found if (r.budget, r.experts) == (budget, wanted)}
-        for wanted in (experts, 1)
-    )
+
+    def losses(of: int) -> dict[int, float]:
+        place = (data, budget, of)
+        return {r.seed: r.loss[domain] for r in found if (r.data, r.budget, r.experts) == place}
+
+    mine, dense = losses(experts), losses(1)
     return [mine[seed] - dense[seed] for seed in sorted(mine.keys() & dense.keys())]
 
 
-def _told(found: Sequence[Row], budget: int, experts: int) -> str:
-    paired = differences(found, budget, experts, "mean")
-    low, high = interval(paired) or (float("nan"), float("nan"))
-    return f"E {experts} {signed(statistics.mean(paired))} ({signed(low)} to {signed(high)})"
+def _told(found: Sequence[Row], data: str, budget: int, experts: int, domain: str) -> str:
+    paired = differences(found, data, budget, experts, domain)
+    low, high = interval(paired) or (math.nan, math.nan)
+    return f"{budget} s {signed(statistics.mean(paired))} ({signed(low)} to {signed(high)})"
 
 
-def overtakes(found: Sequence[Row], experts: int) -> str:
+def overtakes(found: Sequence[Row], data: str, experts: int, domain: str) -> str:
     """Where the mean difference to dense, straight between the budgets in the logarithm of
     seconds, falls below zero; the interval by bootstrap over the seeds."""
-    budgets = sorted(BUDGETS)
-    table = np.array([differences(found, budget, experts, "mean") for budget in budgets])
+    budgets = STUDY[data].budgets
+    table = np.array([differences(found, data, b, experts, domain) for b in budgets])
     draws = np.random.default_rng(0).integers(0, table.shape[1], (2000, table.shape[1]))
     where = [_crossing(budgets, table[:, draw].mean(axis=1)) for draw in draws]
-    low, high = np.quantile(where, [0.025, 0.975])
-    return (
-        f"{_seconds(_crossing(budgets, table.mean(axis=1)))} ({_seconds(low)} to {_seconds(high)})"
-    )
+    low, high = np.quantile(where, [0.025, 0.975], method="nearest")
+    middle = _crossing(budgets, table.mean(axis=1))
+    middle, low, high = (_seconds(value, budgets) for value in (middle, low, high))
+    return f"{middle} ({low} to {high})"
 
 
 def _crossing(budgets: Sequence[int], difference: np.ndarray) -> float:
-    """0 where it is below zero at the first budget, infinity where it is above at the last."""
+    """0 where it is below zero at every budget, infinity where it is above at the last."""
     above = [index for index, value in enumerate(difference) if value >= 0]
     if not above:
         return 0.0
     last = above[-1]
     if last == len(budgets) - 1:
-        return float("inf")
+        return math.inf
     left, right = difference[last], difference[last + 1]
     x = np.log(budgets)
     return float(np.exp(x[last] + (x[last + 1] - x[last]) * left / (left - right)))
 
 
-def _seconds(value: float) -> str:
+def _seconds(value: float, budgets: Sequence[int]) -> str:
     if value == 0:
-        return f"less than {min(BUDGETS)} s"
-    return f"{value:.0f} s" if np.isfinite(value) else f"more than {max(BUDGETS)} s"
+        return f"under {budgets[0]} s"
+    return f"{value:.0f} s" if math.isfinite(value) else f"over {budgets[-1]} s"
 
 
 def _figure(found: Sequence[Row]) -> dict[str, bytes]:
-    """Loss, and its difference to the dense twin, against seconds."""
-    from matplotlib.figure import Figure
+    """For each half, the difference to the dense twin against seconds: over all domains, and over
+    those whose like is trained on."""
+    figure = Figure(figsize=(8.4, 5.6), layout="constrained")
+    panels = figure.subplots(2, 2, sharey=True)
+    for line, (data, half) in zip(panels, STUDY.items(), strict=True):
+        for axes, domain in zip(line, MEANS, strict=True):
+            _panel(axes, found, data, half, domain)
+    panels[0, 0].legend(fontsize=8, frameon=False, labelcolor=PRINT.ink)
+    return save(figure, "difference_by_seconds", "equal_time")
 
-    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
-    losses, gains = figure.subplots(1, 2)
-    budgets = sorted(BUDGETS)
-    for axes in (losses, gains):
-        dress(axes, PRINT)
-        axes.set_xscale("log")
-        axes.set_xticks(budgets, [f"{budget} s" for budget in budgets])
-        axes.minorticks_off()
-        axes.set_xlabel("training seconds on one core")
-    for index, experts in enumerate(EXPERTS):
-        style: dict[str, Any] = {"color": PRINT.colour(index), "marker": "o", "markersize": 4}
-        label = "dense" if experts == 1 else f"{experts} experts"
-        mine = [r for r in found if r.experts == experts]
-        means = [statistics.mean(r.loss["mean"] for r in mine if r.budget == b) for b in budgets]
-        losses.plot(budgets, means, label=label, **style)
-        if experts == 1:
-            continue
-        paired = [differences(found, budget, experts, "mean") for budget in budgets]
-        half = [(interval(values) or (0.0, 0.0))[1] - statistics.mean(values) for values in paired]
-        moved = [budget * 1.04 ** (index - 2) for budget in budgets]  # whiskers side by side
-        gains.errorbar(moved, [statistics.mean(v) for v in paired], half, **style)
-    gains.axhline(0, color=PRINT.muted, linewidth=0.8)
-    losses.set_ylabel("held-out loss, mean of the domains (nats)")
-    gains.set_ylabel("difference to dense, 95 % interval")
-    losses.legend(fontsize=8, frameon=False, labelcolor=PRINT.ink)
-    return save(figure, "loss_by_seconds", "equal_time")
+
+def _panel(axes: Axes, found: Sequence[Row], data: str, half: Half, domain: str) -> None:
+    dress(axes, PRINT)
+    axes.set_xscale("log")
+    axes.set_xticks(half.budgets, [f"{budget} s" for budget in half.budgets])
+    axes.minorticks_off()
+    axes.axhline(0, color=PRINT.muted, linewidth=0.8)
+    for experts in half.experts[1:]:
+        index = EXPERTS.index(experts)
+        paired = [differences(found, data, budget, experts, domain) for budget in half.budgets]
+        means = [statistics.mean(values) for values in paired]
+        tops = [(interval(values) or (0.0, 0.0))[1] for values in paired]
+        half_widths = [top - mean for top, mean in zip(tops, means, strict=True)]
+        moved = [budget * 1.04 ** (index - 2) for budget in half.budgets]  # side by side
+        style = {"color": PRINT.colour(index), "marker": "o", "markersize": 4}
+        axes.errorbar(moved, means, half_widths, label=f"{experts} experts", **style)
+    which = "all five domains" if domain == "mean" else "domains like the training text"
+    axes.set_title(f"{data}: {which}", fontsize=10, loc="left", color=PRINT.ink)
+    axes.set_ylabel("loss, less the dense twin's", fontsize=9)
 
 
 def main(words: list[str]) -> int:
