@@ -66,8 +66,10 @@ clean: ## forget .venv, .venv-xla and the caches (runs/ stays)
 	@.venv/bin/python $(PIP) -r requirements-bench.lock
 	@touch $@
 
-.venv-xla/ready: requirements-xla.txt
+.venv-xla/ready: requirements-xla.txt requirements.lock
+	@command -v $(PYTHON) >/dev/null || { echo "PYTHON=$(PYTHON) is not installed; install Python 3.11 or set PYTHON=..." >&2; exit 2; }
+	@echo "setting up .venv-xla (a few minutes, 7 GB)"
 	@[ -x .venv-xla/bin/python ] || $(PYTHON) -m venv .venv-xla
-	@.venv-xla/bin/python $(PIP) -r requirements-xla.txt
-	@.venv-xla/bin/python $(PIP) --no-deps --editable .
+	@.venv-xla/bin/python $(PIP) --progress-bar on -r requirements-xla.txt --editable '.[embedded]' \
+	  -c <(grep -v '^torch==' requirements.lock)
 	@touch $@

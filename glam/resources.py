@@ -19,7 +19,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MAPPED = 2**25  # bytes from which malloc maps a block of its own: the most that glibc takes
 
 Precision = Literal["bfloat16", "float32"]
-Device = Literal["cpu", "cuda", "mps"]
+Device = Literal["cpu", "cuda", "mps", "xla"]
 
 # Below this much work in a step a run takes one thread. A second makes a step of glam_tiny (2.8
 # GFLOP) 1.4 times as fast (experiments/benchmarks/threads.csv), but a grid fills the cores with
@@ -41,10 +41,12 @@ class Resources:
 def resolve(config: RunConfig) -> Resources:
     """Fill in what `hardware` leaves open. Raises UserError for a device this machine lacks."""
     hardware = config.hardware
+    if hardware.is_xla:
+        return _of_mesh(config)
     if hardware.is_described:
         raise UserError(
             f"hardware={hardware.name} describes {hardware.devices} devices: task=plan counts "
-            f"with them, and this version trains on one; try hardware=auto"
+            f"with them, and this version trains on one or through XLA; try hardware=auto"
         )
     device = _device(hardware.device)
     cores = num_cores()
@@ -64,6 +66,37 @@ def resolve(config: RunConfig) -> Resources:
         device=device,
         memory_bytes=int(hardware.memory_gb * 1e9) if hardware.memory_gb else _memory_of(device),
         cores=cores,
+    )
+
+
+def _of_mesh(config: RunConfig) -> Resources:
+    """Of one device of XLA's mesh."""
+    hardware = config.hardware
+    virtual = hardware.device == "xla_cpu"
+    if not virtual and not _has_tpu():
+        raise UserError(
+            f"hardware={hardware.name} describes {hardware.devices} chips and this machine has no "
+            f"TPU: task=plan counts with them; try hardware=xla_cpu, virtual devices of this CPU"
+        )
+    if config.training.update_in_backward:
+        raise UserError(
+            f"training.update_in_backward=true is for one device; with hardware={hardware.name} "
+            f"XLA's compiler decides when a gradient goes: leave it out"
+        )
+    for name in ("threads", "max_jobs"):
+        if virtual and getattr(hardware, name) not in (None, 1):
+            raise UserError(
+                f"hardware.{name}={getattr(hardware, name)}: XLA shares the cores among its "
+                f"devices by itself; leave it out"
+            )
+    return Resources(
+        threads=1,
+        precision=cast(Precision, hardware.precision.replace("auto", "bfloat16")),
+        device="xla",
+        memory_bytes=memory_bytes() // hardware.devices
+        if virtual
+        else int((hardware.memory_gb or 0) * 1e9),
+        cores=num_cores(),
     )
 
 
@@ -131,6 +164,13 @@ def _has_cuda() -> bool:
     except importlib.metadata.PackageNotFoundError:
         return False
     return Path("/dev/nvidiactl").exists() and not built_for_cpu
+
+
+def _has_tpu() -> bool:
+    """Google's PCI vendor number on an accelerator (torch_xla looks for the same)."""
+    vendors = Path("/sys/bus/pci/devices").glob("*/vendor")
+    accelerators = [*Path("/dev").glob("accel*"), *Path("/dev").glob("vfio/[0-9]*")]
+    return bool(accelerators) and any(v.read_text().strip() == "0x1ae0" for v in vendors)
 
 
 def _is_arm() -> bool:

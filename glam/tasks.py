@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from glam.config import GenerateTaskConfig, PlanTaskConfig, RunConfig
+from glam.config import ROOT, GenerateTaskConfig, PlanTaskConfig, RunConfig
 from glam.errors import JobFailedError, UserError
 from glam.identity import DETERMINES_THE_RESULT, code_fingerprint
 from glam.resources import Resources, resolve
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 def run_task(config: RunConfig, overrides: list[str]) -> None:
     """Do what `config.task` names; `overrides` is the line as typed, for suggestions."""
     hold_leash()
+    if config.hardware.is_xla:
+        _hand_over(config)
     tasks: dict[str, Callable[[RunConfig, list[str]], None]] = {
         "train": train,
         "plan": plan,
@@ -39,6 +41,30 @@ def run_task(config: RunConfig, overrides: list[str]) -> None:
         "report": report,
     }
     tasks[config.task.name](config, overrides)
+
+
+def _hand_over(config: RunConfig) -> None:
+    """To the interpreter that has torch_xla, where this one has not. Raises UserError where there
+    is none."""
+    name = config.task.name
+    if name not in ("train", "evaluate", "generate"):
+        return
+    if name != "train":
+        raise UserError(
+            f"task={name} works on one device, not on hardware={config.hardware.name}; "
+            f"try hardware=auto"
+        )
+    resolve(config)  # what this machine lacks is said first
+    if importlib.util.find_spec("torch_xla") is not None:
+        return
+    python = ROOT / ".venv-xla" / "bin" / "python"
+    if not (python.parent.parent / "ready").exists():
+        raise UserError(
+            f"hardware={config.hardware.name} needs torch_xla, which is not installed; "
+            f"make xla builds .venv-xla (a few minutes, 7 GB)"
+        )
+    sys.stdout.flush()
+    os.execv(python, [str(python), *sys.argv])
 
 
 def train(config: RunConfig, overrides: list[str]) -> None:

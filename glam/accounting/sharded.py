@@ -49,7 +49,7 @@ class Local(NamedTuple):
 
 def dispatcher(config: RunConfig) -> str:
     """XLA needs static shapes, whatever is asked for."""
-    return "capacity" if config.hardware.device == "tpu" else config.model.dispatcher
+    return "capacity" if config.hardware.is_xla else config.model.dispatcher
 
 
 def num_seats(config: RunConfig) -> int:
@@ -91,7 +91,7 @@ def _layer(config: RunConfig, local: Local, size: int, *, is_moe: bool) -> Activ
     model, length = config.model, config.training.sequence_length
     kept = 4 * local.M * size + 5 * local.A * size
     scores = local.heads * FLOAT32
-    if config.hardware.device == "tpu":
+    if config.hardware.is_xla:
         scores = local.heads * length * 2 * FLOAT32
         kept += local.heads * length * size
     gathered = 2 * model.d_model * size  # a token's activations, whole for a product

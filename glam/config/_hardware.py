@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from glam.config._checks import positive, within
 from glam.errors import UserError, nearest, one_of
 
-DEVICES = ("auto", "cpu", "gpu", "mps", "tpu")
+DEVICES = ("auto", "cpu", "gpu", "mps", "tpu", "xla_cpu")
 
 # The axes of tensors that a rule may split: of weights, and (batch, activation) of what flows.
 LOGICAL_AXES = ("batch", "activation", "embed", "heads", "hidden", "experts", "vocab")
@@ -19,7 +19,7 @@ class HardwareConfig:
     sizes, and which of them splits which logical axis of every tensor."""
 
     name: str = "auto"  # the file in conf/hardware/
-    device: str = "auto"  # auto | cpu | gpu | mps | tpu
+    device: str = "auto"  # auto | cpu | gpu | mps | tpu | xla_cpu (virtual devices, on the CPU)
     num_devices: int | None = None  # None: those of the mesh, else 1
     mesh: dict[str, int] = field(default_factory=dict[str, int])
     rules: dict[str, str] = field(default_factory=dict[str, str])
@@ -79,9 +79,13 @@ class HardwareConfig:
         return self.num_devices or math.prod(self.mesh.values())
 
     @property
+    def is_xla(self) -> bool:
+        return self.device in ("tpu", "xla_cpu")
+
+    @property
     def is_described(self) -> bool:
         """Whether it is a slice that may be elsewhere, and not what this machine has."""
-        return self.device == "tpu" or self.devices > 1
+        return self.is_xla or self.devices > 1
 
     def shards(self, axis: str) -> int:
         """In how many parts the logical `axis` is split."""

@@ -33,19 +33,27 @@ def generate(
     """
     tokens = [tokenizer.bos, *tokenizer.encode(prompt)]
     start = len(tokens)
-    device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     end = time.monotonic() + seconds
     with evaluating(model):
         while len(tokens) < start + max_tokens and (len(tokens) == start or time.monotonic() < end):
-            logits = model(torch.tensor([tokens[-context:]], device=device)).logits[0, -1]
-            token = choose(logits.cpu(), temperature, top_p, generator)
+            logits = _next_logits(model, tokens[-context:], context, tokenizer.eos)
+            token = choose(logits, temperature, top_p, generator)
             if token == tokenizer.eos:
                 break
             tokens.append(token)
     # Decoded with the prompt: a piece's leading space depends on what stands before it.
     whole = tokenizer.decode(tokens[1:])
     return whole[len(tokenizer.decode(tokens[1:start])) :]
+
+
+def _next_logits(model: Glam, tokens: list[int], context: int, padding: int) -> Float[Tensor, "V"]:
+    device = next(model.parameters()).device
+    if device.type != "xla":
+        return model(torch.tensor([tokens], device=device)).logits[0, -1].cpu()
+    # One shape for every length, or each is compiled: what lies ahead is not seen.
+    filled = tokens + [padding] * (context - len(tokens))
+    return model(torch.tensor([filled]).to(device)).logits[0].cpu()[len(tokens) - 1]
 
 
 def choose(

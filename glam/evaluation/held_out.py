@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from glam.data import HeldOutBatch, PreparedData, held_out, held_out_bytes
@@ -66,16 +67,23 @@ def _evaluate(model: Glam, batches: Iterator[HeldOutBatch], num_bytes: int) -> D
     nats, tokens = 0.0, 0
     shares = torch.zeros(model.config.num_moe_layers, model.config.num_experts).double()
     for batch in batches:
-        used = batch.mask.any(1)  # rows of padding alone would count as load
+        rows = used = np.flatnonzero(batch.mask.any(1))  # padding alone would count as load
+        if device.type == "xla":  # one shape for every batch: some rows come twice, and count once
+            rows = np.resize(used, len(batch.mask))
+        counts = batch.mask[rows]
+        counts[len(used) :] = False
         token_ids, targets, segments, mask = (
-            torch.from_numpy(part[used]).to(device)  # pyright: ignore[reportUnknownMemberType]
-            for part in (batch.tokens, batch.targets, batch.segments, batch.mask)
+            torch.from_numpy(part).to(device)  # pyright: ignore[reportUnknownMemberType]
+            for part in (batch.tokens[rows], batch.targets[rows], batch.segments[rows], counts)
         )
         output = model.loss(token_ids, targets, segments)
-        count = int(batch.mask.sum())
-        nats += output.token_losses[mask].sum(dtype=torch.float32).item()
+        total = output.token_losses.where(mask, 0.0).sum(dtype=torch.float32)
+        # In one piece: what is read from an XLA device is computed for each reading.
+        found = torch.cat([total[None], output.load.float().flatten()]).cpu().double()
+        count = int(counts.sum())
+        nats += found[0].item()
         tokens += count
-        shares += count * output.load.double().cpu()
+        shares += count * found[1:].view_as(shares)
     return DomainResult(
         loss=nats / tokens,
         bits_per_byte=nats / math.log(2) / num_bytes,

@@ -62,10 +62,12 @@ class LogRows(Callback):
     ) -> None:
         step, training = self.ledger.step, self.config.training
         evaluating = step in self._evaluation_steps
+        assert isinstance(pl_module, TrainingModule)
+        if evaluating or step % training.log_every == 0:
+            pl_module.settle()
         last = step == training.num_steps or self.ledger.diverged
         if not (evaluating or last or step % training.log_every == 0):
             return
-        assert isinstance(pl_module, TrainingModule)
         row = self._training_row(pl_module.learning_rate(step - 1))
         if evaluating or last:
             with self.ledger.evaluating():
@@ -128,7 +130,10 @@ class ProgressBar(Callback):
         speed = (self.ledger.tokens - self._tokens) / (now - self._drawn)
         self._drawn, self._tokens = now, self.ledger.tokens
         steps = self.ledger.step - self.bar.done
-        self.bar.advance(steps, loss=outputs["loss"].item(), tokens_per_second=speed)
+        loss = outputs["loss"]
+        # To read a number of an XLA device is to wait for its step.
+        shown = {} if loss.device.type == "xla" else {"loss": loss.item()}
+        self.bar.advance(steps, **shown, tokens_per_second=speed)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.bar.advance(self.ledger.step - self.bar.done)

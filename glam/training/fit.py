@@ -6,7 +6,8 @@ import sys
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from lightning import Callback, Trainer
@@ -24,13 +25,12 @@ from glam.resources import Resources, keep_freed_memory
 from glam.runs import RunFolder
 from glam.training.callbacks import LogRows, ProgressBar, Timekeeper
 from glam.training.checkpoint import FolderCheckpointIO, tidy
+from glam.training.engine import Engine, engine
 from glam.training.ledger import Averages, Ledger, sparse_layers
 from glam.training.loggers import Tracker
 from glam.training.metrics import MetricsFile, columns
 from glam.training.module import Batches, TrainingModule
 from glam.training.saving import Checkpoints
-
-ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
 
 
 class TrainingResult(NamedTuple):
@@ -59,15 +59,16 @@ def train(
     """
     torch.set_num_threads(resources.threads)
     keep_freed_memory()
+    on = engine(config.hardware, resources)
     checkpoints = FolderCheckpointIO({"code": code_fingerprint(), "data": prepared.fingerprint})
     found = _resumable(run, checkpoints.fingerprints)
-    module = _build(config, prepared, resources, spending or Spending(), fresh=found is None)
+    module = _build(config, prepared, resources, on, spending or Spending(), fresh=found is None)
     if found is not None and found.manifest["status"] != "training":
         _load(module, checkpoints, found)
     else:
-        saving = _fit(module, prepared, run, resources, checkpoints, tracker or Tracker(), found)
+        saving = _fit(module, prepared, run, on, checkpoints, tracker or Tracker(), found)
         _leave_if_asked(saving, module.ledger.step)
-    module.model.to(resources.device)
+    on.place(module.model)
     return _result(module)
 
 
@@ -90,13 +91,17 @@ def _build(
     config: RunConfig,
     prepared: PreparedData,
     resources: Resources,
+    on: Engine,
     spending: Spending,
     *,
     fresh: bool,
 ) -> TrainingModule:
     dtype = torch.bfloat16 if resources.precision == "bfloat16" else torch.float32
+    shape = config.model
+    if on.static_shapes and shape.is_sparse:
+        shape = replace(shape, dispatcher="capacity")
     with torch.device("meta"):
-        model = Glam(config.model, dtype=dtype, rematerialize=config.training.rematerialize)
+        model = Glam(shape, dtype=dtype, rematerialize=config.training.rematerialize)
     model.to_empty(device="cpu")
     if fresh:
         model.initialize(config.seed)
@@ -105,7 +110,7 @@ def _build(
         load_shape=(config.model.num_moe_layers, config.model.num_experts),
         device=resources.device,
     )
-    return TrainingModule(model, config, Ledger(averages, config.training.max_skipped, spending))
+    return on.module(model, config, Ledger(averages, config.training.max_skipped, spending))
 
 
 def _load(module: TrainingModule, checkpoints: FolderCheckpointIO, found: Found) -> None:
@@ -118,7 +123,7 @@ def _fit(
     module: TrainingModule,
     prepared: PreparedData,
     run: RunFolder,
-    resources: Resources,
+    on: Engine,
     checkpoints: FolderCheckpointIO,
     tracker: Tracker,
     found: Found | None,
@@ -144,12 +149,13 @@ def _fit(
     with bar("train", training.num_steps, "steps") as shown, _quiet_lightning():
         shown.start_at(start)
         callbacks: list[Callback] = [
+            *on.callbacks(),
             Timekeeper(module.ledger),
             LogRows(config, module.ledger, metrics, tracker, prepared.sources, evaluate),
             ProgressBar(module.ledger, shown),
             saving,
         ]
-        trainer = _trainer(run, resources, callbacks, checkpoints)
+        trainer = _trainer(run, callbacks, on.trainer_arguments(checkpoints))
         batches = Batches(stream, start, training.num_steps)
         _run(trainer, module, batches, found)
     return saving
@@ -161,23 +167,16 @@ def _metrics_file(config: RunConfig, prepared: PreparedData, run: RunFolder) -> 
     return MetricsFile(run.metrics_file, header)
 
 
-def _trainer(
-    run: RunFolder,
-    resources: Resources,
-    callbacks: list[Callback],
-    checkpoints: FolderCheckpointIO,
-) -> Trainer:
+def _trainer(run: RunFolder, callbacks: list[Callback], engine: dict[str, Any]) -> Trainer:
     """Lightning's loop alone: what it would log, draw, save and count, our callbacks do."""
     return Trainer(
-        accelerator=ACCELERATORS[resources.device],
-        devices=1,
+        **engine,
         max_epochs=1,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
         callbacks=callbacks,
-        plugins=[checkpoints],
         default_root_dir=run.path,
     )
 

@@ -86,11 +86,12 @@ class Averages:
     device of the model: reading them is what waits for it."""
 
     def __init__(self, num_sources: int, load_shape: tuple[int, int], device: str) -> None:
-        # Millions of tokens are summed; MPS has no float64.
-        dtype = torch.float32 if device == "mps" else torch.float64
+        # Millions of tokens are summed; MPS has no float64, and a TPU none worth the name.
+        dtype = torch.float32 if device in ("mps", "xla") else torch.float64
 
         def zeros(*shape: int) -> Tensor:
-            return torch.zeros(shape, dtype=dtype, device=device)
+            # Made on the CPU: what XLA makes itself would be a constant of its next graph.
+            return torch.zeros(shape, dtype=dtype).to(device)
 
         self.sums = {
             "losses": zeros(num_sources),  # nats, by source
@@ -102,10 +103,10 @@ class Averages:
             "dropped": zeros(load_shape[0]),
             "load_steps": zeros(),
         }
-        self._ones = torch.ones(1, dtype=dtype, device=device)
+        self._ones = torch.ones(1, dtype=dtype).to(device)
 
     @torch.no_grad()
-    def add(self, figures: StepFigures, grad_norm: float) -> None:
+    def add(self, figures: StepFigures, grad_norm: float | Tensor) -> None:
         sums, where = self.sums, figures.sources.reshape(-1).long()
         sums["losses"].index_add_(0, where, figures.token_losses.reshape(-1).to(self._ones.dtype))
         sums["counts"].index_add_(0, where, self._ones.expand(where.shape[0]))
@@ -143,7 +144,8 @@ class Averages:
 
     def _clear(self, *names: str) -> None:
         for name in names:
-            self.sums[name] = torch.zeros_like(self.sums[name])
+            old = self.sums[name]
+            self.sums[name] = torch.zeros(old.shape, dtype=old.dtype).to(old.device)
 
 
 class Ledger:

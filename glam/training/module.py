@@ -47,6 +47,8 @@ def seed_device(device: torch.device, seed: int) -> None:
             torch.cuda.manual_seed(seed)
         case "mps":
             torch.mps.manual_seed(seed)
+        case "xla":
+            pass  # its strategy does, which knows torch_xla
         case _:
             torch.default_generator.manual_seed(seed)
 
@@ -103,7 +105,11 @@ class TrainingModule(LightningModule):
     def on_train_batch_start(self, batch: StepBatch, batch_idx: int) -> None:
         # Draws depend on seed and step alone, so a checkpoint needs no generator state, and
         # neither an evaluation nor a resume changes what is drawn after it.
-        seed_device(self.device, (self.config.seed << 32) + self.ledger.step)
+        seed_device(self.device, self.seed_of_step)
+
+    @property
+    def seed_of_step(self) -> int:
+        return (self.config.seed << 32) + self.ledger.step
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> Tensor:
         output = self.model.loss(batch.tokens, batch.targets, batch.segments)
@@ -152,6 +158,9 @@ class TrainingModule(LightningModule):
         if self.ledger.diverged:
             self.trainer.should_stop = True
 
+    def settle(self) -> None:
+        """Brings the ledger up to the last step; here it always is."""
+
     @property
     def status(self) -> str:
         """What a run whose training stopped here is: "done", "diverged", or cut off."""
@@ -160,6 +169,7 @@ class TrainingModule(LightningModule):
         return "done" if self.ledger.step >= self.config.training.num_steps else "training"
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.settle()
         checkpoint["training"] = {**self.ledger.state_dict(), "status": self.status}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

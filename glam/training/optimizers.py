@@ -27,14 +27,18 @@ def decays(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim >= 2 and not name.rsplit(".", 1)[-1].startswith("bias")
 
 
-def _adamw(config: AdamWConfig, model: nn.Module) -> torch.optim.Optimizer:
+def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Those that decay, and those that do not."""
     named = list(model.named_parameters())
-    groups = [
+    return [
         {"params": [p for name, p in named if decays(name, p)]},
         {"params": [p for name, p in named if not decays(name, p)], "weight_decay": 0.0},
     ]
+
+
+def _adamw(config: AdamWConfig, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.AdamW(
-        groups,
+        parameter_groups(model),
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
@@ -73,7 +77,7 @@ class Adafactor(torch.optim.Optimizer):
     def update(self, parameter: Tensor, grad: Tensor, learning_rate: float) -> None:
         """One weight's step, which overwrites `grad`; the others' do not depend on it."""
         state = self.state[parameter]
-        state["step"] = state.get("step", 0) + 1
+        state["step"] = int(state.get("step", 0)) + 1  # a tensor where an XLA run left it
         beta2 = min(self.config.beta2, 1 - state["step"] ** -self.config.beta2_decay)
         if parameter.ndim >= 2:
             self._update_matrices(parameter, grad, state, beta2, learning_rate)

@@ -1,0 +1,248 @@
+# torch_xla lives in an environment of its own (make xla) and ships no types.
+# pyright: basic, reportMissingImports=false
+"""XLA on a mesh of devices, from one process: SPMD. The layout table says how weights, optimizer
+state and activations are split, from outside the model; GSPMD, XLA's partitioner, does the rest.
+
+This module alone starts XLA's runtime, which a process can do once.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.plugins.io import CheckpointIO
+from lightning.pytorch.accelerators import Accelerator
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from glam.config import HardwareConfig
+from glam.errors import UserError
+from glam.model import Glam
+from glam.model.experts import Experts
+from glam.parallel.layout import partition
+from glam.training.module import StepBatch
+from glam.training.traced import TracedModule, first_state
+
+SETTLED = 3  # steps after which every graph of the loop has been seen
+
+
+def start(hardware: HardwareConfig) -> None:
+    """Raises UserError where there are other devices than the mesh is of."""
+    if hardware.device == "xla_cpu" and "torch_xla" not in sys.modules:
+        os.environ["PJRT_DEVICE"] = "CPU"
+        os.environ["CPU_NUM_DEVICES"] = str(hardware.devices)
+    os.environ.setdefault("PJRT_DEVICE", "TPU")
+    # Its notes on every compilation (GSPMD is to be followed by Shardy) concern its developers.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import torch_xla.runtime as runtime
+
+    runtime.use_spmd()
+    found = runtime.global_runtime_device_count()
+    if found != hardware.devices:
+        raise UserError(
+            f"hardware={hardware.name} is of {hardware.devices} devices and XLA finds {found}; "
+            f"set hardware.mesh to sizes whose product is {found}"
+        )
+
+
+class Sharding:
+    """The layout table, as annotations of tensors on the mesh."""
+
+    def __init__(self, hardware: HardwareConfig) -> None:
+        import torch_xla.distributed.spmd as spmd
+
+        self.hardware, self._spmd = hardware, spmd
+        names, shape = tuple(hardware.mesh), tuple(hardware.mesh.values())
+        if hardware.device == "tpu":  # neighbours in the mesh are neighbours in the slice
+            self.mesh = spmd.HybridMesh(ici_mesh_shape=shape, axis_names=names)
+        else:
+            self.mesh = spmd.Mesh(np.arange(hardware.devices), shape, names)
+
+    def mark(self, tensor: Tensor, axes: tuple[str | None, ...]) -> Tensor:
+        """In place, of what is an input of the graph. Axes that the mesh does not divide stay
+        whole (the second pass over held-out rows may be of one row)."""
+        self._spmd.mark_sharding(tensor, self.mesh, axes)
+        return tensor
+
+    def flow(self, tensor: Tensor, *logical: str | None) -> Tensor:
+        """`tensor`, annotated, and so will its gradient be. Axes that the mesh does not divide
+        stay whole (text is generated one row at a time)."""
+        rules, mesh = self.hardware.rules, self.hardware.mesh
+        axes: list[str | None] = []
+        for name, size in zip(logical, tensor.shape, strict=True):
+            axis = rules.get(name or "")
+            fits = axis is not None and axis not in axes and size % mesh[axis] == 0
+            axes.append(axis if fits else None)
+        return self._spmd.mark_sharding_with_gradients(tensor, self.mesh, tuple(axes))
+
+    def weights(self, model: nn.Module) -> None:
+        for name, parameter in model.named_parameters():
+            letters = name.rpartition("_")[2]
+            self.mark(parameter.data, partition(letters, self.hardware))
+
+    def activations(self, model: Glam) -> None:
+        """Annotates what passes between layers `[B, S, M]`, and through experts `[E, X, M]`."""
+
+        def between(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            return self.flow(inputs[0], "batch", None, "activation"), *inputs[1:]
+
+        def seated(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+            return (self.flow(inputs[0], "experts", None, "activation"),)
+
+        def served(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+            return self.flow(output, "experts", None, "activation")
+
+        for module in [*model.layers, model.norm]:
+            module.register_forward_pre_hook(between)
+        for module in model.modules():
+            if isinstance(module, Experts):
+                module.register_forward_pre_hook(seated)
+                module.register_forward_hook(served)
+
+    def state_axes(self, name: str, value: Tensor) -> tuple[str | None, ...]:
+        """Of optimizer state of the weight `name`: as the weight, whole where it has size 1."""
+        axes = partition(name.rpartition("_")[2], self.hardware)
+        if value.ndim != len(axes):
+            return (None,) * value.ndim
+        return tuple(a if n > 1 else None for a, n in zip(axes, value.shape, strict=True))
+
+
+class XlaAccelerator(Accelerator):
+    """What Lightning asks of one; its own refuses XLA's CPU devices."""
+
+    def setup_device(self, device: torch.device) -> None: ...
+
+    def teardown(self) -> None: ...
+
+    def get_device_stats(self, device: Any) -> dict[str, Any]:
+        return {}
+
+    @staticmethod
+    def parse_devices(devices: Any) -> Any:
+        return devices
+
+    @staticmethod
+    def get_parallel_devices(devices: Any) -> Any:
+        return [torch.device("xla")]
+
+    @staticmethod
+    def auto_device_count() -> int:
+        return 1
+
+    @staticmethod
+    def is_available() -> bool:
+        return True
+
+    @staticmethod
+    def name() -> str:
+        return "xla"
+
+
+class XlaStrategy(SingleDeviceStrategy):
+    """Lightning's view of the mesh: one device, on which everything is annotated."""
+
+    def __init__(self, sharding: Sharding, checkpoint_io: CheckpointIO) -> None:
+        import torch_xla
+
+        self._xla, self.sharding = torch_xla, sharding
+        super().__init__(torch_xla.device(), XlaAccelerator(), checkpoint_io)
+
+    def model_to_device(self) -> None:
+        super().model_to_device()
+        assert isinstance(self.model, TracedModule)
+        self.sharding.weights(self.model.model)
+        self.sharding.activations(self.model.model)
+
+    def setup_optimizers(self, trainer: Trainer) -> None:
+        super().setup_optimizers(trainer)
+        self._spread_state()
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            optimizer.load_state_dict(state)
+        self._spread_state()
+
+    def _spread_state(self) -> None:
+        """The state of every weight, new or loaded, on the devices and split like the weight."""
+        assert isinstance(self.model, TracedModule)
+        names = {parameter: name for name, parameter in self.model.model.named_parameters()}
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    values = optimizer.state[parameter] or first_state(optimizer, parameter)
+                    optimizer.state[parameter] = {
+                        key: self._spread(names[parameter], value) for key, value in values.items()
+                    }
+
+    def _spread(self, name: str, value: Tensor | int) -> Tensor:
+        tensor = torch.as_tensor(value, dtype=torch.float32).to(self.root_device)
+        return self.sharding.mark(tensor, self.sharding.state_axes(name, tensor))
+
+    def batch_to_device(
+        self, batch: StepBatch, device: torch.device | None = None, dataloader_idx: int = 0
+    ) -> StepBatch:
+        axes = (self.sharding.hardware.rules.get("batch"), None)
+        return StepBatch(*(self.sharding.mark(part.to(self.root_device), axes) for part in batch))
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        assert isinstance(self.model, TracedModule)
+        self._xla.manual_seed(self.model.seed_of_step)
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None
+    ) -> None:
+        whole = tree_map_only(Tensor, lambda value: value.cpu(), checkpoint)
+        super().save_checkpoint(whole, filepath, storage_options)
+
+    def teardown(self) -> None:
+        """The model stays where it is: it is evaluated there."""
+
+
+class Steps(Callback):
+    """Ends every step's graph, and counts what XLA compiles: after the first steps, nothing."""
+
+    def __init__(self) -> None:
+        self.compiled: list[int] = []  # in all, after each step
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        import torch_xla
+        import torch_xla.debug.metrics as metrics
+
+        torch_xla.sync()
+        timed = metrics.metric_data("CompileTime")
+        self.compiled.append(timed[0] if timed else 0)
+
+
+class XlaEngine:
+    """See glam.training.engine."""
+
+    module = TracedModule
+    static_shapes = True
+
+    def __init__(self, hardware: HardwareConfig) -> None:
+        start(hardware)
+        self.sharding, self.steps = Sharding(hardware), Steps()
+
+    def callbacks(self) -> list[Callback]:
+        return [self.steps]
+
+    def trainer_arguments(self, checkpoints: CheckpointIO) -> dict[str, Any]:
+        return {"strategy": XlaStrategy(self.sharding, checkpoints)}
+
+    def place(self, model: Glam) -> None:
+        if next(model.parameters()).device.type != "xla":
+            model.to("xla")
+            self.sharding.weights(model)
+            self.sharding.activations(model)

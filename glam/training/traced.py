@@ -1,0 +1,157 @@
+"""The training step for a compiler that sees it whole, as XLA does: nothing of it waits for a
+number of its own, so every step is the same graph."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+
+from glam.config import AdafactorConfig, AdamWConfig, OptimizerConfig
+from glam.training.module import TrainingModule
+from glam.training.optimizers import parameter_groups
+
+
+class TracedAdafactor(torch.optim.Optimizer):
+    """`Adafactor` in the form of its definition: what that one saves in passes over memory, the
+    compiler saves here. State of the same names and shapes; `step` is a tensor."""
+
+    def __init__(self, parameters: list[nn.Parameter], config: AdafactorConfig) -> None:
+        super().__init__(parameters, {"lr": config.learning_rate})
+        self.config = config
+
+    def first_state(self, parameter: Tensor) -> dict[str, Tensor]:
+        shape = parameter.shape
+        if len(shape) < 2:
+            return {"step": torch.zeros(()), "square": torch.zeros(shape)}
+        return {
+            "step": torch.zeros(()),
+            "rows": torch.zeros(*shape[:-1], 1),
+            "columns": torch.zeros(*shape[:-2], 1, shape[-1]),
+        }
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self._update(parameter, parameter.grad, self.state[parameter], group["lr"])
+
+    def _update(
+        self, parameter: Tensor, grad: Tensor, state: dict[str, Tensor], rate: Tensor
+    ) -> None:
+        config = self.config
+        state["step"] += 1
+        beta2 = (1 - state["step"] ** -config.beta2_decay).clamp(max=config.beta2)
+        square = grad.square()
+        if parameter.ndim < 2:
+            state["square"].lerp_(square + config.eps_factor, 1 - beta2)
+            update, matrix = grad * state["square"].rsqrt(), None
+        else:
+            rows, columns = state["rows"], state["columns"]
+            rows.lerp_(square.mean(-1, keepdim=True) + config.eps_factor, 1 - beta2)
+            columns.lerp_(square.mean(-2, keepdim=True) + config.eps_factor, 1 - beta2)
+            # Two roots, not one of the product: that is below float32 where a row is all zeros.
+            row = (rows / rows.mean(-2, keepdim=True)).rsqrt()
+            update, matrix = grad * row * columns.rsqrt(), (-2, -1)
+        clip = (_root_mean_square(update, matrix) / config.clip_threshold).clamp(min=1)
+        scale = _root_mean_square(parameter, matrix).clamp(min=config.eps_scale)
+        parameter.sub_(update * (rate * scale / clip))
+
+
+def _root_mean_square(x: Tensor, dims: tuple[int, int] | None) -> Tensor:
+    """Of all of `x`, or of each of its matrices."""
+    square = x.square()
+    return (square.mean() if dims is None else square.mean(dims, keepdim=True)).sqrt()
+
+
+def _traced_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
+    if isinstance(config, AdafactorConfig):
+        return TracedAdafactor(list(model.parameters()), config)
+    assert isinstance(config, AdamWConfig)
+    return torch.optim.AdamW(
+        parameter_groups(model),
+        lr=torch.tensor(config.learning_rate),
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        capturable=True,
+        foreach=False,
+    )
+
+
+def first_state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
+    """What the first step would make of it: made before, it is an input of that step's graph as
+    of every later one's."""
+    if isinstance(optimizer, TracedAdafactor):
+        return optimizer.first_state(parameter)
+    moments = {name: torch.zeros(parameter.shape) for name in ("exp_avg", "exp_avg_sq")}
+    return {"step": torch.zeros(()), **moments}
+
+
+class TracedModule(TrainingModule):
+    """A `TrainingModule` whose decisions are made on the device: an update with NaN or Inf in its
+    gradients is undone there, and the ledger is told when a row is due (`settle`)."""
+
+    # [2], on the device: updates skipped, and the last of them in a row
+    _counts: Tensor | None = None
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return _traced_optimizer(self.config.optimizer, self.model)
+
+    def on_train_start(self) -> None:
+        ledger = self.ledger
+        counts = torch.tensor([ledger.skipped, ledger.skipped_in_a_row], dtype=torch.float32)
+        self._counts = counts.to(self.device)
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: torch.optim.Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        assert optimizer_closure is not None
+        assert self._counts is not None
+        optimizer_closure()  # forward and backward
+        figures, self._figures = self._figures, None
+        assert figures is not None
+        with torch.no_grad():
+            norm = torch.nn.utils.get_total_norm(self._gradients())
+            skipped, in_a_row = self._counts.unbind()
+            diverged = in_a_row >= self.ledger.max_skipped
+            stays = diverged | ~norm.isfinite()
+            before = {name: value.clone() for name, value in self._changed(optimizer).items()}
+            self._update(optimizer, norm)
+            self.ledger.averages.add(figures, norm)
+            for name, value in self._changed(optimizer).items():
+                value.copy_(torch.where(stays, before[name], value))
+            failed = (stays & ~diverged).float()
+            in_a_row = torch.where(stays, in_a_row + failed, torch.zeros_like(in_a_row))
+            self._counts = torch.stack([skipped + failed, in_a_row])
+        self.ledger.finish_step(self.config.training.tokens_per_step, skipped=False)
+
+    def _update(self, optimizer: Any, norm: Tensor) -> None:
+        if self._clip_norm < math.inf:
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self._clip_norm, norm)
+        rate = torch.tensor(self.learning_rate(self.ledger.step), dtype=torch.float32)
+        for group in optimizer.param_groups:
+            group["lr"] = rate.to(self.device)
+        optimizer.step()
+
+    def _changed(self, optimizer: Any) -> dict[str, Tensor]:
+        """All that a step writes to, by any name."""
+        found = {f"sum/{name}": value for name, value in self.ledger.averages.sums.items()}
+        for number, (parameter, state) in enumerate(optimizer.state.items()):
+            found[f"weight/{number}"] = parameter.data
+            found |= {f"state/{number}/{name}": value for name, value in state.items()}
+        return found
+
+    def settle(self) -> None:
+        if self._counts is None:
+            return
+        skipped, in_a_row = (int(value) for value in self._counts.cpu())
+        self.ledger.skipped, self.ledger.skipped_in_a_row = skipped, in_a_row
+        if self.ledger.diverged:
+            self.trainer.should_stop = True
