@@ -19,8 +19,10 @@ grid: .venv/run ## loss against experts at equal FLOPs: 1 (dense), 8, 16, 32, 64
 test: .venv/dev ## every test; those of XLA where .venv-xla exists
 	@.venv/bin/python -m pytest -n 2 --dist loadgroup
 	@if [ -x .venv-xla/bin/python ]; then \
-	  echo "tests of glam.model on the XLA environment's torch:"; \
-	  .venv-xla/bin/python -m pytest -q -p no:cacheprovider tests/model; \
+	  echo "in the XLA environment: the model on its torch, and XLA on eight virtual devices"; \
+	  TF_CPP_MIN_LOG_LEVEL=2 .venv-xla/bin/python -m pytest -q -p no:cacheprovider tests/model && \
+	  TF_CPP_MIN_LOG_LEVEL=2 .venv-xla/bin/python -m pytest -q -p no:cacheprovider -m xla \
+	    tests/parallel; \
 	else echo "XLA tests left out: no .venv-xla here (make xla builds it)"; fi
 
 bench: .venv/bench ## rerun every benchmark of experiments/benchmarks, peers beside ours

@@ -63,6 +63,8 @@ def _hand_over(config: RunConfig) -> None:
             f"hardware={config.hardware.name} needs torch_xla, which is not installed; "
             f"make xla builds .venv-xla (a few minutes, 7 GB)"
         )
+    # Read when the library is loaded: its notes on every compilation concern its developers.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stdout.flush()
     os.execv(python, [str(python), *sys.argv])
 

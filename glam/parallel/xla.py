@@ -7,7 +7,6 @@ This module alone starts XLA's runtime, which a process can do once.
 """
 
 import os
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,22 +25,19 @@ from glam.model import Glam
 from glam.model.experts import Experts
 from glam.parallel.layout import partition
 from glam.training.module import StepBatch
-from glam.training.traced import TracedModule, first_state
-
-SETTLED = 3  # steps after which every graph of the loop has been seen
+from glam.training.traced import TracedModule
 
 
 def start(hardware: HardwareConfig) -> None:
     """Raises UserError where there are other devices than the mesh is of."""
-    if hardware.device == "xla_cpu" and "torch_xla" not in sys.modules:
+    if hardware.device == "xla_cpu":  # without effect once the runtime has started
         os.environ["PJRT_DEVICE"] = "CPU"
         os.environ["CPU_NUM_DEVICES"] = str(hardware.devices)
     os.environ.setdefault("PJRT_DEVICE", "TPU")
-    # Its notes on every compilation (GSPMD is to be followed by Shardy) concern its developers.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import torch_xla.runtime as runtime
 
-    runtime.use_spmd()
+    if not runtime.is_spmd():
+        runtime.use_spmd()
     found = runtime.global_runtime_device_count()
     if found != hardware.devices:
         raise UserError(
@@ -64,8 +60,7 @@ class Sharding:
             self.mesh = spmd.Mesh(np.arange(hardware.devices), shape, names)
 
     def mark(self, tensor: Tensor, axes: tuple[str | None, ...]) -> Tensor:
-        """In place, of what is an input of the graph. Axes that the mesh does not divide stay
-        whole (the second pass over held-out rows may be of one row)."""
+        """In place, of what is an input of the graph."""
         self._spmd.mark_sharding(tensor, self.mesh, axes)
         return tensor
 
@@ -110,6 +105,21 @@ class Sharding:
         if value.ndim != len(axes):
             return (None,) * value.ndim
         return tuple(a if n > 1 else None for a, n in zip(axes, value.shape, strict=True))
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """On the CPU, put together from its shards: `cpu()` compiles a program for each."""
+    import torch_xla.distributed.spmd as spmd
+
+    sharded = spmd.wrap_if_sharded(tensor.detach())
+    if not isinstance(sharded, spmd.XLAShardedTensor):
+        return tensor.cpu()
+    found = torch.empty(tensor.shape, dtype=tensor.dtype)
+    for shard in sharded.local_shards:
+        if shard.replica_id == 0:
+            # Without padding: the mesh divides what it splits.
+            found[... if shard.indices is Ellipsis else tuple(shard.indices)] = shard.data
+    return found
 
 
 class XlaAccelerator(Accelerator):
@@ -168,15 +178,15 @@ class XlaStrategy(SingleDeviceStrategy):
         self._spread_state()
 
     def _spread_state(self) -> None:
-        """The state of every weight, new or loaded, on the devices and split like the weight."""
+        """The state of every weight, new or loaded, on the devices and split as the weight is."""
         assert isinstance(self.model, TracedModule)
         names = {parameter: name for name, parameter in self.model.model.named_parameters()}
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
-                    values = optimizer.state[parameter] or first_state(optimizer, parameter)
+                    values = optimizer.state[parameter].items()
                     optimizer.state[parameter] = {
-                        key: self._spread(names[parameter], value) for key, value in values.items()
+                        key: self._spread(names[parameter], value) for key, value in values
                     }
 
     def _spread(self, name: str, value: Tensor | int) -> Tensor:
@@ -196,8 +206,8 @@ class XlaStrategy(SingleDeviceStrategy):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None
     ) -> None:
-        whole = tree_map_only(Tensor, lambda value: value.cpu(), checkpoint)
-        super().save_checkpoint(whole, filepath, storage_options)
+        on_host = tree_map_only(Tensor, whole, checkpoint)
+        super().save_checkpoint(on_host, filepath, storage_options)
 
     def teardown(self) -> None:
         """The model stays where it is: it is evaluated there."""

@@ -22,16 +22,6 @@ class TracedAdafactor(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": config.learning_rate})
         self.config = config
 
-    def first_state(self, parameter: Tensor) -> dict[str, Tensor]:
-        shape = parameter.shape
-        if len(shape) < 2:
-            return {"step": torch.zeros(()), "square": torch.zeros(shape)}
-        return {
-            "step": torch.zeros(()),
-            "rows": torch.zeros(*shape[:-1], 1),
-            "columns": torch.zeros(*shape[:-2], 1, shape[-1]),
-        }
-
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
@@ -60,33 +50,51 @@ class TracedAdafactor(torch.optim.Optimizer):
         parameter.sub_(update * (rate * scale / clip))
 
 
+def first_state(shape: torch.Size) -> dict[str, Tensor]:
+    """Of Adafactor, before its first step."""
+    if len(shape) < 2:
+        return {"step": torch.zeros(()), "square": torch.zeros(shape)}
+    return {
+        "step": torch.zeros(()),
+        "rows": torch.zeros(*shape[:-1], 1),
+        "columns": torch.zeros(*shape[:-2], 1, shape[-1]),
+    }
+
+
 def _root_mean_square(x: Tensor, dims: tuple[int, int] | None) -> Tensor:
     """Of all of `x`, or of each of its matrices."""
     square = x.square()
     return (square.mean() if dims is None else square.mean(dims, keepdim=True)).sqrt()
 
 
-def _traced_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
+def traced_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """With the state that a first step would make: made before, it is an input of that step's
+    graph as of every later one's."""
     if isinstance(config, AdafactorConfig):
-        return TracedAdafactor(list(model.parameters()), config)
-    assert isinstance(config, AdamWConfig)
+        optimizer, first = TracedAdafactor(list(model.parameters()), config), first_state
+    else:
+        assert isinstance(config, AdamWConfig)
+        optimizer, first = _adamw(config, model), _first_moments
+    for parameter in model.parameters():
+        state = first(parameter.shape).items()
+        optimizer.state[parameter] = {name: value.to(parameter.device) for name, value in state}
+    return optimizer
+
+
+def _adamw(config: AdamWConfig, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.AdamW(
         parameter_groups(model),
         lr=torch.tensor(config.learning_rate),
         betas=(config.beta1, config.beta2),
         eps=config.eps,
         weight_decay=config.weight_decay,
-        capturable=True,
+        capturable=next(model.parameters()).device.type == "xla",
         foreach=False,
     )
 
 
-def first_state(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Tensor]:
-    """What the first step would make of it: made before, it is an input of that step's graph as
-    of every later one's."""
-    if isinstance(optimizer, TracedAdafactor):
-        return optimizer.first_state(parameter)
-    moments = {name: torch.zeros(parameter.shape) for name in ("exp_avg", "exp_avg_sq")}
+def _first_moments(shape: torch.Size) -> dict[str, Tensor]:
+    moments = {name: torch.zeros(shape) for name in ("exp_avg", "exp_avg_sq")}
     return {"step": torch.zeros(()), **moments}
 
 
@@ -98,7 +106,7 @@ class TracedModule(TrainingModule):
     _counts: Tensor | None = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return _traced_optimizer(self.config.optimizer, self.model)
+        return traced_optimizer(self.config.optimizer, self.model)
 
     def on_train_start(self) -> None:
         ledger = self.ledger
