@@ -104,7 +104,7 @@ def test_a_described_slice_asks_nothing_of_this_machine():
     target = find_target(composed(*GLAM))
     assert target.devices == 1024
     assert target.memory_bytes == 33_020_000_000
-    with pytest.raises(UserError, match="hardware=tpu_v4_1024 describes 1024 devices"):
+    with pytest.raises(UserError, match="hardware=tpu_v4_1024 describes 1024 chips"):
         resolve(composed(*GLAM))
 
 
