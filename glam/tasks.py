@@ -44,8 +44,7 @@ def run_task(config: RunConfig, overrides: list[str]) -> None:
 
 
 def _hand_over(config: RunConfig) -> None:
-    """To the interpreter that has torch_xla, where this one has not. Raises UserError where there
-    is none."""
+    """To the interpreter that has torch_xla, where this one has not."""
     name = config.task.name
     if name not in ("train", "evaluate", "generate"):
         return
@@ -55,12 +54,18 @@ def _hand_over(config: RunConfig) -> None:
             f"try hardware=auto"
         )
     resolve(config)  # what this machine lacks is said first
+    _to_xla_environment(f"hardware={config.hardware.name}")
+
+
+def _to_xla_environment(what: str) -> None:
+    """Returns where torch_xla is installed, and else starts the line anew with the interpreter of
+    .venv-xla. Raises UserError where there is none."""
     if importlib.util.find_spec("torch_xla") is not None:
         return
     python = ROOT / ".venv-xla" / "bin" / "python"
     if not (python.parent.parent / "ready").exists():
         raise UserError(
-            f"hardware={config.hardware.name} needs torch_xla, which is not installed; "
+            f"{what} needs torch_xla, which is not installed; "
             f"make xla builds .venv-xla (a few minutes, 7 GB)"
         )
     # Read when the library is loaded: its notes on every compilation concern its developers.
@@ -113,9 +118,13 @@ def show_plans(configs: Sequence[RunConfig], name: str, *, several: bool) -> Non
 
     task = configs[0].task
     assert isinstance(task, PlanTaskConfig)
+    if task.compile:
+        _check_compiles(configs)
     if task.calibrate:
         _calibrate(configs)
     plans = [make_plan(config, beside_others=several) for config in configs]
+    if task.compile:
+        _compile(configs, plans)
     match task.format:
         case "json":
             print(pages.as_json(plans, several=several))
@@ -137,6 +146,34 @@ def _calibrate(configs: Sequence[RunConfig]) -> None:
         from glam.training.calibration import calibrate
 
         calibrate(config, resources, calibration_file(config, resources))
+
+
+def _check_compiles(configs: Sequence[RunConfig]) -> None:
+    """Returns in an environment that can compile for a TPU."""
+    for config in configs:
+        if config.hardware.topology is None:
+            raise UserError(
+                f"task.compile=true needs hardware.topology, which hardware="
+                f"{config.hardware.name} does not set; try hardware=tpu_v4_64"
+            )
+    _to_xla_environment("task.compile=true")
+    for name in ("jax", "libtpu"):
+        if importlib.util.find_spec(name) is None:
+            raise UserError(
+                f"task.compile=true needs the package {name}, which is not installed; "
+                f"make xla brings .venv-xla up to date"
+            )
+
+
+def _compile(configs: Sequence[RunConfig], plans: Sequence[dict[str, Any]]) -> None:
+    """Puts what the TPU's compiler says beside what is counted."""
+    from glam.parallel.xla_aot import compiled
+    from glam.progress import track
+
+    both = list(zip(configs, plans, strict=True))
+    for config, made in track(both, "compile", len(both), "programs"):
+        if made["layout_problem"] is None:
+            made["compiled"] = compiled(config)
 
 
 def prepare(config: RunConfig, overrides: list[str]) -> None:

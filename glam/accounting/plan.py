@@ -67,6 +67,7 @@ def plan(config: RunConfig, *, beside_others: bool = False) -> dict[str, Any]:
         "communication_bytes_per_step": _communication(config, target) if lies else None,
         "layout": layout(config) if lies else [],
         "layout_problem": problem and str(problem),
+        "compiled": None,  # by the TPU's compiler, where it is asked
         "tokens": config.training.tokens,
         "tokens_per_step": config.training.tokens_per_step,
         "tokens_per_second": target.pace.tokens_per_second,

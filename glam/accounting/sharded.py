@@ -127,6 +127,25 @@ def _gathered_weights(config: RunConfig, size: int) -> Iterable[float]:
             yield size * whole * math.prod(local_shape(weight, config.hardware))
 
 
+def step_flops(config: RunConfig) -> float:
+    """Products of one device in a training step of static shapes: attention over every position,
+    ahead or not, experts on every seat, and tokens seated by products with one-hot matrices."""
+    model, length = config.model, config.training.sequence_length
+    again = config.training.rematerialize
+    parts = model.flops_by_part(length)
+    ahead = model.num_layers * 2 * (length - 1) * model.num_heads * model.head_size
+    forward = parts.attention + ahead + parts.feed_forward + parts.gate
+    seating = 0
+    if model.is_sparse:
+        seats = model.num_experts * num_seats(config)
+        forward += parts.experts * seats / (model.top_k * length)
+        # The way in has no gradient but that of the tokens.
+        passes = ((2 + again) * (model.d_model + model.top_k), (3 + again) * model.d_model)
+        seating = model.num_moe_layers * 2 * seats * sum(passes)
+    training = (3 + again) * forward + 3 * parts.output + seating
+    return config.training.tokens_per_step * training / config.hardware.devices
+
+
 class Communication(NamedTuple):
     """Bytes that one device sends in a step, by what for. A ring sends (n - 1)/n of a gathered or
     scattered tensor, twice that of a summed one."""

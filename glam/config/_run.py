@@ -77,6 +77,7 @@ class PlanTaskConfig(TaskConfig):
     name: str = "plan"
     format: str = "table"  # table (and a page beside it) | json | csv
     calibrate: bool = False  # time a few steps here, rather than model the pace
+    compile: bool = False  # ask the TPU's own compiler too, without a TPU
     imbalance: float = 1.25  # rows of the busiest device's experts over the mean, where dropless
 
     def __post_init__(self) -> None:

@@ -49,12 +49,15 @@ def start(hardware: HardwareConfig) -> None:
 class Sharding:
     """The layout table, as annotations of tensors on the mesh."""
 
-    def __init__(self, hardware: HardwareConfig) -> None:
+    def __init__(self, hardware: HardwareConfig, *, described: bool = False) -> None:
+        """`described`: the devices are not here."""
         import torch_xla.distributed.spmd as spmd
 
         self.hardware, self._spmd = hardware, spmd
         names, shape = tuple(hardware.mesh), tuple(hardware.mesh.values())
-        if hardware.device == "tpu":  # neighbours in the mesh are neighbours in the slice
+        if (
+            hardware.device == "tpu" and not described
+        ):  # neighbours in the mesh are neighbours in the slice
             self.mesh = spmd.HybridMesh(ici_mesh_shape=shape, axis_names=names)
         else:
             self.mesh = spmd.Mesh(np.arange(hardware.devices), shape, names)

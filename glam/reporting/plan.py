@@ -40,6 +40,7 @@ def rows(plans: Sequence[Plan]) -> list[Row]:
         *_section("Products per token", plans, _flops),
         *_section("Memory of one device", plans, _bytes),
         *_section("Sent by one device in a step", plans, _sent),
+        *_section("As the TPU's compiler has it, of one chip", plans, _compiled),
         *_section("The whole run", plans, _cost),
     ]
     return [row for row in found if row.kind == "head" or set(row.texts) != {DASH}]
@@ -106,6 +107,28 @@ def _sent(plan: Plan) -> dict[str, str]:
     }
 
 
+def _compiled(plan: Plan) -> dict[str, str]:
+    said = mapping(plan["compiled"])
+    if not said:
+        return {}
+    texts = {"fits ": "yes" if said["fits"] else "NO"}
+    if not said["fits"]:
+        return texts
+    flops = f"{si(said['flops'], 'FLOP')} {said['flops'] / said['flops_by_hand']:.2f}x"
+    return {
+        "arguments": si(said["argument_bytes"], "B"),
+        "temporaries": si(said["temporary_bytes"], "B"),
+        "total  ": si(said["total_bytes"], "B"),
+        **texts,
+        "a step, beside the hand count": flops,
+        **{
+            f"{kind} ({one['count']})": si(one["bytes"], "B")
+            for kind, one in mapping(said["collectives"]).items()
+        },
+        "compiled in": f"{said['seconds']:.0f} s",
+    }
+
+
 def _cost(plan: Plan) -> dict[str, str]:
     return {
         "devices": whole(plan["devices"]),
@@ -160,6 +183,8 @@ def notes(plans: Sequence[Plan]) -> list[str]:
             why = plan["layout_problem"] or "its file has no mesh, so the layout is not known"
             said.append(f"No memory of one device for {plan['model']}: {why}.")
         elif plan["devices"] > 1:
+            if refusal := mapping(plan["compiled"]).get("refusal"):
+                said.append(f"The TPU's compiler: {refusal}.")
             said.append(
                 "Memory and what is sent are modelled from the layout, not measured; with "
                 f"dispatcher {plan['dispatcher'] or 'none (dense)'}."

@@ -67,9 +67,14 @@ def _root_mean_square(x: Tensor, dims: tuple[int, int] | None) -> Tensor:
     return (square.mean() if dims is None else square.mean(dims, keepdim=True)).sqrt()
 
 
-def traced_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
+Place = Callable[[Tensor, torch.device], Tensor]
+
+
+def traced_optimizer(
+    config: OptimizerConfig, model: nn.Module, place: Place = Tensor.to
+) -> torch.optim.Optimizer:
     """With the state that a first step would make: made before, it is an input of that step's
-    graph as of every later one's."""
+    graph as of every later one's. `place` brings it to a parameter's device."""
     if isinstance(config, AdafactorConfig):
         optimizer, first = TracedAdafactor(list(model.parameters()), config), first_state
     else:
@@ -77,7 +82,7 @@ def traced_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.O
         optimizer, first = _adamw(config, model), _first_moments
     for parameter in model.parameters():
         state = first(parameter.shape).items()
-        optimizer.state[parameter] = {name: value.to(parameter.device) for name, value in state}
+        optimizer.state[parameter] = {k: place(value, parameter.device) for k, value in state}
     return optimizer
 
 
@@ -103,15 +108,15 @@ class TracedModule(TrainingModule):
     gradients is undone there, and the ledger is told when a row is due (`settle`)."""
 
     # [2], on the device: updates skipped, and the last of them in a row
-    _counts: Tensor | None = None
+    counts: Tensor | None = None
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return traced_optimizer(self.config.optimizer, self.model)
+    def configure_optimizers(self, place: Place = Tensor.to) -> torch.optim.Optimizer:
+        return traced_optimizer(self.config.optimizer, self.model, place)
 
     def on_train_start(self) -> None:
         ledger = self.ledger
         counts = torch.tensor([ledger.skipped, ledger.skipped_in_a_row], dtype=torch.float32)
-        self._counts = counts.to(self.device)
+        self.counts = counts.to(self.device)
 
     def optimizer_step(
         self,
@@ -121,23 +126,23 @@ class TracedModule(TrainingModule):
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         assert optimizer_closure is not None
-        assert self._counts is not None
+        assert self.counts is not None
         optimizer_closure()  # forward and backward
         figures, self._figures = self._figures, None
         assert figures is not None
         with torch.no_grad():
             norm = torch.nn.utils.get_total_norm(self._gradients())
-            skipped, in_a_row = self._counts.unbind()
+            skipped, in_a_row = self.counts.unbind()
             diverged = in_a_row >= self.ledger.max_skipped
             stays = diverged | ~norm.isfinite()
-            before = {name: value.clone() for name, value in self._changed(optimizer).items()}
+            before = {name: value.clone() for name, value in self.changed(optimizer).items()}
             self._update(optimizer, norm)
             self.ledger.averages.add(figures, norm)
-            for name, value in self._changed(optimizer).items():
+            for name, value in self.changed(optimizer).items():
                 value.copy_(torch.where(stays, before[name], value))
             failed = (stays & ~diverged).float()
             in_a_row = torch.where(stays, in_a_row + failed, torch.zeros_like(in_a_row))
-            self._counts = torch.stack([skipped + failed, in_a_row])
+            self.counts = torch.stack([skipped + failed, in_a_row])
         self.ledger.finish_step(self.config.training.tokens_per_step, skipped=False)
 
     def _update(self, optimizer: Any, norm: Tensor) -> None:
@@ -148,7 +153,7 @@ class TracedModule(TrainingModule):
             group["lr"] = rate.to(self.device)
         optimizer.step()
 
-    def _changed(self, optimizer: Any) -> dict[str, Tensor]:
+    def changed(self, optimizer: Any) -> dict[str, Tensor]:
         """All that a step writes to, by any name."""
         found = {f"sum/{name}": value for name, value in self.ledger.averages.sums.items()}
         for number, (parameter, state) in enumerate(optimizer.state.items()):
@@ -157,9 +162,9 @@ class TracedModule(TrainingModule):
         return found
 
     def settle(self) -> None:
-        if self._counts is None:
+        if self.counts is None:
             return
-        skipped, in_a_row = (int(value) for value in self._counts.cpu())
+        skipped, in_a_row = (int(value) for value in self.counts.cpu())
         self.ledger.skipped, self.ledger.skipped_in_a_row = skipped, in_a_row
         if self.ledger.diverged:
             self.trainer.should_stop = True

@@ -1,0 +1,281 @@
+# torch_xla and jax live in an environment of their own (make xla) and ship few types.
+# pyright: basic, reportMissingImports=false
+"""The TPU's own compiler, without a TPU: the training step of glam.parallel.xla, traced with
+tensors that hold nothing, and compiled for a described slice.
+
+libtpu compiles for a topology that it is told. torch_xla has no way to hand it a graph, so this
+module takes the graph out of torch_xla by functions that are not public, and hands it over through
+jaxlib: both are pinned (requirements-xla.txt). Nothing is run, so nothing here says how fast a step
+is.
+"""
+
+import math
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glam.accounting import Spending
+from glam.accounting.sharded import step_flops
+from glam.config import RunConfig
+from glam.errors import UserError
+from glam.model import Glam
+from glam.parallel.layout import partition
+from glam.parallel.xla import Sharding
+from glam.training.ledger import Averages, Ledger
+from glam.training.module import StepBatch
+from glam.training.traced import TracedModule
+
+SOURCES = 10  # of the text, whose losses are kept apart
+SIZES = {"pred": 1, "s8": 1, "u8": 1, "s32": 4, "u32": 4, "s64": 8, "f32": 4, "bf16": 2, "f16": 2}
+COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+
+
+class Collective(NamedTuple):
+    """Of one kind, in one step: how many, and the bytes of their results on one device."""
+
+    count: int
+    bytes: int
+
+
+class TooLargeError(UserError):
+    """The compiler refused the program: it does not fit a device."""
+
+
+def compiled(config: RunConfig) -> dict[str, Any]:
+    """What the compiler says of one device: bytes, FLOPs and collectives of a step. A program
+    that does not fit has `fits` False and the compiler's reason in `refusal`."""
+    _describe_only()
+    traced = _Traced(config)
+    began = time.monotonic()
+    try:
+        program = _compile(traced)
+    except TooLargeError as error:
+        return {"seconds": time.monotonic() - began, "fits": False, "refusal": str(error)}
+    seconds = time.monotonic() - began
+    memory, costs = program.get_compiled_memory_stats(), program.cost_analysis()
+    costs = costs[0] if isinstance(costs, list) else costs
+    text = "\n".join(module.to_string() for module in program.hlo_modules())
+    return {
+        "seconds": seconds,
+        "fits": True,
+        "refusal": None,
+        "argument_bytes": memory.argument_size_in_bytes,
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "total_bytes": memory.argument_size_in_bytes + memory.temp_size_in_bytes,
+        "flops": costs["flops"],
+        "flops_by_hand": step_flops(config),
+        "collectives": {kind: one._asdict() for kind, one in collectives(text).items()},
+    }
+
+
+def _describe_only() -> None:
+    """Neither libtpu nor jax is to look for a TPU. One virtual device: autograd counts those that
+    there are, and a thousand are too many for it."""
+    os.environ.update(
+        PJRT_DEVICE="CPU",
+        CPU_NUM_DEVICES="1",
+        JAX_PLATFORMS="cpu",
+        TPU_SKIP_MDS_QUERY="1",
+        TPU_WORKER_HOSTNAMES="localhost",
+        ALLOW_MULTIPLE_LIBTPU_LOAD="1",
+    )
+    os.environ.pop("TPU_ACCELERATOR_TYPE", None)  # with it libtpu aborts
+    import torch_xla.runtime as runtime
+
+    if not runtime.is_spmd():
+        runtime.use_spmd()
+
+
+class _Traced:
+    """The graph of one step, and how its arguments are split."""
+
+    def __init__(self, config: RunConfig) -> None:
+        import torch_xla
+        import torch_xla.runtime as runtime
+
+        self.config, self._library = config, torch_xla._XLAC
+        # The mesh is of the slice's devices, of which this process has none.
+        runtime.global_runtime_device_count = lambda: config.hardware.devices
+        self.sharding = Sharding(config.hardware, described=True)
+        self._axes: dict[int, tuple[str, tuple[str | None, ...]]] = {}  # by id of an argument
+        module = self._module()
+        optimizer = module.configure_optimizers(self._placeholder)
+        for name, parameter in module.model.named_parameters():
+            for key, value in optimizer.state[parameter].items():
+                self._argument(f"{name}/{key}", value, self.sharding.state_axes(name, value))
+        batch = self._batch()
+        sums = module.ledger.averages.sums
+        sums.update({name: self._placeholder(value) for name, value in sums.items()})
+        module.counts = self._placeholder(torch.empty(2, device="meta"))
+        before = {name: self._id(value) for name, value in module.changed(optimizer).items()}
+        module.optimizer_step(0, 0, optimizer, lambda: module.training_step(batch, 0).backward())
+        after = module.changed(optimizer)
+        outputs = [*after.values(), module.counts]
+        self.arguments = self._library._get_tensors_xla_device_data_node(outputs)[0]
+        self.aliases = {before[name]: index for index, name in enumerate(after)}
+        self.proto: bytes = self._library._get_xla_tensors_hlo_proto(outputs)
+        self.num_outputs = len(outputs)
+
+    def axes(self, argument: int) -> tuple[str | None, ...] | None:
+        """None: whole on every device."""
+        return self._axes[argument][1] if argument in self._axes else None
+
+    def _module(self) -> TracedModule:
+        config = self.config
+        shape = config.model
+        if shape.is_sparse:
+            shape = replace(shape, dispatcher="capacity")
+        dtype = torch.bfloat16 if config.hardware.precision == "bfloat16" else torch.float32
+        with torch.device("meta"):
+            model = Glam(shape, dtype=dtype, rematerialize=config.training.rematerialize)
+        for owner in model.modules():
+            for name, parameter in list(owner.named_parameters(recurse=False)):
+                setattr(owner, name, nn.Parameter(self._placeholder(parameter)))
+        for name, parameter in model.named_parameters():
+            self._argument(name, parameter, partition(name.rpartition("_")[2], config.hardware))
+        self.sharding.activations(model)
+        load_shape = (config.model.num_moe_layers, config.model.num_experts)
+        averages = Averages(SOURCES, load_shape, "xla")
+        ledger = Ledger(averages, config.training.max_skipped, Spending(None))
+        module = TracedModule(model, config, ledger)
+        return module.to("xla")
+
+    def _placeholder(self, like: Tensor, device: Any = None) -> Tensor:
+        import torch_xla.core.xla_builder as builder
+
+        return builder.create_placeholder_tensor(tuple(like.shape), like.dtype)
+
+    def _batch(self) -> StepBatch:
+        training = self.config.training
+        shape = (training.batch_size, training.sequence_length)
+        with torch.device("meta"):
+            parts = [torch.zeros(shape, dtype=torch.int64) for _ in StepBatch._fields]
+        rows = self.config.hardware.rules.get("batch")
+        made = [self._placeholder(part) for part in parts]
+        for name, tensor in zip(StepBatch._fields, made, strict=True):
+            self._argument(name, tensor, (rows, None))
+        return StepBatch(*made)
+
+    def _argument(self, name: str, tensor: Tensor, axes: tuple[str | None, ...]) -> None:
+        self._axes[self._id(tensor)] = (name, axes)
+
+    def _id(self, tensor: Tensor) -> int:
+        return self._library._get_tensors_xla_device_data_node([tensor.detach()])[0][0]
+
+
+def _compile(traced: _Traced) -> Any:
+    from jax._src import compiler
+    from jax._src.lib import xla_client
+    from jax.experimental import topologies
+
+    hardware = traced.config.hardware
+    assert hardware.topology is not None
+    megacore = {"chip_config_name": "megacore"} if hardware.topology.startswith("v4") else {}
+    described = topologies.get_topology_desc(
+        platform="tpu", topology_name=hardware.topology, **megacore
+    )
+    devices = described.devices
+    if len(devices) != hardware.devices:
+        raise UserError(
+            f"hardware.topology={hardware.topology} is of {len(devices)} chips and hardware.mesh "
+            f"of {hardware.devices}; make them equal"
+        )
+    options = compiler.get_compile_options(
+        num_replicas=1,
+        num_partitions=len(devices),
+        device_assignment=np.arange(len(devices)).reshape(1, -1),
+        use_spmd_partitioning=True,
+        # Windowed products would be counted short.
+        env_options_overrides={"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"},
+    )
+    options.executable_build_options.use_shardy_partitioner = False
+    try:
+        return devices[0].client.compile(
+            _annotated(traced),
+            executable_devices=xla_client.DeviceList(tuple(devices)),
+            compile_options=options,
+        )
+    except Exception as error:
+        raise _refusal(error, traced.config) from error
+
+
+def _refusal(error: Exception, config: RunConfig) -> Exception:
+    needs = re.search(r"Used ([\d.]+[KMGT]) of ([\d.]+[KMGT]) hbm", str(error))
+    if needs is None:
+        return error
+    return TooLargeError(
+        f"model={config.model.name} does not fit hardware={config.hardware.name} with "
+        f"training.batch_size={config.training.batch_size}: the compiler counts {needs[1]} of "
+        f"{needs[2]} on a chip; try a smaller training.batch_size or a larger slice"
+    )
+
+
+def _annotated(traced: _Traced) -> bytes:
+    """The graph as StableHLO whose arguments and results say how they are split, and which result
+    takes the place of which argument."""
+    from jax._src.interpreters import mlir
+    from jax._src.lib import xla_client
+    from jax._src.lib.mlir import ir
+
+    sharding = _sharding_attribute(traced)
+    with mlir.make_ir_context(), ir.Location.unknown():
+        computation = xla_client.XlaComputation(traced.proto)
+        module = ir.Module.parse(xla_client._xla.mlir.xla_computation_to_mlir_module(computation))
+        int32 = ir.IntegerType.get_signless(32)
+        results = [{"mhlo.sharding": sharding(None)} for _ in range(traced.num_outputs)]
+        arguments: list[dict[str, Any]] = []
+        for argument in traced.arguments:
+            attributes = {"mhlo.sharding": sharding(traced.axes(argument))}
+            if argument in traced.aliases:
+                place = traced.aliases[argument]
+                attributes["tf.aliasing_output"] = ir.IntegerAttr.get(int32, place)
+                results[place] = {"mhlo.sharding": attributes["mhlo.sharding"]}
+            arguments.append(attributes)
+        main = next(
+            operation
+            for operation in module.body.operations
+            if operation.operation.name == "func.func" and operation.name.value == "main"
+        )
+        for name, attributes in (("arg_attrs", arguments), ("res_attrs", results)):
+            main.attributes[name] = ir.ArrayAttr.get([ir.DictAttr.get(a) for a in attributes])
+        whole = module.operation.attributes
+        whole["mhlo.num_partitions"] = ir.IntegerAttr.get(int32, traced.config.hardware.devices)
+        whole["mhlo.num_replicas"] = ir.IntegerAttr.get(int32, 1)
+        return mlir.module_to_bytecode(module)
+
+
+def _sharding_attribute(traced: _Traced) -> Callable[[tuple[str | None, ...] | None], Any]:
+    from jax._src.lib.mlir import ir
+    from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
+
+    sizes = traced.config.hardware.mesh
+    mesh = AbstractMesh(tuple(sizes.values()), tuple(sizes))
+
+    def attribute(axes: tuple[str | None, ...] | None) -> Any:
+        if axes is None or not any(axes):
+            return ir.StringAttr.get("{replicated}")
+        named = NamedSharding(mesh, PartitionSpec(*axes))
+        return ir.StringAttr.get(str(named._to_xla_hlo_sharding(len(axes))))
+
+    return attribute
+
+
+def collectives(hlo: str) -> dict[str, Collective]:
+    """By kind, of the compiled program's text. What is started and then waited for counts once."""
+    counts, sizes = Counter[str](), Counter[str]()
+    kinds = "|".join(COLLECTIVES)
+    for shape, kind in re.findall(rf"= (\(?[^=]*?) ({kinds})(?:-start)?\(", hlo):
+        counts[kind] += 1
+        sizes[kind] += sum(
+            SIZES.get(dtype, 4) * math.prod(int(n) for n in dims.split(",") if n)
+            for dtype, dims in re.findall(r"(\w+)\[([\d,]*)\]", shape)
+        )
+    return {kind: Collective(counts[kind], sizes[kind]) for kind in COLLECTIVES if counts[kind]}
