@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from glam.config import RunConfig
-from glam.parallel.layout import local_shape, parameters, partition
+from glam.parallel.layout import local_shape, loss_pieces, parameters, partition
 
 FLOAT32 = 4
 LOGITS_AT_ONCE = 2**25
@@ -113,8 +113,10 @@ def _layer(config: RunConfig, local: Local, size: int, *, is_moe: bool) -> Activ
 
 
 def _logits(config: RunConfig, local: Local, size: int) -> float:
-    vocabulary = config.model.vocab_size / config.hardware.shards("vocab")
-    return min(local.tokens * vocabulary, LOGITS_AT_ONCE) * (FLOAT32 + size)
+    logits = local.tokens * config.model.vocab_size / config.hardware.shards("vocab")
+    if config.hardware.is_xla:
+        return logits / loss_pieces(config) * (FLOAT32 + size)
+    return min(logits, LOGITS_AT_ONCE) * (FLOAT32 + size)
 
 
 def _gathered_weights(config: RunConfig, size: int) -> Iterable[float]:

@@ -1,7 +1,9 @@
 """The decoder."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -12,10 +14,10 @@ from glam.config import ModelConfig
 from glam.model.attention import Attention, document_mask
 from glam.model.feed_forward import FeedForward, GatedFeedForward
 from glam.model.init import initialize
-from glam.model.loss import output_logits, token_losses
+from glam.model.loss import WHOLE, LossSplit, output_logits, token_losses
 from glam.model.moe import Mixed, MixtureOfExperts
 from glam.model.norm import RMSNorm
-from glam.model.rematerialize import rematerialized
+from glam.model.rematerialize import called, rematerialized
 
 
 class GlamOutput(NamedTuple):
@@ -76,6 +78,26 @@ def _mixing(config: ModelConfig, index: int) -> nn.Module:
     return FeedForward(config.d_model, config.top_k * config.d_ff)
 
 
+Passed = tuple[Tensor, list[Mixed]]
+Through = Callable[[nn.ModuleList, Tensor, Tensor | None], Passed]
+
+
+def in_turn(
+    layers: nn.ModuleList,
+    x: Float[Tensor, "B S M"],
+    mask: Float[Tensor, "B S S"] | None,
+    call: Callable[..., Any],
+) -> Passed:
+    """Every layer by `call(layer, x, mask)`, which gives what the layer gives; of the mixtures all
+    but what went on into `x`."""
+    mixed = list[Mixed]()
+    for layer in layers:
+        x, made = call(layer, x, mask)
+        if made is not None:
+            mixed.append(made._replace(y=x.new_empty(0)))
+    return x, mixed
+
+
 class Glam(nn.Module):
     """A GLaM language model (arXiv 2112.06905, section 4). Parameters are float32.
 
@@ -91,7 +113,10 @@ class Glam(nn.Module):
         rematerialize: bool = False,
     ) -> None:
         super().__init__()
-        self.config, self.dtype, self.rematerialize = config, dtype, rematerialize
+        self.config, self.dtype = config, dtype
+        # An engine may bring its own way through the layers, and sets what suits its devices.
+        self.through: Through = partial(in_turn, call=rematerialized if rematerialize else called)
+        self.loss_split: LossSplit = WHOLE
         self.embedding = Embedding(config.vocab_size, config.d_model)
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_layers))
         self.norm = RMSNorm(config.d_model)
@@ -133,22 +158,20 @@ class Glam(nn.Module):
         """The same without keeping the logits."""
         x_BSM, mixed = self._decode(tokens, segments)
         losses = token_losses(
-            x_BSM.flatten(0, 1), self.embedding.w_VM, targets.flatten(), self.config.logit_cap
+            x_BSM.flatten(0, 1),
+            self.embedding.w_VM,
+            targets.flatten(),
+            self.config.logit_cap,
+            self.loss_split,
         )
         return LossOutput(losses.mean, losses.each.view_as(targets), *self._report(mixed))
 
     def _decode(
         self, tokens: Int[Tensor, "B S"], segments: Int[Tensor, "B S"] | None
     ) -> tuple[Float[Tensor, "B S M"], list[Mixed]]:
-        x, mixed = self.embedding(tokens).to(self.dtype), list[Mixed]()
+        x = self.embedding(tokens).to(self.dtype)
         mask = None if segments is None else document_mask(segments, self.dtype)
-        for layer in self.layers:
-            if self.rematerialize and torch.is_grad_enabled():
-                x, made = rematerialized(layer, x, mask)
-            else:
-                x, made = layer(x, mask)
-            if made is not None:
-                mixed.append(made._replace(y=x.new_empty(0)))
+        x, mixed = self.through(self.layers, x, mask)
         return self.norm(x), mixed
 
     def _report(self, mixed: list[Mixed]) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """Logits of the tied embedding, and their cross-entropy in memory that does not grow with them."""
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -12,6 +13,16 @@ from glam.model.precision import at_least_float32
 
 LOGITS_AT_ONCE = 2**25  # of one pair of products; 64 MB in bfloat16
 LOGITS_IN_CACHE = 2**17  # of one softmax, in float32
+
+
+class LossSplit(NamedTuple):
+    """How a program of static shapes takes the logits of all tokens."""
+
+    groups: int = 1  # of neighbouring tokens: the devices that the batch is split over
+    pieces: int = 1  # of each group, one after another
+
+
+WHOLE = LossSplit()
 
 
 class TokenLosses(NamedTuple):
@@ -74,6 +85,46 @@ class FusedLosses(torch.autograd.Function):
         return d_x.mul_(scale), d_w.mul_(scale), None, None, None
 
 
+class TracedLosses(torch.autograd.Function):
+    """`FusedLosses` for a compiler that sees the step whole, and has the tokens split over
+    `groups` devices and perhaps the vocabulary too: nothing is gathered by index, every device has
+    its share of each piece, and adds up its own gradient of `w` before they are added together.
+
+    `(x [T, M], w [V, M], targets [T], cap, groups, pieces) -> (mean, losses [T])`; T is a multiple
+    of `groups * pieces`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_TM: Tensor, w_VM: Tensor, targets_T: Tensor, cap: float | None, *split: int
+    ) -> tuple[Tensor, Tensor]:
+        groups, pieces = split
+        x, targets = x_TM.view(groups, -1, x_TM.shape[1]), targets_T.view(groups, -1)
+        w, token_V = w_VM.to(x.dtype), torch.arange(len(w_VM), device=x.device)
+        losses, d_x = list[Tensor](), list[Tensor]()
+        d_w = w_VM.new_zeros(groups, *w_VM.shape)
+        for i in range(pieces):
+            part, hot = x[:, i::pieces], targets[:, i::pieces, None] == token_V
+            logits = at_least_float32(part @ w.t())
+            bent = logits if cap is None else torch.tanh(logits / cap)
+            logits = bent if cap is None else bent * cap
+            losses.append(logits.logsumexp(-1) - torch.where(hot, logits, 0).sum(-1))
+            grad = logits.softmax(-1) - hot.to(logits.dtype)
+            grad = (grad if cap is None else grad * (1 - bent.square())).to(x.dtype)
+            d_x.append(grad @ w)
+            d_w = d_w + (grad.mT @ part).to(d_w.dtype)
+        each = torch.stack(losses, 2).flatten()
+        ctx.save_for_backward(torch.stack(d_x, 2).view_as(x_TM), d_w.sum(0))
+        ctx.mark_non_differentiable(each)
+        return each.mean(), each
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        d_x, d_w = ctx.saved_tensors
+        scale = grads[0] / len(d_x)
+        return (d_x * scale).to(d_x.dtype), (d_w * scale).to(d_w.dtype), None, None, None, None
+
+
 def _pieces(total: int, size: int) -> Iterator[slice]:
     size = max(1, size)
     return (slice(start, min(start + size, total)) for start in range(0, total, size))
@@ -108,10 +159,14 @@ def token_losses(
     w_VM: Float[Tensor, "V M"],
     targets: Int[Tensor, "T"],
     cap: float | None,
+    split: LossSplit = WHOLE,
 ) -> TokenLosses:
-    """Cross-entropy of every token and its mean, in nats."""
-    if x.device.type == "xla":  # whose compiler fuses better what it sees whole
-        each = plain_losses(x, w_VM, targets, cap)
-        return TokenLosses(each.mean(), each.detach())
+    """Cross-entropy of every token and its mean, in nats. `split` is for XLA."""
+    if x.device.type == "xla":
+        groups = math.gcd(len(x), split.groups)
+        pieces = math.gcd(len(x) // groups, split.pieces)
+        return TokenLosses(
+            *TracedLosses.apply(x, w_VM, targets, cap, groups, pieces)  # pyright: ignore
+        )
     learns = torch.is_grad_enabled() and (x.requires_grad or w_VM.requires_grad)
     return TokenLosses(*FusedLosses.apply(x, w_VM, targets, cap, learns))  # pyright: ignore

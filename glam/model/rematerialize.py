@@ -3,13 +3,21 @@
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar, cast
 
+import torch
 from torch.utils import checkpoint
 
 P = ParamSpec("P")
 Y = TypeVar("Y")
 
 
+def called(function: Callable[P, Y], *args: P.args, **kwargs: P.kwargs) -> Y:
+    """`function(*args)`, as it is."""
+    return function(*args, **kwargs)
+
+
 def rematerialized(function: Callable[P, Y], *args: P.args, **kwargs: P.kwargs) -> Y:
     """`function(*args)`, of which only the arguments are kept. Random draws come out the same."""
+    if not torch.is_grad_enabled():
+        return function(*args, **kwargs)
     again = checkpoint.checkpoint  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     return cast(Y, again(function, *args, use_reentrant=False, **kwargs))

@@ -102,3 +102,16 @@ def check_divides(config: RunConfig) -> None:
         wanted.append(("experts", "model.num_experts", model.num_experts))
     for axis, key, value in wanted:
         dividing(axis, key, value, hardware)
+
+
+LOGITS_ON_DEVICE = 2**28  # at once; 1 GB in float32
+
+
+def loss_pieces(config: RunConfig) -> int:
+    """In how many pieces a program of static shapes takes the logits of a step: a divisor of the
+    sequence, as few as keep one piece of one device small."""
+    shards, length = config.hardware.shards, config.training.sequence_length
+    logits = config.training.tokens_per_step * config.model.vocab_size
+    held = logits / (shards("batch") * shards("vocab"))
+    divisors = [n for n in range(1, length + 1) if length % n == 0]
+    return next((n for n in divisors if held / n <= LOGITS_ON_DEVICE), length)

@@ -19,11 +19,13 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from glam.config import HardwareConfig
+from glam.config import HardwareConfig, RunConfig
 from glam.errors import UserError
 from glam.model import Glam
 from glam.model.experts import Experts
-from glam.parallel.layout import partition
+from glam.model.loss import LossSplit
+from glam.parallel.layout import loss_pieces, partition
+from glam.parallel.xla_layers import through
 from glam.training.module import StepBatch
 from glam.training.traced import TracedModule
 
@@ -55,9 +57,8 @@ class Sharding:
 
         self.hardware, self._spmd = hardware, spmd
         names, shape = tuple(hardware.mesh), tuple(hardware.mesh.values())
-        if (
-            hardware.device == "tpu" and not described
-        ):  # neighbours in the mesh are neighbours in the slice
+        if hardware.device == "tpu" and not described:
+            # Neighbours in the mesh are neighbours in the slice.
             self.mesh = spmd.HybridMesh(ici_mesh_shape=shape, axis_names=names)
         else:
             self.mesh = spmd.Mesh(np.arange(hardware.devices), shape, names)
@@ -83,8 +84,11 @@ class Sharding:
             letters = name.rpartition("_")[2]
             self.mark(parameter.data, partition(letters, self.hardware))
 
-    def activations(self, model: Glam) -> None:
-        """Annotates what passes between layers `[B, S, M]`, and through experts `[E, X, M]`."""
+    def activations(self, model: Glam, config: RunConfig) -> None:
+        """Annotates what passes between layers `[B, S, M]`, and through experts `[E, X, M]`; and
+        gives the model the ways that suit a compiler."""
+        model.through = through(config)
+        model.loss_split = LossSplit(self.hardware.shards("batch"), loss_pieces(config))
 
         def between(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
             return self.flow(inputs[0], "batch", None, "activation"), *inputs[1:]
@@ -101,6 +105,10 @@ class Sharding:
             if isinstance(module, Experts):
                 module.register_forward_pre_hook(seated)
                 module.register_forward_hook(served)
+
+    def spread(self, model: Glam, config: RunConfig) -> None:
+        self.weights(model)
+        self.activations(model, config)
 
     def state_axes(self, name: str, value: Tensor) -> tuple[str | None, ...]:
         """Of optimizer state of the weight `name`: as the weight, whole where it has size 1."""
@@ -168,8 +176,7 @@ class XlaStrategy(SingleDeviceStrategy):
     def model_to_device(self) -> None:
         super().model_to_device()
         assert isinstance(self.model, TracedModule)
-        self.sharding.weights(self.model.model)
-        self.sharding.activations(self.model.model)
+        self.sharding.spread(self.model.model, self.model.config)
 
     def setup_optimizers(self, trainer: Trainer) -> None:
         super().setup_optimizers(trainer)
@@ -244,9 +251,9 @@ class XlaEngine:
     module = TracedModule
     static_shapes = True
 
-    def __init__(self, hardware: HardwareConfig) -> None:
-        start(hardware)
-        self.sharding, self.steps = Sharding(hardware), Steps()
+    def __init__(self, config: RunConfig) -> None:
+        start(config.hardware)
+        self.config, self.sharding, self.steps = config, Sharding(config.hardware), Steps()
 
     def callbacks(self) -> list[Callback]:
         return [self.steps]
@@ -257,5 +264,4 @@ class XlaEngine:
     def place(self, model: Glam) -> None:
         if next(model.parameters()).device.type != "xla":
             model.to("xla")
-            self.sharding.weights(model)
-            self.sharding.activations(model)
+            self.sharding.spread(model, self.config)

@@ -135,13 +135,13 @@ class _Traced:
             shape = replace(shape, dispatcher="capacity")
         dtype = torch.bfloat16 if config.hardware.precision == "bfloat16" else torch.float32
         with torch.device("meta"):
-            model = Glam(shape, dtype=dtype, rematerialize=config.training.rematerialize)
+            model = Glam(shape, dtype=dtype)
         for owner in model.modules():
             for name, parameter in list(owner.named_parameters(recurse=False)):
                 setattr(owner, name, nn.Parameter(self._placeholder(parameter)))
         for name, parameter in model.named_parameters():
             self._argument(name, parameter, partition(name.rpartition("_")[2], config.hardware))
-        self.sharding.activations(model)
+        self.sharding.activations(model, config)
         load_shape = (config.model.num_moe_layers, config.model.num_experts)
         averages = Averages(SOURCES, load_shape, "xla")
         ledger = Ledger(averages, config.training.max_skipped, Spending(None))

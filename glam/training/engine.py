@@ -5,7 +5,7 @@ from typing import Any, Protocol
 from lightning import Callback
 from lightning.fabric.plugins.io import CheckpointIO
 
-from glam.config import HardwareConfig
+from glam.config import RunConfig
 from glam.model import Glam
 from glam.resources import Resources
 from glam.training.module import TrainingModule
@@ -54,10 +54,10 @@ class TorchEngine:
         model.to(self._device)
 
 
-def engine(hardware: HardwareConfig, resources: Resources) -> Engine:
+def engine(config: RunConfig, resources: Resources) -> Engine:
     """Raises UserError where XLA finds other devices than the mesh is of."""
     if resources.device != "xla":
         return TorchEngine(resources)
     from glam.parallel.xla import XlaEngine
 
-    return XlaEngine(hardware)
+    return XlaEngine(config)

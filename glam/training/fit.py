@@ -59,7 +59,7 @@ def train(
     """
     torch.set_num_threads(resources.threads)
     keep_freed_memory()
-    on = engine(config.hardware, resources)
+    on = engine(config, resources)
     checkpoints = FolderCheckpointIO({"code": code_fingerprint(), "data": prepared.fingerprint})
     found = _resumable(run, checkpoints.fingerprints)
     module = _build(config, prepared, resources, on, spending or Spending(), fresh=found is None)

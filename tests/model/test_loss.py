@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from glam.model import loss as loss_module
-from glam.model.loss import plain_losses, token_losses
+from glam.model.loss import TracedLosses, plain_losses, token_losses
 
 
 def results(form, x, w, targets, cap):
@@ -37,6 +37,19 @@ def test_the_pieces_in_which_they_are_made_do_not_show(at_once, in_cache, monkey
     monkeypatch.setattr(loss_module, "LOGITS_AT_ONCE", at_once)
     monkeypatch.setattr(loss_module, "LOGITS_IN_CACHE", in_cache)
     torch.testing.assert_close(results(token_losses, x, w, targets, None), whole)
+
+
+@pytest.mark.parametrize("cap", [None, 2.0])
+@pytest.mark.parametrize(("groups", "pieces"), [(1, 1), (4, 1), (1, 8), (4, 4), (16, 4)])
+def test_for_a_compiler_they_are_the_same_however_they_are_split(groups, pieces, cap):
+    def traced(x, w, targets, cap):
+        return TracedLosses.apply(x, w, targets, cap, groups, pieces)
+
+    x, w = torch.randn(64, 8, dtype=torch.float64), torch.randn(31, 8, dtype=torch.float64)
+    targets = torch.randint(0, 31, (64,))
+    torch.testing.assert_close(
+        results(traced, x, w, targets, cap), results(plain, x, w, targets, cap)
+    )
 
 
 @pytest.mark.parametrize("at_once", [2**25, 20 * 50])

@@ -212,4 +212,4 @@ def test_a_finished_run_is_loaded_bit_for_bit_on_another_mesh(tmp_path):
 def test_a_mesh_of_other_devices_is_refused():
     other = dataclasses.replace(hardware(4, 2), mesh={"expert": 4, "model": 4})
     with pytest.raises(UserError, match="is of 16 devices and XLA finds 8"):
-        xla.XlaEngine(other)
+        xla.XlaEngine(RunConfig(hardware=other))

@@ -1,0 +1,38 @@
+# torch_xla lives in an environment of its own (make xla) and ships no types.
+# pyright: basic, reportMissingImports=false
+"""Ways through the layers of a model on XLA: in turn, with activations made again where asked, or
+as a loop, which the compiler sees once however many layers there are."""
+
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from glam.config import RunConfig
+from glam.model.glam import Through, in_turn
+from glam.model.moe import Mixed
+from glam.model.rematerialize import called
+
+
+def through(config: RunConfig) -> Through:
+    return partial(in_turn, call=_rematerialized if config.training.rematerialize else called)
+
+
+class _Flat(nn.Module):
+    """A layer whose output is a flat tuple."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
+        x, made = self.layer(x, mask)
+        return (x,) if made is None else (x, *made[1:])
+
+
+def _rematerialized(layer: nn.Module, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Any]:
+    """What torch makes again, XLA would find that it has already: a barrier stands between."""
+    from torch_xla.utils.checkpoint import checkpoint
+
+    found = checkpoint(_Flat(layer).forward, x, mask)
+    return found[0], Mixed(found[0], *found[1:]) if len(found) > 1 else None
