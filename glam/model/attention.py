@@ -1,5 +1,7 @@
 """Causal self-attention with a relative position bias (paper section 4), blind across documents."""
 
+from typing import Protocol
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -8,6 +10,10 @@ from glam.config import ModelConfig
 from glam.model.block_attention import block_attention
 from glam.model.position import PositionBias
 from glam.model.precision import at_least_float32
+
+
+class Einsum(Protocol):
+    def __call__(self, equation: str, a: Tensor, b: Tensor, /) -> Tensor: ...
 
 
 def document_mask(segments_BS: Int[Tensor, "B S"], dtype: torch.dtype) -> Float[Tensor, "B S S"]:
@@ -24,12 +30,13 @@ def plain_attention(
     v_BNSD: Float[Tensor, "B N S D"],
     bias_NSS: Float[Tensor, "N S S"],
     mask_BSS: Float[Tensor, "B S S"] | None,
+    einsum: Einsum = torch.einsum,
 ) -> Float[Tensor, "B N S D"]:
     """The definition. The bias holds -inf where a key is ahead. Logits are in float32 at least."""
-    logits = at_least_float32(q_BNSD @ k_BNSD.transpose(-1, -2)) + bias_NSS
+    logits = at_least_float32(einsum("bnqd,bnkd->bnqk", q_BNSD, k_BNSD)) + bias_NSS
     if mask_BSS is not None:
         logits = logits + mask_BSS[:, None]
-    return logits.softmax(-1).to(v_BNSD.dtype) @ v_BNSD
+    return einsum("bnqk,bnkd->bnqd", logits.softmax(-1).to(v_BNSD.dtype), v_BNSD)
 
 
 class Attention(nn.Module):
@@ -44,6 +51,7 @@ class Attention(nn.Module):
         self.position = PositionBias(
             self.num_heads, config.position_buckets, config.position_max_distance
         )
+        self.einsum: Einsum = torch.einsum  # an engine may bring its own
 
     def forward(
         self, x_BSM: Float[Tensor, "B S M"], mask_BSS: Float[Tensor, "B S S"] | None
@@ -58,7 +66,8 @@ class Attention(nn.Module):
             for w in (self.w_query_MA, self.w_key_MA, self.w_value_MA)
         )
         bias_NSS = self.position(x_BSM.shape[1])
-        return plain_attention(q * self.head_size**-0.5, k, v, bias_NSS, mask_BSS).transpose(1, 2)
+        q = q * self.head_size**-0.5
+        return plain_attention(q, k, v, bias_NSS, mask_BSS, self.einsum).transpose(1, 2)
 
     def _in_blocks(self, x_BSM: Tensor, mask_BSS: Tensor | None) -> Float[Tensor, "B S N D"]:
         w = torch.cat([self.w_query_MA, self.w_key_MA, self.w_value_MA], 1).to(x_BSM.dtype)

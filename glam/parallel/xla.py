@@ -22,10 +22,11 @@ from torch.utils._pytree import tree_map_only
 from glam.config import HardwareConfig, RunConfig
 from glam.errors import UserError
 from glam.model import Glam
+from glam.model.attention import Attention
 from glam.model.experts import Experts
 from glam.model.loss import LossSplit
 from glam.parallel.layout import loss_pieces, partition
-from glam.parallel.xla_layers import through
+from glam.parallel.xla_layers import einsum, through
 from glam.training.module import StepBatch
 from glam.training.traced import TracedModule
 
@@ -102,6 +103,8 @@ class Sharding:
         for module in [*model.layers, model.norm]:
             module.register_forward_pre_hook(between)
         for module in model.modules():
+            if isinstance(module, Attention):
+                module.einsum = einsum
             if isinstance(module, Experts):
                 module.register_forward_pre_hook(seated)
                 module.register_forward_hook(served)

@@ -6,6 +6,7 @@ as a loop, which the compiler sees once however many layers there are."""
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from glam.config import RunConfig
@@ -36,3 +37,32 @@ def _rematerialized(layer: nn.Module, x: Tensor, mask: Tensor | None) -> tuple[T
 
     found = checkpoint(_Flat(layer).forward, x, mask)
     return found[0], Mixed(found[0], *found[1:]) if len(found) > 1 else None
+
+
+@torch.library.custom_op("glam::einsum", mutates_args=())
+def einsum(equation: str, a: Tensor, b: Tensor) -> Tensor:
+    """`torch.einsum` of two tensors as one product of all their axes. Torch's own merges axes
+    first, and what is split along two of them can then not stay split."""
+    return torch.einsum(equation, a, b).clone()
+
+
+@einsum.register_fake
+def _(equation: str, a: Tensor, b: Tensor) -> Tensor:
+    return torch.einsum(equation, a, b)
+
+
+def _keep(ctx: Any, inputs: tuple[str, Tensor, Tensor], output: Tensor) -> None:
+    ctx.equation = inputs[0]
+    ctx.save_for_backward(*inputs[1:])
+
+
+def _gradients(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor]:
+    """Each axis of an operand is one of the other's or of the product's."""
+    operands, of_product = ctx.equation.split("->")
+    of_a, of_b = operands.split(",")
+    a, b = ctx.saved_tensors
+    d_a = einsum(f"{of_product},{of_b}->{of_a}", grad, b)
+    return None, d_a, einsum(f"{of_a},{of_product}->{of_b}", a, grad)
+
+
+einsum.register_autograd(_gradients, setup_context=_keep)
