@@ -23,6 +23,7 @@ class HardwareConfig:
     num_devices: int | None = None  # None: those of the mesh, else 1
     mesh: dict[str, int] = field(default_factory=dict[str, int])
     rules: dict[str, str] = field(default_factory=dict[str, str])
+    scan: bool = False  # layers as a loop: they compile in the time of one (XLA)
     topology: str | None = None  # of a TPU slice, as its compiler calls it
     threads: int | None = None  # of one job; None: as many as its matrices are worth
     precision: str = "auto"  # of activations: bfloat16 | float32; weights are always float32

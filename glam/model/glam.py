@@ -85,17 +85,21 @@ Through = Callable[[nn.ModuleList, Tensor, Tensor | None], Passed]
 def in_turn(
     layers: nn.ModuleList,
     x: Float[Tensor, "B S M"],
-    mask: Float[Tensor, "B S S"] | None,
+    segments: Int[Tensor, "B S"] | None,
     call: Callable[..., Any],
 ) -> Passed:
     """Every layer by `call(layer, x, mask)`, which gives what the layer gives; of the mixtures all
     but what went on into `x`."""
-    mixed = list[Mixed]()
+    mask, mixed = _mask(segments, x), list[Mixed]()
     for layer in layers:
         x, made = call(layer, x, mask)
         if made is not None:
             mixed.append(made._replace(y=x.new_empty(0)))
     return x, mixed
+
+
+def _mask(segments: Tensor | None, x: Tensor) -> Tensor | None:
+    return None if segments is None else document_mask(segments, x.dtype)
 
 
 class Glam(nn.Module):
@@ -170,8 +174,7 @@ class Glam(nn.Module):
         self, tokens: Int[Tensor, "B S"], segments: Int[Tensor, "B S"] | None
     ) -> tuple[Float[Tensor, "B S M"], list[Mixed]]:
         x = self.embedding(tokens).to(self.dtype)
-        mask = None if segments is None else document_mask(segments, self.dtype)
-        x, mixed = self.through(self.layers, x, mask)
+        x, mixed = self.through(self.layers, x, segments)
         return self.norm(x), mixed
 
     def _report(self, mixed: list[Mixed]) -> tuple[Tensor, Tensor, Tensor]:

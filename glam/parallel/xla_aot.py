@@ -105,18 +105,22 @@ class _Traced:
         # The mesh is of the slice's devices, of which this process has none.
         runtime.global_runtime_device_count = lambda: config.hardware.devices
         self.sharding = Sharding(config.hardware, described=True)
-        self._axes: dict[int, tuple[str, tuple[str | None, ...]]] = {}  # by id of an argument
-        module = self._module()
+        self._axes: dict[int, tuple[str | None, ...]] = {}  # by id of an argument
+        module, batch = self._module(), self._batch()
         optimizer = module.configure_optimizers(self._placeholder)
-        for name, parameter in module.model.named_parameters():
-            for key, value in optimizer.state[parameter].items():
-                self._argument(f"{name}/{key}", value, self.sharding.state_axes(name, value))
-        batch = self._batch()
         sums = module.ledger.averages.sums
         sums.update({name: self._placeholder(value) for name, value in sums.items()})
         module.counts = self._placeholder(torch.empty(2, device="meta"))
-        before = {name: self._id(value) for name, value in module.changed(optimizer).items()}
-        module.optimizer_step(0, 0, optimizer, lambda: module.training_step(batch, 0).backward())
+        before: dict[str, int] = {}
+
+        def learn() -> None:
+            module.training_step(batch, 0).backward()
+            # Not before: a loop over layers gives the weights other ids.
+            self._note_axes(module.model, optimizer, batch)
+            values = module.changed(optimizer)
+            before.update({name: self._id(value) for name, value in values.items()})
+
+        module.optimizer_step(0, 0, optimizer, learn)
         after = module.changed(optimizer)
         outputs = [*after.values(), module.counts]
         self.arguments = self._library._get_tensors_xla_device_data_node(outputs)[0]
@@ -126,7 +130,16 @@ class _Traced:
 
     def axes(self, argument: int) -> tuple[str | None, ...] | None:
         """None: whole on every device."""
-        return self._axes[argument][1] if argument in self._axes else None
+        return self._axes.get(argument)
+
+    def _note_axes(self, model: Glam, optimizer: torch.optim.Optimizer, batch: StepBatch) -> None:
+        for name, weight in model.named_parameters():
+            axes = partition(name.rpartition("_")[2], self.config.hardware)
+            self._axes[self._id(weight)] = axes
+            for value in optimizer.state[weight].values():
+                self._axes[self._id(value)] = self.sharding.state_axes(name, value)
+        for part in batch:
+            self._axes[self._id(part)] = (self.config.hardware.rules.get("batch"), None)
 
     def _module(self) -> TracedModule:
         config = self.config
@@ -139,8 +152,6 @@ class _Traced:
         for owner in model.modules():
             for name, parameter in list(owner.named_parameters(recurse=False)):
                 setattr(owner, name, nn.Parameter(self._placeholder(parameter)))
-        for name, parameter in model.named_parameters():
-            self._argument(name, parameter, partition(name.rpartition("_")[2], config.hardware))
         self.sharding.activations(model, config)
         load_shape = (config.model.num_moe_layers, config.model.num_experts)
         averages = Averages(SOURCES, load_shape, "xla")
@@ -158,14 +169,7 @@ class _Traced:
         shape = (training.batch_size, training.sequence_length)
         with torch.device("meta"):
             parts = [torch.zeros(shape, dtype=torch.int64) for _ in StepBatch._fields]
-        rows = self.config.hardware.rules.get("batch")
-        made = [self._placeholder(part) for part in parts]
-        for name, tensor in zip(StepBatch._fields, made, strict=True):
-            self._argument(name, tensor, (rows, None))
-        return StepBatch(*made)
-
-    def _argument(self, name: str, tensor: Tensor, axes: tuple[str | None, ...]) -> None:
-        self._axes[self._id(tensor)] = (name, axes)
+        return StepBatch(*(self._placeholder(part) for part in parts))
 
     def _id(self, tensor: Tensor) -> int:
         return self._library._get_tensors_xla_device_data_node([tensor.detach()])[0][0]

@@ -16,7 +16,10 @@ from glam.model.rematerialize import called
 
 
 def through(config: RunConfig) -> Through:
-    return partial(in_turn, call=_rematerialized if config.training.rematerialize else called)
+    again = config.training.rematerialize
+    if config.hardware.scan:
+        return partial(_scanned, period=config.model.moe_every or 1, again=again)
+    return partial(in_turn, call=_rematerialized if again else called)
 
 
 class _Flat(nn.Module):
@@ -37,6 +40,47 @@ def _rematerialized(layer: nn.Module, x: Tensor, mask: Tensor | None) -> tuple[T
 
     found = checkpoint(_Flat(layer).forward, x, mask)
     return found[0], Mixed(found[0], *found[1:]) if len(found) > 1 else None
+
+
+def _scanned(
+    layers: nn.ModuleList, x: Tensor, segments: Tensor | None, period: int, again: bool
+) -> tuple[Tensor, list[Mixed]]:
+    """Blocks of `period` layers that are alike, as one loop over their stacked weights."""
+    from functorch.compile import default_partition, min_cut_rematerialization_partition
+    from torch._functorch import config as functorch
+    from torch_xla.experimental.scan import scan
+
+    blocks = [nn.ModuleList(layers[i : i + period]) for i in range(0, len(layers), period)]
+    names = [name for name, _ in blocks[0].named_parameters()]
+    weights = [dict(block.named_parameters()) for block in blocks]
+    stacked = {name: torch.stack([each[name] for each in weights]) for name in names}
+
+    def step(carry: Any, given: Any) -> Any:
+        x, segments = carry
+        x, mixed = torch.func.functional_call(_InTurn(blocks[0]), given, (x, segments))
+        return (x, segments), mixed
+
+    # The carry is of floats: it has a gradient.
+    segments = torch.zeros(x.shape[:2]) if segments is None else segments.to(torch.float32)
+    partition = min_cut_rematerialization_partition if again else default_partition
+    given = {f"layers.{name}": value for name, value in stacked.items()}
+    with functorch.patch(activation_memory_budget=0.0):
+        (x, _), mixed = scan(step, (x, segments), given, partition_fn=partition)
+    return x, [Mixed(x.new_empty(0), row[0], row[1:-1], row[-1]) for row in mixed.unbind()]
+
+
+class _InTurn(nn.Module):
+    """A block of layers, whose mixture's figures are one row: what a loop gives must have a
+    gradient, and the balance loss does."""
+
+    def __init__(self, layers: nn.ModuleList) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
+        x, mixed = in_turn(self.layers, x, segments, called)
+        rows = [torch.cat([m.balance_loss[None], m.load, m.dropped[None]]) for m in mixed]
+        return x, rows[0] if rows else x.new_zeros(1)
 
 
 @torch.library.custom_op("glam::einsum", mutates_args=())
