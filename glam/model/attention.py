@@ -1,6 +1,6 @@
 """Causal self-attention with a relative position bias (paper section 4), blind across documents."""
 
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
@@ -11,9 +11,8 @@ from glam.model.block_attention import block_attention
 from glam.model.position import PositionBias
 from glam.model.precision import at_least_float32
 
-
-class Einsum(Protocol):
-    def __call__(self, equation: str, a: Tensor, b: Tensor, /) -> Tensor: ...
+# `(equation, a, b) -> product`, as torch.einsum.
+Einsum = Callable[[str, Tensor, Tensor], Tensor]
 
 
 def document_mask(segments_BS: Int[Tensor, "B S"], dtype: torch.dtype) -> Float[Tensor, "B S S"]:

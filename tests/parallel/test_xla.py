@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 
 pytest.importorskip("torch_xla")
 
-from glam.config import AdafactorConfig, AdamWConfig, HardwareConfig
+from glam.accounting.changes import changed
+from glam.config import AdafactorConfig, AdamWConfig, HardwareConfig, RunConfig
 from glam.errors import UserError
 from glam.model import Glam
-from glam.parallel import xla
+from glam.parallel import layout, xla
 from glam.parallel.layout import partition
 from glam.training import fit, train
 from glam.training.module import TrainingModule
@@ -127,6 +128,25 @@ def test_adamw_too(tmp_path, on_one_cpu):
     assert_same_run(tmp_path, on_one_cpu / "adamw")
 
 
+@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("rematerialize", [False, True])
+def test_neither_a_loop_over_layers_nor_what_is_made_again_shows(
+    tmp_path, on_one_cpu, scan, rematerialize
+):
+    made = config((2, 4), optimizer=AdafactorConfig())
+    changes = {"training.rematerialize": rematerialize, "hardware.scan": scan}
+    run(tmp_path, changed(made, changes))
+    assert_same_run(tmp_path, on_one_cpu / "adafactor")
+
+
+def test_nor_do_the_pieces_of_the_loss(tmp_path, on_one_cpu, monkeypatch):
+    made = config((2, 4), optimizer=AdafactorConfig())
+    monkeypatch.setattr(layout, "LOGITS_ON_DEVICE", 16 * 16)
+    assert layout.loss_pieces(made) == 4
+    run(tmp_path, made)
+    assert_same_run(tmp_path, on_one_cpu / "adafactor")
+
+
 def test_every_gradient_is_that_of_one_cpu():
     model = Glam(config().model)
     tokens = torch.randint(64, (8, 16), generator=torch.Generator().manual_seed(0))
@@ -136,9 +156,7 @@ def test_every_gradient_is_that_of_one_cpu():
         copy.load_state_dict(model.state_dict())
         copy.to(device)
         if device == "xla":
-            sharding = xla.Sharding(hardware(2, 4))
-            sharding.weights(copy)
-            sharding.activations(copy)
+            xla.Sharding(hardware(2, 4)).spread(copy, config((2, 4)))
         output = copy.loss(tokens.to(device), tokens.roll(-1, 1).to(device))
         (output.loss + output.balance_loss).backward()
         gradients[device] = {name: p.grad.cpu() for name, p in copy.named_parameters()}
