@@ -6,6 +6,7 @@ state and activations are split, from outside the model; GSPMD, XLA's partitione
 This module alone starts XLA's runtime, which a process can do once.
 """
 
+import importlib.util
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -36,6 +37,12 @@ def start(hardware: HardwareConfig) -> None:
     if hardware.device == "xla_cpu":  # without effect once the runtime has started
         os.environ["PJRT_DEVICE"] = "CPU"
         os.environ["CPU_NUM_DEVICES"] = str(hardware.devices)
+        # Lightning counts TPUs, none of which is here, and asks for their kind all the same.
+        os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v4-8")
+        if importlib.util.find_spec("jax") is not None:
+            import jax  # a loop over layers is traced with it; it would start a TPU
+
+            jax.config.update("jax_platforms", "cpu")
     os.environ.setdefault("PJRT_DEVICE", "TPU")
     import torch_xla.runtime as runtime
 

@@ -36,6 +36,8 @@ class _Flat(nn.Module):
 
 def _rematerialized(layer: nn.Module, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Any]:
     """What torch makes again, XLA would find that it has already: a barrier stands between."""
+    if not torch.is_grad_enabled():
+        return layer(x, mask)
     from torch_xla.utils.checkpoint import checkpoint
 
     found = checkpoint(_Flat(layer).forward, x, mask)
@@ -61,7 +63,9 @@ def _scanned(
         return (x, segments), mixed
 
     # The carry is of floats: it has a gradient.
-    segments = torch.zeros(x.shape[:2]) if segments is None else segments.to(torch.float32)
+    if segments is None:
+        segments = torch.zeros(x.shape[:2], device=x.device)
+    segments = segments.to(torch.float32)
     partition = min_cut_rematerialization_partition if again else default_partition
     given = {f"layers.{name}": value for name, value in stacked.items()}
     with functorch.patch(activation_memory_budget=0.0):
@@ -78,7 +82,7 @@ class _InTurn(nn.Module):
         self.layers = layers
 
     def forward(self, x: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
-        x, mixed = in_turn(self.layers, x, segments, called)
+        x, mixed = in_turn(self.layers, x, segments.to(torch.int64), called)
         rows = [torch.cat([m.balance_loss[None], m.load, m.dropped[None]]) for m in mixed]
         return x, rows[0] if rows else x.new_zeros(1)
 
