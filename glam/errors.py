@@ -1,7 +1,11 @@
 """What the user can mend, told apart from what we broke."""
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+# A full disk, a quota that is used up, a limit on the size of files.
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UserError(ValueError):

@@ -4,6 +4,7 @@ A job of a grid has no terminal: where `GLAM_PROGRESS_FILE` names a file, the sa
 written there (atomically, at most twice a second), and the grid's live table reads them.
 """
 
+import contextlib
 import json
 import os
 import time
@@ -111,8 +112,9 @@ class Bar:
             **self.notes,
         }
         part = Path(target + ".part")
-        part.write_text(json.dumps(fields))
-        part.replace(target)
+        with contextlib.suppress(OSError):  # a bar that can't be drawn costs no run
+            part.write_text(json.dumps(fields))
+            part.replace(target)
 
 
 def _short(value: float) -> str:

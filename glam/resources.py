@@ -100,6 +100,13 @@ def _of_mesh(config: RunConfig) -> Resources:
     )
 
 
+def pin_threads(resources: Resources) -> None:
+    """Before torch is imported: OpenMP reads these once. A waiting thread sleeps instead of
+    spinning, which costs little and spares a shared machine."""
+    os.environ["OMP_NUM_THREADS"] = str(resources.threads)
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep what a step frees, for the next step: by default it hands the top of its heap
     back, and every step of a model with many experts faults it in again, page by page. Nothing

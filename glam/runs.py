@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import os
+import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,33 @@ from glam.resources import Resources
 
 
 def write_atomically(file: Path, text: str) -> None:
-    """Write, flush to the disk, rename: a reader sees the old file or the new one."""
-    part = file.with_name(file.name + ".part")
-    with part.open("w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        os.fsync(out.fileno())
-    part.replace(file)
+    """Write, flush to the disk, rename: a reader sees the old file or the new one, also where
+    several write it at once. Raises OSError, with the old file in place, where it can't."""
+    part = file.with_name(f".{file.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        with part.open("w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        part.replace(file)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def check_writable(config: RunConfig) -> None:
+    """Raises UserError for a folder in which nothing can be made."""
+    for key, path in (("runs_dir", config.runs_path), ("cache_dir", config.cache_path)):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            probe = path / f".probe-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UserError(
+                f"{key}={getattr(config, key)} cannot be written ({error.strerror}); "
+                f"name another folder with {key}=..."
+            ) from None
 
 
 class RunFolder:
@@ -93,6 +115,12 @@ class RunFolder:
     def write_json(self, name: str, content: Any) -> None:
         write_atomically(self.path / name, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
+    def write_failure(self, error: str, traceback: str | None = None) -> None:
+        """Why the run stopped. Raises OSError where that cannot be written either."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        failure = {"error": error, "traceback": traceback, "time": now}
+        self.write_json("failure.json", failure)
+
     def write_config(self, config: RunConfig) -> None:
         text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
         write_atomically(self.config_file, text)
@@ -138,10 +166,12 @@ class RunFolder:
             lock.release()
 
     def move_aside(self) -> Path | None:
-        """Rename an old run out of the way (`rerun=true`); returns where it went."""
+        """Rename an old run out of the way (`rerun=true`); returns where it went. Raises UserError
+        while another process has it."""
         if not self.path.exists():
             return None
         number = 1
         while (target := self.path.with_name(f"{self.path.name}.old{number}")).exists():
             number += 1
-        return self.path.rename(target)
+        with self.lock():
+            return self.path.rename(target)

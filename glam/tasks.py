@@ -2,7 +2,6 @@
 them: a finished run is skipped, and a refused one refused, before torch is loaded."""
 
 import contextlib
-import errno
 import importlib.util
 import math
 import os
@@ -10,14 +9,13 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from glam.config import ROOT, GenerateTaskConfig, PlanTaskConfig, RunConfig
-from glam.errors import JobFailedError, UserError
+from glam.errors import NO_SPACE, JobFailedError, UserError
 from glam.identity import DETERMINES_THE_RESULT, code_fingerprint
-from glam.resources import Resources, resolve
-from glam.runs import RunFolder
+from glam.resources import Resources, pin_threads, resolve
+from glam.runs import RunFolder, check_writable
 from glam.studies.leash import hold_leash
 
 if TYPE_CHECKING:
@@ -85,8 +83,8 @@ def train(config: RunConfig, overrides: list[str]) -> None:
         return _say_done(config, run, summary)
     check_fits(config, resources, overrides)
     _check_packages(config)
-    _check_writable(config)
-    _pin_threads(resources)
+    check_writable(config)
+    pin_threads(resources)
     meter = EnergyMeter.open(config.hardware, resources)
     spending = Spending(meter)
     with spending.on("preparation"):
@@ -131,7 +129,7 @@ def show_plans(configs: Sequence[RunConfig], name: str, *, several: bool) -> Non
         case "csv":
             print(pages.as_csv(plans), end="")
         case _:
-            _check_writable(configs[0])
+            check_writable(configs[0])
             pages.print_plans(plans)
             print(f"page  {pages.write_plans(plans, configs[0].runs_path / 'plans' / name)}")
 
@@ -142,7 +140,7 @@ def _calibrate(configs: Sequence[RunConfig]) -> None:
 
     for config in configs:
         resources = resolve(config)
-        _pin_threads(resources)
+        pin_threads(resources)
         from glam.training.calibration import calibrate
 
         calibrate(config, resources, calibration_file(config, resources))
@@ -178,8 +176,8 @@ def _compile(configs: Sequence[RunConfig], plans: Sequence[dict[str, Any]]) -> N
 
 def prepare(config: RunConfig, overrides: list[str]) -> None:
     """Text to packed tokens, cached."""
-    _check_writable(config)
-    _pin_threads(resolve(config))
+    check_writable(config)
+    pin_threads(resolve(config))
     prepared = _prepared(config)
     tokens = sum(component.num_tokens for component in prepared.components)
     print(f"{tokens:,} training tokens in {len(prepared.components)} components; ready to train")
@@ -234,7 +232,7 @@ def _trained(config: RunConfig, overrides: list[str]) -> tuple[RunFolder, RunCon
 def _loaded(run: RunFolder, config: RunConfig) -> "tuple[Glam, PreparedData]":
     """The newest weights of the run, and the text and tokenizer it was trained with."""
     resources = resolve(config)
-    _pin_threads(resources)
+    pin_threads(resources)
     import torch
 
     from glam.model import Glam
@@ -389,36 +387,13 @@ def _check_packages(config: RunConfig) -> None:
             raise UserError(f"the package {name} is not installed; make run sets up .venv{way}")
 
 
-def _check_writable(config: RunConfig) -> None:
-    for key, path in (("runs_dir", config.runs_path), ("cache_dir", config.cache_path)):
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            probe = path / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise UserError(
-                f"{key}={getattr(config, key)} cannot be written ({error.strerror}); "
-                f"name another folder with {key}=..."
-            ) from None
-
-
-def _pin_threads(resources: Resources) -> None:
-    """Before torch is imported: OpenMP reads these once. A waiting thread sleeps instead of
-    spinning, which costs little and spares a shared machine."""
-    os.environ["OMP_NUM_THREADS"] = str(resources.threads)
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")
-
-
 def _failed(run: RunFolder, error: Exception) -> JobFailedError:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
         return JobFailedError(
-            f"{run.path.name} stopped: no space left in {run.path.parent}; free some, and the "
-            f"same line goes on from the last checkpoint"
+            f"{run.path.name} stopped: no space left in {run.path.parent} ({error.strerror}); free "
+            f"some, and the same line goes on from the last checkpoint"
         )
     line = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    trace = "".join(traceback.format_exception(error))
     with contextlib.suppress(OSError):
-        run.write_json("failure.json", {"error": line, "traceback": trace, "time": now})
+        run.write_failure(line, "".join(traceback.format_exception(error)))
     return JobFailedError(f"{run.path.name} failed: {line} (traceback in {run.failure_file})")

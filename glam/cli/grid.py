@@ -14,7 +14,7 @@ from glam.cli.overrides import groups
 from glam.config import RunConfig
 from glam.errors import JobFailedError, UserError
 from glam.resources import resolve
-from glam.runs import RunFolder
+from glam.runs import RunFolder, check_writable
 from glam.studies.study import Cell, Study, say
 from glam.tasks import show_plans
 
@@ -39,19 +39,42 @@ def run_grid(
     pending = [cell for cell in study.cells if cell.config.rerun or not cell.is_done]
     if done := len(study.cells) - len(pending):
         say(f"{study.name}: {done} of {len(study.cells)} cells are done already")
-    study.record()
+    _record(study)
     try:
         if pending:
             launcher.launch([study.line(cell) for cell in pending], initial_job_idx=0)
     finally:
         # Also after Ctrl-C: what is done so far is in the table.
-        study.write()
-    failed = study.failures()
-    if failed:
+        is_written = _write(study)
+    if failed := study.failures():
         raise JobFailedError(
             f"{len(failed)} of {len(study.cells)} jobs failed: {'; '.join(failed)}; "
             f"the same line again runs only what is missing"
         )
+    if not is_written:
+        raise JobFailedError("the runs are done; the same line again writes their study")
+
+
+def _record(study: Study) -> None:
+    check_writable(study.cells[0].config)
+    try:
+        study.record()
+    except OSError as error:
+        raise UserError(
+            f"{study.path} cannot be written ({error.strerror}); free some space, or name another "
+            f"folder with runs_dir=..."
+        ) from None
+
+
+def _write(study: Study) -> bool:
+    """Whether it could be: a study without its page is no reason to lose what became of its
+    runs."""
+    try:
+        study.write()
+    except OSError as error:
+        say(f"{study.path} cannot be written ({error.strerror})")
+        return False
+    return True
 
 
 def _plan(lines: Sequence[Sequence[str]], swept: Sequence[str], composer: Composer) -> None:

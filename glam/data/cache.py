@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from glam.data.hashing import digest, file_digest
-from glam.errors import UserError
+from glam.errors import NO_SPACE, UserError
 
 _MANIFEST = "manifest.json"
 
@@ -126,7 +126,7 @@ def _locked(path: Path, stage: str) -> Generator[None]:
 
 def _refusal(root: Path, error: OSError) -> Exception:
     """The user's line for a disk that is full or closed to us; else the error itself."""
-    if error.errno == errno.ENOSPC:
+    if error.errno in NO_SPACE:
         return UserError(f"cache_dir={root}: no space left; free some or set cache_dir=<a disk>")
     here = str(error.filename or "").startswith(str(root))
     closed = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST)

@@ -8,7 +8,6 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +34,7 @@ class Job:
     max_jobs: int | None = None
     state: State = "waiting"
     error: str | None = None
+    elsewhere: bool = False  # another process has had the run since the grid began
     began: float = 0.0
     seconds: float = 0.0
     progress: dict[str, Any] = field(default_factory=lambda: {})
@@ -77,12 +77,20 @@ class Job:
     def _settle(self, status: int) -> None:
         assert self.process is not None
         self._let_go()
-        summary = self.run.summary()
-        if summary is not None:
-            self.state = "diverged" if summary["status"] == "diverged" else "done"
+        if self.take_result():
+            return
+        if status > 0 and self.run.is_held:  # someone else's job was a moment faster
+            self.state, self.elsewhere = "waiting", True
             return
         self.state = "failed"
         self.error = self._reason(status)
+
+    def take_result(self) -> bool:
+        """Whether the run is finished, whoever finished it."""
+        summary = self.run.summary()
+        if summary is not None:
+            self.state = "diverged" if summary["status"] == "diverged" else "done"
+        return summary is not None
 
     def _let_go(self) -> None:
         assert self.process is not None
@@ -110,8 +118,10 @@ class Job:
                 return json.loads(self.run.failure_file.read_text(encoding="utf-8"))["error"]
             except (OSError, ValueError, KeyError):
                 error = self._last_words() or f"exit status {status}"
-        time_now = datetime.now(UTC).isoformat(timespec="seconds")
-        self.run.write_json("failure.json", {"error": error, "traceback": None, "time": time_now})
+        try:
+            self.run.write_failure(error)
+        except OSError as closed:  # a full disk swallows a job's last words too
+            return f"{error}; {self.run.path.parent}: {closed.strerror}"
         return error
 
     def _last_words(self) -> str:
@@ -141,8 +151,11 @@ def run_jobs(jobs: list[Job], watch: Callable[[], None]) -> None:
 
 
 def _start(job: Job) -> None:
+    """Or let it wait for whoever has the run: what they finish is this grid's result too."""
     if job.run.is_held:
-        job.state, job.error = "failed", "is being run by another process"
+        job.elsewhere = True
+        return
+    if job.elsewhere and job.take_result():
         return
     try:
         job.start()

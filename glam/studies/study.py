@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from glam.config import RunConfig
 from glam.identity import DETERMINES_THE_RESULT
 from glam.runs import RunFolder, write_atomically
@@ -56,13 +58,18 @@ class Study:
         return [*cell.overrides, *words]
 
     def record(self) -> None:
-        """Remember these cells beside those that an earlier line brought into the study."""
+        """Remember these cells beside those that other lines brought into the study."""
         self.path.mkdir(parents=True, exist_ok=True)
-        known = {entry["run"]: entry for entry in self._known()}
-        for cell in self.cells:
-            known[cell.run.path.name] = {"run": cell.run.path.name, "values": cell.values}
-        text = json.dumps({"swept": self.swept, "cells": list(known.values())}, indent=1)
-        write_atomically(self.path / "cells.json", text + "\n")
+        with self._lock():
+            known = {entry["run"]: entry for entry in self._known()}
+            for cell in self.cells:
+                known[cell.run.path.name] = {"run": cell.run.path.name, "values": cell.values}
+            text = json.dumps({"swept": self.swept, "cells": list(known.values())}, indent=1)
+            write_atomically(self.path / "cells.json", text + "\n")
+
+    def _lock(self) -> FileLock:
+        """Two people may start the same study: one list and one page at a time."""
+        return FileLock(self.path / ".lock")
 
     def _known(self) -> list[dict[str, Any]]:
         try:
@@ -73,23 +80,26 @@ class Study:
     def rows(self) -> list[dict[str, Any]]:
         """One row a cell, read from the run folders; sorted by what is swept."""
         runs = self.path.parent.parent
-        rows = [row(runs / e["run"], e["values"]) for e in self._known()]
+        known = {entry["run"]: entry["values"] for entry in self._known()}
+        known |= {cell.run.path.name: cell.values for cell in self.cells}
+        rows = [row(runs / name, values) for name, values in known.items()]
         return sorted(rows, key=lambda r: [_sortable(r["values"].get(key)) for key in self.swept])
 
     def write(self) -> None:
         """study.csv, study.html and the figures."""
         from glam.reporting import study_report
 
-        study_report(self.path, self.rows(), self.swept)
+        with self._lock():
+            study_report(self.path, self.rows(), self.swept)
         say(f"study: {self.path / 'study.html'}")
 
     def failures(self) -> list[str]:
         """Those cells of this line that failed, and why."""
-        mine = {cell.run.path.name: cell.name for cell in self.cells}
+        found = [(cell.name, row(cell.run.path, cell.values)) for cell in self.cells]
         return [
-            f"{mine[r['run']]} ({r['error'] or r['status']})"
-            for r in self.rows()
-            if r["run"] in mine and r["status"] not in ("done", "diverged")
+            f"{name} ({one['error'] or one['status']})"
+            for name, one in found
+            if one["status"] not in ("done", "diverged")
         ]
 
 

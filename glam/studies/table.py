@@ -49,7 +49,7 @@ class LiveTable:
             self._live.update(self.render(), refresh=True)
             return
         for job in self.jobs:
-            state = f"{job.state}{': ' + job.error if job.error else ''}"
+            state = str(_state(job)) if job.state != "running" else job.state
             if self._said.get(job.name, "waiting") != state:
                 print(f"{job.name}: {state}", file=sys.stderr)
                 self._said[job.name] = state
@@ -77,6 +77,8 @@ def _state(job: Job) -> Text:
         words = str(job.progress.get("stage", "starting"))
     if job.error:
         words += f": {job.error}"
+    if job.state == "waiting" and job.elsewhere:
+        words += ": another process runs it"
     return Text(words, style=STYLES[job.state], overflow="fold")
 
 

@@ -1,5 +1,6 @@
 """Jobs in processes of their own: one that dies takes no other with it."""
 
+import errno
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import ExitStack
 
 import psutil
 import pytest
@@ -64,13 +66,62 @@ def test_a_diverged_job_is_a_result(job):
     assert (diverged.state, diverged.error) == ("diverged", None)
 
 
-def test_a_run_that_another_process_holds_is_left_alone(job):
+def hold(run: RunFolder) -> ExitStack:
+    """As another process would: a lock counts per open file."""
+    run.path.mkdir()
+    held = ExitStack()
+    held.enter_context(run.lock())
+    return held
+
+
+def test_what_another_process_finishes_is_this_grids_result_too(job):
+    held, free = job("a", "import sys; sys.exit('started')"), job("b", FINISH)
+    others = hold(held.run)
+
+    def watch() -> None:
+        if free.state == "done" and held.state == "waiting":
+            held.run.write_json("summary.json", {"status": "done"})
+            others.close()
+
+    run_jobs([held, free], watch)
+    assert [(j.state, j.error) for j in (held, free)] == [("done", None), ("done", None)]
+    assert not held.log_file.exists()
+
+
+def test_what_another_process_leaves_unfinished_is_taken_up(job):
     held = job("a", FINISH)
-    held.run.path.mkdir()
-    with held.run.lock():
-        run_jobs([held], watch=lambda: None)
-    assert (held.state, held.error) == ("failed", "is being run by another process")
-    assert [f.name for f in held.run.path.iterdir()] == [".lock"]
+    others = hold(held.run)
+    run_jobs([held], watch=others.close)
+    assert held.state == "done"
+    assert held.log_file.exists()
+
+
+def test_a_job_that_comes_a_moment_late_waits_for_the_other(job):
+    """Both saw the run free; the one that locks it second leaves it to the first."""
+    late = job("a", "import sys; sys.exit(2)")
+    with ExitStack() as others:
+
+        def watch() -> None:
+            if late.state == "running" and not late.elsewhere:
+                others.enter_context(late.run.lock())
+            elif late.state == "waiting":
+                late.run.write_json("summary.json", {"status": "done"})
+                others.close()
+
+        run_jobs([late], watch)
+    assert (late.state, late.error) == ("done", None)
+    assert not late.run.failure_file.exists()
+
+
+def test_a_full_disk_fails_its_jobs_one_by_one_and_is_named(job, monkeypatch):
+    def full(self: RunFolder, error: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(RunFolder, "write_failure", full)
+    jobs = [job("a", "import sys; sys.exit(1)"), job("b", FINISH)]
+    run_jobs(jobs, watch=lambda: None)
+    assert [j.state for j in jobs] == ["failed", "done"]
+    assert jobs[0].error == f"exit status 1; {jobs[0].run.path.parent}: No space left on device"
 
 
 def peak(jobs: list[Job]) -> int:
