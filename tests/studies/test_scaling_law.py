@@ -1,0 +1,124 @@
+"""The law of loss in active parameters, experts and tokens, on runs whose law is known."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy.optimize import least_squares
+
+from glam.errors import UserError
+from glam.studies import scaling_law
+from glam.studies.scaling_law import NAMES, Runs, fit, interval, losses
+
+SIZES, EXPERTS, TOKENS = (1e5, 3e5, 1e6, 3e6), (1, 4, 16, 64), (1e6, 3e6, 1e7, 3e7)
+TRUTH = np.array([1.8, 0.2, 0.30, 0.1, 0.35, 0.35, 0.01, -0.03])
+CENTRE = (float(np.exp(np.log(SIZES).mean())), float(np.exp(np.log(TOKENS).mean())))
+BEYOND = (np.array([1e7]), np.array([64.0]), np.array([1e8]))
+
+
+def place(active, experts, tokens):
+    return np.log(active / CENTRE[0]), experts, np.log(tokens / CENTRE[1])
+
+
+def simulated(truth=TRUTH, *, noise=0.0, shared=0.0, seeds=3, experts=EXPERTS, random=None):
+    random = random or np.random.default_rng(0)
+    grid = [(n, e, d, s) for n in SIZES for e in experts for d in TOKENS for s in range(seeds)]
+    active, count, tokens, seed = np.array(grid, dtype=float).T
+    exact = losses(truth[None], place(active, count, tokens))[0][0]
+    seed = seed.astype(int)
+    log_noise = random.normal(0, noise, len(exact)) + random.normal(0, shared, seeds)[seed]
+    loss = exact * np.exp(log_noise)
+    return Runs(active=active, experts=count, tokens=tokens, loss=loss, flops=2 * active, seed=seed)
+
+
+def test_with_one_expert_the_law_is_chinchillas():
+    n, d = np.array([2e5, 5e6]), np.array([4e6, 2e7])
+    found = losses(TRUTH[None], place(n, np.ones(2), d))[0][0]
+    e, log_a, alpha, log_b, beta = TRUTH[:5]
+    a, b = np.exp(log_a) * CENTRE[0] ** alpha, np.exp(log_b) * CENTRE[1] ** beta
+    np.testing.assert_allclose(found, e + a * n**-alpha + b * d**-beta, rtol=1e-12)
+
+
+def test_experts_saturate_at_their_most():
+    many = np.array([1e12])
+    law = fit(simulated(), samples=2)
+    centre = np.array([CENTRE[0]])
+    assert law.multiplier(centre, many)[0] == pytest.approx((1 / 0.01) ** 0.35, rel=1e-3)
+
+
+def test_slopes_are_those_of_finite_differences():
+    at = place(np.array([2e5, 5e6]), np.array([8.0, 128.0]), np.array([4e6, 2e7]))
+    _, slopes = losses(TRUTH[None], at)
+    for i, name in enumerate(NAMES):
+        step = np.zeros(len(NAMES))
+        step[i] = 1e-6
+        up, down = (losses((TRUTH + sign * step)[None], at)[0][0] for sign in (1, -1))
+        np.testing.assert_allclose(slopes[0, :, i], (up - down) / 2e-6, rtol=1e-5, err_msg=name)
+
+
+def test_without_noise_the_constants_come_back():
+    law = fit(simulated(seeds=1), samples=2)
+    np.testing.assert_allclose(law.constants, TRUTH, rtol=1e-3, atol=1e-4)
+
+
+def test_the_minimum_is_that_of_scipy():
+    runs = simulated(noise=0.004)
+    law = fit(runs, samples=2)
+    at = place(runs.active, runs.experts, runs.tokens)
+
+    def residuals(constants):
+        return np.log(losses(constants[None], at)[0][0]) - np.log(runs.loss)
+
+    delta = scaling_law.HUBER * law.noise
+    high = np.where(np.isfinite(scaling_law.HIGH), scaling_law.HIGH, runs.loss.min())
+    bounds = (scaling_law.LOW, high)
+    slow = least_squares(
+        residuals, TRUTH, loss="huber", f_scale=delta, bounds=bounds, xtol=1e-12, ftol=1e-12
+    )
+    fast = losses(law.constants[None], at)[0][0]
+    np.testing.assert_allclose(np.log(fast), residuals(slow.x) + np.log(runs.loss), atol=2e-4)
+
+
+def test_constants_that_the_grid_cannot_tell_are_named():
+    said = " ".join(fit(simulated(noise=0.004, experts=(1,)), samples=50).warnings())
+    for name in ("gamma", "x", "c"):
+        assert f"{name} is held at 0" in said
+    unsaturated = TRUTH * (np.array(NAMES) != "x")
+    said = " ".join(
+        fit(
+            simulated(unsaturated, noise=0.004, random=np.random.default_rng(1)), samples=50
+        ).warnings()
+    )
+    assert "x is not identified" in said
+
+
+def test_too_few_cells_say_what_is_missing_in_one_line():
+    runs = simulated()
+    few = runs.where(runs.active < 5e5)
+    with pytest.raises(UserError, match=r"3 sizes.*the study has 2") as refused:
+        fit(few)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.slow
+def test_nine_in_ten_intervals_hold_the_truth():
+    random = np.random.default_rng(5)
+    held = np.zeros(6)
+    laws = 200
+    for i in range(laws):
+        truth = TRUTH * random.uniform(0.85, 1.15, len(TRUTH))
+        runs = simulated(truth, noise=0.004, shared=0.002, random=random)
+        law = fit(runs, samples=150, seed=i)
+        low, high = interval(law.predict(*BEYOND)[1])
+        true = losses(truth[None], place(*BEYOND))[0][0]
+        held[0] += low[0] <= true[0] <= high[0]
+        low, high = interval(law.draws)
+        held[1:] += ((low <= truth) & (truth <= high))[[0, 2, 4, 5, 7]]
+    share = dict(zip(["prediction", "e", "alpha", "beta", "gamma", "c"], held / laws, strict=True))
+    assert all(0.85 <= one <= 0.95 for one in share.values()), share
+
+
+def test_a_run_left_out_is_left_out_everywhere():
+    runs = simulated()
+    kept = runs.where(runs.tokens < 2e7)
+    assert {len(v) for v in dataclasses.asdict(kept).values()} == {len(runs.loss) * 3 // 4}
