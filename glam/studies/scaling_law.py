@@ -242,7 +242,8 @@ def _minimise(
         curvature = np.where(keep, curvature, 0) + stuck[:, :, None] * eye
         ridge = damping[:, None] * np.einsum("bpp->bp", curvature) + 1e-12
         damped = curvature + ridge[:, :, None] * eye
-        step: Array = np.linalg.solve(damped, np.where(stuck, 0, gradient)[..., None])[..., 0]
+        right: Array = np.where(stuck, 0.0, gradient)
+        step: Array = np.asarray(np.linalg.solve(damped, right[..., None]), np.float64)[..., 0]
         tried = np.where(free, np.clip(now + np.clip(step, -1, 1), LOW, high), 0.0)
         new_fitted, new_slopes = losses(tried, place)
         new_residuals = target - np.log(new_fitted)

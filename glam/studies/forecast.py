@@ -1,0 +1,123 @@
+"""What a scaling law says beyond its runs: the budget held out, the experts for a budget of
+training FLOPs, and the dense model that a sparse one is worth."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from glam.errors import UserError
+from glam.studies.scaling_law import Law, Runs, fit, interval, sizes
+
+BUDGETS = (0.25, 1.0, 4.0)  # of the largest budget of the runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """The cell of the largest budget, against the law of all runs with smaller budgets. The
+    interval is that of the mean measured loss, noise of its runs included."""
+
+    active: float
+    experts: int
+    tokens: float
+    num_runs: int
+    measured: float
+    predicted: float
+    interval: tuple[float, float]
+
+    @property
+    def is_inside(self) -> bool:
+        return self.interval[0] <= self.measured <= self.interval[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """The model of the grid with the lowest predicted loss for `flops` of training. `share` is
+    how many of the samples choose as many experts."""
+
+    flops: float
+    active: float
+    experts: int
+    tokens: float
+    loss: float
+    interval: tuple[float, float]
+    share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worth:
+    """`dense` active parameters of a dense model have the loss of this one at equal tokens."""
+
+    active: float
+    experts: int
+    dense: float
+    interval: tuple[float, float]
+
+
+def held_out(runs: Runs, *, samples: int = 400) -> HeldOut | None:
+    """None where the rest is too small for a fit."""
+    # The FLOPs of a router apart, all counts of experts of one size and tokens are one budget.
+    size, largest = sizes(runs), int(runs.budget.argmax())
+    budget = (size == size[largest]) & (runs.tokens == runs.tokens[largest])
+    chosen = budget & (runs.experts == runs.experts[largest])
+    try:
+        law = fit(runs.where(~budget), samples=samples)
+    except UserError:
+        return None
+    one, count = runs.where(chosen), int(chosen.sum())
+    predicted, draws = law.predict(one.active[:1], one.experts[:1], one.tokens[:1])
+    noise = np.random.default_rng(1).normal(0, law.noise / np.sqrt(count), samples)
+    low, high = interval(draws[:, 0] * np.exp(noise))
+    return HeldOut(
+        active=float(one.active[0]),
+        experts=int(one.experts[0]),
+        tokens=float(one.tokens[0]),
+        num_runs=count,
+        measured=float(one.loss.mean()),
+        predicted=float(predicted[0]),
+        interval=(float(low), float(high)),
+    )
+
+
+def best_for_budgets(law: Law, runs: Runs) -> list[Best]:
+    """For budgets around the largest of the runs; tokens follow from the FLOPs per token that
+    each model of the grid was measured to spend."""
+    _, kept = np.unique(np.stack([runs.active, runs.experts]), axis=1, return_index=True)
+    models = runs.where(np.isin(np.arange(len(runs.loss)), kept))
+    found: list[Best] = []
+    for flops in float(runs.budget.max()) * np.array(BUDGETS):
+        tokens = flops / (3 * models.flops)
+        predicted, draws = law.predict(models.active, models.experts, tokens)
+        best = int(predicted.argmin())
+        low, high = interval(draws[:, best])
+        experts = models.experts[draws.argmin(axis=1)]
+        found.append(
+            Best(
+                flops=float(flops),
+                active=float(models.active[best]),
+                experts=int(models.experts[best]),
+                tokens=float(tokens[best]),
+                loss=float(predicted[best]),
+                interval=(float(low), float(high)),
+                share=float((experts == models.experts[best]).mean()),
+            )
+        )
+    return found
+
+
+def dense_worth(law: Law, runs: Runs) -> list[Worth]:
+    """Every sparse model of the grid, smallest first."""
+    models = sorted({(n, e) for n, e in zip(runs.active, runs.experts, strict=True) if e > 1})
+    if not models:
+        return []
+    active, experts = np.array(models).T
+    times, draws = law.multiplier(active, experts)
+    low, high = interval(draws)
+    return [
+        Worth(
+            active=float(active[i]),
+            experts=int(experts[i]),
+            dense=float(active[i] * times[i]),
+            interval=(float(active[i] * low[i]), float(active[i] * high[i])),
+        )
+        for i in range(len(models))
+    ]

@@ -1,0 +1,60 @@
+"""What a law says beyond its runs."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from glam.studies.forecast import best_for_budgets, dense_worth, held_out
+from glam.studies.scaling_law import Runs, fit
+
+RUN = [
+    (n, e, d, s)
+    for n in (1e5, 3e5, 1e6, 3e6)
+    for e in (1, 4, 16, 64)
+    for d in (1e6, 3e6, 1e7, 3e7)
+    for s in range(2)
+]
+
+
+def law_of(n, e, d):
+    return 1.8 + 15 * (n * e**0.4) ** -0.3 + 40 * d**-0.35
+
+
+@pytest.fixture(scope="module")
+def runs():
+    n, e, d, seed = np.array(RUN, dtype=float).T
+    loss = law_of(n, e, d) * np.exp(np.random.default_rng(3).normal(0, 0.003, len(n)))
+    return Runs(active=n, experts=e, tokens=d, loss=loss, flops=2 * n, seed=seed.astype(int))
+
+
+def test_the_largest_budget_is_foretold_by_the_smaller_ones(runs):
+    found = held_out(runs)
+    assert (found.active, found.tokens, found.num_runs) == (3e6, 3e7, 2)
+    assert found.is_inside
+
+
+def test_a_largest_budget_that_breaks_the_law_is_said_to_be_outside(runs):
+    largest = runs.budget == runs.budget.max()
+    broken = dataclasses.replace(runs, loss=np.where(largest, runs.loss * 1.1, runs.loss))
+    assert not held_out(broken).is_inside
+
+
+def test_nothing_is_held_out_of_a_grid_that_a_fit_needs_whole(runs):
+    kept = (runs.active < 2e6) & (runs.experts == 1) & (runs.tokens < 2e7) & (runs.seed == 0)
+    kept &= (runs.active > 2e5) | (runs.tokens > 5e6)
+    fit(runs.where(kept), samples=2)
+    assert held_out(runs.where(kept), samples=10) is None
+
+
+def test_the_best_of_a_budget_is_the_grids_best_by_the_true_law(runs):
+    for best in best_for_budgets(fit(runs, samples=50), runs):
+        true = {(n, e): law_of(n, e, best.flops / (6 * n)) for n, e in {(n, e) for n, e, *_ in RUN}}
+        assert (best.active, best.experts) == min(true, key=true.get)
+        assert best.tokens == pytest.approx(best.flops / (6 * best.active))
+
+
+def test_a_sparse_model_is_worth_the_dense_one_of_equal_loss(runs):
+    for one in dense_worth(fit(runs, samples=100), runs):
+        assert one.dense == pytest.approx(one.active * one.experts**0.4, rel=0.15)
+        assert one.interval[0] < one.dense < one.interval[1]
