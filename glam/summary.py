@@ -38,6 +38,7 @@ def summarize(
         "cell": config.study.cell,
         "loss": with_mean({name: d.loss for name, d in domains.items()}),
         "bits_per_byte": with_mean({name: d.bits_per_byte for name, d in domains.items()}),
+        "num_experts": model.num_experts,
         "parameters": {
             "total": model.num_params,
             "active": model.num_active_params,

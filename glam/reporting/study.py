@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from matplotlib.figure import Figure
 
+from glam.reporting import law as scaling
 from glam.reporting import study_figures as figures
 from glam.reporting.cells import (
     EXPERTS,
@@ -43,6 +44,8 @@ def write(study_dir: Path, rows: list[dict[str, Any]], swept: list[str]) -> None
     study_dir.mkdir(parents=True, exist_ok=True)
     write_atomically(study_dir / "study.csv", table(cells, swept))
     sections, files = _figures(study_dir.name, cells, swept)
+    law, law_files = scaling.section(study_dir.name, cells)
+    files |= law_files
     for name, content in files.items():
         (study_dir / name).write_bytes(content)
     page = render(
@@ -51,6 +54,7 @@ def write(study_dir: Path, rows: list[dict[str, Any]], swept: list[str]) -> None
         sentence=sentence(cells, swept),
         finding=finding(cells, swept),
         sections=sections,
+        law=law,
         files=[name for name in files if name.endswith(".png")],
         swept=[figures.label_of(key) for key in swept],
         domains=[name for name in domains(cells) if name != "mean"],

@@ -1,0 +1,208 @@
+"""The scaling law of a study whose grid varies size, tokens and experts: its part of the page,
+its figures and `law.json`."""
+# matplotlib's stubs leave its keywords untyped.
+# pyright: reportUnknownMemberType=false
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from glam.errors import UserError
+from glam.reporting.cells import EXPERTS, Cell
+from glam.reporting.study_figures import Draw, on_page, on_paper, signed_tick
+from glam.reporting.theme import FONT, Theme, heading, number_format, save
+from glam.reporting.units import fixed, is_number, si
+from glam.studies.forecast import HeldOut, best_for_budgets, dense_worth, held_out
+from glam.studies.scaling_law import CONFIDENCE, NAMES, Array, Law, Runs, fit, interval, sizes
+
+MEANING = {
+    "e": "floor of the loss, nats per token",
+    "log_a": "log of the size term at N₀",
+    "alpha": "exponent of active parameters",
+    "log_b": "log of the data term at D₀",
+    "beta": "exponent of training tokens",
+    "gamma": "exponent of experts in the multiplier",
+    "x": "saturation, 1 / E_max",
+    "c": "interaction of log N and log Ê",
+}
+
+
+def section(study: str, cells: Sequence[Cell]) -> tuple[dict[str, Any] | None, dict[str, bytes]]:
+    """What the page shows and the files beside it. Nothing where neither size nor tokens vary;
+    one sentence where they do and the grid is too small."""
+    runs = runs_of(cells)
+    if runs is None or (len(np.unique(runs.tokens)) < 2 and sizes(runs).max() == 0):
+        return None, {}
+    try:
+        law = fit(runs)
+    except UserError as error:
+        return {"sentence": f"No scaling law: {error}."}, {}
+    left_out = held_out(runs)
+    told = as_json(law, runs, left_out)
+    groups = _by_size(runs)
+    draw, spread = curves(law, runs, groups), residuals(law, runs)
+    plots = on_page(draw, list(groups), "law", lambda name: f"{name}: loss by training tokens.")
+    words = "Residuals of the law against the fitted loss."
+    plots += on_page(spread, ["residuals"], "law-residuals", lambda _: words)
+    files = save(on_paper(draw, list(groups), "held-out loss (nats per token)"), "law", study)
+    files |= save(on_paper(spread, ["residuals"], ""), "law_residuals", study)
+    files["law.json"] = (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode()
+    content = {
+        "sentence": "",
+        "plots": plots,
+        "constants": _constants(told),
+        "warnings": told["warnings"],
+        "held_out": _held_out_words(left_out),
+        "best": [
+            (si(b["flops"], "FLOP"), b["experts"], si(b["active"]), si(b["tokens"]),
+             _span(b["loss"], b["interval"]), f"{100 * b['share']:.0f} %")
+            for b in told["best"]
+        ],
+        "worth": [
+            (si(w["active"]), w["experts"], si(w["dense"]),
+             f"{si(w['interval'][0])} to {si(w['interval'][1])}")
+            for w in told["worth"]
+        ],
+    }  # fmt: skip
+    return content, files
+
+
+def runs_of(cells: Sequence[Cell]) -> Runs | None:
+    """The cells that a law can be fitted to: done, with a finite mean loss and all its sizes."""
+    rows: list[list[float]] = []
+    for cell in cells:
+        known: list[Any] = [
+            cell.part("parameters").get("active"),
+            cell.values.get(EXPERTS, cell.summary.get("num_experts")),
+            cell.summary.get("tokens"),
+            cell.loss("mean"),
+            cell.part("flops_per_token").get("forward"),
+        ]
+        if all(is_number(value) and value > 0 for value in known):
+            rows.append([*known, cell.seed if isinstance(cell.seed, int) else 0])
+    if not rows:
+        return None
+    active, experts, tokens, loss, flops, seed = np.array(rows, dtype=np.float64).T
+    return Runs(
+        active=active,
+        experts=experts,
+        tokens=tokens,
+        loss=loss,
+        flops=flops,
+        seed=seed.astype(np.int64),
+    )
+
+
+def as_json(law: Law, runs: Runs, left_out: HeldOut | None) -> dict[str, Any]:
+    """`law.json`: constants with intervals, and all that is said beyond the runs."""
+    low, high = interval(law.draws)
+    constants = {
+        name: {
+            "value": float(law.constants[i]),
+            "interval": [float(low[i]), float(high[i])],
+            "fitted": bool(law.free[i]),
+        }
+        for i, name in enumerate(NAMES)
+    }
+    held = left_out and {**dataclasses.asdict(left_out), "inside": left_out.is_inside}
+    return {
+        "confidence": CONFIDENCE,
+        "num_runs": len(runs.loss),
+        "centre": {"active": law.centre[0], "tokens": law.centre[1]},
+        "constants": constants,
+        "noise": law.noise,
+        "condition": law.condition,
+        "warnings": law.warnings(),
+        "held_out": held,
+        "best": [dataclasses.asdict(one) for one in best_for_budgets(law, runs)],
+        "worth": [dataclasses.asdict(one) for one in dense_worth(law, runs)],
+    }
+
+
+def _by_size(runs: Runs) -> dict[str, Runs]:
+    size = sizes(runs)
+    parts = [runs.where(size == rank) for rank in range(int(size.max()) + 1)]
+    return {f"{si(float(part.active.min()))} active": part for part in parts}
+
+
+def curves(law: Law, runs: Runs, groups: dict[str, Runs]) -> Draw:
+    """A panel a size: dots are runs, a curve and its band each count of experts."""
+    first, last = float(runs.tokens.min()), 4 * float(runs.tokens.max())
+    span: Array = np.exp(np.linspace(np.log(first), np.log(last), 40, dtype=np.float64))
+    counts: list[float] = np.unique(runs.experts).tolist()
+
+    def draw(axes: Axes, theme: Theme, name: str) -> None:
+        part = groups[name]
+        for i, count in enumerate(counts):
+            mine = part.where(part.experts == count)
+            if not len(mine.loss):
+                continue
+            same = np.ones(len(span))
+            line, draws = law.predict(same * mine.active[0], same * count, span)
+            low, high = interval(draws)
+            colour = theme.colour(i)
+            axes.fill_between(span, low, high, color=colour, alpha=0.18, linewidth=0)
+            axes.plot(span, line, color=colour, linewidth=1.4, label=f"{count:.0f}")
+            axes.plot(mine.tokens, mine.loss, "o", color=colour, markersize=4, alpha=0.6, mew=0)
+        axes.set_xscale("log")
+        axes.set_xlabel("training tokens")
+        heading(axes, theme, name)
+        axes.legend(
+            title="experts", frameon=False, fontsize=FONT - 1, labelcolor=theme.muted,
+            handlelength=1.2,
+        ).get_title().set_color(theme.muted)  # fmt: skip
+
+    return draw
+
+
+def residuals(law: Law, runs: Runs) -> Draw:
+    """Measured over fitted loss, as a difference of logarithms, against the fitted loss."""
+    counts: list[float] = np.unique(runs.experts).tolist()
+
+    def draw(axes: Axes, theme: Theme, name: str) -> None:
+        fitted = runs.loss * np.exp(-law.residuals)
+        axes.axhline(0, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)))
+        for i, count in enumerate(counts):
+            mine = runs.experts == count
+            axes.plot(
+                fitted[mine], law.residuals[mine], "o", color=theme.colour(i), markersize=4,
+                alpha=0.6, mew=0,
+            )  # fmt: skip
+        axes.set_xlabel("fitted loss (nats per token)")
+        axes.yaxis.set_major_formatter(number_format(signed_tick))
+        heading(axes, theme, name)
+
+    return draw
+
+
+def _constants(told: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    return [
+        (name, MEANING[name], fixed(one["value"]), _interval(one["interval"]))
+        for name, one in told["constants"].items()
+        if one["fitted"]
+    ]
+
+
+def _held_out_words(found: HeldOut | None) -> str:
+    if found is None:
+        return "The grid is too small to leave its largest budget out and foretell it."
+    place = "inside" if found.is_inside else "outside"
+    runs = "1 run" if found.num_runs == 1 else f"{found.num_runs} runs"
+    return (
+        f"Held-out check: without the largest budget ({si(found.active)} active parameters, "
+        f"{si(found.tokens)} tokens) the law foretells {fixed(found.predicted)} with "
+        f"{found.experts} experts, {_interval(found.interval)}; the mean of {runs} there is "
+        f"{fixed(found.measured)}, {place} the interval."
+    )
+
+
+def _span(value: float, found: Sequence[float]) -> str:
+    return f"{fixed(value)} ({_interval(found)})"
+
+
+def _interval(found: Sequence[float]) -> str:
+    return f"{fixed(found[0])} to {fixed(found[1])}"
