@@ -181,7 +181,7 @@ def residuals(law: Law, runs: Runs) -> Draw:
 
 def _constants(told: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     return [
-        (name, MEANING[name], fixed(one["value"]), _interval(one["interval"]))
+        (name, MEANING[name], fixed(one["value"]).replace("-", "−"), _interval(one["interval"]))
         for name, one in told["constants"].items()
         if one["fitted"]
     ]
@@ -195,7 +195,7 @@ def _held_out_words(found: HeldOut | None) -> str:
     return (
         f"Held-out check: without the largest budget ({si(found.active)} active parameters, "
         f"{si(found.tokens)} tokens) the law foretells {fixed(found.predicted)} with "
-        f"{found.experts} experts, {_interval(found.interval)}; the mean of {runs} there is "
+        f"{'1 expert' if found.experts == 1 else f'{found.experts} experts'}, {_interval(found.interval)}; the mean of {runs} there is "
         f"{fixed(found.measured)}, {place} the interval."
     )
 
@@ -205,4 +205,4 @@ def _span(value: float, found: Sequence[float]) -> str:
 
 
 def _interval(found: Sequence[float]) -> str:
-    return f"{fixed(found[0])} to {fixed(found[1])}"
+    return f"{fixed(found[0])} to {fixed(found[1])}".replace("-", "−")
