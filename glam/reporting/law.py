@@ -192,10 +192,11 @@ def _held_out_words(found: HeldOut | None) -> str:
         return "The grid is too small to leave its largest budget out and foretell it."
     place = "inside" if found.is_inside else "outside"
     runs = "1 run" if found.num_runs == 1 else f"{found.num_runs} runs"
+    experts = "1 expert" if found.experts == 1 else f"{found.experts} experts"
     return (
         f"Held-out check: without the largest budget ({si(found.active)} active parameters, "
         f"{si(found.tokens)} tokens) the law foretells {fixed(found.predicted)} with "
-        f"{'1 expert' if found.experts == 1 else f'{found.experts} experts'}, {_interval(found.interval)}; the mean of {runs} there is "
+        f"{experts}, {_interval(found.interval)}; the mean of {runs} there is "
         f"{fixed(found.measured)}, {place} the interval."
     )
 
