@@ -57,9 +57,14 @@ def section(study: str, cells: Sequence[Cell]) -> tuple[dict[str, Any] | None, d
         "constants": _constants(told),
         "warnings": told["warnings"],
         "held_out": _held_out_words(left_out),
+        "cells_out": [
+            (f"{one.experts}", fixed(one.measured), _span(one.predicted, one.interval),
+             "inside" if one.is_inside else "outside")
+            for one in left_out
+        ],
         "best": [
-            (si(b["flops"], "FLOP"), b["experts"], si(b["active"]), si(b["tokens"]),
-             _span(b["loss"], b["interval"]), f"{100 * b['share']:.0f} %")
+            (si(b["flops"], "FLOP"), b["experts"], _between(b["between"]), si(b["active"]),
+             si(b["tokens"]), _span(b["loss"], b["interval"]))
             for b in told["best"]
         ],
         "worth": [
@@ -97,7 +102,7 @@ def runs_of(cells: Sequence[Cell]) -> Runs | None:
     )
 
 
-def as_json(law: Law, runs: Runs, left_out: HeldOut | None) -> dict[str, Any]:
+def as_json(law: Law, runs: Runs, left_out: list[HeldOut]) -> dict[str, Any]:
     """`law.json`: constants with intervals, and all that is said beyond the runs."""
     low, high = interval(law.draws)
     constants = {
@@ -108,7 +113,7 @@ def as_json(law: Law, runs: Runs, left_out: HeldOut | None) -> dict[str, Any]:
         }
         for i, name in enumerate(NAMES)
     }
-    held = left_out and {**dataclasses.asdict(left_out), "inside": left_out.is_inside}
+    held = [{**dataclasses.asdict(one), "inside": one.is_inside} for one in left_out]
     return {
         "confidence": CONFIDENCE,
         "num_runs": len(runs.loss),
@@ -187,18 +192,20 @@ def _constants(told: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def _held_out_words(found: HeldOut | None) -> str:
-    if found is None:
+def _held_out_words(found: list[HeldOut]) -> str:
+    if not found:
         return "The grid is too small to leave its largest budget out and foretell it."
-    place = "inside" if found.is_inside else "outside"
-    runs = "1 run" if found.num_runs == 1 else f"{found.num_runs} runs"
-    experts = "1 expert" if found.experts == 1 else f"{found.experts} experts"
+    inside = sum(one.is_inside for one in found)
+    where = f"{si(found[0].active)} active parameters, {si(found[0].tokens)} tokens"
+    cells = "1 cell lies" if len(found) == 1 else f"{len(found)} cells lie"
     return (
-        f"Held-out check: without the largest budget ({si(found.active)} active parameters, "
-        f"{si(found.tokens)} tokens) the law foretells {fixed(found.predicted)} with "
-        f"{experts}, {_interval(found.interval)}; the mean of {runs} there is "
-        f"{fixed(found.measured)}, {place} the interval."
+        f"The law of all smaller budgets foretells the largest one ({where}): {inside} of its "
+        f"{cells} inside the 90 % interval of what would be measured."
     )
+
+
+def _between(found: Sequence[int]) -> str:
+    return f"{found[0]}" if found[0] == found[1] else f"{found[0]} to {found[1]}"
 
 
 def _span(value: float, found: Sequence[float]) -> str:

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from glam.errors import UserError
-from glam.studies.scaling_law import Law, Runs, fit, interval, sizes
+from glam.studies.scaling_law import Array, Law, Runs, fit, interval, sizes
 
 BUDGETS = (0.25, 1.0, 4.0)  # of the largest budget of the runs
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """The cell of the largest budget, against the law of all runs with smaller budgets. The
-    interval is that of the mean measured loss, noise of its runs included."""
+    """A cell of the largest budget, against the law of all runs with smaller budgets. The
+    interval is that of the mean measured loss, the noise of its runs included; what their seeds
+    add is known from the smaller budgets and taken out of the measured loss."""
 
     active: float
     experts: int
@@ -31,8 +32,9 @@ class HeldOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The model of the grid with the lowest predicted loss for `flops` of training. `share` is
-    how many of the samples choose as many experts."""
+    """The model of the grid with the lowest predicted loss for `flops` of training. `between`
+    are the ends of the interval of the best number of experts, `share` is how many of the samples
+    choose as many as `experts`."""
 
     flops: float
     active: float
@@ -40,6 +42,7 @@ class Best:
     tokens: float
     loss: float
     interval: tuple[float, float]
+    between: tuple[int, int]
     share: float
 
 
@@ -53,26 +56,40 @@ class Worth:
     interval: tuple[float, float]
 
 
-def held_out(runs: Runs, *, samples: int = 400) -> HeldOut | None:
-    """None where the rest is too small for a fit."""
+def held_out(runs: Runs, *, samples: int = 400) -> list[HeldOut]:
+    """Every cell of the largest budget, dense first; none where the rest is too small for a
+    fit."""
     # The FLOPs of a router apart, all counts of experts of one size and tokens are one budget.
     size, largest = sizes(runs), int(runs.budget.argmax())
     budget = (size == size[largest]) & (runs.tokens == runs.tokens[largest])
-    chosen = budget & (runs.experts == runs.experts[largest])
     try:
         law = fit(runs.where(~budget), samples=samples)
     except UserError:
-        return None
-    one, count = runs.where(chosen), int(chosen.sum())
-    predicted, draws = law.predict(one.active[:1], one.experts[:1], one.tokens[:1])
-    noise = np.random.default_rng(1).normal(0, law.noise / np.sqrt(count), samples)
-    low, high = interval(draws[:, 0] * np.exp(noise))
+        return []
+    left_out = runs.where(budget)
+    random = np.random.default_rng(1)
+    counts: list[float] = np.unique(left_out.experts).tolist()
+    return [_foretold(law, left_out.where(left_out.experts == e), random) for e in counts]
+
+
+def _foretold(law: Law, runs: Runs, random: np.random.Generator) -> HeldOut:
+    """The runs of one cell against a law that has not seen them."""
+    count = len(runs.loss)
+    predicted, draws = law.predict(runs.active[:1], runs.experts[:1], runs.tokens[:1])
+    chance = law.noise / np.sqrt(count) * random.standard_t(law.spare, size=len(draws))
+    known = [law.seed_effects.get(seed) for seed in runs.seed.tolist()]
+    # The spread of seeds is no part of the doubt where the law has seen these; where it has not,
+    # the mean of the new ones may lie off besides that of the old.
+    new = np.sqrt(1 + len(law.seed_effects) / count) if None in known else 0.0
+    doubt = law.shift * new
+    low, high = interval(draws[:, 0] * np.exp(chance + doubt - law.shift))
+    effects: Array = np.array([effect or 0.0 for effect in known])
     return HeldOut(
-        active=float(one.active[0]),
-        experts=int(one.experts[0]),
-        tokens=float(one.tokens[0]),
+        active=float(runs.active[0]),
+        experts=int(runs.experts[0]),
+        tokens=float(runs.tokens[0]),
         num_runs=count,
-        measured=float(one.loss.mean()),
+        measured=float(np.exp((np.log(runs.loss) - effects).mean())),
         predicted=float(predicted[0]),
         interval=(float(low), float(high)),
     )
@@ -90,6 +107,7 @@ def best_for_budgets(law: Law, runs: Runs) -> list[Best]:
         best = int(predicted.argmin())
         low, high = interval(draws[:, best])
         experts = models.experts[draws.argmin(axis=1)]
+        between = np.quantile(experts, [0.05, 0.95], method="nearest")
         found.append(
             Best(
                 flops=float(flops),
@@ -98,6 +116,7 @@ def best_for_budgets(law: Law, runs: Runs) -> list[Best]:
                 tokens=float(tokens[best]),
                 loss=float(predicted[best]),
                 interval=(float(low), float(high)),
+                between=(int(between[0]), int(between[1])),
                 share=float((experts == models.experts[best]).mean()),
             )
         )

@@ -11,7 +11,6 @@ interaction of log N and log Ê. a and b are held as the logarithm of their term
 geometric means of the data: at N = D = 1 they would be all but a function of the exponents.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,8 +60,11 @@ class Law:
     draws: Array
     free: NDArray[np.bool_]
     centre: tuple[float, float]  # N0, D0
-    residuals: Array  # log measured loss - log fitted loss
-    noise: float  # standard deviation of the residuals
+    residuals: Array  # log measured loss - log fitted loss, what the run's seed adds left out
+    noise: float  # standard deviation of a cell's residual, times the root of its runs
+    spare: int  # cells beyond the constants: what the noise is known from
+    shift: Array  # the part of every bootstrap sample that other seeds than these would add
+    seed_effects: dict[int, float]  # of the log loss, their mean 0
     condition: float  # of the Jacobian with columns of unit length
 
     def predict(self, active: Array, experts: Array, tokens: Array) -> tuple[Array, Array]:
@@ -106,30 +108,38 @@ def fit(runs: Runs, *, samples: int = 400, seed: int = 0) -> Law:
     """The law with the least Huber loss of log residuals, from several starts, and a bootstrap of
     it. Raises UserError where the grid is too small."""
     free = _free(runs)
+    random = np.random.default_rng(seed)
     centre = (float(np.exp(np.log(runs.active).mean())), float(np.exp(np.log(runs.tokens).mean())))
     place = _place(runs.active, runs.experts, runs.tokens, centre)
-    target = np.log(runs.loss)
     high = HIGH.copy()
     high[0] = float(runs.loss.min())
     starts = _starts(runs, free)
-    spare = max(len(target) - int(free.sum()), 1)
-    first = _minimise(starts, place, target[None], free, high, np.inf)
-    scale = float(np.sqrt(2 * first[1].min() / spare)) + 1e-12
-    found, cost = _minimise(first[0], place, target[None], free, high, HUBER * scale)
-    best = found[int(cost.argmin())]
+    effects, of_seed, spread = _seed_effects(runs)
+    # Cells that lack a seed are compared as if they had it.
+    target = np.log(runs.loss) - effects[of_seed]
+    first, costs = _minimise(starts, place, target[None], free, high, np.inf)
+    delta = HUBER * float(np.sqrt(2 * costs.min() / (len(target) - free.sum()))) + 1e-12
+    found, costs = _minimise(first, place, target[None], free, high, delta)
+    best = found[int(costs.argmin())]
     fitted, slopes = losses(best[None], place)
     residuals = target - np.log(fitted[0])
-    drawn = _resampled(residuals, runs.seed, spare, samples, np.random.default_rng(seed))
-    draws, _ = _minimise(
-        np.repeat(best[None], samples, axis=0),
-        place, np.log(fitted) + drawn, free, high, HUBER * scale,
-    )  # fmt: skip
     columns = (slopes[0] / fitted[0][:, None])[:, free]
+    drawn, noise, spare = _resampled(residuals, columns, cells(runs), samples, random)
+    many = np.repeat(best[None], samples, axis=0)
+    draws, _ = _minimise(many, place, np.log(fitted) + drawn, free, high, delta)
+    # Student's t over the seeds: three of them resampled would make it too small.
+    shift = np.zeros(samples)
+    if len(effects) > 1:
+        width = spread / np.sqrt(len(effects))
+        shift = width * random.standard_t(len(effects) - 1, size=samples)
+    draws[:, 0] *= np.exp(shift)
+    draws[:, [1, 3]] += shift[:, None]
     lengths = np.linalg.norm(columns, axis=0)
     condition = float(np.linalg.cond(columns / np.where(lengths > 0, lengths, 1)))
+    known = dict(zip(np.unique(runs.seed).tolist(), effects.tolist(), strict=True))
     return Law(
-        constants=best, draws=draws, free=free, centre=centre, residuals=residuals,
-        noise=float(np.sqrt((residuals**2).sum() / spare)), condition=condition,
+        constants=best, draws=draws, free=free, centre=centre, residuals=residuals, noise=noise,
+        spare=spare, shift=shift, seed_effects=known, condition=condition,
     )  # fmt: skip
 
 
@@ -224,59 +234,90 @@ def _minimise(
 ) -> tuple[Array, Array]:
     """Levenberg and Marquardt's method with Huber's weights, projected on the bounds, for all
     starts at once: a bootstrap is one call. Returns the constants and the costs."""
-    now = starts.copy()
+    now, eye = starts.copy(), np.eye(len(free))
     target = np.broadcast_to(target, (len(now), target.shape[-1]))
     damping = np.full(len(now), 1e-3)
-    fitted, slopes = losses(now, place)
-    residuals = target - np.log(fitted)
+    columns, residuals = _linear(now, place, target)
     cost = _huber(residuals, delta)
-    eye = np.eye(len(free))
+    moving = np.arange(len(now))  # those that are not at their minimum yet
     for _ in range(MOST_STEPS):
-        weights = np.minimum(1, delta / np.maximum(np.abs(residuals), 1e-300))
-        columns = slopes / fitted[..., None]
-        weighted = columns * weights[..., None]
-        gradient = np.einsum("bnp,bn->bp", weighted, residuals)
-        stuck = ~free | ((now <= LOW) & (gradient < 0)) | ((now >= high) & (gradient > 0))
-        curvature = np.matmul(weighted.transpose(0, 2, 1), columns)
+        here, left, along = now[moving], residuals[moving], columns[moving]
+        weighted = along * np.minimum(1, delta / np.maximum(np.abs(left), 1e-300))[..., None]
+        gradient = (weighted * left[..., None]).sum(axis=1)
+        stuck = ~free | ((here <= LOW) & (gradient < 0)) | ((here >= high) & (gradient > 0))
+        curvature = np.matmul(weighted.transpose(0, 2, 1), along)
         keep = (~stuck)[:, :, None] & (~stuck)[:, None, :]
         curvature = np.where(keep, curvature, 0) + stuck[:, :, None] * eye
-        ridge = damping[:, None] * np.einsum("bpp->bp", curvature) + 1e-12
+        ridge = damping[moving, None] * np.einsum("bpp->bp", curvature) + 1e-12
         damped = curvature + ridge[:, :, None] * eye
         right: Array = np.where(stuck, 0.0, gradient)
         step: Array = np.asarray(np.linalg.solve(damped, right[..., None]), np.float64)[..., 0]
-        tried = np.where(free, np.clip(now + np.clip(step, -1, 1), LOW, high), 0.0)
-        new_fitted, new_slopes = losses(tried, place)
-        new_residuals = target - np.log(new_fitted)
+        tried = np.where(free, np.clip(here + np.clip(step, -1, 1), LOW, high), 0.0)
+        new_columns, new_residuals = _linear(tried, place, target[moving])
         new_cost = _huber(new_residuals, delta)
-        better = new_cost < cost
-        gain = np.where(better, (cost - new_cost) / (cost + 1e-300), 0)
-        now = np.where(better[:, None], tried, now)
-        fitted = np.where(better[:, None], new_fitted, fitted)
-        slopes = np.where(better[:, None, None], new_slopes, slopes)
-        residuals = np.where(better[:, None], new_residuals, residuals)
-        cost = np.where(better, new_cost, cost)
-        damping = np.clip(np.where(better, damping / 5, damping * 4), 1e-9, 1e6)
-        if ((gain < 1e-7) & (better | (damping > 1e3))).all():
+        better = new_cost < cost[moving]
+        gain = np.where(better, (cost[moving] - new_cost) / (cost[moving] + 1e-300), 0)
+        taken = moving[better]
+        now[taken], cost[taken] = tried[better], new_cost[better]
+        columns[taken], residuals[taken] = new_columns[better], new_residuals[better]
+        damping[moving] = np.clip(damping[moving] * np.where(better, 0.2, 4), 1e-9, 1e6)
+        moving = moving[~((gain < 1e-7) & (better | (damping[moving] > 1e3)))]
+        if not len(moving):
             break
     return now, cost
 
 
+def _linear(
+    constants: Array, place: tuple[Array, Array, Array], target: Array
+) -> tuple[Array, Array]:
+    """Slopes of the log losses in the constants, and what they lie below `target`."""
+    fitted, slopes = losses(constants, place)
+    return slopes / fitted[..., None], target - np.log(fitted)
+
+
+def cells(runs: Runs) -> NDArray[np.int64]:
+    """The cell of every run: runs of one model and as many tokens differ by their seeds."""
+    places = np.stack([runs.active, runs.experts, runs.tokens], axis=1)
+    return np.unique(places, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _seed_effects(runs: Runs) -> tuple[Array, NDArray[np.int64], float]:
+    """What every seed adds to the log loss, the mean over the seeds 0, by least squares on a cell's
+    part plus a seed's; every run's index of its seed; and the standard deviation over the seeds,
+    beyond what chance makes of it."""
+    names, index = np.unique(runs.seed, return_inverse=True)
+    cell, rows, count = cells(runs), np.arange(len(index)), len(names)
+    if count == 1:
+        return np.zeros(1), index, 0.0
+    design = np.zeros((len(index) + 1, count + int(cell.max()) + 1))
+    design[rows, index] = design[rows, count + cell] = 1
+    design[-1, :count] = 1  # the seeds' parts have the sum 0
+    target = np.append(np.log(runs.loss), 0.0)
+    parts = np.asarray(np.linalg.lstsq(design, target, rcond=None)[0], np.float64)
+    effects = parts[:count]
+    spare = max(len(index) - design.shape[1] + 1, 1)
+    chance = float(((target - design @ parts) ** 2).sum()) / spare * count / len(index)
+    return effects, index, float(np.sqrt(max(float(effects.var(ddof=1)) - chance, 0.0)))
+
+
 def _resampled(
-    residuals: Array, seeds: Sequence[int] | NDArray[np.int64], spare: int, samples: int,
+    residuals: Array,
+    columns: Array,
+    cell: NDArray[np.int64],
+    samples: int,
     random: np.random.Generator,
-) -> Array:  # fmt: skip
-    """Noise for the bootstrap, shape (samples, runs): residuals drawn with replacement once the
-    part that all runs of a seed share is taken out, and for that part a shift of the whole law,
-    Student's t over the seeds (three of them resampled would make it too small)."""
-    names, index = np.unique(np.asarray(seeds), return_inverse=True)
-    shared = np.array([residuals[index == i].mean() for i in range(len(names))])
-    own = residuals - shared[index]
-    lost = len(names) - 1
-    own *= np.sqrt(len(own) / max(spare - lost, 1))
-    drawn: Array = np.asarray(random.choice(own - own.mean(), size=(samples, len(own))), float)
-    if lost:
-        # What chance alone makes of the mean of a seed's runs is in `drawn` already.
-        chance = float(own.var()) * len(names) / len(own)
-        width = np.sqrt(max(float(shared.var(ddof=1)) - chance, 0.0) / len(names))
-        drawn = drawn + width * random.standard_t(lost, size=(samples, 1))
-    return drawn
+) -> tuple[Array, float, int]:
+    """Noise for the bootstrap, shape (samples, runs), its standard deviation for a cell of one
+    run, and how many cells are spare. Whole cells are drawn, with replacement: where the law does
+    not quite hold all seeds of a cell lie off together, and as noise of single runs that would
+    average out. A cell's residual is enlarged by what its leverage took of it; the scale of a
+    sample varies as that of a noise known from few spare cells does."""
+    num_runs = np.bincount(cell)
+    spare = len(num_runs) - columns.shape[1]
+    leverage = np.bincount(cell, (np.linalg.qr(columns)[0] ** 2).sum(axis=1))
+    means = np.asarray(np.bincount(cell, residuals) / np.sqrt(num_runs), np.float64)
+    pool = means / np.sqrt(np.clip(1 - leverage, 0.1, 1))
+    pool -= pool.mean()
+    scale = np.sqrt(spare / random.chisquare(spare, size=(samples, 1)))
+    drawn = scale * np.asarray(random.choice(pool, size=(samples, len(pool))), np.float64)
+    return (drawn / np.sqrt(num_runs))[:, cell], float(pool.std()), spare

@@ -45,10 +45,11 @@ def test_a_grid_of_sizes_tokens_and_experts_gets_its_law(grid, tmp_path):
     told = json.loads((tmp_path / "law.json").read_text())
     low, high = told["constants"]["gamma"]["interval"]
     assert low < 0.4 < high
-    assert told["held_out"]["inside"]
+    assert [one["experts"] for one in told["held_out"]] == [1, 4, 16]
     page = (tmp_path / "study.html").read_text()
     assert "Scaling law" in page
-    assert "inside the interval" in page
+    inside = sum(one["inside"] for one in told["held_out"])
+    assert f"{inside} of its 3 cells lie inside" in page
     assert {"law.png", "law.svg", "law_residuals.png"} <= {f.name for f in tmp_path.iterdir()}
 
 
