@@ -32,6 +32,7 @@ from glam.reporting.units import DASH, duration, fixed, si, signed, whole
 from glam.runs import write_atomically
 
 MOST_ABSENT = 12
+MOST_SERIES = 4  # that have a sentence each
 MEASURES = (
     *("bits_per_byte/mean", "tokens", "tokens_per_second", "train_seconds"),
     *("joules", "joules_per_million_tokens", "joules_per_nat"),
@@ -104,7 +105,10 @@ def finding(cells: Sequence[Cell], swept: Sequence[str]) -> list[str]:
         return []
     reference = baseline(key, cells)
     said: list[str] = []
-    for label, members in series(cells, key).items():
+    lines = series(cells, key)
+    if len(lines) > MOST_SERIES:
+        return _over_all(list(lines.values()), key, reference)
+    for label, members in lines.items():
         where = f" ({label})" if label else ""
         if reference is None:
             best = lowest(members, key)
@@ -112,6 +116,20 @@ def finding(cells: Sequence[Cell], swept: Sequence[str]) -> list[str]:
         else:
             words = _compared(members, key, reference)
         said += [f"{line}{where}." for line in words]
+    return said
+
+
+def _over_all(lines: list[list[Cell]], key: str, reference: Any) -> list[str]:
+    """A sentence for every value, over all combinations of what else is swept."""
+    found = [one for cells in lines for one in differences(cells, key, reference, "mean")]
+    said: list[str] = []
+    for value in dict.fromkeys(one.value for one in found):
+        means = [one.mean for one in found if one.value == value]
+        said.append(
+            f"Mean held-out loss with {figures.label_of(key)} {value} against {reference}: from "
+            f"{signed(min(means))} to {signed(max(means))} nats over {len(means)} combinations of "
+            f"what else is swept."
+        )
     return said
 
 

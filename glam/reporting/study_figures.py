@@ -207,7 +207,8 @@ def signed_tick(value: float) -> str:
 
 
 def _legend(axes: Axes, theme: Theme, lines: dict[str, list[Cell]]) -> None:
-    if len(lines) > 1:
+    # More lines than colours: a legend would hide them and tell none apart.
+    if 1 < len(lines) <= len(theme.series):
         axes.legend(frameon=False, fontsize=FONT - 1, labelcolor=theme.muted, handlelength=1.2)
 
 

@@ -69,3 +69,10 @@ def test_runs_that_failed_are_left_out_of_the_fit(grid):
     failed = {"run": "bad", "values": {}, "status": "failed", "summary": None, "error": "boom"}
     _, found = section("study", [Cell.of(row) for row in [*grid, failed]])
     assert found["law.json"] == whole["law.json"]
+
+
+def test_many_combinations_share_a_sentence_for_every_number_of_experts(grid, tmp_path):
+    study_report(tmp_path, grid, swept(grid))
+    said = (tmp_path / "study.html").read_text().split("</header>")[0]
+    assert "with experts 16 against 1: from −0." in said
+    assert said.count("over 12 combinations") == 2
