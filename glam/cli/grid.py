@@ -15,6 +15,7 @@ from glam.config import RunConfig
 from glam.errors import JobFailedError, UserError
 from glam.resources import resolve
 from glam.runs import RunFolder, check_writable
+from glam.studies.budget import check_comparison, cost_line
 from glam.studies.study import Cell, Study, say
 from glam.tasks import show_plans
 
@@ -82,6 +83,8 @@ def _plan(lines: Sequence[Sequence[str]], swept: Sequence[str], composer: Compos
     configs = [_named(composer.config(line), _values(line, swept, composer)) for line in lines]
     keys = "+".join(key.replace("/", ".").rpartition(".")[2] for key in swept)
     show_plans(configs, f"{keys}-{configs[0].hardware.name}", several=True)
+    if configs[0].hardware.topology is None:
+        say(cost_line(configs))  # on this machine; a described one has its own figures
 
 
 def _named(config: RunConfig, values: dict[str, Any]) -> RunConfig:
@@ -112,6 +115,7 @@ def _checked(
         cells.setdefault(run.id, cell)
     if len(cells) < len(lines):
         say(f"{len(lines) - len(cells)} cells are the same run as another and run once")
+    check_comparison(list(cells.values()))
     return list(cells.values())
 
 

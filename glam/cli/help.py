@@ -13,6 +13,7 @@ EXAMPLES = {
     "": "train glam_tiny on real text and write a report",
     "model=glam_1b64e data=filtered": "the paper's 1.7B/64E, where it fits",
     "-m model.num_experts=1,8,16,32": "loss against experts at equal FLOPs",
+    "-m experiment=expert_scaling/quick": "a study of the paper, in minutes; task=plan: its cost",
     "task=evaluate checkpoint=runs/...": "held-out loss per domain of a run",
     "task=generate checkpoint=runs/...": "text from a run (task.prompt=...)",
 }

@@ -15,6 +15,7 @@ from glam.config import ROOT, RunConfig
 from glam.errors import UserError, nearest
 
 CONF = ROOT / "conf"
+EXPERIMENT = "experiment"  # a group whose choices lie in folders: expert_scaling/quick
 FLAGS = (
     *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p"),
     *("--run", "-r", "--multirun", "-m", "--shell-completion", "-sc", "--info", "-i"),
@@ -27,11 +28,15 @@ FLAGS = (
 def groups() -> list[str]:
     """Names of the config groups, as the folders under conf/ say."""
     folders = {p.relative_to(CONF).as_posix() for p in CONF.rglob("*") if p.is_dir()}
-    return sorted(folders | {"experiment"})  # a group before it has a file
+    return sorted(name for name in folders if not name.startswith(f"{EXPERIMENT}/"))
 
 
 def choices(group: str) -> list[str]:
-    return sorted(f.stem for f in (CONF / group).glob("*.yaml") if not f.stem.startswith("_"))
+    """Names of a group's files; those of the experiments with their folders."""
+    folder = CONF / group
+    files = folder.rglob("*.yaml") if group == EXPERIMENT else folder.glob("*.yaml")
+    names = (f.relative_to(folder).with_suffix("").as_posix() for f in files)
+    return sorted(name for name in names if not name.rpartition("/")[2].startswith("_"))
 
 
 def is_override(argument: str) -> bool:
@@ -49,6 +54,21 @@ def check_line(arguments: list[str]) -> None:
             _check_override(argument)
         elif not any(argument in FLAGS for argument in arguments):
             raise UserError(f"{argument}: expected key=value, for example model.num_experts=8")
+    _check_experiment(arguments)
+
+
+def _check_experiment(arguments: list[str]) -> None:
+    """An experiment is a grid. Its cells name themselves, and run without -m."""
+    chosen = {key: a for a in arguments for key in [a.split("=")[0]] if is_override(a)}
+    experiment = chosen.get(EXPERIMENT)
+    if experiment is None or experiment == f"{EXPERIMENT}=null":
+        return
+    if _parse(experiment).is_sweep_override():
+        raise UserError(f"{experiment}: one experiment at a time; each has a grid of its own")
+    looks = any(a.split("=")[0] in ("--cfg", "-c", "--info", "-i") for a in arguments)
+    is_grid = bool({"-m", "--multirun"} & set(arguments))
+    if not is_grid and not looks and "study.cell" not in chosen:
+        raise UserError(f"{experiment} is a grid of runs; put -m before it")
 
 
 def _check_override(argument: str) -> None:

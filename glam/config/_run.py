@@ -19,6 +19,7 @@ from glam.errors import UserError, one_of
 
 TASKS = ("train", "plan", "prepare", "evaluate", "generate", "report")
 PLAN_FORMATS = ("table", "json", "csv")
+BUDGETS = ("tokens", "flops")
 
 
 @dataclass(kw_only=True)
@@ -88,13 +89,22 @@ class PlanTaskConfig(TaskConfig):
 
 @dataclass(kw_only=True)
 class StudyConfig:
-    """What a grid is called. It decides no result: two studies share a run."""
+    """What a grid is called and what it asks. It decides no result: two studies share a run."""
 
     name: str | None = None  # None: a grid is named after its swept keys
+    compares: str | None = None  # the swept key whose values are compared; None: found by rule
+    baseline: str | None = None  # the value of that key that the others are compared with
+    budget: str | None = None  # what compared runs have in common: tokens | flops; None: nothing
     cell: str | None = None  # what this run is within the grid, e.g. num_experts=8
 
     def __post_init__(self) -> None:
         plain_name("study.name", self.name)
+        if self.budget is not None:
+            one_of("study.budget", self.budget, BUDGETS)
+        if self.baseline is not None and self.compares is None:
+            raise UserError(
+                f"study.baseline={self.baseline} is a value of no key; set study.compares too"
+            )
 
 
 @dataclass(kw_only=True)

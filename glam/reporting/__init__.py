@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from glam.config import StudyConfig
 from glam.reporting.console import print_summary
 
 __all__ = ["print_summary", "run_report", "study_report"]
@@ -21,12 +22,17 @@ def run_report(run: Path) -> Path:
     return write(run)
 
 
-def study_report(study_dir: Path, rows: list[dict[str, Any]], swept: Sequence[str]) -> None:
+def study_report(
+    study_dir: Path,
+    rows: list[dict[str, Any]],
+    swept: Sequence[str],
+    study: StudyConfig | None = None,
+) -> None:
     """Write `study.csv`, `study.html` and the figures (PNG and SVG) into `study_dir`.
 
     A row is a cell: `{run, values, status, summary, error}`, as `glam.studies` gathers it;
-    `swept` are the keys that its `values` name.
+    `swept` are the keys that its `values` name; `study` says what it compares.
     """
     from glam.reporting.study import write
 
-    write(study_dir, rows, list(swept))
+    write(study_dir, rows, list(swept), study or StudyConfig())

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
+from glam.config import StudyConfig
 from glam.reporting.record import mapping
 from glam.reporting.units import is_number
 
@@ -118,6 +119,25 @@ def baseline(key: str, cells: Sequence[Cell]) -> Any:
     if len(values) < 2 or (is_numeric(values) and not named):
         return None
     return (named or values)[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What a study compares: along `key`, each value with `reference`. None where it does not."""
+
+    key: str | None
+    reference: Any
+
+    @classmethod
+    def of(cls, study: StudyConfig, swept: Sequence[str], cells: Sequence[Cell]) -> "Comparison":
+        """What the study says of itself, or what its swept keys suggest."""
+        key = study.compares
+        if key is None or len(values_of(key, cells)) < 2:
+            key = axis_key(swept, cells)
+            return cls(key=key, reference=baseline(key, cells) if key and key != "seed" else None)
+        wanted = None if study.baseline is None else study.baseline.lower()
+        named = [value for value in values_of(key, cells) if str(value).lower() == wanted]
+        return cls(key=key, reference=named[0] if named else baseline(key, cells))
 
 
 def lowest(cells: Sequence[Cell], key: str) -> tuple[Any, float] | None:

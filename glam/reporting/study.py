@@ -10,14 +10,14 @@ from urllib.parse import quote
 
 from matplotlib.figure import Figure
 
+from glam.config import StudyConfig
 from glam.reporting import law as scaling
 from glam.reporting import study_figures as figures
 from glam.reporting.cells import (
     EXPERTS,
     Cell,
+    Comparison,
     Difference,
-    axis_key,
-    baseline,
     differences,
     domains,
     gain_per_doubling,
@@ -40,11 +40,14 @@ MEASURES = (
 )
 
 
-def write(study_dir: Path, rows: list[dict[str, Any]], swept: list[str]) -> None:
+def write(
+    study_dir: Path, rows: list[dict[str, Any]], swept: list[str], study: StudyConfig
+) -> None:
     cells = [Cell.of(row) for row in rows]
+    compared = Comparison.of(study, swept, cells)
     study_dir.mkdir(parents=True, exist_ok=True)
     write_atomically(study_dir / "study.csv", table(cells, swept))
-    sections, files = _figures(study_dir.name, cells, swept)
+    sections, files = _figures(study_dir.name, cells, compared)
     law, law_files = scaling.section(study_dir.name, cells)
     files |= law_files
     for name, content in files.items():
@@ -53,14 +56,14 @@ def write(study_dir: Path, rows: list[dict[str, Any]], swept: list[str]) -> None
         "study.html.j2",
         name=study_dir.name,
         sentence=sentence(cells, swept),
-        finding=finding(cells, swept),
+        finding=finding(cells, compared, study.budget),
         sections=sections,
         law=law,
         files=[name for name in files if name.endswith(".png")],
         swept=[figures.label_of(key) for key in swept],
         domains=[name for name in domains(cells) if name != "mean"],
         rows=[_row(cell, swept, domains(cells), study_dir) for cell in cells],
-        pairs=_pairs(cells, swept),
+        pairs=_pairs(cells, compared),
         absent=absent(cells, swept),
     )
     write_atomically(study_dir / "study.html", page)
@@ -98,12 +101,11 @@ def sentence(cells: Sequence[Cell], swept: Sequence[str]) -> str:
     return f"{count}{ending}: {parts}." if parts else f"{count}{ending}."
 
 
-def finding(cells: Sequence[Cell], swept: Sequence[str]) -> list[str]:
+def finding(cells: Sequence[Cell], compared: Comparison, budget: str | None = None) -> list[str]:
     """What the study says, in sentences with numbers; only what it can back."""
-    key = axis_key(swept, cells)
+    key, reference = compared.key, compared.reference
     if key is None or key == "seed":
         return []
-    reference = baseline(key, cells)
     said: list[str] = []
     lines = series(cells, key)
     if len(lines) > MOST_SERIES:
@@ -114,7 +116,7 @@ def finding(cells: Sequence[Cell], swept: Sequence[str]) -> list[str]:
             best = lowest(members, key)
             words = [_lowest(best, key)] if best else []
         else:
-            words = _compared(members, key, reference)
+            words = _compared(members, key, reference, budget)
         said += [f"{line}{where}." for line in words]
     return said
 
@@ -137,12 +139,12 @@ def _lowest(best: tuple[Any, float], key: str) -> str:
     return f"Lowest mean held-out loss: {fixed(best[1])} at {figures.label_of(key)} {best[0]}"
 
 
-def _compared(cells: Sequence[Cell], key: str, reference: Any) -> list[str]:
+def _compared(cells: Sequence[Cell], key: str, reference: Any, budget: str | None) -> list[str]:
     found = differences(cells, key, reference, "mean")
     if not found:
         return []
     best = min(found, key=lambda one: one.mean)
-    said = [_best(best, key, reference, equal_tokens(cells))]
+    said = [_best(best, key, reference, _terms(cells, key, budget))]
     slopes = gain_per_doubling(cells, "mean") if key == EXPERTS else []
     if slopes:
         mean = signed(sum(slopes) / len(slopes), 4)
@@ -153,19 +155,28 @@ def _compared(cells: Sequence[Cell], key: str, reference: Any) -> list[str]:
     return said
 
 
-def _best(best: Difference, key: str, reference: Any, is_fair: bool) -> str:
+def _best(best: Difference, key: str, reference: Any, terms: str) -> str:
     seeds = f"{best.num_seeds} {'seed' if best.num_seeds == 1 else 'seeds'}"
     change = f"{signed(best.mean)} nats{_interval(best.interval)}"
     if key != EXPERTS:
         label = figures.label_of(key)
         return (
-            f"Mean held-out loss with {label} {best.value} against {reference}: {change}, {seeds}"
+            f"Mean held-out loss with {label} {best.value} against {reference}{terms}: "
+            f"{change}, {seeds}"
         )
-    terms = " at equal training tokens and FLOPs per token" if is_fair else ""
     return (
         f"With {best.value} experts the mean held-out loss differs from the dense twin’s by "
         f"{change}{terms}, {seeds}"
     )
+
+
+def _terms(cells: Sequence[Cell], key: str, budget: str | None) -> str:
+    """On what terms the cells are compared: as the study was checked for, and as they came out."""
+    if not equal_tokens(cells):
+        return " at equal training FLOPs" if budget == "flops" else ""
+    if key == EXPERTS or budget == "flops":
+        return " at equal training tokens and FLOPs per token"
+    return " at equal training tokens" if budget == "tokens" else ""
 
 
 def equal_tokens(cells: Sequence[Cell]) -> bool:
@@ -179,11 +190,11 @@ def _interval(found: tuple[float, float] | None, digits: int = 3) -> str:
 
 
 def _figures(
-    study: str, cells: Sequence[Cell], swept: Sequence[str]
+    study: str, cells: Sequence[Cell], compared: Comparison
 ) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
     """Sections of the page with their figures, and the files for paper."""
     names = [n for n in domains(cells) if any(cell.loss(n) is not None for cell in cells)]
-    key = axis_key(swept, cells)
+    key, reference = compared.key, compared.reference
     if not names or key is None:
         return [], {}
     stem = figures.label_of(key).replace(" ", "_").replace("/", "_")
@@ -192,8 +203,7 @@ def _figures(
     paper = figures.on_paper(draw, names, "held-out loss (nats per token)")
     sections = [_section(_loss_title(key), _loss_caption(key, cells), plots)]
     files = save(paper, f"loss_by_{stem}", study)
-    reference = baseline(key, cells)
-    if reference is not None and key != "seed":
+    if reference is not None:
         plots, paper = _differences(cells, key, reference, names)
         title = f"Difference to {_reference(key, reference)}"
         sections.append(_section(title, _difference_caption(cells, key, reference), plots))
@@ -268,10 +278,9 @@ def _difference_caption(cells: Sequence[Cell], key: str, reference: Any) -> str:
     return f"{words} One seed says nothing of the noise: add seeds for intervals."
 
 
-def _pairs(cells: Sequence[Cell], swept: Sequence[str]) -> dict[str, Any] | None:
+def _pairs(cells: Sequence[Cell], compared: Comparison) -> dict[str, Any] | None:
     """The table of differences: a row a value, a column a domain."""
-    key = axis_key(swept, cells)
-    reference = baseline(key, cells) if key and key != "seed" else None
+    key, reference = compared.key, compared.reference
     if key is None or reference is None:
         return None
     names = domains(cells)

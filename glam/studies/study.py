@@ -90,7 +90,7 @@ class Study:
         from glam.reporting import study_report
 
         with self._lock():
-            study_report(self.path, self.rows(), self.swept)
+            study_report(self.path, self.rows(), self.swept, self.cells[0].config.study)
         say(f"study: {self.path / 'study.html'}")
 
     def failures(self) -> list[str]:

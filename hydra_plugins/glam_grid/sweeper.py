@@ -30,7 +30,10 @@ class GridSweeper(BasicSweeper):
         assert self.launcher is not None
         loader = self.hydra_context.config_loader
         parser = OverridesParser.create(config_loader=loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        # What an experiment sweeps, unless the same key is typed: then what is typed.
+        typed = {o.get_key_element().lstrip("+") for o in parser.parse_overrides(arguments)}
+        params = [p for p in self._parse_config() if p.split("=")[0] not in typed]
+        overrides = parser.parse_overrides([*params, *arguments])
         [lines] = self.split_arguments(overrides, max_batch_size=None)
         swept = [o.get_key_element() for o in overrides if o.is_sweep_override()]
         run_grid(lines, swept, self.config, loader, self.launcher)

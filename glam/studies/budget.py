@@ -1,0 +1,74 @@
+"""What a study promises of its cells, checked before one starts; and what they will cost."""
+
+from collections.abc import Sequence
+
+from glam.accounting.plan import plan
+from glam.config import RunConfig
+from glam.errors import UserError
+from glam.resources import num_cores, resolve
+from glam.studies.study import Cell
+
+ROUTER_SHARE = 0.05  # FLOPs by which a sparse model may exceed its dense twin: those of its gate
+
+
+def check_comparison(cells: Sequence[Cell]) -> None:
+    """Raises UserError where cells that the study compares differ in the budget it names, or where
+    none has its baseline."""
+    study = cells[0].config.study
+    key = study.compares
+    if key is None:
+        return
+    if key not in cells[0].values:
+        if any(word.startswith(f"{key}=") for word in cells[0].overrides):
+            return  # narrowed to one value on the line
+        raise UserError(f"study.compares={key} is not swept here; sweep it, or name a key that is")
+    values = list(dict.fromkeys(_text(cell.values[key]) for cell in cells))
+    if study.baseline is not None and _text(study.baseline) not in values:
+        raise UserError(
+            f"study.baseline={study.baseline} is no value of {key} here ({', '.join(values)}); add "
+            f"it, or set study.baseline to one of them"
+        )
+    if study.budget is None:
+        return
+    for members in _compared(cells, key):
+        spent = [_spent(cell.config, study.budget) for cell in members]
+        if max(spent) > (1 + ROUTER_SHARE * (study.budget == "flops")) * min(spent):
+            raise UserError(
+                f"study.budget={study.budget} but {members[spent.index(min(spent))].name} and "
+                f"{members[spent.index(max(spent))].name} spend {min(spent):.3g} and "
+                f"{max(spent):.3g}; make them equal, or set study.budget=null"
+            )
+
+
+def _compared(cells: Sequence[Cell], key: str) -> list[list[Cell]]:
+    """Cells that differ in nothing but `key`."""
+    found: dict[tuple[str, ...], list[Cell]] = {}
+    for cell in cells:
+        others = tuple(f"{k}={v}" for k, v in cell.values.items() if k != key)
+        found.setdefault(others, []).append(cell)
+    return list(found.values())
+
+
+def _spent(config: RunConfig, budget: str) -> int:
+    training = config.training
+    tokens = training.num_steps * training.tokens_per_step
+    return tokens if budget == "tokens" else 3 * tokens * config.flops_per_token
+
+
+def _text(value: object) -> str:
+    return str(value).lower()
+
+
+def cost_line(configs: Sequence[RunConfig]) -> str:
+    """What a grid costs in all, with as many runs at once as the cores carry."""
+    plans = [plan(config, beside_others=True) for config in configs]
+    hours = sum(one["hours"] for one in plans)
+    at_once = max(1, num_cores() // max(resolve(config).threads for config in configs))
+    if (most := configs[0].hardware.max_jobs) is not None:
+        at_once = min(at_once, most)
+    energy = [one["megawatt_hours"] for one in plans]
+    joules = "" if None in energy else f", {sum(energy) * 3.6e6:.3g} kJ"
+    return (
+        f"{len(plans)} runs: {hours:.2f} hours of training one after the other, "
+        f"{hours / at_once:.2f} with {at_once} at once{joules}; start-up and evaluation apart"
+    )
