@@ -35,7 +35,7 @@ def run_grid(
     if composer.config(lines[0]).task.name == "plan":
         _plan(lines, swept, composer)
         return
-    cells = _checked(lines, swept, composer)
+    cells = checked(lines, swept, composer)
     study = Study.of(cells, swept)
     pending = [cell for cell in study.cells if cell.config.rerun or not cell.is_done]
     if done := len(study.cells) - len(pending):
@@ -95,9 +95,7 @@ def _named(config: RunConfig, values: dict[str, Any]) -> RunConfig:
     return replace(config, study=replace(config.study, cell=cell))
 
 
-def _checked(
-    lines: Sequence[Sequence[str]], swept: Sequence[str], composer: Composer
-) -> list[Cell]:
+def checked(lines: Sequence[Sequence[str]], swept: Sequence[str], composer: Composer) -> list[Cell]:
     """The cells of a grid, each composed, validated and weighed; no two are the same run."""
     lines = _same_threads(lines, composer)
     cells: dict[str, Cell] = {}

@@ -19,10 +19,10 @@ def check_comparison(cells: Sequence[Cell]) -> None:
     if key is None:
         return
     if key not in cells[0].values:
-        if any(word.startswith(f"{key}=") for word in cells[0].overrides):
-            return  # narrowed to one value on the line
         raise UserError(f"study.compares={key} is not swept here; sweep it, or name a key that is")
     values = list(dict.fromkeys(_text(cell.values[key]) for cell in cells))
+    if len(values) == 1:
+        return  # a part of the study; the rest is there, or comes
     if study.baseline is not None and _text(study.baseline) not in values:
         raise UserError(
             f"study.baseline={study.baseline} is no value of {key} here ({', '.join(values)}); add "

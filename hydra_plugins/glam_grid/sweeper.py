@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -29,11 +30,22 @@ class GridSweeper(BasicSweeper):
         assert self.config is not None
         assert self.launcher is not None
         loader = self.hydra_context.config_loader
-        parser = OverridesParser.create(config_loader=loader)
-        # What an experiment sweeps, unless the same key is typed: then what is typed.
-        typed = {o.get_key_element().lstrip("+") for o in parser.parse_overrides(arguments)}
-        params = [p for p in self._parse_config() if p.split("=")[0] not in typed]
-        overrides = parser.parse_overrides([*params, *arguments])
-        [lines] = self.split_arguments(overrides, max_batch_size=None)
-        swept = [o.get_key_element() for o in overrides if o.is_sweep_override()]
+        lines, swept = expand(dict(self.params or {}), arguments, loader)
         run_grid(lines, swept, self.config, loader, self.launcher)
+
+
+def expand(
+    params: dict[str, str], arguments: list[str], loader: ConfigLoader
+) -> tuple[list[list[str]], list[str]]:
+    """The overrides of every cell, and the swept keys: what an experiment sweeps (`params`), with
+    what is typed in the place of the same key. A key that is narrowed to one value stays swept: its
+    cells belong beside the others."""
+    parser = OverridesParser.create(config_loader=loader)
+    typed = parser.parse_overrides(arguments)
+    replaced = {override.get_key_element() for override in typed}
+    kept = [f"{key}={value}" for key, value in params.items() if key not in replaced]
+    overrides = [*parser.parse_overrides(kept), *typed]
+    [lines] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    keys = {o.get_key_element(): o.is_sweep_override() for o in overrides}
+    swept = [key for key, is_swept in keys.items() if is_swept or key in params]
+    return [list(line) for line in lines], swept

@@ -1,0 +1,116 @@
+"""The studies of the paper: every file is a grid of valid runs that keeps what it promises."""
+
+from collections.abc import Sequence
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+
+from glam.cli.compose import Composer
+from glam.cli.grid import checked
+from glam.cli.overrides import CONF, check_line, choices
+from glam.cli.schema import register
+from glam.errors import UserError
+from glam.studies.study import Cell
+from hydra_plugins.glam_grid.sweeper import expand
+
+EXPERIMENTS = choices("experiment")
+# What a run of one thread makes at the least on the machine of experiments/expert_scaling, by the
+# width of the model; and what it takes to start a run and to evaluate it.
+TOKENS_PER_SECOND = {32: 20_000, 64: 17_000, 128: 5_000}
+SECONDS_AROUND = 8
+CORES = 2
+
+
+def cells_of(name: str, *typed: str) -> list[Cell]:
+    register()
+    arguments = [f"experiment={name}", *typed]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        loader = hydra.config_loader
+        master = loader.load_configuration("config", arguments[:1], RunMode.MULTIRUN)
+        lines, swept = expand(dict(master.hydra.sweeper.params), arguments, loader)
+        return checked(lines, swept, Composer(loader, master))
+
+
+def seconds(cells: Sequence[Cell]) -> float:
+    training = sum(
+        cell.config.training.tokens / TOKENS_PER_SECOND[cell.config.model.d_model] for cell in cells
+    )
+    return (training + SECONDS_AROUND * len(cells)) / CORES
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_is_a_grid_of_different_valid_runs_that_takes_the_time_it_says(name):
+    cells = cells_of(name)
+    first = cells[0].config.study
+    assert len({cell.run.id for cell in cells}) == len(cells) >= 6
+    assert first.name == name.replace("ablations/", "ablation_").replace("/", "_")
+    assert first.compares in cells[0].values
+    assert seconds(cells) < (600 if name.endswith("/quick") else 3 * 3600)
+
+
+def test_a_study_has_a_short_and_a_long_form():
+    folders = {name.rpartition("/")[0] for name in EXPERIMENTS}
+    assert {f"{folder}/{form}" for folder in folders for form in ("quick", "full")} == {
+        *EXPERIMENTS
+    }
+
+
+def test_what_is_typed_takes_the_place_of_what_the_experiment_sweeps():
+    cells = cells_of("expert_scaling/quick", "seed=7,8", "model.num_experts=1,2")
+    assert sorted((c.values["seed"], c.values["model.num_experts"]) for c in cells) == [
+        *((7, 1), (7, 2), (8, 1), (8, 2)),
+    ]
+    assert {cell.config.seed for cell in cells} == {7, 8}
+
+
+def test_a_key_narrowed_to_one_value_still_tells_its_cells_from_the_others():
+    cells = cells_of("data_filtering/quick", "model.num_experts=16", "seed=0")
+    assert [cell.values["model.num_experts"] for cell in cells] == [16, 16]
+
+
+def test_two_experiments_share_the_runs_that_they_have_in_common():
+    scaling = {cell.run.id for cell in cells_of("expert_scaling/quick")}
+    filtering = {cell.run.id for cell in cells_of("data_filtering/quick")}
+    assert len(scaling & filtering) == 10  # filtered, 1 and 16 experts, five seeds
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (["training.tokens=1000,2000", "study.compares=training.tokens", "study.baseline=1000"],
+         "study.budget=flops but"),
+        (["model.top_k=2,4", "study.compares=model.top_k", "study.baseline=2",
+          "model.num_experts=8"], "study.budget=flops but"),
+        (["model.num_experts=4,8"], "study.baseline=1 is no value of model.num_experts"),
+        (["study.compares=model.top_k"], "study.compares=model.top_k is not swept here"),
+        (["study.budget=hours"], "study.budget='hours' is not known"),
+        (["study.compares=null"], "study.baseline=1 is a value of no key"),
+    ],
+)  # fmt: skip
+def test_a_study_that_does_not_keep_its_promise_is_refused(typed, words):
+    with pytest.raises(UserError, match=words):
+        cells_of("expert_scaling/quick", "seed=0", *typed)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (["experiment=expert_scaling/quick"], "is a grid of runs; put -m before it"),
+        (["-m", "experiment=expert_scalin/quick"], "did you mean expert_scaling/quick"),
+        (["-m", "experiment=nothing"], "choose from ablations/balance/full, ablations"),
+        (["-m", "experiment=expert_scaling/quick,expert_scaling/full"], "one experiment at a time"),
+    ],
+)
+def test_a_line_with_an_experiment_that_cannot_run_is_refused(line, words):
+    with pytest.raises(UserError, match=words):
+        check_line(line)
+
+
+def test_a_cell_of_an_experiment_and_a_look_at_it_need_no_grid():
+    check_line(["experiment=expert_scaling/quick", 'study.cell="seed=0"'])
+    check_line(["experiment=expert_scaling/quick", "--cfg", "job"])
+    check_line(["experiment=null"])
