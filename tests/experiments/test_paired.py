@@ -1,0 +1,71 @@
+"""Paired differences of a study's table, against their definitions."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from experiments.paired import holm, pairs_of, table
+
+HEAD = "data,model.num_experts,seed,id,run,status,loss/mean,loss/tweets"
+
+
+@pytest.fixture
+def study(tmp_path):
+    file = tmp_path / "study.csv"
+    rng = np.random.default_rng(0)
+    noise = {seed: float(rng.normal()) for seed in range(5)}
+    lines = [HEAD]
+    for data, seed in itertools.product(("unfiltered", "filtered"), range(5)):
+        gain = (0.1 + 0.01 * rng.normal()) * (data == "filtered")
+        tweets = 5 + noise[seed] + 0.01 * rng.normal() * (data == "filtered")
+        lines.append(f"{data},16,{seed},x,x,done,{4 + noise[seed] - gain},{tweets}")
+    file.write_text("\n".join(lines))
+    return file
+
+
+def rejected_step_by_step(p_values, level):
+    """Holm's procedure as he wrote it: from the smallest, until one is not small enough."""
+    kept = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    found = set()
+    for rank, index in enumerate(kept):
+        if p_values[index] > level / (len(p_values) - rank):
+            break
+        found.add(index)
+    return found
+
+
+def test_adjusted_p_values_reject_what_holms_procedure_rejects():
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        p_values = (rng.random(rng.integers(1, 12)) ** 4).tolist()
+        mine = {i for i, p in enumerate(holm(p_values)) if p <= 0.05}
+        assert mine == rejected_step_by_step(p_values, 0.05)
+
+
+def test_runs_of_a_seed_are_paired_whatever_their_order(study):
+    found = pairs_of(study, "data", "unfiltered")
+    head, *lines = study.read_text().splitlines()
+    study.write_text("\n".join([head, *reversed(lines)]))
+    again = pairs_of(study, "data", "unfiltered")
+    assert {k: sorted(v) for k, v in found.items()} == {k: sorted(v) for k, v in again.items()}
+    value = "filtered (model.num_experts 16)"
+    assert len(found[value, "loss/mean"]) == 5
+    assert found[value, "loss/mean"] == pytest.approx([-0.1] * 5, abs=0.05)
+
+
+def test_a_run_that_is_not_done_or_has_no_twin_is_left_out(study):
+    text = study.read_text().replace("unfiltered,16,0,x,x,done", "unfiltered,16,0,x,x,failed")
+    study.write_text(text)
+    [counts] = {len(v) for v in pairs_of(study, "data", "unfiltered").values()}
+    assert counts == 4
+
+
+def test_the_table_has_the_t_interval_and_a_star_where_it_is_told_from_zero(study):
+    found = pairs_of(study, "data", "unfiltered")
+    row = table(found).splitlines()[-1]
+    differences = found["filtered (model.num_experts 16)", "loss/mean"]
+    half = stats.t.ppf(0.975, 4) * np.std(differences, ddof=1) / np.sqrt(5)
+    assert f"−{half - np.mean(differences):.3f}" in row  # the lower end
+    assert row.count("*") == 1
