@@ -12,8 +12,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from scipy import stats
 
+from glam.reporting.cells import interval
 from glam.reporting.units import signed
 
 LEVEL = 0.05
@@ -40,6 +42,15 @@ def pairs_of(file: Path, key: str, baseline: str) -> Pairs:
     return found
 
 
+def p_value(differences: Sequence[float]) -> float:
+    """Two-sided, of Student's t against zero; 1 for a single difference."""
+    n = len(differences)
+    if n < 2:
+        return 1.0
+    t = float(np.mean(differences) / (np.std(differences, ddof=1) / np.sqrt(n)))
+    return 2 * float(stats.t.sf(abs(t), n - 1))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjusted p-values: the smallest times their number, the next times one fewer, … (1979)."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
@@ -53,19 +64,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def table(found: Pairs) -> str:
     values = list(dict.fromkeys(value for value, _ in found))
     domains = list(dict.fromkeys(domain for _, domain in found))
-    tests = {where: stats.ttest_1samp(differences, 0) for where, differences in found.items()}
     told: set[tuple[str, str]] = set()
     for is_mean in (True, False):
         family = [where for where in found if (where[1] == "loss/mean") == is_mean]
-        adjusted = holm([float(tests[where][1]) for where in family])
+        adjusted = holm([p_value(found[where]) for where in family])
         told |= {where for where, p in zip(family, adjusted, strict=True) if p < LEVEL}
     names = [domain.removeprefix("loss/") for domain in domains]
     lines = [f"| | seeds | {' | '.join(names)} |", "| --- " * (len(names) + 2) + "|"]
     for value in values:
         texts = [str(len(found[value, domains[0]]))]
         for domain in domains:
-            low, high = tests[value, domain].confidence_interval(0.95)
-            text = f"{signed((low + high) / 2)} ({signed(low)}, {signed(high)})"
+            differences = found[value, domain]
+            text = signed(float(np.mean(differences)))
+            if (around := interval(differences)) is not None:
+                text += f" ({signed(around[0])}, {signed(around[1])})"
             texts.append(f"{text}{'*' if (value, domain) in told else ''}")
         lines.append(f"| {value} | {' | '.join(texts)} |")
     return "\n".join(lines)

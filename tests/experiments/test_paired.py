@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.paired import holm, pairs_of, table
+from experiments.paired import holm, p_value, pairs_of, table
 
 HEAD = "data,model.num_experts,seed,id,run,status,loss/mean,loss/tweets"
 
@@ -42,6 +42,12 @@ def test_adjusted_p_values_reject_what_holms_procedure_rejects():
         p_values = (rng.random(rng.integers(1, 12)) ** 4).tolist()
         mine = {i for i, p in enumerate(holm(p_values)) if p <= 0.05}
         assert mine == rejected_step_by_step(p_values, 0.05)
+
+
+def test_the_p_value_is_that_of_a_paired_t_test():
+    differences = np.random.default_rng(2).normal(0.3, 1, 9).tolist()
+    assert p_value(differences) == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
+    assert p_value([0.1]) == 1.0
 
 
 def test_runs_of_a_seed_are_paired_whatever_their_order(study):
