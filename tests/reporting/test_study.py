@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from glam.config import StudyConfig
 from glam.reporting import study_report
 from glam.reporting.cells import (
     EXPERTS,
@@ -164,6 +165,26 @@ def test_words_are_compared_domain_by_domain(tmp_path: Path, rows_of: Rows) -> N
     assert "Mean held-out loss with data filtered against unfiltered: −0.105 nats" in page
     assert "Difference to data unfiltered, tweets: filtered: −0.105." in page
     assert (tmp_path / "study" / "difference_by_data.png").exists()
+
+
+def test_a_study_compares_what_it_says_rather_than_the_experts(
+    tmp_path: Path, rows_of: Rows
+) -> None:
+    values = [
+        {"data": kind, EXPERTS: experts, "seed": seed}
+        for kind in ("filtered", "unfiltered")
+        for experts in (1, 16)
+        for seed in (0, 1)
+    ]
+    rows = rows_of(values, lambda v: 0.1 + v["seed"] / 100 if v["data"] == "unfiltered" else 0)
+    study = StudyConfig(compares="data", baseline="filtered", budget="tokens")
+
+    study_report(tmp_path / "study", rows, ["data", EXPERTS, "seed"], study)
+
+    page, _ = read(tmp_path / "study")
+    words = "Mean held-out loss with data unfiltered against filtered at equal training tokens"
+    assert page.count(f"{words}: −0.105 nats") == 2  # dense and sparse
+    assert "(num_experts 16)" in page
 
 
 @pytest.mark.parametrize(
