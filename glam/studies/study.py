@@ -40,8 +40,9 @@ class Cell:
 
 
 class Study:
-    """A named list of cells. An ad-hoc study is named after what it sweeps and after what it
-    holds fixed, so that a longer list extends it and another budget starts another."""
+    """A named list of cells. An ad-hoc study is named after what it sweeps, an experiment by its
+    file, both also after what else is typed: a longer list extends a study, another budget starts
+    another."""
 
     def __init__(self, name: str, cells: list[Cell], swept: Sequence[str]) -> None:
         self.name, self.cells, self.swept = name, cells, list(swept)
@@ -49,8 +50,7 @@ class Study:
 
     @classmethod
     def of(cls, cells: list[Cell], swept: Sequence[str]) -> "Study":
-        name = cells[0].config.study.name
-        return cls(name or _name(cells, swept), cells, swept)
+        return cls(_name(cells, swept), cells, swept)
 
     def line(self, cell: Cell) -> list[str]:
         """The overrides of the cell's own process: what one would type to run it alone."""
@@ -118,19 +118,23 @@ def row(run: Path, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _name(cells: list[Cell], swept: Sequence[str]) -> str:
-    """The swept keys, and a hash of what all cells share."""
-    if not swept:
-        return cells[0].run.path.name
+    """As typed; else the experiment's name or the swept keys, and a hash of what all cells share
+    by the line."""
+    name = cells[0].config.study.name
     typed = {override.lstrip("+").split("=")[0]: override for override in cells[0].overrides}
+    if name is not None and "study.name" in typed:
+        return name
+    if name is None and not swept:
+        return cells[0].run.path.name
     fixed = sorted(
         override
         for key, override in typed.items()
         if key not in swept and key.replace("/", ".").split(".")[0] in DETERMINES_THE_RESULT
     )
-    keys = "+".join(_last(key) for key in swept)
+    stem = name or "+".join(_last(key) for key in swept)
     if not fixed:
-        return keys
-    return f"{keys}-{hashlib.sha256(' '.join(fixed).encode()).hexdigest()[:6]}"
+        return stem
+    return f"{stem}-{hashlib.sha256(' '.join(fixed).encode()).hexdigest()[:6]}"
 
 
 def _last(key: str) -> str:

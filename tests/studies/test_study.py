@@ -59,6 +59,15 @@ def test_where_it_runs_does_not_name_the_study(cells):
 
 def test_a_named_study_keeps_its_name(cells):
     assert Study.of(cells(8, name="mine"), SWEPT).name == "mine"
+    typed = ("study.name=mine", "training.tokens=1000")
+    assert Study.of(cells(8, fixed=typed, name="mine"), SWEPT).name == "mine"
+
+
+def test_an_experiment_on_another_budget_is_a_study_beside_it(cells):
+    other = Study.of(cells(8, fixed=("training.tokens=1000",), name="quick"), SWEPT)
+    assert other.name.startswith("quick-")
+    third = Study.of(cells(8, fixed=("training.tokens=2000",), name="quick"), SWEPT)
+    assert third.name not in ("quick", other.name)
 
 
 def test_what_became_of_a_cell_is_read_from_its_folder(cells):
