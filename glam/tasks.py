@@ -4,16 +4,17 @@ them: a finished run is skipped, and a refused one refused, before torch is load
 import contextlib
 import importlib.util
 import math
-import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from glam.config import ROOT, GenerateTaskConfig, PlanTaskConfig, RunConfig
+from glam.config import GenerateTaskConfig, RunConfig
+from glam.environments import to_xla_environment
 from glam.errors import NO_SPACE, JobFailedError, UserError
 from glam.identity import DETERMINES_THE_RESULT, code_fingerprint
+from glam.plans import show_plans
 from glam.resources import Resources, pin_threads, resolve
 from glam.runs import RunFolder, check_writable
 from glam.studies.leash import hold_leash
@@ -52,24 +53,7 @@ def _hand_over(config: RunConfig) -> None:
             f"try hardware=auto"
         )
     resolve(config)  # what this machine lacks is said first
-    _to_xla_environment(f"hardware={config.hardware.name}")
-
-
-def _to_xla_environment(what: str) -> None:
-    """Returns where torch_xla is installed, and else starts the line anew with the interpreter of
-    .venv-xla. Raises UserError where there is none."""
-    if importlib.util.find_spec("torch_xla") is not None:
-        return
-    python = ROOT / ".venv-xla" / "bin" / "python"
-    if not (python.parent.parent / "ready").exists():
-        raise UserError(
-            f"{what} needs torch_xla, which is not installed; "
-            f"make xla builds .venv-xla (a few minutes, 7 GB)"
-        )
-    # Read when the library is loaded: its notes on every compilation concern its developers.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.stdout.flush()
-    os.execv(python, [str(python), *sys.argv])
+    to_xla_environment(f"hardware={config.hardware.name}")
 
 
 def train(config: RunConfig, overrides: list[str]) -> None:
@@ -107,71 +91,6 @@ def train(config: RunConfig, overrides: list[str]) -> None:
 def plan(config: RunConfig, overrides: list[str]) -> None:
     """What the run needs and costs, without allocating any of it."""
     show_plans([config], f"{config.model.name}-{config.hardware.name}", several=False)
-
-
-def show_plans(configs: Sequence[RunConfig], name: str, *, several: bool) -> None:
-    """Several stand in one table; `name` is that of the folder with the page."""
-    from glam.accounting.plan import plan as make_plan
-    from glam.reporting import plan as pages
-
-    task = configs[0].task
-    assert isinstance(task, PlanTaskConfig)
-    if task.compile:
-        _check_compiles(configs)
-    if task.calibrate:
-        _calibrate(configs)
-    plans = [make_plan(config, beside_others=several) for config in configs]
-    if task.compile:
-        _compile(configs, plans)
-    match task.format:
-        case "json":
-            print(pages.as_json(plans, several=several))
-        case "csv":
-            print(pages.as_csv(plans), end="")
-        case _:
-            check_writable(configs[0])
-            pages.print_plans(plans)
-            print(f"page  {pages.write_plans(plans, configs[0].runs_path / 'plans' / name)}")
-
-
-def _calibrate(configs: Sequence[RunConfig]) -> None:
-    """Time a few steps of each on this machine; later plans find what was measured."""
-    from glam.accounting.pace import calibration_file
-
-    for config in configs:
-        resources = resolve(config)
-        pin_threads(resources)
-        from glam.training.calibration import calibrate
-
-        calibrate(config, resources, calibration_file(config, resources))
-
-
-def _check_compiles(configs: Sequence[RunConfig]) -> None:
-    """Returns in an environment that can compile for a TPU."""
-    for config in configs:
-        if config.hardware.topology is None:
-            raise UserError(
-                f"task.compile=true needs hardware.topology, which hardware="
-                f"{config.hardware.name} does not set; try hardware=tpu_v4_64"
-            )
-    _to_xla_environment("task.compile=true")
-    for name in ("jax", "libtpu"):
-        if importlib.util.find_spec(name) is None:
-            raise UserError(
-                f"task.compile=true needs the package {name}, which is not installed; "
-                f"make xla brings .venv-xla up to date"
-            )
-
-
-def _compile(configs: Sequence[RunConfig], plans: Sequence[dict[str, Any]]) -> None:
-    """Puts what the TPU's compiler says beside what is counted."""
-    from glam.parallel.xla_aot import compiled
-    from glam.progress import track
-
-    both = list(zip(configs, plans, strict=True))
-    for config, made in track(both, "compile", len(both), "programs"):
-        if made["layout_problem"] is None:
-            made["compiled"] = compiled(config)
 
 
 def prepare(config: RunConfig, overrides: list[str]) -> None:

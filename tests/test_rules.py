@@ -19,7 +19,16 @@ FORBIDDEN = {
     "training": ("hydra", "glam.studies", "glam.reporting", "glam.cli"),
     "config": ("torch", "hydra", "lightning", "wandb", "omegaconf", "glam.data", "glam.model"),
 }
-LIGHT = ("errors.py", "identity.py", "resources.py", "runs.py", "progress.py", "tasks.py")
+LIGHT = (
+    "environments.py",
+    "errors.py",
+    "identity.py",
+    "plans.py",
+    "progress.py",
+    "resources.py",
+    "runs.py",
+    "tasks.py",
+)
 
 
 def imports(file: Path) -> set[str]:

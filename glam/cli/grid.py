@@ -13,11 +13,11 @@ from glam.cli.compose import Composer
 from glam.cli.overrides import groups
 from glam.config import RunConfig
 from glam.errors import JobFailedError, UserError
+from glam.plans import show_plans
 from glam.resources import resolve
 from glam.runs import RunFolder, check_writable
 from glam.studies.budget import check_comparison, cost_line
 from glam.studies.study import Cell, Study, say
-from glam.tasks import show_plans
 
 
 def run_grid(
