@@ -57,10 +57,12 @@ class TrainStream:
         members = self._cycle[:, None] == np.arange(len(self._runs))
         self._before = np.vstack([np.zeros(len(self._runs), int), members.cumsum(0)])
 
-    def batch(self, index: int) -> Batch:
-        batch = empty_batch(self.batch_size, self.sequence_length)
-        for row in range(self.batch_size):
-            number = index * self.batch_size + row
+    def batch(self, index: int, rows: range | None = None) -> Batch:
+        """Batch `index`, or some rows of it: a row follows from its number alone, so whoever needs
+        a few reads no other."""
+        rows = range(self.batch_size) if rows is None else rows
+        batch = empty_batch(len(rows), self.sequence_length)
+        for row, number in enumerate(index * self.batch_size + row for row in rows):
             kind = int(self._cycle[number % _CYCLE])
             first = int(self._rows_before(number)[kind]) * self.sequence_length
             self._runs[kind].fill(batch, row, first)

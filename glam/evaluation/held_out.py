@@ -10,6 +10,7 @@ import torch
 
 from glam.data import HeldOutBatch, PreparedData, held_out, held_out_bytes
 from glam.model import Glam
+from glam.peers import ALONE, Peers
 
 
 class DomainResult(NamedTuple):
@@ -30,16 +31,18 @@ def evaluate_domains(
     batch_size: int,
     max_tokens: int,
     domains: Iterable[str] | None = None,
+    peers: Peers = ALONE,
 ) -> dict[str, DomainResult]:
     """By domain, each on at most `max_tokens` tokens, spread over its text; of all domains, or of
     those that `domains` brings one by one. Draws nothing from torch's generators; leaves the model
-    in the mode it was in."""
+    in the mode it was in. Several processes divide the rows, and each gets the whole result."""
     with evaluating(model):
         return {
             domain: _evaluate(
                 model,
                 held_out(prepared, domain, sequence_length, batch_size, max_tokens),
                 held_out_bytes(prepared, domain, sequence_length, max_tokens),
+                peers,
             )
             for domain in (prepared.domains if domains is None else domains)
         }
@@ -62,16 +65,22 @@ def evaluating(model: Glam) -> Generator[None]:
         model.train(was_training)
 
 
-def _evaluate(model: Glam, batches: Iterator[HeldOutBatch], num_bytes: int) -> DomainResult:
+def _evaluate(
+    model: Glam, batches: Iterator[HeldOutBatch], num_bytes: int, peers: Peers
+) -> DomainResult:
     device = next(model.parameters()).device
     nats, tokens = 0.0, 0
     shares = torch.zeros(model.config.num_moe_layers, model.config.num_experts).double()
     for batch in batches:
-        rows = used = np.flatnonzero(batch.mask.any(1))  # padding alone would count as load
-        if device.type == "xla":  # one shape for every batch: some rows come twice, and count once
-            rows = np.resize(used, len(batch.mask))
+        used = np.flatnonzero(batch.mask.any(1))  # padding alone would count as load
+        count = int(batch.mask.sum())
+        mine = peers.rows(len(used))
+        # A row each at least, and one shape for every batch where shapes are compiled: what fills
+        # up does not count.
+        wanted = len(batch.mask) if device.type == "xla" else max(1, len(mine))
+        rows = np.resize(used[mine.start : mine.stop] if mine else used, wanted)
         counts = batch.mask[rows]
-        counts[len(used) :] = False
+        counts[len(mine) :] = False
         token_ids, targets, segments, mask = (
             torch.from_numpy(part).to(device)  # pyright: ignore[reportUnknownMemberType]
             for part in (batch.tokens[rows], batch.targets[rows], batch.segments[rows], counts)
@@ -80,10 +89,10 @@ def _evaluate(model: Glam, batches: Iterator[HeldOutBatch], num_bytes: int) -> D
         total = output.token_losses.where(mask, 0.0).sum(dtype=torch.float32)
         # In one piece: what is read from an XLA device is computed for each reading.
         found = torch.cat([total[None], output.load.float().flatten()]).cpu().double()
-        count = int(counts.sum())
         nats += found[0].item()
         tokens += count
-        shares += count * found[1:].view_as(shares)
+        shares += count * len(mine) / len(used) * found[1:].view_as(shares)
+    nats, shares = peers.sum(torch.tensor(nats).double()).item(), peers.sum(shares)
     return DomainResult(
         loss=nats / tokens,
         bits_per_byte=nats / math.log(2) / num_bytes,

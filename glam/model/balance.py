@@ -1,5 +1,6 @@
 """Losses that keep the experts evenly loaded, by name; each is of one layer and without its
-coefficient. They see all tokens of the batch at once."""
+coefficient. They see all tokens of the batch at once: `mean` is over those, `[T, …] -> […]`, also
+where a process has some of them only."""
 
 from collections.abc import Callable
 
@@ -10,31 +11,36 @@ from torch.nn import functional
 
 from glam.model.routing import Routing
 
-BalanceLoss = Callable[[Tensor, Routing], Tensor]
+Mean = Callable[[Tensor], Tensor]
+BalanceLoss = Callable[[Tensor, Routing, Mean], Tensor]
 
 
-def none(logits_TE: Float[Tensor, "T E"], routing: Routing) -> Float[Tensor, ""]:
+def over_tokens(x: Float[Tensor, "T *rest"]) -> Float[Tensor, "*rest"]:
+    return x.mean(0)
+
+
+def none(logits_TE: Float[Tensor, "T E"], routing: Routing, mean: Mean) -> Float[Tensor, ""]:
     return logits_TE.new_zeros(())
 
 
-def entropy(logits_TE: Float[Tensor, "T E"], routing: Routing) -> Float[Tensor, ""]:
+def entropy(logits_TE: Float[Tensor, "T E"], routing: Routing, mean: Mean) -> Float[Tensor, ""]:
     """Negative entropy of the mean gate, in nats: -ln E when even, 0 when one expert has all."""
-    mean_E = routing.probabilities.mean(0)
+    mean_E = mean(routing.probabilities)
     return torch.xlogy(mean_E, mean_E).sum()
 
 
-def gshard(logits_TE: Float[Tensor, "T E"], routing: Routing) -> Float[Tensor, ""]:
+def gshard(logits_TE: Float[Tensor, "T E"], routing: Routing, mean: Mean) -> Float[Tensor, ""]:
     """E * sum of (share of tokens whose first choice it is) * (mean gate): 1 when even, E when
     one expert has all (GShard, arXiv 2006.16668, section 2.2)."""
     num_experts = logits_TE.shape[1]
     # Its own one_hot, shared with nothing: slicing a larger one aborts GSPMD (torch_xla 2.9).
-    first_E = functional.one_hot(routing.experts[:, 0], num_experts).to(logits_TE.dtype).mean(0)
-    return num_experts * (first_E * routing.probabilities.mean(0)).sum()
+    first_TE = functional.one_hot(routing.experts[:, 0], num_experts).to(logits_TE.dtype)
+    return num_experts * (mean(first_TE) * mean(routing.probabilities)).sum()
 
 
-def z_loss(logits_TE: Float[Tensor, "T E"], routing: Routing) -> Float[Tensor, ""]:
+def z_loss(logits_TE: Float[Tensor, "T E"], routing: Routing, mean: Mean) -> Float[Tensor, ""]:
     """Mean squared log-partition of the gate: keeps its logits small (ST-MoE, 2202.08906)."""
-    return logits_TE.logsumexp(-1).square().mean()
+    return mean(logits_TE.logsumexp(-1).square())
 
 
 BALANCE: dict[str, BalanceLoss] = {

@@ -13,13 +13,17 @@ GATE_SCALE = 0.1  # logits of the gate start small: every expert near 1 / E
 def initialize(model: nn.Module, seed: int) -> None:
     """Draw every parameter anew. Those on the meta device are left alone."""
     for name, parameter in model.named_parameters():
-        if parameter.is_meta:
-            continue
-        if "_E" in name and parameter.dim() == 3:
-            for number, expert in enumerate(parameter.detach().unbind(0)):
-                _draw(expert, name, _generator(seed, name, number))
-        else:
-            _draw(parameter.detach(), name, _generator(seed, name))
+        if not parameter.is_meta:
+            draw(parameter.detach(), name, seed)
+
+
+def draw(weight: Tensor, name: str, seed: int) -> None:
+    """The initial values of the parameter `name`, into `weight`."""
+    if "_E" in name and weight.dim() == 3:
+        for number, expert in enumerate(weight.unbind(0)):
+            _draw(expert, name, _generator(seed, name, number))
+    else:
+        _draw(weight, name, _generator(seed, name))
 
 
 def _generator(*identity: object) -> torch.Generator:

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from glam.config import ModelConfig
-from glam.model.balance import BALANCE
+from glam.model.balance import BALANCE, Mean, over_tokens
 from glam.model.precision import at_least_float32
 from glam.model.routing import Routing
 
@@ -38,6 +38,7 @@ class Router(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config, self.top_k = config.router, config.top_k
+        self.mean: Mean = over_tokens  # an engine sets it that has tokens elsewhere too
         self.w_ME = nn.Parameter(torch.empty(config.d_model, config.num_experts))
         self.bias_E = nn.Parameter(torch.zeros(config.num_experts))
 
@@ -45,7 +46,7 @@ class Router(nn.Module):
         """The routing of `x`, and the layer's balance loss times its coefficient."""
         logits_TE = torch.addmm(self.bias_E, at_least_float32(x_TM), self.w_ME)
         routing = self.route(logits_TE)
-        balance_loss = BALANCE[self.config.balance_loss](logits_TE, routing)
+        balance_loss = BALANCE[self.config.balance_loss](logits_TE, routing, self.mean)
         return routing, self.config.balance_coefficient * balance_loss
 
     def route(self, logits_TE: Float[Tensor, "T E"]) -> Routing:

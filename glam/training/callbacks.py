@@ -10,7 +10,7 @@ from glam.config import RunConfig
 from glam.progress import Bar
 from glam.training.ledger import Ledger
 from glam.training.loggers import Tracker
-from glam.training.metrics import MetricsFile
+from glam.training.metrics import Metrics
 from glam.training.module import TrainingModule
 
 # Loss in nats per token by domain, with "mean": measured on the model as it is.
@@ -42,7 +42,7 @@ class LogRows(Callback):
         self,
         config: RunConfig,
         ledger: Ledger,
-        metrics: MetricsFile,
+        metrics: Metrics,
         tracker: Tracker,
         sources: Sequence[str],
         evaluate: Evaluate,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from glam.accounting import Spending
 from glam.config import ModelConfig
+from glam.peers import ALONE, Peers
 
 
 class Clock:
@@ -83,11 +84,19 @@ def values(vector: Tensor) -> list[float]:
 
 class Averages:
     """Sums since the last log row, and of the experts' load since the last evaluation. Kept on the
-    device of the model: reading them is what waits for it."""
+    device of the model: reading them is what waits for it. Each process sums what it has seen; what
+    is read is of all."""
 
-    def __init__(self, num_sources: int, load_shape: tuple[int, int], device: str) -> None:
+    def __init__(
+        self,
+        num_sources: int,
+        load_shape: tuple[int, int],
+        device: str | torch.device,
+        peers: Peers = ALONE,
+    ) -> None:
+        self._peers = peers
         # Millions of tokens are summed; MPS has no float64, and a TPU none worth the name.
-        dtype = torch.float32 if device in ("mps", "xla") else torch.float64
+        dtype = torch.float32 if torch.device(device).type in ("mps", "xla") else torch.float64
 
         def zeros(*shape: int) -> Tensor:
             # Made on the CPU: what XLA makes itself would be a constant of its next graph.
@@ -120,7 +129,7 @@ class Averages:
     def take_row(self) -> RowAverages:
         """The means since the last call; the sums start anew."""
         names = ("losses", "counts", "balance_loss", "grad_norm", "steps")
-        losses, counts, balance, norm, steps = (self.sums[name].cpu() for name in names)
+        losses, counts, balance, norm, steps = (self._of_all(name).cpu() for name in names)
         row = RowAverages(
             loss=(losses.sum() / counts.sum()).item(),
             loss_by_source=values(losses / counts),
@@ -132,12 +141,28 @@ class Averages:
 
     def load(self, config: ModelConfig) -> dict[int, LayerLoad]:
         """Mean load by layer index, of the layers that have experts to choose from."""
-        steps = self.sums["load_steps"]
-        shares, dropped = (self.sums[name] / steps for name in ("load", "dropped"))
+        names = ("load", "dropped", "load_steps")
+        load, dropped, steps = (self._of_all(name).cpu() for name in names)
+        shares, dropped = load / steps, dropped / steps
         return {
             layer: LayerLoad(values(shares[row]), dropped[row].item())
             for row, layer in enumerate(sparse_layers(config))
         }
+
+    def _of_all(self, name: str) -> Tensor:
+        total = self._peers.sum(self.sums[name])
+        return total if name in ("losses", "counts") else total / self._peers.size
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {name: self._of_all(name) for name in self.sums}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """The leader goes on from the sums of all, and the others from nothing; but what stands for
+        a mean, every one has."""
+        for name, old in self.sums.items():
+            mine = self._peers.leads or name not in ("losses", "counts")
+            value = state[name] if mine else torch.zeros_like(state[name])
+            self.sums[name] = value.to(old.device, old.dtype)
 
     def clear_load(self) -> None:
         self._clear("load", "dropped", "load_steps")
@@ -200,7 +225,7 @@ class Ledger:
             "row_tokens": self.row_tokens,
             "row_seconds": self.row_seconds,
             "joules": self.spending.joules,
-            "averages": self.averages.sums,
+            "averages": self.averages.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -209,5 +234,4 @@ class Ledger:
         self.clock = Clock(state["train_seconds"])
         self.row_tokens, self.row_seconds = state["row_tokens"], state["row_seconds"]
         self.spending.add(state["joules"])
-        for name, value in self.averages.sums.items():
-            value.copy_(state["averages"][name])
+        self.averages.load_state_dict(state["averages"])

@@ -36,12 +36,24 @@ def columns(
     ]
 
 
-class MetricsFile:
+class Metrics:
+    """Keeps nothing: of several processes that train one model, one writes."""
+
+    def cut_back(self, step: int) -> None:
+        """Keep the rows up to `step`: what came later is trained, and written, again."""
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Append a row; a column it lacks stays empty, and so does one that is NaN."""
+
+    def sync(self) -> None:
+        """To the disk, before a checkpoint that relies on these rows."""
+
+
+class MetricsFile(Metrics):
     def __init__(self, path: Path, header: Sequence[str]) -> None:
         self.path, self.header = path, list(header)
 
     def cut_back(self, step: int) -> None:
-        """Keep the rows up to `step`: what came later is trained, and written, again."""
         kept: list[Mapping[str, str]] = []
         if step > 0 and self.path.is_file():
             try:
@@ -61,13 +73,11 @@ class MetricsFile:
             return [row for row in whole if int(row["step"]) <= step]
 
     def write(self, row: Mapping[str, float]) -> None:
-        """Append a row; a column it lacks stays empty, and so does one that is NaN."""
         assert not row.keys() - set(self.header), row.keys() - set(self.header)
         cells = [row.get(name) for name in self.header]
         with self.path.open("a", encoding="utf-8") as out:
             out.write(",".join("" if c is None or c != c else repr(c) for c in cells) + "\n")
 
     def sync(self) -> None:
-        """To the disk, before a checkpoint that relies on these rows."""
         with self.path.open("a") as out:
             os.fsync(out.fileno())

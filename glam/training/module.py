@@ -12,6 +12,7 @@ from torch import Tensor
 from glam.config import AdamWConfig, RunConfig
 from glam.data import TrainStream
 from glam.model import Glam
+from glam.peers import ALONE, Peers
 from glam.training.ledger import Ledger, StepFigures
 from glam.training.optimizers import Adafactor, build_optimizer
 from glam.training.schedules import build_schedule
@@ -27,15 +28,18 @@ class StepBatch(NamedTuple):
 
 
 class Batches:
-    """The batches from step `start` to the end: an iterable that Lightning takes as it is, since
-    batch i is a function of i alone."""
+    """This process's rows of the batches from step `start` to the end: an iterable that Lightning
+    takes as it is, since batch i is a function of i alone."""
 
-    def __init__(self, stream: TrainStream, start: int, num_steps: int) -> None:
+    def __init__(
+        self, stream: TrainStream, start: int, num_steps: int, peers: Peers = ALONE
+    ) -> None:
         self.stream, self.start, self.num_steps = stream, start, num_steps
+        self.rows = peers.rows(stream.batch_size)
 
     def __iter__(self) -> Iterator[StepBatch]:
         for index in range(self.start, self.num_steps):
-            batch = self.stream.batch(index)
+            batch = self.stream.batch(index, self.rows)
             yield StepBatch(*(torch.from_numpy(part) for part in batch))  # pyright: ignore[reportUnknownMemberType]
 
 
@@ -135,16 +139,23 @@ class TrainingModule(LightningModule):
             self._account(grad_norm, skipped=not math.isfinite(grad_norm))
             return
         optimizer_closure()  # forward and backward
-        norm = torch.nn.utils.get_total_norm(self._gradients())
+        norm = self.grad_norm()
         grad_norm = norm.item()  # the only number of a step that is waited for
         skipped = not math.isfinite(grad_norm)
         if not skipped:
             if grad_norm > self._clip_norm:
-                torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self._clip_norm, norm)
+                self.clip(norm)
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate(self.ledger.step)
             optimizer.step()
         self._account(grad_norm, skipped=skipped)
+
+    def grad_norm(self) -> Tensor:
+        """Of all gradients together, which are complete."""
+        return torch.nn.utils.get_total_norm(self._gradients())
+
+    def clip(self, norm: Tensor) -> None:
+        torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self._clip_norm, norm)
 
     def _gradients(self) -> list[Tensor]:
         return [p.grad for p in self.model.parameters() if p.grad is not None]

@@ -15,11 +15,23 @@ IN_CACHE = 2**18  # numbers of a gradient: it and its squares stay in the cache 
 def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
     match config:
         case AdafactorConfig():
-            return Adafactor(list(model.parameters()), config)
+            return with_own_options(Adafactor(list(model.parameters()), config))
         case AdamWConfig():
-            return _adamw(config, model)
+            return with_own_options(_adamw(config, model))
         case _:
             raise AssertionError(f"no optimizer for {type(config).__name__}")
+
+
+def with_own_options(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """What a checkpoint brings is state: its options are those of the engine that wrote it."""
+
+    def own(optimizer: torch.optim.Optimizer, loaded: dict[str, Any]) -> dict[str, Any]:
+        both = zip(optimizer.param_groups, loaded["param_groups"], strict=True)
+        groups = [{**ours, "params": theirs["params"]} for ours, theirs in both]
+        return {**loaded, "param_groups": groups}
+
+    optimizer.register_load_state_dict_pre_hook(own)
+    return optimizer
 
 
 def decays(name: str, parameter: nn.Parameter) -> bool:

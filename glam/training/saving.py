@@ -10,10 +10,11 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from glam.checkpoints import step_folder
+from glam.peers import ALONE, Peers
 from glam.runs import RunFolder
 from glam.training.checkpoint import SAVE_ERRORS, prune
 from glam.training.ledger import Ledger
-from glam.training.metrics import MetricsFile
+from glam.training.metrics import Metrics
 
 
 class StopRequest:
@@ -38,9 +39,15 @@ class Checkpoints(Callback):
     """The last of the callbacks: what it saves, the others have seen."""
 
     def __init__(
-        self, run: RunFolder, minutes: float, ledger: Ledger, metrics: MetricsFile
+        self,
+        run: RunFolder,
+        minutes: float,
+        ledger: Ledger,
+        metrics: Metrics,
+        peers: Peers = ALONE,
     ) -> None:
         self.run, self.minutes, self.ledger, self.metrics = run, minutes, ledger, metrics
+        self.peers = peers
         self.request = StopRequest()
         self.saved_step = 0  # where a run cut off now would go on
         self._tried, self._tried_step = time.monotonic(), 0
@@ -57,9 +64,12 @@ class Checkpoints(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        if self.request.signal is not None:
+        due = time.monotonic() - self._tried >= 60 * self.minutes
+        asked, due = self.peers.largest(self.request.signal or 0, int(due))
+        if asked:
+            self.request.signal = signal.Signals(asked)
             trainer.should_stop = True
-        elif time.monotonic() - self._tried >= 60 * self.minutes:
+        elif due:
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -73,7 +83,8 @@ class Checkpoints(Callback):
             with self.ledger.clock.paused():
                 self.metrics.sync()
                 trainer.save_checkpoint(folder)
-                prune(self.run.checkpoints)
+                if self.peers.leads:
+                    prune(self.run.checkpoints)
             self.saved_step = self.ledger.step
         except SAVE_ERRORS as error:
             line = str(error).splitlines()[0]

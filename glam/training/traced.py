@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from glam.config import AdafactorConfig, AdamWConfig, OptimizerConfig
 from glam.training.module import TrainingModule
-from glam.training.optimizers import parameter_groups
+from glam.training.optimizers import parameter_groups, with_own_options
 
 
 class TracedAdafactor(torch.optim.Optimizer):
@@ -83,7 +83,7 @@ def traced_optimizer(
     for parameter in model.parameters():
         state = first(parameter.shape).items()
         optimizer.state[parameter] = {k: place(value, parameter.device) for k, value in state}
-    return optimizer
+    return with_own_options(optimizer)
 
 
 def _adamw(config: AdamWConfig, model: nn.Module) -> torch.optim.Optimizer:
