@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 
 import psutil
 
+from glam import peers
 from glam.config import RunConfig
 from glam.errors import UserError
 
@@ -43,11 +44,8 @@ def resolve(config: RunConfig) -> Resources:
     hardware = config.hardware
     if hardware.is_xla:
         return _of_mesh(config)
-    if hardware.is_described:
-        raise UserError(
-            f"hardware={hardware.name} describes {hardware.devices} devices: task=plan counts "
-            f"with them, and this version trains on one or through XLA; try hardware=auto"
-        )
+    if hardware.is_cluster:
+        check_cluster(config)
     device = _device(hardware.device)
     cores = num_cores()
     if hardware.threads is not None and hardware.threads > 4 * cores:
@@ -57,6 +55,8 @@ def resolve(config: RunConfig) -> Resources:
         )
     work = 3 * config.flops_per_token * config.training.tokens_per_step
     automatic = max(1, min(cores, int(work // FLOPS_WORTH_A_THREAD)))
+    if hardware.is_cluster:
+        automatic = 1  # whatever the mesh, so that its run has one identity
     precision = hardware.precision
     if precision == "auto":
         precision = "bfloat16" if _bfloat16_is_fast(device) else "float32"
@@ -64,9 +64,51 @@ def resolve(config: RunConfig) -> Resources:
         threads=hardware.threads or automatic,
         precision=cast(Precision, precision),
         device=device,
-        memory_bytes=int(hardware.memory_gb * 1e9) if hardware.memory_gb else _memory_of(device),
+        memory_bytes=_memory(config, device),
         cores=cores,
     )
+
+
+def _memory(config: RunConfig, device: Device) -> int:
+    """For one process."""
+    hardware = config.hardware
+    if hardware.is_cluster and device == "cpu":
+        return memory_bytes() // hardware.devices
+    return int(hardware.memory_gb * 1e9) if hardware.memory_gb else _memory_of(device)
+
+
+def check_cluster(config: RunConfig) -> None:
+    """Raises UserError for what processes of torch do not do."""
+    hardware, name = config.hardware, config.hardware.name
+    found = peers.count()
+    if hardware.device == "gpu" and not peers.are_here() and _num_gpus() < hardware.devices:
+        raise UserError(
+            f"hardware={name} is of {hardware.devices} GPUs and this machine has {_num_gpus()} "
+            f"that the installed torch can use; start it on every node with torchrun, or try "
+            f"hardware=cpu_node, processes of this CPU"
+        )
+    if peers.are_here() and found != hardware.devices:
+        raise UserError(
+            f"hardware={name} is of {hardware.devices} devices and torchrun started {found} "
+            f"processes; set hardware.mesh to one axis of {found}, or start as many"
+        )
+    axes = {axis for axis, size in hardware.mesh.items() if size > 1}
+    if len(axes) != 1 or hardware.rules.get("batch") not in axes or "activation" in hardware.rules:
+        raise UserError(
+            f"hardware={name} has hardware.mesh={hardware.mesh} and hardware.rules="
+            f"{hardware.rules}: processes of torch split the batch and weights along one axis; "
+            f"take a mesh of one axis that has batch, and no rule for activation"
+        )
+    if config.training.update_in_backward:
+        raise UserError(
+            f"training.update_in_backward=true is for one device, and hardware={name} is of "
+            f"{hardware.devices}; leave it out"
+        )
+    if config.model.dispatcher != "grouped":
+        raise UserError(
+            f"model.dispatcher={config.model.dispatcher} seats the tokens of one process; with "
+            f"hardware={name} take model.dispatcher=grouped"
+        )
 
 
 def _of_mesh(config: RunConfig) -> Resources:
@@ -163,6 +205,17 @@ def _device(name: str) -> Device:
     if name == "gpu" or (name == "auto" and found["gpu"]):
         return "cuda"
     return "mps" if name == "mps" or (name == "auto" and found["mps"]) else "cpu"
+
+
+def _num_gpus() -> int:
+    if not _has_cuda():
+        return 0
+    nvml: Any = importlib.import_module("pynvml")
+    nvml.nvmlInit()
+    try:
+        return int(nvml.nvmlDeviceGetCount())
+    finally:
+        nvml.nvmlShutdown()
 
 
 def _has_cuda() -> bool:

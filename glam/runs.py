@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from glam.config import ROOT, RunConfig, from_mapping
 from glam.errors import UserError
 from glam.identity import run_id, run_name
+from glam.peers import rank
 from glam.resources import Resources
 
 
@@ -57,11 +58,12 @@ class RunFolder:
 
     @classmethod
     def of(cls, config: RunConfig, resources: Resources) -> "RunFolder":
-        identity = run_id(config, resources)
+        """Of several processes that train one model, the first writes it."""
+        identity, kind = run_id(config, resources), cls if rank() == 0 else FollowersFolder
         # Found by id: a run keeps its folder when only its readable name would be another.
         for path in config.runs_path.glob(f"*-{identity}"):
-            return cls(path)
-        return cls(config.runs_path / f"{run_name(config)}-{identity}")
+            return kind(path)
+        return kind(config.runs_path / f"{run_name(config)}-{identity}")
 
     @classmethod
     def at(cls, checkpoint: str) -> "RunFolder":
@@ -175,3 +177,18 @@ class RunFolder:
             number += 1
         with self.lock():
             return self.path.rename(target)
+
+
+class FollowersFolder(RunFolder):
+    """A run's folder for a process that reads it and leaves writing to another."""
+
+    def write_json(self, name: str, content: Any) -> None: ...
+
+    def write_config(self, config: RunConfig) -> None: ...
+
+    @contextmanager
+    def lock(self) -> Generator[None]:
+        yield
+
+    def move_aside(self) -> Path | None:
+        return None

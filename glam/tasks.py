@@ -4,16 +4,19 @@ them: a finished run is skipped, and a refused one refused, before torch is load
 import contextlib
 import importlib.util
 import math
+import os
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from glam.config import GenerateTaskConfig, RunConfig
 from glam.environments import to_xla_environment
 from glam.errors import NO_SPACE, JobFailedError, UserError
 from glam.identity import DETERMINES_THE_RESULT, code_fingerprint
+from glam.peers import ALONE, Peers, are_here, rank
 from glam.plans import show_plans
 from glam.resources import Resources, pin_threads, resolve
 from glam.runs import RunFolder, check_writable
@@ -29,8 +32,10 @@ if TYPE_CHECKING:
 def run_task(config: RunConfig, overrides: list[str]) -> None:
     """Do what `config.task` names; `overrides` is the line as typed, for suggestions."""
     hold_leash()
-    if config.hardware.is_xla:
+    if config.hardware.is_xla or config.hardware.is_cluster:
         _hand_over(config)
+    if rank() > 0:
+        sys.stdout = sys.stderr = Path(os.devnull).open("w")  # the first speaks
     tasks: dict[str, Callable[[RunConfig, list[str]], None]] = {
         "train": train,
         "plan": plan,
@@ -43,7 +48,7 @@ def run_task(config: RunConfig, overrides: list[str]) -> None:
 
 
 def _hand_over(config: RunConfig) -> None:
-    """To the interpreter that has torch_xla, where this one has not."""
+    """To the interpreter that has torch_xla, where this one has not; or to several processes."""
     name = config.task.name
     if name not in ("train", "evaluate", "generate"):
         return
@@ -52,8 +57,14 @@ def _hand_over(config: RunConfig) -> None:
             f"task={name} works on one device, not on hardware={config.hardware.name}; "
             f"try hardware=auto"
         )
-    resolve(config)  # what this machine lacks is said first
-    to_xla_environment(f"hardware={config.hardware.name}")
+    resources = resolve(config)  # what this machine lacks is said first
+    if config.hardware.is_xla:
+        to_xla_environment(f"hardware={config.hardware.name}")
+    elif not are_here():
+        from glam.parallel.launch import launch
+
+        launch(config.hardware, resources)
+        raise SystemExit(0)
 
 
 def train(config: RunConfig, overrides: list[str]) -> None:
@@ -84,7 +95,10 @@ def train(config: RunConfig, overrides: list[str]) -> None:
         except (UserError, JobFailedError):
             raise
         except Exception as error:
-            raise _failed(run, error) from error
+            failed = _failed(run, error)
+            if rank() > 0:
+                print(f"process {rank()}: {failed}", file=sys.__stderr__)
+            raise failed from error
     return None
 
 
@@ -195,20 +209,26 @@ def _train_to_the_end(
     with open_tracker(config, run, resources) as tracker:
         result = train(config, prepared, run, resources, spending=spending, tracker=tracker)
         with spending.on("evaluation"):
-            domains = _evaluate(config, result.model, prepared) if result.status == "done" else {}
+            done = result.status == "done"
+            domains = _evaluate(config, result.model, prepared, result.peers) if done else {}
         _write_routing(run, result, domains)
         if result.status == "done":
-            samples = _generate(config, result.model, prepared, GenerateTaskConfig(), seconds=10)
+            # Several processes write a token together: none may stop before the others.
+            seconds = 10 if result.peers.size == 1 else math.inf
+            samples = _generate(config, result.model, prepared, GenerateTaskConfig(), seconds)
             run.write_json("generated.json", samples)
         summary = summarize(config, run, resources, result, domains, prepared.fingerprint)
-        summary["energy"] = energy_of(config, summary, spending.joules, energy.source)
+        summary["energy"] = energy_of(config, summary, result.joules(), energy.source)
         tracker.summarize(summary)
     run.write_json("summary.json", summary)
-    print_summary(summary, run_report(run.path))
+    if result.peers.leads:
+        print_summary(summary, run_report(run.path))
     _raise_if_diverged(run, summary)
 
 
-def _evaluate(config: RunConfig, model: "Glam", prepared: "PreparedData") -> "dict[str, Any]":
+def _evaluate(
+    config: RunConfig, model: "Glam", prepared: "PreparedData", peers: Peers = ALONE
+) -> "dict[str, Any]":
     from glam.evaluation import evaluate_domains
     from glam.progress import track
 
@@ -219,6 +239,7 @@ def _evaluate(config: RunConfig, model: "Glam", prepared: "PreparedData") -> "di
         batch_size=config.training.batch_size,
         max_tokens=config.evaluation.tokens_per_domain,
         domains=track(prepared.domains, "evaluate", len(prepared.domains), "domains"),
+        peers=peers,
     )
 
 
@@ -268,7 +289,7 @@ def _say_done(config: RunConfig, run: RunFolder, summary: dict[str, Any]) -> Non
     """What a finished run says when it is asked for again."""
     from glam.reporting import print_summary, run_report
 
-    if not run.report_file.exists():
+    if not run.report_file.exists() and rank() == 0:
         run_report(run.path)  # it was killed between its summary and its report
     print(f"{run.path.name} is done already; rerun=true runs it anew", file=sys.stderr)
     print_summary(summary, run.report_file)

@@ -47,8 +47,11 @@ class EnergyMeter:
     def open(cls, hardware: HardwareConfig, resources: Resources) -> Self:
         """The best this machine offers. `hardware.watts`, where set, wins over any counter."""
         if hardware.watts is not None:
-            stated = f"hardware.watts={hardware.watts:g} x wall time"
-            return cls("modelled", [Counter(stated, _constant(hardware.watts))])
+            # Of processes, each counts its own device.
+            devices = 1 if hardware.is_cluster else hardware.devices
+            stated = f"hardware.watts={hardware.watts:g} x {devices} x wall time"
+            stated = stated.replace(" x 1 x", " x")
+            return cls("modelled", [Counter(stated, _constant(devices * hardware.watts))])
         if resources.device == "cpu":
             measured = rapl(POWERCAP)
         else:
@@ -167,7 +170,9 @@ def nvml() -> list[Counter] | None:
 
 
 def _visible_gpu(library: Any) -> Any:
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip() or "0"
+    here = int(os.environ.get("LOCAL_RANK", "0"))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    first = visible[here].strip() if here < len(visible) and visible[0] else str(here)
     if first.isdecimal():
         return library.nvmlDeviceGetHandleByIndex(int(first))
     return library.nvmlDeviceGetHandleByUUID(first)

@@ -85,6 +85,11 @@ class HardwareConfig:
         return self.device in ("tpu", "xla_cpu")
 
     @property
+    def is_cluster(self) -> bool:
+        """Whether processes of torch share the work, one for each device."""
+        return not self.is_xla and self.devices > 1
+
+    @property
     def is_described(self) -> bool:
         """Whether it is a slice that may be elsewhere, and not what this machine has."""
         return self.is_xla or self.devices > 1

@@ -67,7 +67,9 @@ class Layer(nn.Module):
     ) -> tuple[Float[Tensor, "B S M"], Mixed | None]:
         x = x + self.attention(self.attention_norm(x), mask)
         y = self.mixing(self.mixing_norm(x))
-        return (x + y.y, y) if isinstance(y, Mixed) else (x + y, None)
+        if not isinstance(y, Mixed):
+            return x + y, None
+        return x + y.y, y._replace(y=x.new_empty(0))  # of a mixture all but what went on
 
 
 def _mixing(config: ModelConfig, index: int) -> nn.Module:
@@ -88,13 +90,12 @@ def in_turn(
     segments: Int[Tensor, "B S"] | None,
     call: Callable[..., Any],
 ) -> Passed:
-    """Every layer by `call(layer, x, mask)`, which gives what the layer gives; of the mixtures all
-    but what went on into `x`."""
+    """Every layer by `call(layer, x, mask)`, which gives what the layer gives."""
     mask, mixed = _mask(segments, x), list[Mixed]()
     for layer in layers:
         x, made = call(layer, x, mask)
         if made is not None:
-            mixed.append(made._replace(y=x.new_empty(0)))
+            mixed.append(made)
     return x, mixed
 
 

@@ -28,6 +28,7 @@ from glam.model.experts import Experts
 from glam.model.loss import LossSplit
 from glam.parallel.layout import loss_pieces, partition
 from glam.parallel.xla_layers import einsum, through
+from glam.training.engine import OneProcess
 from glam.training.module import StepBatch
 from glam.training.traced import TracedModule
 
@@ -255,7 +256,7 @@ class Steps(Callback):
         self.compiled.append(timed[0] if timed else 0)
 
 
-class XlaEngine:
+class XlaEngine(OneProcess):
     """See glam.training.engine."""
 
     module = TracedModule

@@ -41,7 +41,7 @@ def _rematerialized(layer: nn.Module, x: Tensor, mask: Tensor | None) -> tuple[T
     from torch_xla.utils.checkpoint import checkpoint
 
     found = checkpoint(_Flat(layer).forward, x, mask)
-    return found[0], Mixed(found[0], *found[1:]) if len(found) > 1 else None
+    return found[0], Mixed(x.new_empty(0), *found[1:]) if len(found) > 1 else None
 
 
 def _scanned(

@@ -13,10 +13,11 @@ def hold_leash() -> None:
     if os.environ.get(LEASH):
         # A grid in a shell's background hands down a SIGINT that is ignored.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        threading.Thread(target=_wait_for_the_end, daemon=True).start()
+        # A copy: what stdin is may change.
+        threading.Thread(target=_wait_for_the_end, args=(os.dup(0),), daemon=True).start()
 
 
-def _wait_for_the_end() -> None:
-    while os.read(0, 1024):  # past sys.stdin, whose lock would hold up the interpreter's end
+def _wait_for_the_end(pipe: int) -> None:
+    while os.read(pipe, 1024):  # past sys.stdin, whose lock would hold up the interpreter's end
         pass
     os.kill(os.getpid(), signal.SIGINT)

@@ -1,13 +1,18 @@
-"""What trains a model: torch on one device of this machine, or XLA on a mesh of devices."""
+"""What trains a model: torch on one device of this machine, processes of torch on several, or XLA
+on a mesh of devices."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from lightning import Callback
 from lightning.fabric.plugins.io import CheckpointIO
+from torch import Tensor
 
 from glam.config import RunConfig
 from glam.model import Glam
+from glam.peers import ALONE, Peers
 from glam.resources import Resources
+from glam.training.ledger import Ledger
 from glam.training.module import TrainingModule
 
 ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
@@ -17,7 +22,13 @@ class Engine(Protocol):
     """What differs between them, for `fit`."""
 
     @property
-    def module(self) -> type[TrainingModule]: ...
+    def peers(self) -> Peers: ...
+
+    def module(self, model: Glam, config: RunConfig, ledger: Ledger) -> TrainingModule: ...
+
+    def materialize(self, model: Glam, seed: int | None) -> None:
+        """Gives a model on the meta device its memory; and its initial values, with a seed."""
+        ...
 
     @property
     def static_shapes(self) -> bool:
@@ -30,12 +41,30 @@ class Engine(Protocol):
 
     def trainer_arguments(self, checkpoints: CheckpointIO) -> dict[str, Any]: ...
 
+    def load(self, module: TrainingModule, weights: Mapping[str, Tensor]) -> None:
+        """The weights of a finished run, by their names in a checkpoint."""
+        ...
+
     def place(self, model: Glam) -> None:
         """On the devices, to be evaluated; nothing where it is there."""
         ...
 
 
-class TorchEngine:
+class OneProcess:
+    """What a single process does, whatever its devices: weights begin on the CPU, whole."""
+
+    peers = ALONE
+
+    def materialize(self, model: Glam, seed: int | None) -> None:
+        model.to_empty(device="cpu")
+        if seed is not None:
+            model.initialize(seed)
+
+    def load(self, module: TrainingModule, weights: Mapping[str, Tensor]) -> None:
+        module.load_state_dict(weights)
+
+
+class TorchEngine(OneProcess):
     """One device, step by step."""
 
     module = TrainingModule
@@ -56,6 +85,10 @@ class TorchEngine:
 
 def engine(config: RunConfig, resources: Resources) -> Engine:
     """Raises UserError where XLA finds other devices than the mesh is of."""
+    if config.hardware.is_cluster:
+        from glam.parallel.cluster import ClusterEngine
+
+        return ClusterEngine(config, resources.device)
     if resources.device != "xla":
         return TorchEngine(resources)
     from glam.parallel.xla import XlaEngine

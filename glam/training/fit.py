@@ -4,7 +4,7 @@ import logging
 import signal
 import sys
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from glam.errors import UserError
 from glam.evaluation.held_out import evaluate_domains, mean_loss
 from glam.identity import code_fingerprint
 from glam.model import Glam
+from glam.peers import Peers
 from glam.progress import bar
 from glam.resources import Resources, keep_freed_memory
 from glam.runs import RunFolder
@@ -28,7 +29,7 @@ from glam.training.checkpoint import FolderCheckpointIO, tidy
 from glam.training.engine import Engine, engine
 from glam.training.ledger import Averages, Ledger, sparse_layers
 from glam.training.loggers import Tracker
-from glam.training.metrics import MetricsFile, columns
+from glam.training.metrics import Metrics, MetricsFile, columns
 from glam.training.module import Batches, TrainingModule
 from glam.training.saving import Checkpoints
 
@@ -36,10 +37,12 @@ from glam.training.saving import Checkpoints
 class TrainingResult(NamedTuple):
     status: str  # "done" | "diverged"
     model: Glam  # on the device it was trained on
+    peers: Peers  # that have a part of it
     tokens: int
     train_seconds: float  # of training alone, all segments of the run together
     tokens_per_second: float
     skipped_steps: int
+    joules: Callable[[], dict[str, float]]  # spent so far, by activity
     load: list[dict[str, float]]  # by MoE layer: busiest, idlest over the mean, dropped share
 
 
@@ -61,18 +64,20 @@ def train(
     keep_freed_memory()
     on = engine(config, resources)
     checkpoints = FolderCheckpointIO({"code": code_fingerprint(), "data": prepared.fingerprint})
-    found = _resumable(run, checkpoints.fingerprints)
+    found = _resumable(run, checkpoints.fingerprints, on.peers)
     module = _build(config, prepared, resources, on, spending or Spending(), fresh=found is None)
     if found is not None and found.manifest["status"] != "training":
-        _load(module, checkpoints, found)
+        checkpoint = checkpoints.load_checkpoint(found.path)
+        on.load(module, checkpoint["state_dict"])
+        module.on_load_checkpoint(checkpoint)
     else:
         saving = _fit(module, prepared, run, on, checkpoints, tracker or Tracker(), found)
         _leave_if_asked(saving, module.ledger.step)
     on.place(module.model)
-    return _result(module)
+    return _result(module, on.peers)
 
 
-def _resumable(run: RunFolder, fingerprints: dict[str, str]) -> Found | None:
+def _resumable(run: RunFolder, fingerprints: dict[str, str], peers: Peers) -> Found | None:
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     found = newest_checkpoint(run.checkpoints)
     if found is None and step_folders(run.checkpoints):
@@ -83,7 +88,8 @@ def _resumable(run: RunFolder, fingerprints: dict[str, str]) -> Found | None:
                 f"{run.path.name} was begun with other {what}, so it cannot go on; "
                 f"rerun=true begins it anew"
             )
-    tidy(run.checkpoints, up_to=found.manifest["step"] if found else -1)
+    if peers.leads:
+        tidy(run.checkpoints, up_to=found.manifest["step"] if found else -1)
     return found
 
 
@@ -102,21 +108,14 @@ def _build(
         shape = replace(shape, dispatcher="capacity")
     with torch.device("meta"):
         model = Glam(shape, dtype=dtype, rematerialize=config.training.rematerialize)
-    model.to_empty(device="cpu")
-    if fresh:
-        model.initialize(config.seed)
+    on.materialize(model, config.seed if fresh else None)
     averages = Averages(
         num_sources=len(prepared.sources),
         load_shape=(config.model.num_moe_layers, config.model.num_experts),
         device=resources.device,
+        peers=on.peers,
     )
     return on.module(model, config, Ledger(averages, config.training.max_skipped, spending))
-
-
-def _load(module: TrainingModule, checkpoints: FolderCheckpointIO, found: Found) -> None:
-    checkpoint = checkpoints.load_checkpoint(found.path)
-    module.load_state_dict(checkpoint["state_dict"])
-    module.on_load_checkpoint(checkpoint)
 
 
 def _fit(
@@ -130,7 +129,7 @@ def _fit(
 ) -> Checkpoints:
     config, start = module.config, found.manifest["step"] if found else 0
     training = config.training
-    metrics = _metrics_file(config, prepared, run)
+    metrics = _metrics_file(config, prepared, run) if on.peers.leads else Metrics()
     metrics.cut_back(start)
 
     def evaluate() -> dict[str, float]:
@@ -140,11 +139,12 @@ def _fit(
             sequence_length=training.sequence_length,
             batch_size=training.batch_size,
             max_tokens=config.evaluation.tokens_per_point,
+            peers=on.peers,
         )
         losses = {domain: result.loss for domain, result in results.items()}
         return losses | {"mean": mean_loss(results)}
 
-    saving = Checkpoints(run, training.checkpoint_minutes, module.ledger, metrics)
+    saving = Checkpoints(run, training.checkpoint_minutes, module.ledger, metrics, on.peers)
     stream = TrainStream(prepared, training.sequence_length, training.batch_size, config.seed)
     with bar("train", training.num_steps, "steps") as shown, _quiet_lightning():
         shown.start_at(start)
@@ -156,7 +156,7 @@ def _fit(
             saving,
         ]
         trainer = _trainer(run, callbacks, on.trainer_arguments(checkpoints))
-        batches = Batches(stream, start, training.num_steps)
+        batches = Batches(stream, start, training.num_steps, on.peers)
         _run(trainer, module, batches, found)
     return saving
 
@@ -222,7 +222,7 @@ def _quiet_lightning() -> Generator[None]:
             logger.setLevel(level)
 
 
-def _result(module: TrainingModule) -> TrainingResult:
+def _result(module: TrainingModule, peers: Peers) -> TrainingResult:
     ledger, model = module.ledger, module.model
     seconds = ledger.clock.seconds
     load = [
@@ -237,9 +237,11 @@ def _result(module: TrainingModule) -> TrainingResult:
     return TrainingResult(
         status=module.status,
         model=model,
+        peers=peers,
         tokens=ledger.tokens,
         train_seconds=seconds,
         tokens_per_second=ledger.tokens / seconds if seconds else float("nan"),
         skipped_steps=ledger.skipped,
+        joules=ledger.joules,
         load=load,
     )

@@ -94,7 +94,7 @@ class Averages:
         device: str | torch.device,
         peers: Peers = ALONE,
     ) -> None:
-        self._peers = peers
+        self.peers = peers
         # Millions of tokens are summed; MPS has no float64, and a TPU none worth the name.
         dtype = torch.float32 if torch.device(device).type in ("mps", "xla") else torch.float64
 
@@ -150,8 +150,8 @@ class Averages:
         }
 
     def _of_all(self, name: str) -> Tensor:
-        total = self._peers.sum(self.sums[name])
-        return total if name in ("losses", "counts") else total / self._peers.size
+        total = self.peers.sum(self.sums[name])
+        return total if name in ("losses", "counts") else total / self.peers.size
 
     def state_dict(self) -> dict[str, Tensor]:
         return {name: self._of_all(name) for name in self.sums}
@@ -160,7 +160,7 @@ class Averages:
         """The leader goes on from the sums of all, and the others from nothing; but what stands for
         a mean, every one has."""
         for name, old in self.sums.items():
-            mine = self._peers.leads or name not in ("losses", "counts")
+            mine = self.peers.leads or name not in ("losses", "counts")
             value = state[name] if mine else torch.zeros_like(state[name])
             self.sums[name] = value.to(old.device, old.dtype)
 
@@ -224,14 +224,21 @@ class Ledger:
             "train_seconds": self.clock.seconds,
             "row_tokens": self.row_tokens,
             "row_seconds": self.row_seconds,
-            "joules": self.spending.joules,
+            "joules": self.joules(),
             "averages": self.averages.state_dict(),
         }
+
+    def joules(self) -> dict[str, float]:
+        """What all processes have spent, by activity."""
+        spent = self.spending.joules
+        total = self.averages.peers.sum(torch.tensor(list(spent.values())).double())
+        return dict(zip(spent, values(total), strict=True))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step, self.tokens = state["step"], state["tokens"]
         self.skipped, self.skipped_in_a_row = state["skipped"], state["skipped_in_a_row"]
         self.clock = Clock(state["train_seconds"])
         self.row_tokens, self.row_seconds = state["row_tokens"], state["row_seconds"]
-        self.spending.add(state["joules"])
+        if self.averages.peers.leads:
+            self.spending.add(state["joules"])
         self.averages.load_state_dict(state["averages"])

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from glam.config import LoggerConfig, RunConfig
 from glam.identity import run_name
+from glam.peers import rank
 from glam.resources import Resources
 from glam.runs import RunFolder
 
@@ -40,6 +41,7 @@ class Tracker:
 def open_tracker(config: RunConfig, run: RunFolder, resources: Resources) -> Generator[Tracker]:
     """The tracker that `config.logger` names, closed when the run ends, as failed if it did."""
     wanted = config.logger.name == "wandb" and os.environ.get("WANDB_MODE") != "disabled"
+    wanted = wanted and rank() == 0
     session = _start(config, run, resources) if wanted else None
     if session is None:
         yield Tracker()

@@ -17,7 +17,7 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
         case AdafactorConfig():
             return with_own_options(Adafactor(list(model.parameters()), config))
         case AdamWConfig():
-            return with_own_options(_adamw(config, model))
+            return with_own_options(adamw(config, model, fused=True))
         case _:
             raise AssertionError(f"no optimizer for {type(config).__name__}")
 
@@ -48,14 +48,15 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     ]
 
 
-def _adamw(config: AdamWConfig, model: nn.Module) -> torch.optim.Optimizer:
+def adamw(config: AdamWConfig, model: nn.Module, **form: Any) -> torch.optim.Optimizer:
+    """`form` is how torch computes it: fused, foreach, capturable."""
     return torch.optim.AdamW(
         parameter_groups(model),
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
         weight_decay=config.weight_decay,
-        fused=True,
+        **form,
     )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from glam.config import AdafactorConfig, AdamWConfig, OptimizerConfig
 from glam.training.module import TrainingModule
-from glam.training.optimizers import parameter_groups, with_own_options
+from glam.training.optimizers import adamw, with_own_options
 
 
 class TracedAdafactor(torch.optim.Optimizer):
@@ -79,23 +79,15 @@ def traced_optimizer(
         optimizer, first = TracedAdafactor(list(model.parameters()), config), first_state
     else:
         assert isinstance(config, AdamWConfig)
-        optimizer, first = _adamw(config, model), _first_moments
+        on_xla = next(model.parameters()).device.type == "xla"
+        optimizer = adamw(config, model, capturable=on_xla, foreach=False)
+        for group in optimizer.param_groups:
+            group["lr"] = torch.tensor(config.learning_rate)
+        first = _first_moments
     for parameter in model.parameters():
         state = first(parameter.shape).items()
         optimizer.state[parameter] = {k: place(value, parameter.device) for k, value in state}
     return with_own_options(optimizer)
-
-
-def _adamw(config: AdamWConfig, model: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(
-        parameter_groups(model),
-        lr=torch.tensor(config.learning_rate),
-        betas=(config.beta1, config.beta2),
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-        capturable=next(model.parameters()).device.type == "xla",
-        foreach=False,
-    )
 
 
 def _first_moments(shape: torch.Size) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-sys.path.append(str(Path(__file__).parents[1] / "training"))
+sys.path += [str(Path(__file__).parents[1] / "training"), str(Path(__file__).parent)]
 
 
 @pytest.fixture(autouse=True)
