@@ -35,7 +35,7 @@ def run_task(config: RunConfig, overrides: list[str]) -> None:
     if config.hardware.is_xla or config.hardware.is_cluster:
         _hand_over(config)
     if rank() > 0:
-        sys.stdout = sys.stderr = Path(os.devnull).open("w")  # the first speaks
+        sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - the first speaks
     tasks: dict[str, Callable[[RunConfig, list[str]], None]] = {
         "train": train,
         "plan": plan,

@@ -255,12 +255,10 @@ class ClusterStrategy(ModelParallelStrategy):
         names = {parameter: name for name, parameter in self.model.model.named_parameters()}
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             optimizer.load_state_dict(state)
-            for parameter, values in list(optimizer.state.items()):
+            for parameter, name in names.items():
                 optimizer.state[parameter] = {
-                    key: self.slices.state(
-                        names[cast(Any, parameter)], torch.as_tensor(value), parameter
-                    )
-                    for key, value in values.items()
+                    key: self.slices.state(name, torch.as_tensor(value), parameter)
+                    for key, value in optimizer.state[parameter].items()
                 }
 
 

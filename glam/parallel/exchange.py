@@ -37,7 +37,8 @@ class _Exchange(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return exchanged(grads[0], *ctx.counts, ctx.group), None, None, None
+        send, receive = ctx.counts
+        return exchanged(grads[0], send, receive, ctx.group), None, None, None
 
 
 class _Sum(torch.autograd.Function):

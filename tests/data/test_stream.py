@@ -98,6 +98,19 @@ def test_a_batch_follows_from_its_number_alone(prepared: PreparedData) -> None:
     assert not np.array_equal(other.tokens, batches[0].tokens)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_however_many_processes_share_the_rows_the_stream_is_the_same(
+    prepared: PreparedData, size: int
+) -> None:
+    """Each reads its own rows alone, and together they are the batch."""
+    stream = TrainStream(prepared, 16, 8, seed=0)
+    for index in (0, 3, 1000):
+        cuts = [range(8 * rank // size, 8 * (rank + 1) // size) for rank in range(size)]
+        parts = [TrainStream(prepared, 16, 8, seed=0).batch(index, rows) for rows in cuts]
+        for whole, *each in zip(stream.batch(index), *parts, strict=True):
+            assert np.array_equal(whole, np.concatenate(each))
+
+
 def test_resuming_twice_sees_every_document_once_an_epoch() -> None:
     """Two breaks, both late in an epoch: a stream that only resumed its first buffer would lose
     documents here."""
