@@ -1,5 +1,8 @@
 """Which of a run's checkpoints are whole. A checkpoint is a folder `step-00001234/` with weights,
-state and a manifest that holds the checksums of both; one that does not match it is passed over."""
+state and a manifest that holds the checksums of both; one that does not match it is passed over.
+Several processes write a file of each apiece (`model-00001-of-00004.safetensors`), and the manifest
+says along which dimension a weight is split among them (`split`; `split_state`: optimizer state).
+"""
 
 import hashlib
 import json
@@ -38,12 +41,23 @@ def verify(folder: Path) -> dict[str, Any]:
     """The manifest of an undamaged checkpoint. Raises DamagedCheckpointError."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        for name in (WEIGHTS, STATE):
-            if describe(folder / name) != manifest["files"][name]:
+        for name, saved in manifest["files"].items():
+            if describe(folder / name) != saved:
                 raise DamagedCheckpointError(f"{name} is not what was saved")
+        if not weight_files(manifest):
+            raise DamagedCheckpointError("it has no weights")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedCheckpointError(f"{type(error).__name__}: {error}") from None
     return manifest
+
+
+def weight_files(manifest: dict[str, Any]) -> list[str]:
+    """In the order of the processes that wrote them."""
+    return sorted(name for name in manifest["files"] if name.endswith(".safetensors"))
+
+
+def state_files(manifest: dict[str, Any]) -> list[str]:
+    return sorted(name for name in manifest["files"] if name.endswith(".pt"))
 
 
 def describe(file: Path) -> dict[str, Any]:

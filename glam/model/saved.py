@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from glam.checkpoints import WEIGHTS, newest_checkpoint
+from glam.checkpoints import newest_checkpoint, weight_files
 from glam.config import ModelConfig, from_mapping
 from glam.errors import UserError
 
@@ -29,4 +30,19 @@ def saved_weights(run: Path) -> dict[str, Tensor]:
     found = newest_checkpoint(run / "checkpoints")
     if found is None:
         raise UserError(f"{run} has no checkpoint that can be read; finish the run first")
-    return safetensors.load_file(found.path / WEIGHTS)  # pyright: ignore[reportUnknownMemberType]
+    return read_weights(found.path, found.manifest)
+
+
+def read_weights(folder: Path, manifest: dict[str, Any]) -> dict[str, Tensor]:
+    """Whole, whoever wrote them."""
+    files = [folder / name for name in weight_files(manifest)]
+    parts: list[dict[str, Tensor]] = [safetensors.load_file(file) for file in files]  # pyright: ignore[reportUnknownMemberType]
+    return joined(parts, manifest.get("split", {}))
+
+
+def joined(parts: list[dict[str, Tensor]], splits: dict[str, int]) -> dict[str, Tensor]:
+    """What is not in `splits`, the first part has whole."""
+    return {
+        name: torch.cat([part[name] for part in parts], splits[name]) if name in splits else value
+        for name, value in parts[0].items()
+    }

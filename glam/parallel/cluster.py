@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distribute_tensor
-from torch.utils._pytree import tree_map_only
 
 from glam.config import AdafactorConfig, AdamWConfig, HardwareConfig, RunConfig
 from glam.model import Glam
@@ -31,8 +30,9 @@ from glam.model.init import draw
 from glam.model.moe import MixtureOfExperts
 from glam.parallel.exchange import ExpertParallel, mean_of_all
 from glam.parallel.layout import partition
+from glam.parallel.shards import ShardedCheckpointIO
 from glam.peers import Peers
-from glam.training.checkpoint import PREFIX, SAVE_ERRORS
+from glam.training.checkpoint import PREFIX
 from glam.training.module import TrainingModule
 from glam.training.optimizers import adamw, with_own_options
 from glam.training.traced import TracedAdafactor, first_state
@@ -56,13 +56,6 @@ class ProcessPeers(Peers):
         found = torch.tensor(values, device=self._device)
         dist.all_reduce(found, dist.ReduceOp.MAX)
         return tuple(int(value) for value in found.cpu())
-
-    def raise_first(self, error: Exception | None) -> None:
-        """Raises on every process what the leader failed with."""
-        told: list[Any] = [error]
-        dist.broadcast_object_list(told)
-        if told[0] is not None:
-            raise told[0]
 
 
 class Slices:
@@ -203,8 +196,7 @@ class ClusterModule(TrainingModule):
 
 
 class ClusterStrategy(ModelParallelStrategy):
-    """Lightning's view of the processes. A checkpoint is the one that a single process would write,
-    put together by the leader: it goes on anywhere."""
+    """Lightning's view of the processes. A checkpoint is in slices, and goes on anywhere."""
 
     def __init__(self, slices: Slices, peers: ProcessPeers, checkpoint_io: CheckpointIO) -> None:
         super().__init__(data_parallel_size=peers.size, tensor_parallel_size=1)
@@ -219,26 +211,15 @@ class ClusterStrategy(ModelParallelStrategy):
     def lightning_module_state_dict(self) -> dict[str, Any]:
         assert isinstance(self.model, ClusterModule)
         named = self.model.model.named_parameters()
-        return {PREFIX + name: self._whole(parameter.detach()) for name, parameter in named}
+        return {PREFIX + name: parameter.detach() for name, parameter in named}
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        return tree_map_only(Tensor, self._whole, optimizer.state_dict())
-
-    def _whole(self, tensor: Tensor) -> Tensor:
-        """On the leader's CPU; nothing elsewhere."""
-        found = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-        return found.cpu() if self.peers.leads else found.new_empty(0)
+        return optimizer.state_dict()
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None
     ) -> None:
-        error: Exception | None = None
-        if self.peers.leads:
-            try:
-                self.checkpoint_io.save_checkpoint(checkpoint, filepath)
-            except SAVE_ERRORS as failed:
-                error = failed
-        self.peers.raise_first(error)
+        self.checkpoint_io.save_checkpoint(checkpoint, filepath)
 
     def load_checkpoint(
         self, checkpoint_path: str | Path, weights_only: bool | None = None
@@ -290,6 +271,9 @@ class ClusterEngine:
             whole = torch.empty(parameter.shape)
             draw(whole, name, seed)
             fill(parameter, whole)
+
+    def checkpoints(self, fingerprints: dict[str, str]) -> ShardedCheckpointIO:
+        return ShardedCheckpointIO(fingerprints, self.peers)
 
     def callbacks(self) -> list[Callback]:
         return []

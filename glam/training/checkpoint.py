@@ -13,8 +13,18 @@ import torch
 from lightning.fabric.plugins.io import CheckpointIO
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
+from torch import Tensor
 
-from glam.checkpoints import MANIFEST, STATE, WEIGHTS, describe, step_folders, step_of
+from glam.checkpoints import (
+    MANIFEST,
+    STATE,
+    WEIGHTS,
+    describe,
+    state_files,
+    step_folders,
+    step_of,
+)
+from glam.model.saved import joined, read_weights
 
 KEPT = 2
 PREFIX = "model."  # the network's name inside the LightningModule
@@ -34,13 +44,13 @@ class FolderCheckpointIO(CheckpointIO):
         """Write beside, flush to the disk, rename. Raises one of SAVE_ERRORS, with nothing left
         behind, when the disk is full."""
         path = Path(path)
-        part = path.with_name(f".{path.name}.part")
+        part = part_of(path)
         try:
             _write(part, checkpoint, self.fingerprints)
             if path.exists():  # a damaged one of the same step
                 shutil.rmtree(path)
             part.rename(path)
-            _sync(path.parent)
+            sync(path.parent)
         except SAVE_ERRORS:
             shutil.rmtree(part, ignore_errors=True)
             raise
@@ -51,12 +61,34 @@ class FolderCheckpointIO(CheckpointIO):
         map_location: Any = None,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        weights = safetensors.load_file(Path(path) / WEIGHTS)  # pyright: ignore[reportUnknownMemberType]
-        state = torch.load(Path(path) / STATE, map_location="cpu", weights_only=True)
+        folder = Path(path)
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        weights = read_weights(folder, manifest)
+        files = [folder / name for name in state_files(manifest)]
+        states = [torch.load(file, map_location="cpu", weights_only=True) for file in files]
+        state = _joined_state(states, manifest["split_state"]) if len(files) > 1 else states[0]
         return {**state, "state_dict": {PREFIX + name: value for name, value in weights.items()}}
+
+    def finish(self) -> None:
+        """Returns when what was to be saved is, or has failed: here at once."""
 
     def remove_checkpoint(self, path: str | Path) -> None:
         shutil.rmtree(path)
+
+
+def part_of(path: Path) -> Path:
+    """Where the folder is written before it is whole."""
+    return path.with_name(f".{path.name}.part")
+
+
+def _joined_state(states: list[dict[str, Any]], splits: dict[str, int]) -> dict[str, Any]:
+    """Of several processes, in the form of one. Optimizer state is keyed `<parameter>/<name>`."""
+    optimizers = [state["optimizer_states"][0] for state in states]
+    whole: dict[int, dict[str, Tensor]] = {}
+    for key, value in joined([one["state"] for one in optimizers], splits).items():
+        index, name = key.split("/")
+        whole.setdefault(int(index), {})[name] = value
+    return {**states[0], "optimizer_states": [{**optimizers[0], "state": whole}]}
 
 
 def _write(part: Path, checkpoint: dict[str, Any], fingerprints: dict[str, str]) -> None:
@@ -67,24 +99,28 @@ def _write(part: Path, checkpoint: dict[str, Any], fingerprints: dict[str, str])
         for name, value in checkpoint["state_dict"].items()
     }
     safetensors.save_file(weights, part / WEIGHTS)  # pyright: ignore[reportUnknownMemberType]
-    names = ("pytorch-lightning_version", "global_step", "epoch", "optimizer_states", "training")
-    state = {name: checkpoint[name] for name in names}
-    _save_state({**state, "lr_schedulers": []}, part / STATE)
-    training = checkpoint["training"]
-    manifest = {
-        **{name: training[name] for name in ("step", "tokens", "status")},
-        **fingerprints,
-        "files": {name: describe(part / name) for name in (WEIGHTS, STATE)},
-    }
+    save_state(checkpoint, part / STATE)
+    files = {name: describe(part / name) for name in (WEIGHTS, STATE)}
+    manifest = manifest_of(checkpoint["training"], fingerprints, files)
     (part / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     for name in (WEIGHTS, STATE, MANIFEST):
-        _sync(part / name)
-    _sync(part)
+        sync(part / name)
+    sync(part)
 
 
-def _save_state(state: dict[str, Any], file: Path) -> None:
+def manifest_of(
+    training: dict[str, Any], fingerprints: dict[str, str], files: dict[str, Any]
+) -> dict[str, Any]:
+    told = {name: training[name] for name in ("step", "tokens", "status")}
+    return {**told, **fingerprints, "files": files}
+
+
+def save_state(checkpoint: dict[str, Any], file: Path) -> None:
+    """All of a checkpoint but the weights."""
+    names = ("pytorch-lightning_version", "global_step", "epoch", "optimizer_states", "training")
+    state = {name: checkpoint[name] for name in names}
     try:
-        torch.save(state, file)
+        torch.save({**state, "lr_schedulers": []}, file)
     except RuntimeError as error:
         if "inline_container" not in str(error):
             raise
@@ -92,7 +128,7 @@ def _save_state(state: dict[str, Any], file: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name) from error
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

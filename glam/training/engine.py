@@ -12,6 +12,7 @@ from glam.config import RunConfig
 from glam.model import Glam
 from glam.peers import ALONE, Peers
 from glam.resources import Resources
+from glam.training.checkpoint import FolderCheckpointIO
 from glam.training.ledger import Ledger
 from glam.training.module import TrainingModule
 
@@ -28,6 +29,10 @@ class Engine(Protocol):
 
     def materialize(self, model: Glam, seed: int | None) -> None:
         """Gives a model on the meta device its memory; and its initial values, with a seed."""
+        ...
+
+    def checkpoints(self, fingerprints: dict[str, str]) -> FolderCheckpointIO:
+        """How they are written and read."""
         ...
 
     @property
@@ -54,6 +59,9 @@ class OneProcess:
     """What a single process does, whatever its devices: weights begin on the CPU, whole."""
 
     peers = ALONE
+
+    def checkpoints(self, fingerprints: dict[str, str]) -> FolderCheckpointIO:
+        return FolderCheckpointIO(fingerprints)
 
     def materialize(self, model: Glam, seed: int | None) -> None:
         model.to_empty(device="cpu")

@@ -63,7 +63,7 @@ def train(
     torch.set_num_threads(resources.threads)
     keep_freed_memory()
     on = engine(config, resources)
-    checkpoints = FolderCheckpointIO({"code": code_fingerprint(), "data": prepared.fingerprint})
+    checkpoints = on.checkpoints({"code": code_fingerprint(), "data": prepared.fingerprint})
     found = _resumable(run, checkpoints.fingerprints, on.peers)
     module = _build(config, prepared, resources, on, spending or Spending(), fresh=found is None)
     if found is not None and found.manifest["status"] != "training":
@@ -144,7 +144,9 @@ def _fit(
         losses = {domain: result.loss for domain, result in results.items()}
         return losses | {"mean": mean_loss(results)}
 
-    saving = Checkpoints(run, training.checkpoint_minutes, module.ledger, metrics, on.peers)
+    saving = Checkpoints(
+        run, training.checkpoint_minutes, module.ledger, metrics, checkpoints.finish, on.peers
+    )
     stream = TrainStream(prepared, training.sequence_length, training.batch_size, config.seed)
     with bar("train", training.num_steps, "steps") as shown, _quiet_lightning():
         shown.start_at(start)

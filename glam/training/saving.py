@@ -4,12 +4,13 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from glam.checkpoints import step_folder
+from glam.checkpoints import step_folder, step_folders, step_of
 from glam.peers import ALONE, Peers
 from glam.runs import RunFolder
 from glam.training.checkpoint import SAVE_ERRORS, prune
@@ -44,10 +45,12 @@ class Checkpoints(Callback):
         minutes: float,
         ledger: Ledger,
         metrics: Metrics,
+        finish: Callable[[], None],
         peers: Peers = ALONE,
     ) -> None:
+        """`finish` returns when a checkpoint that is being written stands."""
         self.run, self.minutes, self.ledger, self.metrics = run, minutes, ledger, metrics
-        self.peers = peers
+        self.finish, self.peers = finish, peers
         self.request = StopRequest()
         self.saved_step = 0  # where a run cut off now would go on
         self._tried, self._tried_step = time.monotonic(), 0
@@ -75,6 +78,9 @@ class Checkpoints(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._tried_step != self.ledger.step:
             self._save(trainer)
+        self.finish()
+        if folders := step_folders(self.run.checkpoints):
+            self.saved_step = step_of(folders[0])
 
     def _save(self, trainer: Trainer) -> None:
         """A checkpoint that cannot be written costs a line, not the run."""

@@ -1,6 +1,9 @@
 """Processes of torch under gloo against the same model in one process."""
 
+import contextlib
 import csv
+import errno
+import io
 import os
 import signal
 from dataclasses import replace
@@ -9,15 +12,16 @@ import pytest
 import torch
 import toy
 from processes import together
-from safetensors.torch import load_file
 
 from glam.config import AdafactorConfig, AdamWConfig, HardwareConfig, RunConfig
 from glam.errors import UserError
 from glam.model import Glam
 from glam.model.grouped import grouped
 from glam.model.routing import Routing
+from glam.model.saved import saved_weights
 from glam.parallel import cluster
 from glam.parallel.exchange import ExpertParallel
+from glam.parallel.shards import ShardedCheckpointIO
 from glam.resources import resolve
 from glam.training import fit, train
 from glam.training.module import TrainingModule
@@ -62,7 +66,7 @@ def rows(path):
 
 
 def weights(path):
-    return load_file(sorted((path / "checkpoints").iterdir())[-1] / "model.safetensors")
+    return saved_weights(path)
 
 
 def column(path, name):
@@ -257,6 +261,56 @@ def test_a_finished_run_is_loaded_bit_for_bit(tmp_path):
     together(2, loaded, tmp_path, 2)
     for name, weight in torch.load(tmp_path / "loaded.pt", weights_only=True).items():
         assert torch.equal(weight, weights(tmp_path)[name])
+
+
+SHARD = ShardedCheckpointIO._write_mine
+
+
+def die_in_mid_save(path, size):
+    """Before its part of the checkpoint of step 9 stands, the last process and so all are gone."""
+
+    def write_mine(self, part, weights, checkpoint):
+        if checkpoint["training"]["step"] == 9 and self._peers.rank == size - 1:
+            (part / "model-00002-of-00002.safetensors").write_bytes(b"half")
+            os._exit(0)
+        SHARD(self, part, weights, checkpoint)
+
+    ShardedCheckpointIO._write_mine = write_mine
+    made = config(size, optimizer=OPTIMIZERS["adafactor"])
+    with contextlib.suppress(Exception):
+        run(path, replace(made, training=replace(made.training, checkpoint_minutes=1e-9)))
+    os._exit(0)
+
+
+def test_a_process_that_dies_in_mid_save_loses_nothing_that_was_whole(tmp_path, in_one_process):
+    together(2, die_in_mid_save, tmp_path, 2)
+    folders = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert folders[-1] == "step-00000008"
+    together(2, run, tmp_path, config(2, optimizer=OPTIMIZERS["adafactor"]))
+    assert_same_run(tmp_path, in_one_process / "adafactor")
+
+
+def save_on_a_full_disk(path, size):
+    def write_mine(self, part, weights, checkpoint):
+        if checkpoint["training"]["step"] == 9 and self._peers.rank == size - 1:
+            part.mkdir(exist_ok=True)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        SHARD(self, part, weights, checkpoint)
+
+    ShardedCheckpointIO._write_mine = write_mine
+    made = config(size, optimizer=OPTIMIZERS["adafactor"])
+    heard = io.StringIO()
+    with contextlib.redirect_stderr(heard):
+        run(path, replace(made, training=replace(made.training, checkpoint_minutes=1e-9)))
+    (path / f"heard-{os.environ['RANK']}").write_text(heard.getvalue())
+
+
+def test_a_part_that_cannot_be_written_costs_a_line(tmp_path, in_one_process):
+    together(2, save_on_a_full_disk, tmp_path, 2)
+    line = "step-00000009 could not be saved, the last one stays: process 1: [Errno 28] No space"
+    assert line in (tmp_path / "heard-0").read_text()
+    assert "could not" not in (tmp_path / "heard-1").read_text()
+    assert_same_run(tmp_path, in_one_process / "adafactor")
 
 
 def stopped(path, size):

@@ -251,7 +251,8 @@ def test_a_finished_run_is_loaded_and_not_trained(tmp_path, stop_at):
     first = run(tmp_path)
     stop_at(0)
     again = run(tmp_path)
-    assert again[2:] == first[2:]
+    unlike = {"model": None, "joules": None}
+    assert again._replace(**unlike) == first._replace(**unlike)
     assert again.status == "done"
     for mine, theirs in zip(first.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(mine, theirs)

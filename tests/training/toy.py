@@ -105,8 +105,8 @@ def main():
 
     fit.code_fingerprint = lambda: "toy"  # the source may be edited while a test runs
     if "slow" in sys.argv:
-        sync = checkpoint._sync
-        checkpoint._sync = lambda path: (time.sleep(0.02), sync(path))
+        sync = checkpoint.sync
+        checkpoint.sync = lambda path: (time.sleep(0.02), sync(path))
     result = train(
         config(int(sys.argv[2]), every_step=True),
         prepared(),
