@@ -14,6 +14,7 @@ import psutil
 from glam import peers
 from glam.config import RunConfig
 from glam.errors import UserError
+from glam.parallel.layout import check_divides
 
 # Of malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -92,6 +93,11 @@ def check_cluster(config: RunConfig) -> None:
             f"hardware={name} is of {hardware.devices} devices and torchrun started {found} "
             f"processes; set hardware.mesh to one axis of {found}, or start as many"
         )
+    if hardware.device != "gpu" and hardware.devices > 4 * num_cores():
+        raise UserError(
+            f"hardware={name} is of {hardware.devices} processes, too many for {num_cores()} "
+            f"cores; set hardware.mesh to one axis of at most {4 * num_cores()}"
+        )
     axes = {axis for axis, size in hardware.mesh.items() if size > 1}
     if len(axes) != 1 or hardware.rules.get("batch") not in axes or "activation" in hardware.rules:
         raise UserError(
@@ -109,6 +115,7 @@ def check_cluster(config: RunConfig) -> None:
             f"model.dispatcher={config.model.dispatcher} seats the tokens of one process; with "
             f"hardware={name} take model.dispatcher=grouped"
         )
+    check_divides(config)
 
 
 def _of_mesh(config: RunConfig) -> Resources:
@@ -131,6 +138,7 @@ def _of_mesh(config: RunConfig) -> Resources:
                 f"hardware.{name}={getattr(hardware, name)}: XLA shares the cores among its "
                 f"devices by itself; leave it out"
             )
+    check_divides(config)
     return Resources(
         threads=1,
         precision=cast(Precision, hardware.precision.replace("auto", "bfloat16")),

@@ -23,8 +23,7 @@ def launch(hardware: HardwareConfig, resources: Resources) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    # What went wrong, the processes say themselves.
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    logging.disable(logging.ERROR)  # what went wrong, the processes say themselves
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

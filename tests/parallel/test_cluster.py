@@ -341,6 +341,8 @@ def test_when_one_is_asked_to_stop_all_save_the_same_step(tmp_path, in_one_proce
         ({"mesh": {"expert": 2, "model": 2}}, "take a mesh of one axis"),
         ({"rules": {"experts": "expert"}}, "take a mesh of one axis"),
         ({"rules": {**RULES, "activation": "expert"}}, "no rule for activation"),
+        ({"mesh": {"expert": 3}}, "hardware.mesh.expert=3 does not divide training.batch_size=8"),
+        ({"mesh": {"expert": 4096}}, "is of 4096 processes, too many for"),
         ({"device": "gpu", "mesh": {"expert": 64}}, "is of 64 GPUs and this machine has"),
     ],
 )
