@@ -73,7 +73,7 @@ def test_one_process_evaluates_what_several_saved(home):
 
 
 def test_when_the_launcher_is_killed_the_processes_save_and_the_line_goes_on(home):
-    line = ["hardware=cpu_node", "training.tokens=100000", "training.checkpoint_minutes=0.005"]
+    line = ["hardware=cpu_node", "training.tokens=128000", "training.checkpoint_minutes=0.005"]
     process = subprocess.Popen(arguments(home, *line), stderr=subprocess.PIPE, text=True)
     wait_for(lambda: list(home.glob("runs/*/checkpoints/step-*/manifest.json"))[1:])
     process.kill()
@@ -81,13 +81,13 @@ def test_when_the_launcher_is_killed_the_processes_save_and_the_line_goes_on(hom
     _, said = process.communicate(timeout=120)  # the processes hold its stderr: they have ended
     assert "the same line again goes on from step" in said
     left = max(int(path.name[5:]) for path in (folder / "checkpoints").glob("step-*"))
-    run(home, *ONE, "training.tokens=100000")
-    assert summary(folder)["tokens"] == 100000 // 128 * 128
-    assert 0 < left < 100000 // 128
+    run(home, *ONE, "training.tokens=128000")
+    assert summary(folder)["tokens"] == 128000 // 128 * 128
+    assert 0 < left < 128000 // 128
 
 
 def test_a_signal_to_the_launcher_stops_all_after_their_step(home):
-    line = ["hardware=cpu_node", "training.tokens=100000", "seed=1"]
+    line = ["hardware=cpu_node", "training.tokens=128000", "seed=1"]
     process = subprocess.Popen(arguments(home, *line), stderr=subprocess.PIPE, text=True)
     wait_for(lambda: [f for f in home.glob("runs/*-s1-*/metrics.csv") if f.stat().st_size > 2000])
     os.kill(process.pid, signal.SIGTERM)
