@@ -177,7 +177,8 @@ def _train_to_the_end(
     from glam.data import TrainStream
     from glam.reporting import print_summary, run_report
     from glam.summary import energy_of, summarize
-    from glam.training import open_tracker, train
+    from glam.tracking import open_tracker
+    from glam.training import train
 
     run.write_config(config)
     stream = TrainStream(
