@@ -17,6 +17,7 @@ from glam.identity import DETERMINES_THE_RESULT, code_fingerprint
 from glam.plans import show_plans
 from glam.resources import Resources, pin_threads, resolve
 from glam.runs import RunFolder, check_writable
+from glam.studies.folder import StudyFolder
 from glam.studies.leash import hold_leash
 
 if TYPE_CHECKING:
@@ -85,7 +86,20 @@ def train(config: RunConfig, overrides: list[str]) -> None:
             raise
         except Exception as error:
             raise _failed(run, error) from error
+    _refresh_study(config)
     return None
+
+
+def _refresh_study(config: RunConfig) -> None:
+    """The page of the study that the run belongs to, while its grid goes on."""
+    name = config.study.name
+    study = StudyFolder.find(str(config.runs_path / "studies" / name)) if name else None
+    if study is None:
+        return
+    try:
+        study.refresh()
+    except (OSError, UserError) as error:
+        print(f"the page of study {name} is as old as it was: {error}", file=sys.stderr)
 
 
 def plan(config: RunConfig, overrides: list[str]) -> None:
@@ -127,10 +141,15 @@ def generate(config: RunConfig, overrides: list[str]) -> None:
 
 
 def report(config: RunConfig, overrides: list[str]) -> None:
-    """Write a run's report anew from what its folder holds."""
+    """Write a run's report, or a study's page, anew from what its folder holds. With `logger=wandb`
+    on the line, a workspace and a report of W&B too."""
     from glam.reporting import run_report
 
-    print(run_report(RunFolder.at(str(config.checkpoint)).path))
+    study = StudyFolder.find(str(config.checkpoint))
+    if study is not None:
+        print(study.write())
+    else:
+        print(run_report(RunFolder.at(str(config.checkpoint)).path))
 
 
 def _trained(config: RunConfig, overrides: list[str]) -> tuple[RunFolder, RunConfig]:

@@ -158,7 +158,7 @@ def _compared(cells: Sequence[Cell], key: str, reference: Any, budget: str | Non
 def _best(best: Difference, key: str, reference: Any, terms: str) -> str:
     seeds = f"{best.num_seeds} {'seed' if best.num_seeds == 1 else 'seeds'}"
     change = f"{signed(best.mean)} nats{_interval(best.interval)}"
-    if key != EXPERTS:
+    if not is_dense(key, reference):
         label = figures.label_of(key)
         return (
             f"Mean held-out loss with {label} {best.value} against {reference}{terms}: "
@@ -228,7 +228,7 @@ def _differences(
     if key == EXPERTS:
         draw = figures.difference_by_experts(cells, reference)
         plots = figures.on_page(draw, names, "difference", words)
-        label = "difference to the dense twin (nats per token)"
+        label = f"difference to {_reference(key, reference)} (nats per token)"
         return plots, figures.on_paper(draw, names, label)
     draw = figures.forest(cells, key, reference, names)
     size = (5.0, 1.4 + 0.3 * len(names))
@@ -259,8 +259,12 @@ def _loss_caption(key: str, cells: Sequence[Cell]) -> str:
     return f"{words} Every model spends {cost} per token forward, the router included."
 
 
+def is_dense(key: str, reference: Any) -> bool:
+    return key == EXPERTS and reference == 1
+
+
 def _reference(key: str, reference: Any) -> str:
-    if key == EXPERTS:
+    if is_dense(key, reference):
         return "the dense twin"
     return f"{figures.label_of(key)} {reference}"
 
