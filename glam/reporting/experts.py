@@ -76,9 +76,9 @@ def _load_map(layer: str, tokens: Array, load: Array, theme: Theme) -> Figure:
     return figure
 
 
-def chosen(items: list[T]) -> list[T]:
-    """At most MOST_LAYERS of them, evenly spread, the first and the last included."""
-    count = min(len(items), MOST_LAYERS)
+def chosen(items: list[T], most: int = MOST_LAYERS) -> list[T]:
+    """At most so many of them, evenly spread, the first and the last included."""
+    count = min(len(items), most)
     return [items[int(i)] for i in np.linspace(0, len(items) - 1, count).round()]
 
 
