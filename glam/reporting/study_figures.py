@@ -144,7 +144,7 @@ def difference_by_experts(cells: Sequence[Cell], reference: int) -> Draw:
             shown += found
             if found:
                 # Side by side, not one upon the other; the axis is logarithmic.
-                shift = (i - (len(lines) - 1) / 2) * 0.12
+                shift = (i - (len(lines) - 1) / 2) * min(0.12, 0.7 / len(lines))
                 _intervals(axes, scale, found, theme.colour(i), plain(label), shift)
         axes.set_ylim(*_limits(shown))
         scale.dress(axes)
