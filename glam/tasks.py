@@ -145,11 +145,12 @@ def report(config: RunConfig, overrides: list[str]) -> None:
     on the line, a workspace and a report of W&B too."""
     from glam.reporting import run_report
 
-    study = StudyFolder.find(str(config.checkpoint))
-    if study is not None:
-        print(study.write())
-    else:
-        print(run_report(RunFolder.at(str(config.checkpoint)).path))
+    found = StudyFolder.find(str(config.checkpoint)) or RunFolder.at(str(config.checkpoint))
+    print(found.write() if isinstance(found, StudyFolder) else run_report(found.path))
+    if "logger=wandb" in overrides:
+        from glam.tracking.workspace import publish, subject_of
+
+        publish(config.logger, subject_of(found))
 
 
 def _trained(config: RunConfig, overrides: list[str]) -> tuple[RunFolder, RunConfig]:
