@@ -142,14 +142,17 @@ def generate(config: RunConfig, overrides: list[str]) -> None:
 
 def report(config: RunConfig, overrides: list[str]) -> None:
     """Write a run's report, or a study's page, anew from what its folder holds. With `logger=wandb`
-    on the line, a workspace and a report of W&B too."""
+    on the line, for W&B too: the study's artifact, and a workspace and a report."""
     from glam.reporting import run_report
 
     found = StudyFolder.find(str(config.checkpoint)) or RunFolder.at(str(config.checkpoint))
     print(found.write() if isinstance(found, StudyFolder) else run_report(found.path))
     if "logger=wandb" in overrides:
+        from glam.tracking.study import track_study
         from glam.tracking.workspace import publish, subject_of
 
+        if isinstance(found, StudyFolder):
+            track_study(config.logger, found)
         publish(config.logger, subject_of(found))
 
 

@@ -6,6 +6,8 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from glam.config import RunConfig
 from glam.identity import run_name
 from glam.resources import Resources
@@ -14,6 +16,8 @@ from glam.tracking.session import Entry, Guard, is_wanted, start
 
 if TYPE_CHECKING:
     import wandb
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 
 class Tracker:
@@ -103,13 +107,22 @@ class WandbTracker(Tracker):
         with self._guarded():
             maps = heat_maps(self._run.path)
             if maps:
-                self._session.log({name: wandb.Image(figure) for name, figure in maps.items()})
+                self._session.log({name: wandb.Image(pixels(one)) for name, one in maps.items()})
             target: Any = self._session.summary
             target.update(_flat("final", told))
 
     def finish(self, exit_code: int) -> None:
         with self._guarded():
             self._session.finish(exit_code=exit_code)
+
+
+def pixels(figure: "Figure") -> "NDArray[np.uint8]":
+    """`[height, width, RGBA]`; wandb would draw the figure by pyplot, which nothing here loads."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())
 
 
 def load_figures(row: Mapping[str, float]) -> dict[str, float]:
