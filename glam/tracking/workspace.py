@@ -75,9 +75,11 @@ def publish(logger: LoggerConfig, subject: Subject) -> None:
     """Save a workspace and a report of `subject`, each time new ones, and say where they are. Where
     that can't be, one line says why."""
     if importlib.util.find_spec("wandb_workspaces") is None:
-        return _say("the package wandb-workspaces is not installed; pip install wandb-workspaces")
+        _say("the package wandb-workspaces is not installed; pip install wandb-workspaces")
+        return
     if not logged_in():
-        return _say("W&B has no key here; wandb login, and then the same line again")
+        _say("W&B has no key here; wandb login, and then the same line again")
+        return
     import wandb
 
     try:
@@ -87,8 +89,9 @@ def publish(logger: LoggerConfig, subject: Subject) -> None:
         for made in (shown, told):
             made.save()
     except (wandb.Error, ValueError, OSError) as error:
-        return _say(first_line(error))
-    return print(f"workspace {shown.url}\nreport    {told.url}")
+        _say(first_line(error))
+        return
+    print(f"workspace {shown.url}\nreport    {told.url}")
 
 
 def _say(reason: str) -> None:

@@ -187,6 +187,7 @@ def test_wandb_without_a_login_records_offline_and_says_nothing(tmp_path, record
     for name, value in (("loss/mean", 4.0), ("train_seconds", 9.5), ("energy/joules", 57.0)):
         assert summary[f"final/{name}"] == value
     assert summary["final/load/1/busiest"] == 1.5
+    assert summary["load_map/1.width"] == 800
     assert list(folder.glob("wandb/*/files/media/images/load_map/1_*.png"))
 
 
