@@ -74,7 +74,8 @@ class RunFolder:
                 return cls(path.resolve())
         raise UserError(
             f"checkpoint={checkpoint} is no run folder (no config.yaml in it); "
-            f"name one under runs/, for example checkpoint=runs/<name>-<id>"
+            f"name one under runs/, for example checkpoint=runs/<name>-<id>, or for task=report a "
+            f"study under runs/studies/"
         )
 
     @property

@@ -20,6 +20,7 @@ from glam.peers import ALONE, Peers, are_here, rank
 from glam.plans import show_plans
 from glam.resources import Resources, pin_threads, resolve
 from glam.runs import RunFolder, check_writable
+from glam.studies.folder import StudyFolder
 from glam.studies.leash import hold_leash
 
 if TYPE_CHECKING:
@@ -99,7 +100,21 @@ def train(config: RunConfig, overrides: list[str]) -> None:
             if rank() > 0:
                 print(f"process {rank()}: {failed}", file=sys.__stderr__)
             raise failed from error
+    if rank() == 0:
+        _refresh_study(config)
     return None
+
+
+def _refresh_study(config: RunConfig) -> None:
+    """The page of the study that the run belongs to, while its grid goes on."""
+    name = config.study.name
+    study = StudyFolder.find(str(config.runs_path / "studies" / name)) if name else None
+    if study is None:
+        return
+    try:
+        study.refresh()
+    except (OSError, UserError) as error:
+        print(f"the page of study {name} is as old as it was: {error}", file=sys.stderr)
 
 
 def plan(config: RunConfig, overrides: list[str]) -> None:
@@ -141,10 +156,19 @@ def generate(config: RunConfig, overrides: list[str]) -> None:
 
 
 def report(config: RunConfig, overrides: list[str]) -> None:
-    """Write a run's report anew from what its folder holds."""
+    """Write a run's report, or a study's page, anew from what its folder holds. With `logger=wandb`
+    on the line, for W&B too: the study's artifact, and a workspace and a report."""
     from glam.reporting import run_report
 
-    print(run_report(RunFolder.at(str(config.checkpoint)).path))
+    found = StudyFolder.find(str(config.checkpoint)) or RunFolder.at(str(config.checkpoint))
+    print(found.write() if isinstance(found, StudyFolder) else run_report(found.path))
+    if "logger=wandb" in overrides:
+        from glam.tracking.study import track_study
+        from glam.tracking.workspace import publish, subject_of
+
+        if isinstance(found, StudyFolder):
+            track_study(config.logger, found)
+        publish(config.logger, subject_of(found))
 
 
 def _trained(config: RunConfig, overrides: list[str]) -> tuple[RunFolder, RunConfig]:
@@ -191,7 +215,8 @@ def _train_to_the_end(
     from glam.data import TrainStream
     from glam.reporting import print_summary, run_report
     from glam.summary import energy_of, summarize
-    from glam.training import open_tracker, train
+    from glam.tracking import open_tracker
+    from glam.training import train
 
     run.write_config(config)
     stream = TrainStream(

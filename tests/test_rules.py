@@ -17,8 +17,10 @@ FORBIDDEN = {
     "studies": ("torch", "glam.model", "glam.data", "hydra", "lightning", "wandb"),
     "evaluation": ("hydra", "wandb", "glam.studies", "glam.reporting"),
     "training": ("hydra", "glam.studies", "glam.reporting", "glam.cli"),
+    "tracking": ("torch", "glam.model", "glam.data", "glam.training", "hydra", "lightning"),
     "config": ("torch", "hydra", "lightning", "wandb", "omegaconf", "glam.data", "glam.model"),
 }
+WORKSPACES = "wandb_workspaces"
 LIGHT = (
     "environments.py",
     "errors.py",
@@ -77,6 +79,15 @@ def test_torch_xla_is_imported_by_the_xla_modules_alone():
         if any(within(module, "torch_xla") for module in imports(file)):
             assert file.parent.name == "parallel"
             assert file.name.startswith("xla")
+
+
+def test_only_the_tracking_knows_wandb():
+    knowing = {
+        file.parent.name
+        for file in SOURCES
+        if any(within(module, name) for module in imports(file) for name in ("wandb", WORKSPACES))
+    }
+    assert knowing == {"tracking"}
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda f: str(f.relative_to(ROOT)))

@@ -18,6 +18,7 @@ from glam.resources import resolve
 from glam.runs import RunFolder, check_writable
 from glam.studies.budget import check_comparison, cost_line
 from glam.studies.study import Cell, Study, say
+from glam.tracking.study import track_study
 
 
 def run_grid(
@@ -47,6 +48,8 @@ def run_grid(
     finally:
         # Also after Ctrl-C: what is done so far is in the table.
         is_written = _write(study)
+    if pending and is_written:
+        track_study(study.cells[0].config.logger, study.folder)
     if failed := study.failures():
         raise JobFailedError(
             f"{len(failed)} of {len(study.cells)} jobs failed: {'; '.join(failed)}; "
@@ -62,8 +65,8 @@ def _record(study: Study) -> None:
         study.record()
     except OSError as error:
         raise UserError(
-            f"{study.path} cannot be written ({error.strerror}); free some space, or name another "
-            f"folder with runs_dir=..."
+            f"{study.folder.path} cannot be written ({error.strerror}); free some space, or name "
+            f"another folder with runs_dir=..."
         ) from None
 
 
@@ -73,7 +76,7 @@ def _write(study: Study) -> bool:
     try:
         study.write()
     except OSError as error:
-        say(f"{study.path} cannot be written ({error.strerror})")
+        say(f"{study.folder.path} cannot be written ({error.strerror})")
         return False
     return True
 

@@ -32,6 +32,7 @@ class Cell:
     status: str
     summary: dict[str, Any]  # empty until the run is done
     error: str
+    progress: dict[str, Any]  # of a run that goes on: stage, done, total
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> "Cell":
@@ -41,6 +42,7 @@ class Cell:
             status=str(row["status"]),
             summary=row.get("summary") or {},
             error=str(row.get("error") or ""),
+            progress=row.get("progress") or {},
         )
 
     @property
@@ -69,7 +71,11 @@ class Difference:
     value: Any
     mean: float
     interval: tuple[float, float] | None
-    num_seeds: int
+    paired: tuple[float, ...]  # a seed each
+
+    @property
+    def num_seeds(self) -> int:
+        return len(self.paired)
 
 
 def domains(cells: Sequence[Cell]) -> list[str]:
@@ -106,9 +112,27 @@ def series(cells: Sequence[Cell], key: str) -> dict[str, list[Cell]]:
     lines: dict[str, list[Cell]] = {}
     for cell in cells:
         others = {k: v for k, v in cell.values.items() if k not in (key, "seed")}
-        label = ", ".join(f"{k.rpartition('.')[2]} {v}" for k, v in others.items())
+        label = ", ".join(f"{k.rpartition('.')[2]} {in_words(v)}" for k, v in others.items())
         lines.setdefault(label, []).append(cell)
     return lines
+
+
+def in_words(value: Any) -> str:
+    """A swept value: large whole numbers with their thousands apart."""
+    return f"{value:,}" if type(value) is int else str(value)
+
+
+def combinations(cells: Sequence[Cell], key: str | None) -> list[tuple[Any, str, list[Cell]]]:
+    """Cells that differ in their seed alone: the value of `key` (None where it is no key or the
+    seed), what else is swept in words, and the cells; in the order of the values."""
+    along = key if key != "seed" else None
+    found: list[tuple[Any, str, list[Cell]]] = []
+    for value in [None] if along is None else values_of(along, cells):
+        for label, line in series(cells, along or "").items():
+            members = [one for one in line if along is None or one.values.get(along) == value]
+            if members:
+                found.append((value, label, members))
+    return found
 
 
 def baseline(key: str, cells: Sequence[Cell]) -> Any:
@@ -169,7 +193,7 @@ def differences(cells: Sequence[Cell], key: str, reference: Any, domain: str) ->
                     value=value,
                     mean=float(np.mean(paired)),
                     interval=interval(paired),
-                    num_seeds=len(paired),
+                    paired=tuple(paired),
                 )
             )
     return found

@@ -100,7 +100,7 @@ def gauges(metrics: Metrics) -> list[Plot]:
             continue
         figure, axes = panel(PAGE, width=2.7, height=1.9)
         axes.plot(x, y, color=PAGE.colour(0), linewidth=1.4)
-        axes.set_ylim(*_range([(x, y)], floor_at_zero=True))
+        axes.set_ylim(*late_range([(x, y)], floor_at_zero=True))
         token_axis(axes)
         axes.set_xlabel("")
         axes.xaxis.set_major_locator(MaxNLocator(3))
@@ -123,7 +123,7 @@ def _labelled(curves: dict[str, tuple[Array, Array]], theme: Theme) -> tuple[Fig
     """Lines with their names at their right ends; the last one, where it sums up, in ink."""
     height = max(3.3, 0.24 * len(curves) + 0.6)
     figure, axes = panel(theme, height=height)
-    low, high = _range(list(curves.values()))
+    low, high = late_range(list(curves.values()))
     axes.set_ylim(low, high)
     last = len(curves) - 1
     colours = [theme.colour(i) for i in range(len(curves))]
@@ -159,13 +159,13 @@ def _labelled(curves: dict[str, tuple[Array, Array]], theme: Theme) -> tuple[Fig
     return figure, axes
 
 
-def _range(
-    curves: Sequence[tuple[Array, Array]], *, floor_at_zero: bool = False
+def late_range(
+    curves: Sequence[tuple[Array, Array]], *, after: float = 0.05, floor_at_zero: bool = False
 ) -> tuple[float, float]:
-    """Limits of the loss: the fall of the first twentieth may run off the top, so that the rest
-    can be read."""
-    end = max(float(x[-1]) for x, _ in curves)
-    late = [y[x >= end / 20] if (x >= end / 20).any() else y for x, y in curves]
+    """Limits of the loss: its fall in the first part of the run, up to `after` of the whole, may
+    run off the top, so that the rest can be read."""
+    end = after * max(float(x[-1]) for x, _ in curves)
+    late = [y[x >= end] if (x >= end).any() else y for x, y in curves]
     values = np.concatenate(late)
     low, high = float(values.min()), float(values.max())
     if floor_at_zero and low >= 0:

@@ -2,6 +2,7 @@
 # matplotlib's stubs leave its keywords untyped.
 # pyright: reportUnknownMemberType=false
 
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from glam.reporting.theme import (
     BALANCE,
     FONT,
     PAGE,
+    PRINT,
     Theme,
     dress,
     heading,
@@ -32,16 +34,10 @@ LEGEND = "1 is an even share; blue is less, orange is more. The colours end at �
 def load_over_time(record: Record) -> list[Plot]:
     """One heat map a MoE layer: tokens across, experts down."""
     tokens, loads = record.metrics.load()
-    if not len(tokens):
-        return []
     plots: list[Plot] = []
-    for layer in chosen(list(loads)):
+    for layer in chosen(list(loads)) if len(tokens) else []:
         load = loads[layer]
-        figure, axes = _heat_map(load.T, PAGE, height=2.7 if load.shape[1] <= 32 else 3.9)
-        _time_axis(axes, tokens)
-        axes.set_ylabel("expert")
-        axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
-        heading(axes, PAGE, f"Layer {layer}")
+        figure = _load_map(layer, tokens, load, PAGE)
         busiest, idlest = float(load[-1].max()), float(load[-1].min())
         words = (
             f"Load of the {load.shape[1]} experts of layer {layer} over training; at the end the "
@@ -51,34 +47,73 @@ def load_over_time(record: Record) -> list[Plot]:
     return plots
 
 
-def chosen(items: list[T]) -> list[T]:
-    """At most MOST_LAYERS of them, evenly spread, the first and the last included."""
-    count = min(len(items), MOST_LAYERS)
+def heat_maps(run: Path) -> dict[str, Figure]:
+    """On white, by name: the load over training (`load_map/<layer>`) and by domain
+    (`domain_map/<layer>`) of every MoE layer, from the folder of a run."""
+    record = Record.read(run)
+    tokens, loads = record.metrics.load()
+    maps = {
+        f"load_map/{layer}": _load_map(layer, tokens, load, PRINT)
+        for layer, load in loads.items()
+        if len(tokens)
+    }
+    maps |= {
+        f"domain_map/{layer}": domain_map(f"Layer {layer}", domains_of(record), load, PRINT)
+        for layer, load in domain_loads(record)
+    }
+    for figure in maps.values():
+        figure.set_dpi(160)
+    return maps
+
+
+def _load_map(layer: str, tokens: Array, load: Array, theme: Theme) -> Figure:
+    """`load` is `[points, experts]`, 1 being even."""
+    figure, axes = _heat_map(load.T, theme, height=2.7 if load.shape[1] <= 32 else 3.9)
+    _time_axis(axes, tokens)
+    axes.set_ylabel("expert")
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    heading(axes, theme, f"Layer {layer}")
+    return figure
+
+
+def chosen(items: list[T], most: int = MOST_LAYERS) -> list[T]:
+    """At most so many of them, evenly spread, the first and the last included."""
+    count = min(len(items), most)
     return [items[int(i)] for i in np.linspace(0, len(items) - 1, count).round()]
 
 
 def by_domain(record: Record) -> list[Plot]:
     """One heat map a MoE layer: experts across, domains down."""
+    domains = domains_of(record)
     plots: list[Plot] = []
-    domains = [str(name) for name in record.routing.get("domains", [])]
-    for layer, load in chosen(_domain_loads(record)):
-        figure, axes = _heat_map(load, PAGE, height=1.3 + 0.25 * len(domains))
-        axes.set_xlabel("expert")
-        axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
-        axes.set_yticks(range(len(domains)), [plain(name) for name in domains])
-        heading(axes, PAGE, f"Layer {layer}")
-        top = ", ".join(
-            f"{name} expert {int(row.argmax())} ({fixed(float(row.max()), 1)}×)"
-            for name, row in zip(domains, load, strict=True)
-        )
-        words = f"Load of the experts of layer {layer} by domain. Most loaded: {top}."
+    for layer, load in chosen(domain_loads(record)):
+        figure = domain_map(f"Layer {layer}", domains, load, PAGE)
+        words = f"Load of the experts of layer {layer} by domain. {most_loaded(domains, load)}"
         plots.append(Plot(svg=inline_svg(figure, f"domains-{layer}", words), caption=""))
     return plots
 
 
+def domain_map(title: str, domains: list[str], load: Array, theme: Theme) -> Figure:
+    """`load` is `[domains, experts]`, 1 being even."""
+    figure, axes = _heat_map(load, theme, height=1.3 + 0.25 * len(domains))
+    axes.set_xlabel("expert")
+    axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
+    axes.set_yticks(range(len(domains)), [plain(name) for name in domains])
+    heading(axes, theme, title)
+    return figure
+
+
+def most_loaded(domains: list[str], load: Array) -> str:
+    top = ", ".join(
+        f"{name} expert {int(row.argmax())} ({fixed(float(row.max()), 1)}×)"
+        for name, row in zip(domains, load, strict=True)
+    )
+    return f"Most loaded: {top}."
+
+
 def layers(record: Record) -> list[dict[str, str]]:
     """The table of the MoE layers: balance at the end, dropped share, and how far domains part."""
-    apart = {str(layer): specialisation(load) for layer, load in _domain_loads(record)}
+    apart = {str(layer): specialisation(load) for layer, load in domain_loads(record)}
     entries: list[Json] = record.summary.get("load") or []
     return [
         {
@@ -100,7 +135,12 @@ def specialisation(load: Array) -> float:
     return float(np.abs(share - share.mean(0)).sum(1).mean() / 2)
 
 
-def _domain_loads(record: Record) -> list[tuple[Any, Array]]:
+def domains_of(record: Record) -> list[str]:
+    """In the order of the rows of `domain_loads`."""
+    return [str(name) for name in record.routing.get("domains", [])]
+
+
+def domain_loads(record: Record) -> list[tuple[Any, Array]]:
     """By layer, loads over the mean `[domains, experts]`; nothing where the file says nothing."""
     names = record.routing.get("layers", [])
     shares = record.routing.get("share", [])

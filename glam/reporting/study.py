@@ -1,23 +1,22 @@
 """The page, the table and the figures of a study."""
 
-import csv
-import io
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from matplotlib.figure import Figure
 
 from glam.config import StudyConfig
 from glam.reporting import law as scaling
+from glam.reporting import study_curves, study_experts, study_table
 from glam.reporting import study_figures as figures
 from glam.reporting.cells import (
     EXPERTS,
     Cell,
     Comparison,
     Difference,
+    combinations,
     differences,
     domains,
     gain_per_doubling,
@@ -27,17 +26,13 @@ from glam.reporting.cells import (
     values_of,
 )
 from glam.reporting.page import Plot, render
+from glam.reporting.record import Record
 from glam.reporting.theme import save
-from glam.reporting.units import DASH, duration, fixed, si, signed, whole
+from glam.reporting.units import DASH, fixed, si, signed
 from glam.runs import write_atomically
 
 MOST_ABSENT = 12
 MOST_SERIES = 4  # that have a sentence each
-MEASURES = (
-    *("bits_per_byte/mean", "tokens", "tokens_per_second", "train_seconds"),
-    *("joules", "joules_per_million_tokens", "joules_per_nat"),
-    *("parameters/total", "parameters/active"),
-)
 
 
 def write(
@@ -46,8 +41,16 @@ def write(
     cells = [Cell.of(row) for row in rows]
     compared = Comparison.of(study, swept, cells)
     study_dir.mkdir(parents=True, exist_ok=True)
-    write_atomically(study_dir / "study.csv", table(cells, swept))
+    write_atomically(study_dir / "study.csv", study_table.as_csv(cells, swept))
+    records = {
+        cell.run: Record.read(folder)
+        for cell in cells
+        if (folder := study_dir.parent.parent / cell.run).is_dir()
+    }
     sections, files = _figures(study_dir.name, cells, compared)
+    while_training = study_curves.section(cells, records, compared.key)
+    by_domain = study_experts.section(cells, records, compared.key)
+    sections += [section for section in (while_training, by_domain) if section]
     law, law_files = scaling.section(study_dir.name, cells)
     files |= law_files
     for name, content in files.items():
@@ -60,35 +63,13 @@ def write(
         sections=sections,
         law=law,
         files=[name for name in files if name.endswith(".png")],
-        swept=[figures.label_of(key) for key in swept],
-        domains=[name for name in domains(cells) if name != "mean"],
-        rows=[_row(cell, swept, domains(cells), study_dir) for cell in cells],
+        columns=study_table.columns(swept, domains(cells)),
+        rows=[study_table.row(cell, swept, domains(cells), study_dir) for cell in cells],
+        is_running=any(cell.progress for cell in cells),
         pairs=_pairs(cells, compared),
         absent=absent(cells, swept),
     )
     write_atomically(study_dir / "study.html", page)
-
-
-def table(cells: Sequence[Cell], swept: Sequence[str]) -> str:
-    """`study.csv`: a row a cell, empty where nothing is known."""
-    names = domains(cells)
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    losses = [f"loss/{name}" for name in names]
-    writer.writerow([*swept, "id", "run", "status", *losses, *MEASURES, "error"])
-    for cell in cells:
-        summary, size = cell.summary, cell.part("parameters")
-        found = [
-            *(cell.values.get(key) for key in swept),
-            *(summary.get("id") or cell.run.rpartition("-")[2], cell.run, cell.status),
-            *(cell.loss(name) for name in names),
-            cell.part("bits_per_byte").get("mean"),
-            *(summary.get(name) for name in ("tokens", "tokens_per_second", "train_seconds")),
-            *(cell.part("energy").get(name) for name in MEASURES if name.startswith("joules")),
-            *(size.get("total"), size.get("active"), cell.error),
-        ]
-        writer.writerow(["" if value is None else value for value in found])
-    return out.getvalue()
 
 
 def sentence(cells: Sequence[Cell], swept: Sequence[str]) -> str:
@@ -158,7 +139,7 @@ def _compared(cells: Sequence[Cell], key: str, reference: Any, budget: str | Non
 def _best(best: Difference, key: str, reference: Any, terms: str) -> str:
     seeds = f"{best.num_seeds} {'seed' if best.num_seeds == 1 else 'seeds'}"
     change = f"{signed(best.mean)} nats{_interval(best.interval)}"
-    if key != EXPERTS:
+    if not is_dense(key, reference):
         label = figures.label_of(key)
         return (
             f"Mean held-out loss with {label} {best.value} against {reference}{terms}: "
@@ -201,20 +182,23 @@ def _figures(
     draw = figures.loss_by(cells, key)
     plots = figures.on_page(draw, names, "loss", lambda n: figures.loss_words(cells, key, n))
     paper = figures.on_paper(draw, names, "held-out loss (nats per token)")
-    sections = [_section(_loss_title(key), _loss_caption(key, cells), plots)]
+    sections = [_section("loss", _loss_title(key), _loss_caption(key, cells), plots)]
     files = save(paper, f"loss_by_{stem}", study)
-    if reference is not None:
+    if _is_compared(cells, compared):
         plots, paper = _differences(cells, key, reference, names)
         title = f"Difference to {_reference(key, reference)}"
-        sections.append(_section(title, _difference_caption(cells, key, reference), plots))
+        caption = _difference_caption(cells, key, reference)
+        sections.append(_section("difference", title, caption, plots))
         files |= save(paper, f"difference_by_{stem}", study)
-    if key == EXPERTS:
-        words = "Mean held-out loss of every run against its seconds of training."
-        draw = figures.cost_by(cells, key)
-        plots = figures.on_page(draw, ["mean"], "clock", lambda _: words, size=(5.0, 3.1))
-        caption = f"{words} The number beside the dots is that of the experts."
-        sections.append(_section("On the clock", caption, plots))
     return sections, files
+
+
+def _is_compared(cells: Sequence[Cell], compared: Comparison) -> bool:
+    """Whether any run has a partner with its seed at the baseline."""
+    key, reference = compared.key, compared.reference
+    if key is None or reference is None:
+        return False
+    return any(differences(line, key, reference, "mean") for line in series(cells, key).values())
 
 
 def _differences(
@@ -228,7 +212,7 @@ def _differences(
     if key == EXPERTS:
         draw = figures.difference_by_experts(cells, reference)
         plots = figures.on_page(draw, names, "difference", words)
-        label = "difference to the dense twin (nats per token)"
+        label = f"difference to {_reference(key, reference)} (nats per token)"
         return plots, figures.on_paper(draw, names, label)
     draw = figures.forest(cells, key, reference, names)
     size = (5.0, 1.4 + 0.3 * len(names))
@@ -237,8 +221,8 @@ def _differences(
     return plots, figures.on_paper(draw, [""], "", size=size)
 
 
-def _section(title: str, caption: str, plots: list[Plot]) -> dict[str, Any]:
-    return {"title": title, "caption": caption, "plots": plots}
+def _section(name: str, title: str, caption: str, plots: list[Plot]) -> dict[str, Any]:
+    return {"id": name, "title": title, "caption": caption, "plots": plots, "kind": "small"}
 
 
 def _loss_title(key: str) -> str:
@@ -249,6 +233,8 @@ def _loss_caption(key: str, cells: Sequence[Cell]) -> str:
     words = (
         "Held-out loss in nats per token. A dot is a run; the line joins the means over the seeds."
     )
+    if max(map(len, _by_value(cells, key)), default=0) >= figures.FEW_SEEDS:
+        words += " Bars are 95 % t intervals of the mean, over the seeds."
     if key != EXPERTS:
         return words
     flops = [f for cell in cells if (f := cell.part("flops_per_token").get("forward"))]
@@ -259,8 +245,18 @@ def _loss_caption(key: str, cells: Sequence[Cell]) -> str:
     return f"{words} Every model spends {cost} per token forward, the router included."
 
 
+def _by_value(cells: Sequence[Cell], key: str) -> list[list[Cell]]:
+    """The finished runs of every dot's place on the figures."""
+    measured = [cell for cell in cells if cell.loss("mean") is not None]
+    return [members for _, _, members in combinations(measured, key)]
+
+
+def is_dense(key: str, reference: Any) -> bool:
+    return key == EXPERTS and reference == 1
+
+
 def _reference(key: str, reference: Any) -> str:
-    if key == EXPERTS:
+    if is_dense(key, reference):
         return "the dense twin"
     return f"{figures.label_of(key)} {reference}"
 
@@ -274,7 +270,10 @@ def _difference_caption(cells: Sequence[Cell], key: str, reference: Any) -> str:
     words = "Runs of the same seed are paired; negative is better."
     if counts and max(counts) >= 2:
         span = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-        return f"{words} Bars are 95 % t intervals over {span} seeds."
+        words += f" Faint dots are pairs, bars 95 % t intervals over {span} seeds."
+        if min(counts) < figures.FEW_SEEDS:
+            words += " Of two seeds, an interval may leave its panel; the table has it whole."
+        return words
     return f"{words} One seed says nothing of the noise: add seeds for intervals."
 
 
@@ -307,27 +306,6 @@ def _pair(one: Difference | None) -> str:
     if one.interval is None:
         return signed(one.mean)
     return f"{signed(one.mean)} ± {fixed((one.interval[1] - one.interval[0]) / 2)}"
-
-
-def _row(cell: Cell, swept: Sequence[str], names: list[str], study_dir: Path) -> dict[str, Any]:
-    report = study_dir.parent.parent / cell.run / "report.html"
-    known = bool(cell.summary) or report.exists()
-    return {
-        "values": [str(cell.values.get(key, DASH)) for key in swept],
-        "run": cell.run,
-        "id": cell.run.rpartition("-")[2],
-        "link": f"../../{quote(cell.run)}/report.html" if known else "",
-        "status": cell.status,
-        "losses": [fixed(cell.loss(name)) for name in names],
-        "bits": fixed(cell.part("bits_per_byte").get("mean")),
-        "speed": whole(cell.summary.get("tokens_per_second")),
-        "seconds": duration(cell.summary.get("train_seconds")),
-        "joules": si(cell.part("energy").get("joules"), "J"),
-        "per_nat": si(cell.part("energy").get("joules_per_nat"), "J"),
-        "total": si(cell.part("parameters").get("total")),
-        "active": si(cell.part("parameters").get("active")),
-        "error": cell.error,
-    }
 
 
 def absent(cells: Sequence[Cell], swept: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@ from glam.reporting.cells import (
     Cell,
     Difference,
     differences,
+    interval,
     is_numeric,
     series,
     values_of,
@@ -37,6 +38,8 @@ from glam.reporting.units import fixed, signed
 
 Draw = Callable[[Axes, Theme, str], None]
 MOST_TICKS = 8
+FAINT: dict[str, Any] = {"markersize": 4, "alpha": 0.5, "mew": 0}
+FEW_SEEDS = 3  # with fewer an interval is wider than all else; it may leave its panel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +109,10 @@ def loss_by(cells: Sequence[Cell], key: str) -> Draw:
             means = [float(y[x == place].mean()) for place in places]
             style = "-" if scale.is_numeric else ""
             axes.plot(x, y, "o", color=theme.colour(i), markersize=5, alpha=0.5, mew=0)
+            for place in places:
+                span = interval(y[x == place].tolist())
+                if span and (x == place).sum() >= FEW_SEEDS:
+                    axes.plot([place, place], span, color=theme.colour(i), linewidth=1.6)
             axes.plot(
                 *(places, means),
                 linestyle=style,
@@ -131,13 +138,19 @@ def difference_by_experts(cells: Sequence[Cell], reference: int) -> Draw:
 
     def draw(axes: Axes, theme: Theme, domain: str) -> None:
         axes.axhline(0, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)))
+        shown: list[Difference] = []
         for i, (label, members) in enumerate(lines.items()):
             found = differences(members, key, reference, domain)
+            shown += found
             if found:
                 # Side by side, not one upon the other; the axis is logarithmic.
-                shift = (i - (len(lines) - 1) / 2) * 0.12
+                shift = (i - (len(lines) - 1) / 2) * min(0.12, 0.7 / len(lines))
                 _intervals(axes, scale, found, theme.colour(i), plain(label), shift)
+        axes.set_ylim(*_limits(shown))
         scale.dress(axes)
+        # Half a doubling at both ends, so that one value alone stands in the middle.
+        places = [scale.place(one.value) for one in shown]
+        axes.set_xlim(min(places) / 2**0.5, max(places) * 2**0.5)
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_formatter(number_format(signed_tick))
         heading(axes, theme, domain)
@@ -154,7 +167,21 @@ def _intervals(
     axes.plot(x, means, "o-", color=colour, markersize=5, linewidth=1.3, label=label)
     for place, one in zip(x, found, strict=True):
         if one.interval:
-            axes.plot([place, place], one.interval, color=colour, linewidth=1.8)
+            axes.plot([place, place], one.interval, color=colour, **_bar(one))
+            axes.plot([place] * one.num_seeds, one.paired, "o", color=colour, **FAINT)
+
+
+def _bar(one: Difference) -> dict[str, Any]:
+    few = one.num_seeds < FEW_SEEDS
+    return {"linewidth": 0.8 if few else 1.8, "alpha": 0.6 if few else 1.0}
+
+
+def _limits(found: Sequence[Difference]) -> tuple[float, float]:
+    """Of an axis of differences: zero, every pair, and the intervals of more than two seeds."""
+    values = [0.0, *(value for one in found for value in one.paired)]
+    values += [end for one in found if one.num_seeds >= FEW_SEEDS for end in one.interval or ()]
+    margin = 0.08 * (max(values) - min(values)) or 1.0
+    return min(values) - margin, max(values) + margin
 
 
 def forest(cells: Sequence[Cell], key: str, reference: Any, names: Sequence[str]) -> Draw:
@@ -168,6 +195,7 @@ def forest(cells: Sequence[Cell], key: str, reference: Any, names: Sequence[str]
 
     def draw(axes: Axes, theme: Theme, _: str) -> None:
         axes.axvline(0, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)))
+        shown: list[Difference] = []
         for i, (label, members, value) in enumerate(lines):
             shift = (i - (len(lines) - 1) / 2) * min(0.2, 0.7 / len(lines))
             for row, name in enumerate(names):
@@ -179,7 +207,10 @@ def forest(cells: Sequence[Cell], key: str, reference: Any, names: Sequence[str]
                         label=plain(label) if row == 0 else None,
                     )  # fmt: skip
                     if one.interval:
-                        axes.plot(one.interval, [place, place], color=colour, linewidth=1.8)
+                        axes.plot(one.interval, [place, place], color=colour, **_bar(one))
+                        axes.plot(one.paired, [place] * one.num_seeds, "o", color=colour, **FAINT)
+                    shown.append(one)
+        axes.set_xlim(*_limits(shown))
         axes.set_yticks(range(len(names)), [plain(name) for name in names])
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
@@ -210,41 +241,6 @@ def _legend(axes: Axes, theme: Theme, lines: dict[str, list[Cell]]) -> None:
     # More lines than colours: a legend would hide them and tell none apart.
     if 1 < len(lines) <= len(theme.series):
         axes.legend(frameon=False, fontsize=FONT - 1, labelcolor=theme.muted, handlelength=1.2)
-
-
-def cost_by(cells: Sequence[Cell], key: str) -> Draw:
-    """Loss against seconds of training: the comparison at equal FLOPs, on the clock."""
-    values = values_of(key, cells)
-
-    def draw(axes: Axes, theme: Theme, domain: str) -> None:
-        for value in values:
-            points = [
-                (float(cell.summary["train_seconds"]), loss)
-                for cell in cells
-                if cell.values.get(key) == value
-                and (loss := cell.loss(domain)) is not None
-                and cell.summary.get("train_seconds") is not None
-            ]
-            if not points:
-                continue
-            x, y = np.array(points).T
-            axes.plot(x, y, "o", color=theme.colour(0), markersize=5, alpha=0.6, mew=0)
-            axes.annotate(
-                plain(str(value)),
-                (float(x.mean()), float(y.mean())),
-                xytext=(7, 0),
-                textcoords="offset points",
-                va="center",
-                color=theme.ink,
-                fontsize=FONT,
-            )
-        axes.margins(x=0.12)
-        axes.set_xlabel("seconds of training")
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
-        heading(axes, theme, domain)
-
-    return draw
 
 
 def on_page(

@@ -1,18 +1,15 @@
-"""A study owns no runs, it lists them: `runs/studies/<name>/`."""
+"""A grid as a study: what its line is called, and which of its cells came to what."""
 
 import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
 
 from glam.config import RunConfig
 from glam.identity import DETERMINES_THE_RESULT
-from glam.runs import RunFolder, write_atomically
+from glam.runs import RunFolder
+from glam.studies.folder import StudyFolder, row
 
 
 def say(line: str) -> None:
@@ -46,7 +43,7 @@ class Study:
 
     def __init__(self, name: str, cells: list[Cell], swept: Sequence[str]) -> None:
         self.name, self.cells, self.swept = name, cells, list(swept)
-        self.path: Path = cells[0].config.runs_path / "studies" / name
+        self.folder = StudyFolder(cells[0].config.runs_path / "studies" / name)
 
     @classmethod
     def of(cls, cells: list[Cell], swept: Sequence[str]) -> "Study":
@@ -59,39 +56,12 @@ class Study:
 
     def record(self) -> None:
         """Remember these cells beside those that other lines brought into the study."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with self._lock():
-            known = {entry["run"]: entry for entry in self._known()}
-            for cell in self.cells:
-                known[cell.run.path.name] = {"run": cell.run.path.name, "values": cell.values}
-            text = json.dumps({"swept": self.swept, "cells": list(known.values())}, indent=1)
-            write_atomically(self.path / "cells.json", text + "\n")
-
-    def _lock(self) -> FileLock:
-        """Two people may start the same study: one list and one page at a time."""
-        return FileLock(self.path / ".lock")
-
-    def _known(self) -> list[dict[str, Any]]:
-        try:
-            return json.loads((self.path / "cells.json").read_text(encoding="utf-8"))["cells"]
-        except (OSError, ValueError, KeyError):
-            return []
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One row a cell, read from the run folders; sorted by what is swept."""
-        runs = self.path.parent.parent
-        known = {entry["run"]: entry["values"] for entry in self._known()}
-        known |= {cell.run.path.name: cell.values for cell in self.cells}
-        rows = [row(runs / name, values) for name, values in known.items()]
-        return sorted(rows, key=lambda r: [_sortable(r["values"].get(key)) for key in self.swept])
+        cells = {cell.run.path.name: cell.values for cell in self.cells}
+        self.folder.record(self.swept, self.cells[0].config.study, cells)
 
     def write(self) -> None:
         """study.csv, study.html and the figures."""
-        from glam.reporting import study_report
-
-        with self._lock():
-            study_report(self.path, self.rows(), self.swept, self.cells[0].config.study)
-        say(f"study: {self.path / 'study.html'}")
+        say(f"study: {self.folder.write()}")
 
     def failures(self) -> list[str]:
         """Those cells of this line that failed, and why."""
@@ -101,20 +71,6 @@ class Study:
             for name, one in found
             if one["status"] not in ("done", "diverged")
         ]
-
-
-def row(run: Path, values: dict[str, Any]) -> dict[str, Any]:
-    """What became of a cell: its summary, or why there is none."""
-    folder = RunFolder(run)
-    summary = folder.summary()
-    found: dict[str, Any] = {"run": run.name, "values": values, "summary": summary, "error": None}
-    if summary is not None:
-        return {**found, "status": summary["status"]}
-    try:
-        failure = json.loads(folder.failure_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {**found, "status": "unfinished"}
-    return {**found, "status": "failed", "error": failure["error"]}
 
 
 def _name(cells: list[Cell], swept: Sequence[str]) -> str:
@@ -143,10 +99,3 @@ def _last(key: str) -> str:
 
 def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _sortable(value: Any) -> tuple[int, float, str]:
-    """Numbers in their order, before words in theirs."""
-    if isinstance(value, (int, float)):
-        return (0, float(value), "")
-    return (1, 0.0, str(value))

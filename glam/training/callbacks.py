@@ -8,8 +8,8 @@ from lightning import Callback, LightningModule, Trainer
 
 from glam.config import RunConfig
 from glam.progress import Bar
+from glam.tracking import Tracker
 from glam.training.ledger import Ledger
-from glam.training.loggers import Tracker
 from glam.training.metrics import Metrics
 from glam.training.module import TrainingModule
 
@@ -83,6 +83,7 @@ class LogRows(Callback):
             "step": ledger.step,
             "tokens": ledger.tokens,
             "train_seconds": ledger.clock.seconds,
+            "joules": ledger.joules()["training"],
             "loss": averages.loss,
             "learning_rate": learning_rate,
             "tokens_per_second": ledger.take_speed(),

@@ -24,11 +24,11 @@ from glam.peers import Peers
 from glam.progress import bar
 from glam.resources import Resources, keep_freed_memory
 from glam.runs import RunFolder
+from glam.tracking import Tracker
 from glam.training.callbacks import LogRows, ProgressBar, Timekeeper
 from glam.training.checkpoint import FolderCheckpointIO, tidy
 from glam.training.engine import Engine, engine
 from glam.training.ledger import Averages, Ledger, sparse_layers
-from glam.training.loggers import Tracker
 from glam.training.metrics import Metrics, MetricsFile, columns
 from glam.training.module import Batches, TrainingModule
 from glam.training.saving import Checkpoints

@@ -13,6 +13,7 @@ TRAINING_COLUMNS = (
     "step",
     "tokens",
     "train_seconds",
+    "joules",
     "loss",
     "learning_rate",
     "tokens_per_second",

@@ -88,6 +88,7 @@ def _metrics(
             "step": step,
             "tokens": tokens,
             "train_seconds": step * 0.035,
+            "joules": step * 0.21,
             "loss": 3.9 + above + random.normal(0, 0.06),
             "learning_rate": 0.012 * min(progress / 0.05, (1 - progress) / 0.95),
             "tokens_per_second": 28_400 + random.normal(0, 300),

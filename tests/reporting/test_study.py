@@ -212,6 +212,55 @@ def test_whatever_is_swept_has_a_page_and_a_figure(
     assert list((tmp_path / "study").glob("loss_by_*.png"))
 
 
+def test_a_run_that_goes_on_says_how_far_it_is_and_the_page_loads_itself_anew(
+    tmp_path: Path, rows_by_experts: Rows
+) -> None:
+    rows = rows_by_experts((1, 8), seeds=1)
+    study_report(tmp_path / "done", rows, SWEPT)
+    progress = {"stage": "train", "done": 30, "total": 120}
+    rows[1] |= {"summary": None, "status": "unfinished", "progress": progress}
+
+    study_report(tmp_path / "study", rows, SWEPT)
+
+    refresh = '<meta http-equiv="refresh"'
+    assert ">train 25\N{NO-BREAK SPACE}%<" in read(tmp_path / "study")[0]
+    assert refresh in read(tmp_path / "study")[0]
+    assert refresh not in read(tmp_path / "done")[0]
+
+
+def test_the_table_sorts_by_numbers_not_by_their_texts(
+    tmp_path: Path, rows_by_experts: Rows
+) -> None:
+    rows = rows_by_experts((1, 8), seeds=1)
+
+    study_report(tmp_path / "study", rows, SWEPT)
+
+    page, _ = read(tmp_path / "study")
+    for row in rows:
+        seconds = row["summary"]["train_seconds"]
+        assert f'data-value="{seconds}">' in page
+
+
+def test_three_seeds_bring_intervals_and_two_an_apology(
+    tmp_path: Path, rows_by_experts: Rows
+) -> None:
+    for seeds in (2, 3):
+        study_report(tmp_path / f"study{seeds}", rows_by_experts((1, 8), seeds=seeds), SWEPT)
+    two, three = (read(tmp_path / f"study{seeds}")[0] for seeds in (2, 3))
+    mean, leaving = "intervals of the mean, over the seeds", "may leave its panel"
+    assert (mean in two, leaving in two) == (False, True)
+    assert (mean in three, leaving in three) == (True, False)
+
+
+def test_without_a_pair_there_is_no_figure_of_differences(
+    tmp_path: Path, rows_by_experts: Rows
+) -> None:
+    rows = rows_by_experts((1, 8), seeds=2)
+    study_report(tmp_path / "study", [rows[0], rows[3]], SWEPT)
+
+    assert "Difference to the dense twin" not in read(tmp_path / "study")[0]
+
+
 def test_a_study_without_a_finished_run_has_its_table(
     tmp_path: Path, rows_by_experts: Rows
 ) -> None:

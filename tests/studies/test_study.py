@@ -1,12 +1,15 @@
 """A study lists runs: a longer line extends it, another budget starts another."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
 
-from glam.config import ModelConfig, RunConfig, StudyConfig
+from glam import tasks
+from glam.config import ModelConfig, RunConfig, StudyConfig, TaskConfig
 from glam.runs import RunFolder
+from glam.studies.folder import StudyFolder
 from glam.studies.study import Cell, Study
 
 SUMMARY = {"status": "done", "loss": {"mean": 4.0}}
@@ -39,7 +42,7 @@ def test_a_longer_list_extends_the_study(cells):
     Study.of(cells(8, 16), SWEPT).record()
     longer = Study.of(cells(32), SWEPT)
     longer.record()
-    assert [r["values"]["model.num_experts"] for r in longer.rows()] == [8, 16, 32]
+    assert [r["values"]["model.num_experts"] for r in longer.folder.rows()] == [8, 16, 32]
 
 
 def test_the_order_of_the_line_does_not_matter(cells):
@@ -78,16 +81,16 @@ def test_what_became_of_a_cell_is_read_from_its_folder(cells):
         cell.run.path.mkdir()
     made[0].run.write_json("summary.json", SUMMARY)
     made[1].run.write_json("failure.json", {"error": "killed by SIGKILL"})
-    assert [r["status"] for r in study.rows()] == ["done", "failed", "unfinished"]
+    assert [r["status"] for r in study.folder.rows()] == ["done", "failed", "unfinished"]
     assert study.failures() == ["num_experts=8 (killed by SIGKILL)", "num_experts=16 (unfinished)"]
 
 
 def test_a_damaged_list_is_made_anew(cells):
     study = Study.of(cells(8), SWEPT)
-    study.path.mkdir(parents=True)
-    (study.path / "cells.json").write_text("{")
+    study.folder.path.mkdir(parents=True)
+    (study.folder.path / "cells.json").write_text("{")
     study.record()
-    assert len(json.loads((study.path / "cells.json").read_text())["cells"]) == 1
+    assert len(json.loads((study.folder.path / "cells.json").read_text())["cells"]) == 1
 
 
 def test_a_cell_is_one_line_to_type(cells):
@@ -95,3 +98,45 @@ def test_a_cell_is_one_line_to_type(cells):
     line = Study.of([cell], SWEPT).line(cell)
     assert line[0] == "model.num_experts=8"
     assert 'study.cell="num_experts=8"' in line
+
+
+def test_a_study_is_written_anew_from_its_folder_with_what_it_asks(cells, capsys):
+    made = cells(1, 8)
+    for cell in made:
+        cell.config.study.compares, cell.config.study.baseline = "model.num_experts", "8"
+        cell.run.path.mkdir()
+        cell.run.write_json("summary.json", SUMMARY)
+    study = Study.of(made, SWEPT)
+    study.record()
+    folder = study.folder.path
+    config = RunConfig(task=TaskConfig(name="report"), checkpoint=str(folder))
+    tasks.report(config, [])
+    assert capsys.readouterr().out.strip() == str(folder / "study.html")
+    page = (folder / "study.html").read_text()
+    assert "<h2>Difference to experts 8</h2>" in page
+    assert "dense twin" not in page
+
+
+def test_a_run_that_goes_on_says_how_far_it_is(cells):
+    [cell] = made = cells(8)
+    study = Study.of(made, SWEPT)
+    study.record()
+    cell.run.path.mkdir()
+    cell.run.write_json("progress.json", {"stage": "train", "done": 30, "total": 120})
+    assert study.folder.rows()[0]["progress"] is None  # nobody has it: left behind by a kill
+    with cell.run.lock():
+        assert study.folder.rows()[0]["progress"]["done"] == 30
+
+
+def test_while_a_grid_goes_on_a_fresh_page_is_left_alone(cells):
+    made = cells(8)
+    Study.of(made, SWEPT).record()
+    folder = StudyFolder.find(str(Study.of(made, SWEPT).folder.path))
+    assert folder is not None
+    folder.refresh()
+    written = (page := folder.path / "study.html").stat().st_mtime_ns
+    folder.refresh()
+    assert page.stat().st_mtime_ns == written
+    os.utime(page, (0, 0))
+    folder.refresh()
+    assert page.stat().st_mtime_ns >= written

@@ -23,7 +23,7 @@ from glam.training import train
 from glam.training.module import TrainingModule, UpdatesInBackward
 from glam.training.optimizers import Adafactor
 
-TIMES = ("train_seconds", "tokens_per_second")
+TIMES = ("train_seconds", "tokens_per_second", "joules")
 
 
 def run(path, config=None, **others):

@@ -6,8 +6,8 @@ HEADER = columns(["web"], ["news"], [1], 2)
 
 
 def test_the_header_names_sources_domains_layers_and_experts():
-    assert HEADER[:3] == ["step", "tokens", "train_seconds"]
-    assert HEADER[9:] == [
+    assert HEADER[:4] == ["step", "tokens", "train_seconds", "joules"]
+    assert HEADER[10:] == [
         "loss/web",
         "held_out/news",
         "held_out/mean",

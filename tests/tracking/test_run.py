@@ -3,15 +3,18 @@ import os
 import subprocess
 import sys
 from contextlib import nullcontext
+from math import log
 from pathlib import Path
 
 import pytest
 import toy
 
 from glam.config import LoggerConfig
-from glam.training import Tracker, open_tracker, train
-from glam.training.load_map import load_maps
-from glam.training.loggers import WandbTracker, busiest_and_idlest, choose_mode, logged_in
+from glam.reporting.experts import heat_maps
+from glam.tracking import Tracker, open_tracker
+from glam.tracking.run import WandbTracker, load_figures
+from glam.tracking.session import choose_mode, logged_in
+from glam.training import train
 
 
 @pytest.fixture
@@ -48,16 +51,20 @@ def test_online_is_tried_only_with_a_key_and_where_nothing_forbids_it(nobody, mo
     assert choose_mode(LoggerConfig()) == "offline"
 
 
-def test_experts_become_two_curves_a_layer():
-    row = {"load/1/0": 0.5, "load/1/1": 0.25, "load/1/2": 0.25, "loss": 4.0}
-    assert busiest_and_idlest(row) == {"load/1/busiest": 1.5, "load/1/idlest": 0.75}
+def test_experts_become_three_curves_a_layer():
+    figures = load_figures({"load/1/0": 0.5, "load/1/1": 0.25, "load/1/2": 0.25, "loss": 4.0})
+    assert figures == pytest.approx(
+        {"load/1/busiest": 1.5, "load/1/idlest": 0.75, "load/1/entropy": 1.5 * log(2) / log(3)}
+    )
+    assert load_figures({"load/3/0": 1.0, "load/3/1": 0.0})["load/3/entropy"] == 0
+    assert load_figures({"load/3/0": 0.5, "load/3/1": 0.5})["load/3/entropy"] == pytest.approx(1)
 
 
 def test_the_load_of_every_layer_is_drawn(tmp_path):
     train(toy.config(12), toy.prepared(), toy.folder(tmp_path), toy.RESOURCES)
-    figures = load_maps(tmp_path / "metrics.csv")
-    assert list(figures) == ["1"]
-    (image,) = figures["1"].axes[0].images
+    figures = heat_maps(tmp_path)
+    assert list(figures) == ["load_map/1"]
+    [image] = figures["load_map/1"].axes[0].images
     assert image.get_array().shape == (4, 3)  # experts, evaluations
 
 
@@ -81,14 +88,14 @@ class Session:
 
 def test_rows_that_a_resumed_run_repeats_are_sent_once(tmp_path):
     session = Session(already=200)
-    tracker = WandbTracker(session, tmp_path / "metrics.csv")
+    tracker = WandbTracker(session, toy.folder(tmp_path), 6)
     for tokens in (100, 200, 300):
         tracker.log({"tokens": tokens})
     assert [row["tokens"] for row in session.rows] == [300]
 
 
 def test_a_failing_wandb_is_told_once_and_fails_nothing(tmp_path, capsys):
-    tracker = WandbTracker(Session(fails=True), tmp_path / "metrics.csv")
+    tracker = WandbTracker(Session(fails=True), toy.folder(tmp_path), 6)
     for tokens in (100, 200):
         tracker.log({"tokens": tokens})
     (line,) = capsys.readouterr().err.splitlines()
@@ -98,7 +105,7 @@ def test_a_failing_wandb_is_told_once_and_fails_nothing(tmp_path, capsys):
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_run_is_closed_as_failed_when_it_fails(tmp_path, monkeypatch, fails):
     session = Session()
-    monkeypatch.setattr("glam.training.loggers._start", lambda *_: session)
+    monkeypatch.setattr("glam.tracking.run.start", lambda *_: session)
 
     config = toy.config(logger="wandb")
     expected = pytest.raises(ValueError, match="on purpose") if fails else nullcontext()
@@ -118,11 +125,22 @@ def test_without_wandb_nothing_is_tracked(tmp_path, name):
 
 RUN = """
 import sys, toy, pathlib
-from glam.training import open_tracker, train
-config, run = toy.config(6, logger=sys.argv[1]), toy.folder(pathlib.Path(sys.argv[2]))
+from glam.config import StudyConfig
+from glam.tracking import open_tracker
+from glam.training import train
+study = StudyConfig(name="experts", cell="num_experts=4, seed=0")
+config = toy.config(6, logger=sys.argv[1], study=study)
+run = toy.folder(pathlib.Path(sys.argv[2]))
+summary = {
+    "tokens": 192,
+    "train_seconds": 9.5,
+    "loss": {"mean": 4.0},
+    "energy": {"joules": 57.0},
+    "load": [{"layer": 1, "busiest": 1.5}],
+}
 with open_tracker(config, run, toy.RESOURCES) as tracker:
     train(config, toy.prepared(), run, toy.RESOURCES, tracker=tracker)
-    tracker.summarize({"loss": {"mean": 4.0}, "load": [{"layer": 1, "busiest": 1.5}]})
+    tracker.summarize(summary)
 print("wandb" in sys.modules)
 """
 
@@ -149,12 +167,28 @@ def test_these_loggers_never_import_wandb(tmp_path, logger):
 
 
 @pytest.mark.slow
-def test_wandb_without_a_login_records_offline_and_says_nothing(tmp_path):
-    done = started(tmp_path / "toy-1", "wandb")
+def test_wandb_without_a_login_records_offline_and_says_nothing(tmp_path, recorded):
+    folder = tmp_path / "toy-1"
+    done = started(folder, "wandb")
     assert done.stdout.strip() == "True"
     assert "wandb" not in done.stderr
-    (recorded,) = (tmp_path / "toy-1" / "wandb").glob("offline-run-*-1/run-1.wandb")
-    assert recorded.stat().st_size > 1000
+    records = recorded(folder)
+    [run] = [record["run"] for record in records if record["type"] == "run"]
+    assert (run["run_id"], run["display_name"]) == ("1", "num_experts=4, seed=0")
+    assert (run["run_group"], run["job_type"]) == ("experts", "train")
+    assert run["tags"] == ["glam_tiny", "4 experts", "filtered"]
+    summary = {}
+    for record in records:
+        summary |= record.get("summary", {}).get("update", {})
+    points = [r["history"]["item"] for r in records if r["type"] == "history"]
+    losses = [point["held_out/mean"] for point in points if "held_out/mean" in point]
+    assert summary["held_out/mean"] == {"min": min(losses)}
+    assert summary["final/flops"] == 3 * toy.config(6).flops_per_token * 192
+    for name, value in (("loss/mean", 4.0), ("train_seconds", 9.5), ("energy/joules", 57.0)):
+        assert summary[f"final/{name}"] == value
+    assert summary["final/load/1/busiest"] == 1.5
+    assert summary["load_map/1.width"] == 800
+    assert list(folder.glob("wandb/*/files/media/images/load_map/1_*.png"))
 
 
 @pytest.mark.slow

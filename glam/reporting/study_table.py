@@ -1,0 +1,103 @@
+"""The runs of a study as a table: for the page, and `study.csv` for other programs."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from glam.reporting.cells import Cell, domains
+from glam.reporting.study_figures import label_of
+from glam.reporting.units import DASH, duration, fixed, percent, si, whole
+
+MEASURES = (
+    *("bits_per_byte/mean", "tokens", "tokens_per_second", "train_seconds"),
+    *("joules", "joules_per_million_tokens", "joules_per_nat"),
+    *("parameters/total", "parameters/active"),
+)
+
+
+class Column(NamedTuple):
+    title: str
+    is_number: bool
+
+
+class Text(NamedTuple):
+    """A cell of the page: what is read, and what it is sorted by (empty: last)."""
+
+    shown: str
+    value: Any
+    link: str = ""
+    title: str = ""
+
+
+def as_csv(cells: Sequence[Cell], swept: Sequence[str]) -> str:
+    """`study.csv`: a row a cell, empty where nothing is known."""
+    names = domains(cells)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    losses = [f"loss/{name}" for name in names]
+    writer.writerow([*swept, "id", "run", "status", *losses, *MEASURES, "error"])
+    for cell in cells:
+        summary, size = cell.summary, cell.part("parameters")
+        found = [
+            *(cell.values.get(key) for key in swept),
+            *(summary.get("id") or cell.run.rpartition("-")[2], cell.run, cell.status),
+            *(cell.loss(name) for name in names),
+            cell.part("bits_per_byte").get("mean"),
+            *(summary.get(name) for name in ("tokens", "tokens_per_second", "train_seconds")),
+            *(cell.part("energy").get(name) for name in MEASURES if name.startswith("joules")),
+            *(size.get("total"), size.get("active"), cell.error),
+        ]
+        writer.writerow(["" if value is None else value for value in found])
+    return out.getvalue()
+
+
+def columns(swept: Sequence[str], names: Sequence[str]) -> list[Column]:
+    words = [*(label_of(key).capitalize() for key in swept), "Report", "Status"]
+    losses = ["Mean loss", *(name for name in names if name != "mean")]
+    numbers = ["Bits/byte", "Tokens/s", "Time", "Energy", "per nat", "Total", "Active"]
+    titles = [Column(title, is_number=False) for title in words]
+    return titles + [Column(title, is_number=True) for title in (*losses, *numbers)]
+
+
+def row(cell: Cell, swept: Sequence[str], names: Sequence[str], study_dir: Path) -> dict[str, Any]:
+    """A row of the page, its cells in the order of `columns`."""
+    summary, size, used = cell.summary, cell.part("parameters"), cell.part("energy")
+    report = study_dir.parent.parent / cell.run / "report.html"
+    is_known = bool(summary) or report.exists()
+    link = f"../../{quote(cell.run)}/report.html" if is_known else ""
+    return {
+        "status": cell.status,
+        "words": [
+            *(Text(str(cell.values.get(key, DASH)), cell.values.get(key)) for key in swept),
+            Text(cell.run.rpartition("-")[2], cell.run, link=link, title=cell.run),
+            Text(state(cell), cell.status),
+        ],
+        "numbers": [
+            *(Text(fixed(cell.loss(name)), cell.loss(name)) for name in names or ["mean"]),
+            _shown(fixed, cell.part("bits_per_byte").get("mean")),
+            _shown(whole, summary.get("tokens_per_second")),
+            _shown(duration, summary.get("train_seconds")),
+            Text(si(used.get("joules"), "J"), used.get("joules")),
+            Text(si(used.get("joules_per_nat"), "J"), used.get("joules_per_nat")),
+            _shown(si, size.get("total")),
+            _shown(si, size.get("active")),
+        ],
+        "error": cell.error,
+    }
+
+
+def _shown(write: Any, value: Any) -> Text:
+    return Text(write(value), value)
+
+
+def state(cell: Cell) -> str:
+    """`done`, or how far a run is that goes on: `train 43 %`."""
+    progress = cell.progress
+    if not progress:
+        return cell.status
+    total = progress.get("total") or 0
+    share = f" {percent(progress.get('done', 0) / total, 0)}" if total else ""
+    return f"{progress.get('stage', 'running')}{share}"

@@ -1,0 +1,166 @@
+"""A run as W&B sees it: its rows, its heat maps, and the figures that its list is sorted by."""
+
+import dataclasses
+import math
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from glam.config import RunConfig
+from glam.identity import run_name
+from glam.peers import rank
+from glam.resources import Resources
+from glam.runs import RunFolder
+from glam.tracking.session import Entry, Guard, is_wanted, start
+
+if TYPE_CHECKING:
+    import wandb
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+
+class Tracker:
+    """Tracks nothing: metrics.csv is written without it."""
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """Take a row of metrics.csv."""
+
+    def summarize(self, summary: Mapping[str, Any]) -> None:
+        """Take the run's final figures (summary.json)."""
+
+
+@contextmanager
+def open_tracker(config: RunConfig, run: RunFolder, resources: Resources) -> Generator[Tracker]:
+    """The tracker that `config.logger` names, closed when the run ends, as failed if it did."""
+    wanted = is_wanted(config.logger) and rank() == 0
+    entry = entry_of(config, run, resources)
+    session = start(config.logger, run.path, entry) if wanted else None
+    if session is None:
+        yield Tracker()
+        return
+    tracker = WandbTracker(session, run, training_flops(1, config.flops_per_token))
+    try:
+        yield tracker
+    except BaseException:
+        tracker.finish(exit_code=1)
+        raise
+    tracker.finish(exit_code=0)
+
+
+def entry_of(config: RunConfig, run: RunFolder, resources: Resources) -> Entry:
+    """Within a study a run is named by what is swept, `num_experts=16, seed=0`."""
+    experts = f"{config.model.num_experts} experts" if config.model.is_sparse else "dense"
+    text = "unfiltered" if config.data.filter.name == "none" else "filtered"
+    return Entry(
+        id=run.id,
+        name=config.study.cell or run_name(config),
+        group=config.study.name,
+        job_type="train",
+        tags=(config.model.name, experts, text),
+        config=_plain(config, resources),
+    )
+
+
+def training_flops(tokens: float, flops_per_token: float) -> float:
+    """Of `tokens` trained on: the backward pass costs twice the forward one."""
+    return 3 * flops_per_token * tokens
+
+
+class WandbTracker(Tracker):
+    """A run of wandb. When wandb fails, it says so once and is left alone: the run goes on."""
+
+    def __init__(self, session: "wandb.Run", run: RunFolder, flops_of_a_token: float) -> None:
+        self._run, self._session = run, session
+        self._flops_of_a_token = flops_of_a_token
+        self._guarded = Guard("training goes on")
+        # Any column can be an x axis; these are the ones that runs are compared along.
+        for name in ("tokens", "flops", "train_seconds", "joules"):
+            session.define_metric(name)
+        session.define_metric("*", step_metric="tokens")
+        # By their whole names: of two patterns that match, wandb takes the first.
+        session.define_metric("held_out/mean", step_metric="tokens", summary="min")
+        session.define_metric("tokens_per_second", step_metric="tokens", summary="mean")
+        # A resumed run repeats the rows after its checkpoint, to the last bit: sent once.
+        summary: Any = session.summary
+        self._tokens_sent = float(summary.get("tokens") or 0)
+
+    def log(self, row: Mapping[str, float]) -> None:
+        if row["tokens"] <= self._tokens_sent:
+            return
+        self._tokens_sent = row["tokens"]
+        plain = {name: value for name, value in row.items() if not name.startswith("load/")}
+        plain["flops"] = self._flops_of_a_token * row["tokens"]
+        with self._guarded():
+            self._session.log(plain | load_figures(row))
+
+    def summarize(self, summary: Mapping[str, Any]) -> None:
+        import wandb
+
+        from glam.reporting.experts import heat_maps
+
+        told = {
+            **summary,
+            "flops": self._flops_of_a_token * summary["tokens"],
+            "load": {str(layer["layer"]): layer for layer in summary["load"]},
+        }
+        with self._guarded():
+            maps = heat_maps(self._run.path)
+            if maps:
+                self._session.log({name: wandb.Image(pixels(one)) for name, one in maps.items()})
+            target: Any = self._session.summary
+            target.update(_flat("final", told))
+
+    def finish(self, exit_code: int) -> None:
+        with self._guarded():
+            self._session.finish(exit_code=exit_code)
+
+
+def pixels(figure: "Figure") -> "NDArray[np.uint8]":
+    """`[height, width, RGBA]`; wandb would draw the figure by pyplot, which nothing here loads."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())
+
+
+def load_figures(row: Mapping[str, float]) -> dict[str, float]:
+    """Three curves a layer in place of one an expert: the busiest and the idlest expert's load over
+    an even share, and the entropy of the shares over that of even ones (1: even)."""
+    by_layer: dict[str, list[float]] = {}
+    for name, share in row.items():
+        if name.startswith("load/"):
+            by_layer.setdefault(name.split("/")[1], []).append(share)
+    figures: dict[str, float] = {}
+    for layer, shares in by_layer.items():
+        entropy = -sum(share * math.log(share) for share in shares if share > 0)
+        figures[f"load/{layer}/busiest"] = max(shares) * len(shares)
+        figures[f"load/{layer}/idlest"] = min(shares) * len(shares)
+        figures[f"load/{layer}/entropy"] = entropy / math.log(len(shares))
+    return figures
+
+
+def _plain(config: RunConfig, resources: Resources) -> dict[str, Any]:
+    """The configuration as a nested mapping, with what follows from it."""
+    model = config.model
+    derived = {
+        "parameters": model.num_params,
+        "active_parameters": model.num_active_params,
+        "embedding_parameters": model.num_embedding_params,
+        "flops_per_token": config.flops_per_token,
+        "steps": config.training.num_steps,
+        **dataclasses.asdict(resources),
+    }
+    return {**dataclasses.asdict(config), "derived": derived}
+
+
+def _flat(prefix: str, value: Any) -> dict[str, Any]:
+    """Nested mappings to `prefix/key/key`: each a column of wandb's table."""
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, part in cast(Mapping[str, Any], value).items():
+        flat |= _flat(f"{prefix}/{key}", part)
+    return flat

@@ -1,0 +1,136 @@
+"""A session of wandb, opened without a question and without a word where all is well."""
+
+import netrc
+import os
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from glam.config import LoggerConfig
+
+if TYPE_CHECKING:
+    import wandb
+
+Mode = Literal["online", "offline"]
+INIT_SECONDS = 10.0  # a run does not wait longer than this for the network, at its start
+FINISH_SECONDS = 60.0  # … nor at its end: `wandb sync` sends the rest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What stands in W&B's list of runs: `group` gathers a study, `job_type` tells a training run
+    from the study's own table."""
+
+    id: str
+    name: str
+    group: str | None
+    job_type: str
+    tags: tuple[str, ...]
+    config: dict[str, Any]
+
+
+def is_wanted(logger: LoggerConfig) -> bool:
+    return logger.name == "wandb" and os.environ.get("WANDB_MODE") != "disabled"
+
+
+def logged_in() -> bool:
+    """Whether wandb has a key to use, found without asking anybody."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).netloc
+    names = [os.environ["NETRC"]] if "NETRC" in os.environ else ["~/.netrc", "~/_netrc"]
+    for name in names:
+        try:
+            known = netrc.netrc(Path(name).expanduser()).authenticators(host)
+        except (OSError, netrc.NetrcParseError):
+            continue
+        if known is not None and known[2]:
+            return True
+    return False
+
+
+def choose_mode(config: LoggerConfig) -> Mode:
+    """Online is never tried without a key: wandb would ask for one."""
+    wanted = config.mode if config.mode != "auto" else os.environ.get("WANDB_MODE", "online")
+    if wanted != "online":
+        return "offline"
+    if logged_in():
+        return "online"
+    if config.mode == "online":
+        print("logger.mode=online but wandb has no key; logging offline", file=sys.stderr)
+    return "offline"
+
+
+def start(logger: LoggerConfig, folder: Path, entry: Entry) -> "wandb.Run | None":
+    """Online if that works at once, else offline, else not at all. Its files lie in
+    `folder/wandb`."""
+    import wandb
+
+    mode = choose_mode(logger)
+    if mode == "online":
+        try:
+            return _init(logger, folder, entry, "online")
+        except (wandb.Error, OSError) as error:
+            print(f"wandb is not online ({first_line(error)}); logging offline", file=sys.stderr)
+            wandb.teardown()  # it holds the run's id
+    try:
+        return _init(logger, folder, entry, "offline")
+    except (wandb.Error, OSError) as error:
+        print(f"wandb cannot start ({first_line(error)}); going on without", file=sys.stderr)
+        return None
+
+
+def _init(logger: LoggerConfig, folder: Path, entry: Entry, mode: Mode) -> "wandb.Run":
+    import wandb
+
+    settings = wandb.Settings(
+        silent=True,
+        console="off",
+        init_timeout=INIT_SECONDS,
+        login_timeout=INIT_SECONDS,
+        finish_timeout=FINISH_SECONDS,
+        disable_git=True,
+        save_code=False,
+    )
+    wandb.setup(settings)  # so that logging in is silent too
+    return wandb.init(
+        project=logger.project,
+        entity=logger.entity,
+        id=entry.id,
+        name=entry.name,
+        group=entry.group,
+        job_type=entry.job_type,
+        tags=entry.tags,
+        resume="allow" if mode == "online" else None,  # offline it warns, and changes nothing
+        mode=mode,
+        dir=folder,
+        config=entry.config,
+        settings=settings,
+        reinit="finish_previous",
+    )
+
+
+class Guard:
+    """When wandb fails, it says so once and is left alone: the work goes on."""
+
+    def __init__(self, then: str) -> None:
+        self._then, self._lost = then, False
+
+    @contextmanager
+    def __call__(self) -> Generator[None]:
+        import wandb
+
+        try:
+            yield
+        except (wandb.Error, OSError) as error:
+            if not self._lost:
+                print(f"wandb failed ({first_line(error)}); {self._then}", file=sys.stderr)
+            self._lost = True
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

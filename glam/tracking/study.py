@@ -1,0 +1,82 @@
+"""A study as W&B sees it: beside its runs, in their group, an entry with the table, the page and
+the fit, kept as an artifact."""
+
+import csv
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glam.config import LoggerConfig
+from glam.studies.folder import StudyFolder
+from glam.tracking.session import Entry, Guard, is_wanted, start
+
+if TYPE_CHECKING:
+    import wandb
+
+KEPT = ("study.html", "study.csv", "law.json", "*.png", "*.svg")
+
+
+def track_study(logger: LoggerConfig, study: StudyFolder) -> None:
+    """Log what `study.write` left; nothing where the logger is not wandb's."""
+    session = start(logger, study.path, _entry(study)) if is_wanted(logger) else None
+    if session is None:
+        return
+    guarded = Guard("the study is on disk all the same")
+    with guarded():
+        _log(session, study)
+    with guarded():
+        session.finish()
+
+
+def _entry(study: StudyFolder) -> Entry:
+    # Its name may hold what an id must not; one study is one entry, however often it is written.
+    digest = hashlib.sha256(study.name.encode()).hexdigest()[:10]
+    return Entry(
+        id=f"study-{digest}",
+        name=study.name,
+        group=study.name,
+        job_type="study",
+        tags=("study",),
+        config={"study": study.name, "swept": study.swept},
+    )
+
+
+def _log(session: "wandb.Run", study: StudyFolder) -> None:
+    import wandb
+
+    artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", study.name), type="study")
+    for pattern in KEPT:
+        for file in sorted(study.path.glob(pattern)):
+            artifact.add_file(str(file))
+    session.log_artifact(artifact)
+    columns, rows = _table(study.path / "study.csv")
+    table = wandb.Table(columns=columns, data=rows, allow_mixed_types=True)
+    with (study.path / "study.html").open(encoding="utf-8") as page:
+        session.log({"study/table": table, "study/page": wandb.Html(page, inject=False)})
+    target: Any = session.summary
+    target.update({f"law/{name}": value for name, value in _constants(study.path).items()})
+
+
+def _table(file: Path) -> tuple[list[str | int], list[Any]]:
+    """The header and the rows of a CSV, numbers as numbers and what is empty as None."""
+    with file.open(newline="", encoding="utf-8") as lines:
+        header, *rows = csv.reader(lines)
+    return [*header], [[_value(cell) for cell in row] for row in rows]
+
+
+def _value(cell: str) -> Any:
+    try:
+        return float(cell) if cell else None
+    except ValueError:
+        return cell
+
+
+def _constants(study: Path) -> dict[str, float]:
+    """Of the fitted scaling law, where the study has one."""
+    try:
+        law = json.loads((study / "law.json").read_text(encoding="utf-8"))
+    except OSError:
+        return {}
+    return {name: one["value"] for name, one in law["constants"].items() if one["fitted"]}
