@@ -212,6 +212,7 @@ def _train_to_the_end(
     prepared: "PreparedData",
     energy: _Energy,
 ) -> None:
+    from glam.accounting.plan import layout
     from glam.data import TrainStream
     from glam.reporting import print_summary, run_report
     from glam.summary import energy_of, summarize
@@ -230,6 +231,8 @@ def _train_to_the_end(
         "epochs": stream.epochs(config.training.num_steps),
     }
     run.write_json("data.json", data)
+    if table := layout(config):
+        run.write_json("layout.json", table)
     spending = energy.spending
     with open_tracker(config, run, resources) as tracker:
         result = train(config, prepared, run, resources, spending=spending, tracker=tracker)

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from glam.reporting import layout
 from glam.reporting.record import mapping
 from glam.reporting.units import DASH, SPACE, is_number, percent, si, whole
 from glam.runs import write_atomically
@@ -23,7 +24,6 @@ Plan = Mapping[str, Any]
 FLOPS = ("attention", "feed_forward", "experts", "gate", "output")
 BYTES = ("weights", "optimizer", "gradients", "activations", "other")
 SENT = ("weights", "gradients", "activations", "experts")
-LAYOUT = ("weight", "layers", "shape", "split by", "in all")
 LABEL_WIDTH, COLUMN_WIDTH = 32, 17
 
 
@@ -231,9 +231,9 @@ def _table(plans: Sequence[Plan]) -> Table:
 
 def _layout_table(plan: Plan) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold dim")
-    for name in LAYOUT:
+    for name in layout.NAMES:
         table.add_column(name, overflow="fold")
-    for row in _layout(plan):
+    for row in layout.rows(plan["layout"]):
         table.add_row(*row)
     return table
 
@@ -280,20 +280,9 @@ def write_plans(plans: Sequence[Plan], folder: Path) -> Path:
         plots=[Plot(svg=inline_svg(shares(plans, PAGE), "shares", DESCRIPTION), caption="")],
         rows=rows(plans),
         notes=notes(plans),
-        layouts=[{"model": p["model"], "rows": _layout(p)} for p in plans if p["layout"]],
+        layouts=[
+            {"model": p["model"], "rows": layout.rows(p["layout"])} for p in plans if p["layout"]
+        ],
     )
     write_atomically(folder / "plan.html", page)
     return folder / "plan.html"
-
-
-def _layout(plan: Plan) -> list[list[str]]:
-    return [
-        [
-            str(row["weight"]),
-            str(row["layers"]),
-            " x ".join(f"{size:,}" for size in row["shape"]),
-            ", ".join(axis or DASH for axis in row["axes"]),
-            si(row["bytes"], "B"),
-        ]
-        for row in plan["layout"]
-    ]

@@ -87,6 +87,7 @@ class Record:
     data: Json
     routing: Json
     generated: list[Json]
+    layout: list[Json]
 
     @classmethod
     def read(cls, run: Path) -> "Record":
@@ -100,6 +101,7 @@ class Record:
             data=_json(run / "data.json", {}),
             routing=_json(run / "routing.json", {}),
             generated=_json(run / "generated.json", []),
+            layout=_json(run / "layout.json", []),
         )
 
     @property

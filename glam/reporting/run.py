@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from glam.reporting import curves, experts, funnel
+from glam.reporting import curves, experts, funnel, layout
 from glam.reporting.page import render
 from glam.reporting.record import Json, Record, mapping
 from glam.reporting.reproduce import command
@@ -47,6 +47,9 @@ def content(record: Record) -> dict[str, Any]:
         "samples": samples(record),
         "generated": [{key: str(text) for key, text in one.items()} for one in record.generated],
         "cost": cost(record),
+        "layout": layout.rows(record.layout),
+        "mesh": " x ".join(f"{a} {n}" for a, n in mapping(record.setting("hardware.mesh")).items()),
+        "hardware": record.setting("hardware.name"),
         "provenance": list(flat(provenance(record))),
         "configuration": yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True),
         "command": command(record),

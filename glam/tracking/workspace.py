@@ -1,3 +1,5 @@
+# The library says what it exports in its documentation alone.
+# pyright: reportPrivateImportUsage=false
 """A run's or a study's workspace and report on W&B, made of what was logged: what people browse,
 laid out once instead of clicked together."""
 

@@ -53,6 +53,9 @@ def test_the_line_trains_evaluates_and_reports_and_one_process_knows_the_run(hom
     [folder] = (home / "runs").glob("glam_tiny-4e-unfiltered-s0-*")
     for name in ("config.yaml", "metrics.csv", "report.html", "data.json", "generated.json"):
         assert (folder / name).stat().st_size > 0
+    report = (folder / "report.html").read_text()
+    assert "<h2>Layout</h2>" in report
+    assert "mixing.experts.w_in_EMH" in report
     assert said.stdout.count("tokens/s") == 1  # one of the processes speaks
     assert "W1" not in said.stderr
     assert "is done already" in run(home, *ONE).stderr
