@@ -8,6 +8,7 @@ the accounting here, without torch; the engines later.
 from typing import NamedTuple
 
 from glam.config import HardwareConfig, ModelConfig, RunConfig, dividing
+from glam.errors import UserError
 
 # N: heads, beside A, which is heads times d_head: both are split by whole heads. R: buckets.
 LETTERS: dict[str, str | None] = {
@@ -88,8 +89,16 @@ def local_shape(parameter: Parameter, hardware: HardwareConfig) -> tuple[float, 
 
 
 def check_divides(config: RunConfig) -> None:
-    """Raises UserError for a mesh that does not divide what it is to split."""
+    """Raises UserError for a mesh that does not divide what it is to split, and for layers that are
+    no whole number of a loop's turns."""
     hardware, model = config.hardware, config.model
+    if hardware.scan and model.num_layers % (model.moe_every or 1):
+        whole = model.num_layers // model.moe_every * model.moe_every
+        raise UserError(
+            f"hardware.scan=true takes model.moe_every={model.moe_every} layers a turn, which does "
+            f"not divide model.num_layers={model.num_layers}; try {whole or model.moe_every}, or "
+            f"hardware.scan=false"
+        )
     wanted = [
         ("batch", "training.batch_size", config.training.batch_size),
         ("activation", "model.d_model", model.d_model),
