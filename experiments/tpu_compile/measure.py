@@ -27,14 +27,11 @@ AGAIN, LOOP = "training.rematerialize=true", "hardware.scan=true"
 SMALL = "model=glam_100m64e hardware=tpu_v4_8 training.batch_size=128"
 MIDDLE = "model=glam_1b64e hardware=tpu_v4_64"
 CASES = [
-    f"{SMALL} {AGAIN}",
     f"{SMALL} {AGAIN} {LOOP}",
     f"{MIDDLE} {AGAIN} {LOOP}",
-    f"{MIDDLE} {AGAIN} {LOOP} training.batch_size=2048",
     f"model=glam_64b64e hardware=tpu_v4_1024 {AGAIN} {LOOP}",
+    f"{MIDDLE} {AGAIN} {LOOP} training.batch_size=2048",
     f"model=glam_8b64e hardware=tpu_v4_256 {AGAIN} {LOOP}",
-    f"{MIDDLE} {AGAIN}",
-    SMALL,
 ]
 Row = Mapping[str, str]
 

@@ -34,7 +34,7 @@ from glam.training.module import StepBatch
 from glam.training.traced import TracedModule
 
 SOURCES = 10  # of the text, whose losses are kept apart
-GIB = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+PREFIXES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 class TooLargeError(Exception):
@@ -252,11 +252,17 @@ def _compile(traced: _Traced) -> Any:
             compile_options=options,
         )
     except Exception as error:
-        said = re.search(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm", str(error))
-        if said is None:
+        if (found := too_large_for(error)) is None:
             raise
-        needed, available = (float(said[n]) * GIB[said[n + 1]] for n in (1, 3))
-        raise TooLargeError(int(needed), int(available)) from error
+        raise found from error
+
+
+def too_large_for(error: Exception) -> TooLargeError | None:
+    """What the compiler's error says of bytes; None where it is about something else."""
+    said = re.search(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm", str(error))
+    if said is None:
+        return None
+    return TooLargeError(*(int(float(said[n]) * PREFIXES[said[n + 1]]) for n in (1, 3)))
 
 
 def _annotated(traced: _Traced) -> bytes:
