@@ -67,7 +67,6 @@ def test_dense_weights_are_gathered_over_experts_and_expert_weights_never(plan):
     # embedding and the gate, attention's four of both layers, a feed-forward's three.
     assert 13 <= gathered <= 2 * 13
     assert said["gathers"]["activations over model"]["count"] > 0
-    assert not any(name.startswith("other weights over model") for name in said["gathers"])
 
 
 def test_the_compiler_keeps_its_notes_to_itself(asked):
