@@ -18,8 +18,7 @@ from glam.model.rematerialize import called
 def through(config: RunConfig) -> Through:
     again = config.training.rematerialize
     if config.hardware.scan:
-        period = config.model.moe_every or 1
-        return partial(_scanned, period=period, sparse=config.model.is_sparse, again=again)
+        return partial(_scanned, period=config.model.moe_every, again=again)
     return partial(in_turn, call=_rematerialized if again else called)
 
 
@@ -46,13 +45,7 @@ def _rematerialized(layer: nn.Module, x: Tensor, mask: Tensor | None) -> tuple[T
 
 
 def _scanned(
-    layers: nn.ModuleList,
-    x: Tensor,
-    segments: Tensor | None,
-    *,
-    period: int,
-    sparse: bool,
-    again: bool,
+    layers: nn.ModuleList, x: Tensor, segments: Tensor | None, period: int, again: bool
 ) -> tuple[Tensor, list[Mixed]]:
     """Blocks of `period` layers that are alike, as one loop over their stacked weights."""
     from functorch.compile import default_partition, min_cut_rematerialization_partition
@@ -77,14 +70,12 @@ def _scanned(
     given = {f"layers.{name}": value for name, value in stacked.items()}
     with functorch.patch(activation_memory_budget=0.0):
         (x, _), mixed = scan(step, (x, segments), given, partition_fn=partition)
-    if not sparse:
-        return x, []
     return x, [Mixed(x.new_empty(0), row[0], row[1:-1], row[-1]) for row in mixed.unbind()]
 
 
 class _InTurn(nn.Module):
-    """A block of layers, whose mixture's figures are one row: what a loop gives must have a
-    gradient, and the balance loss does. A block without a mixture gives a number of no meaning."""
+    """A block of layers, whose one mixture's figures are one row: what a loop gives must have a
+    gradient, and the balance loss does."""
 
     def __init__(self, layers: nn.ModuleList) -> None:
         super().__init__()
@@ -92,8 +83,8 @@ class _InTurn(nn.Module):
 
     def forward(self, x: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
         x, mixed = in_turn(self.layers, x, segments.to(torch.int64), called)
-        rows = [torch.cat([m.balance_loss[None], m.load, m.dropped[None]]) for m in mixed]
-        return x, rows[0] if rows else x.flatten()[:1]
+        (made,) = mixed
+        return x, torch.cat([made.balance_loss[None], made.load, made.dropped[None]])
 
 
 @torch.library.custom_op("glam::einsum", mutates_args=())

@@ -121,7 +121,14 @@ def test_layers_that_are_no_whole_number_of_turns_are_refused_with_a_number_that
     with pytest.raises(UserError, match=r"does not divide model.num_layers=5; try 4, or hardware"):
         check_divides(config)
     check_divides(dataclasses.replace(config, model=ModelConfig(num_layers=6)))
-    check_divides(dataclasses.replace(config, model=ModelConfig(num_layers=5, moe_every=0)))
+
+
+@pytest.mark.parametrize("shape", [{"num_experts": 1}, {"moe_every": 0}])
+def test_layers_without_experts_are_no_loop(shape):
+    scanned = dataclasses.replace(slice_of(2, 1), scan=True)
+    config = RunConfig(hardware=scanned, model=ModelConfig(**shape))
+    with pytest.raises(UserError, match=r"needs layers of experts.*set hardware.scan=false"):
+        check_divides(config)
 
 
 def test_a_dense_model_has_no_experts_to_divide():

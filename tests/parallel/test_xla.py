@@ -139,17 +139,6 @@ def test_neither_a_loop_over_layers_nor_what_is_made_again_shows(
     assert_same_run(tmp_path, on_one_cpu / "adafactor")
 
 
-@pytest.mark.parametrize("shape", [{"num_experts": 1}, {"moe_every": 0}], ids=["twin", "dense"])
-def test_layers_without_experts_are_a_loop_too(tmp_path, shape):
-    for scan in (False, True):
-        made = config((2, 4), steps=2)
-        made = replace(made, model=replace(made.model, **shape))
-        run(tmp_path / str(scan), changed(made, {"hardware.scan": scan}))
-    for name in ("loss", "grad_norm", "held_out/mean"):
-        in_turn = column(tmp_path / "False", name)
-        assert column(tmp_path / "True", name) == pytest.approx(in_turn, abs=1e-5), name
-
-
 def test_nor_do_the_pieces_of_the_loss(tmp_path, on_one_cpu, monkeypatch):
     made = config((2, 4), optimizer=AdafactorConfig())
     monkeypatch.setattr(layout, "LOGITS_ON_DEVICE", 16 * 16)
