@@ -165,6 +165,27 @@ def _communication(config: RunConfig, target: Target) -> dict[str, int]:
     return {name: int(value) for name, value in sent._asdict().items()}
 
 
+def too_large(config: RunConfig, needed: int, available: int) -> str:
+    """What to say of a step that a compiler counted to need more than a device has, and the mildest
+    change that fits by the same count: what outlasts a step stays, the rest goes with the batch."""
+    hardware, rows = config.hardware, config.training.batch_size
+    line = (
+        f"model={config.model.name} does not fit hardware={hardware.name} with "
+        f"training.batch_size={rows}: a step needs {needed / 1e9:.1f} GB of a device's "
+        f"{available / 1e9:.1f}"
+    )
+    if not config.training.rematerialize:
+        return f"{line}; try training.rematerialize=true"
+    held = memory(config)
+    stays = held.weights + held.optimizer
+    smaller = rows
+    while smaller % (2 * hardware.shards("batch")) == 0:
+        smaller //= 2
+        if stays + (needed - stays) * smaller / rows <= available:
+            return f"{line}; by that count training.batch_size={smaller} fits"
+    return f"{line}; choose a larger slice or a smaller model"
+
+
 def layout(config: RunConfig) -> list[dict[str, Any]]:
     """The layout table, resolved against this model: a row a weight. Empty without a mesh."""
     if not config.hardware.mesh:

@@ -8,6 +8,7 @@ the accounting here, without torch; the engines later.
 from typing import NamedTuple
 
 from glam.config import HardwareConfig, ModelConfig, RunConfig, dividing
+from glam.errors import UserError
 
 # N: heads, beside A, which is heads times d_head: both are split by whole heads. R: buckets.
 LETTERS: dict[str, str | None] = {
@@ -88,8 +89,10 @@ def local_shape(parameter: Parameter, hardware: HardwareConfig) -> tuple[float, 
 
 
 def check_divides(config: RunConfig) -> None:
-    """Raises UserError for a mesh that does not divide what it is to split."""
+    """Raises UserError for a mesh that does not divide what it is to split, and for layers that
+    are no loop."""
     hardware, model = config.hardware, config.model
+    _check_loops(hardware, model)
     wanted = [
         ("batch", "training.batch_size", config.training.batch_size),
         ("activation", "model.d_model", model.d_model),
@@ -102,6 +105,24 @@ def check_divides(config: RunConfig) -> None:
         wanted.append(("experts", "model.num_experts", model.num_experts))
     for axis, key, value in wanted:
         dividing(axis, key, value, hardware)
+
+
+def _check_loops(hardware: HardwareConfig, model: ModelConfig) -> None:
+    """A turn of a loop over layers ends with a layer of experts."""
+    if not hardware.scan:
+        return
+    if not model.is_sparse:
+        raise UserError(
+            f"hardware.scan=true needs layers of experts, and model={model.name} has none with "
+            f"model.num_experts={model.num_experts} and model.moe_every={model.moe_every}; "
+            f"set hardware.scan=false"
+        )
+    if model.num_layers % model.moe_every:
+        whole = max(1, model.num_layers // model.moe_every) * model.moe_every
+        raise UserError(
+            f"hardware.scan=true takes model.moe_every={model.moe_every} layers a turn, which does "
+            f"not divide model.num_layers={model.num_layers}; try {whole}, or hardware.scan=false"
+        )
 
 
 LOGITS_ON_DEVICE = 2**28  # at once; 1 GB in float32

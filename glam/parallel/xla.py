@@ -26,7 +26,7 @@ from glam.model import Glam
 from glam.model.attention import Attention
 from glam.model.experts import Experts
 from glam.model.loss import LossSplit
-from glam.parallel.layout import loss_pieces, partition
+from glam.parallel.layout import check_divides, loss_pieces, partition
 from glam.parallel.xla_layers import einsum, through
 from glam.training.engine import OneProcess
 from glam.training.module import StepBatch
@@ -263,6 +263,7 @@ class XlaEngine(OneProcess):
     static_shapes = True
 
     def __init__(self, config: RunConfig) -> None:
+        check_divides(config)
         start(config.hardware)
         self.config, self.sharding, self.steps = config, Sharding(config.hardware), Steps()
 

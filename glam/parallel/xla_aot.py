@@ -9,24 +9,24 @@ jaxlib: both are pinned (requirements-xla.txt). Nothing is run, so nothing here 
 is.
 """
 
-import math
 import os
 import re
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from glam.accounting import Spending
+from glam.accounting.plan import too_large
 from glam.accounting.sharded import step_flops
 from glam.config import RunConfig
 from glam.errors import UserError
 from glam.model import Glam
+from glam.parallel.hlo import Collective, Program, Sent
 from glam.parallel.layout import partition
 from glam.parallel.xla import Sharding
 from glam.training.ledger import Averages, Ledger
@@ -34,46 +34,82 @@ from glam.training.module import StepBatch
 from glam.training.traced import TracedModule
 
 SOURCES = 10  # of the text, whose losses are kept apart
-SIZES = {"pred": 1, "s8": 1, "u8": 1, "s32": 4, "u32": 4, "s64": 8, "f32": 4, "bf16": 2, "f16": 2}
-COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+PREFIXES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-class Collective(NamedTuple):
-    """Of one kind, in one step: how many, and the bytes of their results on one device."""
+class TooLargeError(Exception):
+    """The compiler refused the program: it needs more bytes than a device has."""
 
-    count: int
-    bytes: int
-
-
-class TooLargeError(UserError):
-    """The compiler refused the program: it does not fit a device."""
+    def __init__(self, needed: int, available: int) -> None:
+        super().__init__(f"{needed} of {available} bytes")
+        self.needed, self.available = needed, available
 
 
 def compiled(config: RunConfig) -> dict[str, Any]:
-    """What the compiler says of one device: bytes, FLOPs and collectives of a step. A program
-    that does not fit has `fits` False and the compiler's reason in `refusal`."""
+    """What the compiler says of one device: bytes, FLOPs and collectives of a step. A program that
+    does not fit has `fits` False and in `refusal` a line that says what would.
+
+    In a loop over layers the compiler counts the FLOPs of one turn: `flops_comparable` is False.
+    """
     _describe_only()
     traced = _Traced(config)
-    began = time.monotonic()
+    began, began_cpu = time.monotonic(), time.process_time()
     try:
         program = _compile(traced)
     except TooLargeError as error:
-        return {"seconds": time.monotonic() - began, "fits": False, "refusal": str(error)}
-    seconds = time.monotonic() - began
-    memory, costs = program.get_compiled_memory_stats(), program.cost_analysis()
+        return {
+            "seconds": time.monotonic() - began,
+            "cpu_seconds": time.process_time() - began_cpu,
+            "fits": False,
+            "refusal": too_large(config, error.needed, error.available),
+            "total_bytes": error.needed,
+        }
+    seconds, cpu_seconds = time.monotonic() - began, time.process_time() - began_cpu
+    held, costs = program.get_compiled_memory_stats(), program.cost_analysis()
     costs = costs[0] if isinstance(costs, list) else costs
     text = "\n".join(module.to_string() for module in program.hlo_modules())
+    sent = Program(text).collectives(config.hardware.mesh)
     return {
         "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
         "fits": True,
         "refusal": None,
-        "argument_bytes": memory.argument_size_in_bytes,
-        "temporary_bytes": memory.temp_size_in_bytes,
-        "total_bytes": memory.argument_size_in_bytes + memory.temp_size_in_bytes,
+        "argument_bytes": held.argument_size_in_bytes,
+        "temporary_bytes": held.temp_size_in_bytes,
+        "total_bytes": held.argument_size_in_bytes + held.temp_size_in_bytes,
         "flops": costs["flops"],
         "flops_by_hand": step_flops(config),
-        "collectives": {kind: one._asdict() for kind, one in collectives(text).items()},
+        "flops_comparable": not config.hardware.scan,
+        "collectives": _added(sent, lambda one: one.kind),
+        "gathers": _added(sent, lambda one: _gather(one, traced)),
+        "expert_weights_moved": sum(
+            each.number for one, each in sent.items() if "experts" in traced.parts(one.arguments)
+        ),
     }
+
+
+def _added(
+    sent: Mapping[Collective, Sent], label: Callable[[Collective], str | None]
+) -> dict[str, dict[str, int]]:
+    """By label, the largest first; without those that have none."""
+    found = dict[str, dict[str, int]]()
+    for one, each in sorted(sent.items(), key=lambda item: -item[1].bytes):
+        if (name := label(one)) is not None:
+            row = found.setdefault(name, {"count": 0, "bytes": 0})
+            row["count"] += each.number
+            row["bytes"] += each.bytes
+    return found
+
+
+def _gather(one: Collective, traced: "_Traced") -> str | None:
+    """What an all-gather is of, and over what."""
+    if one.kind != "all-gather":
+        return None
+    parts = traced.parts(one.arguments)
+    what = "activations"
+    if parts:
+        what = "expert weights" if "experts" in parts else "other weights"
+    return f"{what} over {one.over}"
 
 
 def _describe_only() -> None:
@@ -86,6 +122,7 @@ def _describe_only() -> None:
         TPU_SKIP_MDS_QUERY="1",
         TPU_WORKER_HOSTNAMES="localhost",
         ALLOW_MULTIPLE_LIBTPU_LOAD="1",
+        TPU_HOST_BOUNDS="1,1,1",  # else libtpu complains that it finds none
     )
     os.environ.pop("TPU_ACCELERATOR_TYPE", None)  # with it libtpu aborts
     import torch_xla.runtime as runtime
@@ -106,6 +143,7 @@ class _Traced:
         runtime.global_runtime_device_count = lambda: config.hardware.devices
         self.sharding = Sharding(config.hardware, described=True)
         self._axes: dict[int, tuple[str | None, ...]] = {}  # by id of an argument
+        self._names: dict[int, str] = {}  # of weights, likewise
         module, batch = self._module(), self._batch()
         optimizer = module.configure_optimizers(self._placeholder)
         sums = module.ledger.averages.sums
@@ -132,10 +170,16 @@ class _Traced:
         """None: whole on every device."""
         return self._axes.get(argument)
 
+    def parts(self, numbers: frozenset[int]) -> set[str]:
+        """Of the model, whose weights are the arguments of these numbers."""
+        names = (self._names.get(self.arguments[number], "") for number in numbers)
+        return {"experts" if ".experts." in name else "other" for name in names if name}
+
     def _note_axes(self, model: Glam, optimizer: torch.optim.Optimizer, batch: StepBatch) -> None:
         for name, weight in model.named_parameters():
             axes = partition(name.rpartition("_")[2], self.config.hardware)
             self._axes[self._id(weight)] = axes
+            self._names[self._id(weight)] = name
             for value in optimizer.state[weight].values():
                 self._axes[self._id(value)] = self.sharding.state_axes(name, value)
         for part in batch:
@@ -208,18 +252,17 @@ def _compile(traced: _Traced) -> Any:
             compile_options=options,
         )
     except Exception as error:
-        raise _refusal(error, traced.config) from error
+        if (found := too_large_for(error)) is None:
+            raise
+        raise found from error
 
 
-def _refusal(error: Exception, config: RunConfig) -> Exception:
-    needs = re.search(r"Used ([\d.]+[KMGT]) of ([\d.]+[KMGT]) hbm", str(error))
-    if needs is None:
-        return error
-    return TooLargeError(
-        f"model={config.model.name} does not fit hardware={config.hardware.name} with "
-        f"training.batch_size={config.training.batch_size}: the compiler counts {needs[1]} of "
-        f"{needs[2]} on a chip; try a smaller training.batch_size or a larger slice"
-    )
+def too_large_for(error: Exception) -> TooLargeError | None:
+    """What the compiler's error says of bytes; None where it is about something else."""
+    said = re.search(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm", str(error))
+    if said is None:
+        return None
+    return TooLargeError(*(int(float(said[n]) * PREFIXES[said[n + 1]]) for n in (1, 3)))
 
 
 def _annotated(traced: _Traced) -> bytes:
@@ -270,16 +313,3 @@ def _sharding_attribute(traced: _Traced) -> Callable[[tuple[str | None, ...] | N
         return ir.StringAttr.get(str(named._to_xla_hlo_sharding(len(axes))))
 
     return attribute
-
-
-def collectives(hlo: str) -> dict[str, Collective]:
-    """By kind, of the compiled program's text. What is started and then waited for counts once."""
-    counts, sizes = Counter[str](), Counter[str]()
-    kinds = "|".join(COLLECTIVES)
-    for shape, kind in re.findall(rf"= (\(?[^=]*?) ({kinds})(?:-start)?\(", hlo):
-        counts[kind] += 1
-        sizes[kind] += sum(
-            SIZES.get(dtype, 4) * math.prod(int(n) for n in dims.split(",") if n)
-            for dtype, dims in re.findall(r"(\w+)\[([\d,]*)\]", shape)
-        )
-    return {kind: Collective(counts[kind], sizes[kind]) for kind in COLLECTIVES if counts[kind]}

@@ -18,7 +18,7 @@ from glam.model.rematerialize import called
 def through(config: RunConfig) -> Through:
     again = config.training.rematerialize
     if config.hardware.scan:
-        return partial(_scanned, period=config.model.moe_every or 1, again=again)
+        return partial(_scanned, period=config.model.moe_every, again=again)
     return partial(in_turn, call=_rematerialized if again else called)
 
 
@@ -74,7 +74,7 @@ def _scanned(
 
 
 class _InTurn(nn.Module):
-    """A block of layers, whose mixture's figures are one row: what a loop gives must have a
+    """A block of layers, whose one mixture's figures are one row: what a loop gives must have a
     gradient, and the balance loss does."""
 
     def __init__(self, layers: nn.ModuleList) -> None:
@@ -83,8 +83,8 @@ class _InTurn(nn.Module):
 
     def forward(self, x: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
         x, mixed = in_turn(self.layers, x, segments.to(torch.int64), called)
-        rows = [torch.cat([m.balance_loss[None], m.load, m.dropped[None]]) for m in mixed]
-        return x, rows[0] if rows else x.new_zeros(1)
+        (made,) = mixed
+        return x, torch.cat([made.balance_loss[None], made.load, made.dropped[None]])
 
 
 @torch.library.custom_op("glam::einsum", mutates_args=())

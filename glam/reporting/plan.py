@@ -111,22 +111,29 @@ def _compiled(plan: Plan) -> dict[str, str]:
     said = mapping(plan["compiled"])
     if not said:
         return {}
-    texts = {"fits ": "yes" if said["fits"] else "NO"}
+    total = {
+        "total  ": si(said["total_bytes"], "B"),
+        "fits ": "yes" if said["fits"] else "NO",
+        "compiled in": f"{said['seconds']:.0f} s",
+    }
     if not said["fits"]:
-        return texts
-    flops = f"{si(said['flops'], 'FLOP')} {said['flops'] / said['flops_by_hand']:.2f}x"
+        return total
+    ratio = f"{said['flops'] / said['flops_by_hand']:.2f}x"
     return {
         "arguments": si(said["argument_bytes"], "B"),
         "temporaries": si(said["temporary_bytes"], "B"),
-        "total  ": si(said["total_bytes"], "B"),
-        **texts,
-        "a step, beside the hand count": flops,
-        **{
-            f"{kind} ({one['count']})": si(one["bytes"], "B")
-            for kind, one in mapping(said["collectives"]).items()
-        },
-        "compiled in": f"{said['seconds']:.0f} s",
+        **total,
+        "products of a step": si(said["flops"], "FLOP"),
+        "  over the hand count": ratio if said["flops_comparable"] else "one turn of a loop",
+        **dict(_sent_in(said["collectives"], "")),
+        **dict(_sent_in(said["gathers"], "gathered ")),
+        "expert weights moved": str(said["expert_weights_moved"] or "none"),
     }
+
+
+def _sent_in(sent: Mapping[str, Mapping[str, int]], before: str) -> Iterator[tuple[str, str]]:
+    for name, one in sent.items():
+        yield before + name, f"{si(one['bytes'], 'B')} in {one['count']:,}"
 
 
 def _cost(plan: Plan) -> dict[str, str]:
@@ -164,7 +171,11 @@ def _with_share(value: float, total: float, unit: str = "") -> str:
 
 def notes(plans: Sequence[Plan]) -> list[str]:
     """Where the numbers under `The whole run` come from, each said once."""
-    said: list[str] = []
+    said = [
+        f"Refused by the TPU's compiler: {refusal}."
+        for plan in plans
+        if (refusal := mapping(plan["compiled"]).get("refusal"))
+    ]
     for plan in plans:
         said.append(f"Pace: {plan['pace_source']}.")
         watts = plan["watts"]
@@ -183,8 +194,6 @@ def notes(plans: Sequence[Plan]) -> list[str]:
             why = plan["layout_problem"] or "its file has no mesh, so the layout is not known"
             said.append(f"No memory of one device for {plan['model']}: {why}.")
         elif plan["devices"] > 1:
-            if refusal := mapping(plan["compiled"]).get("refusal"):
-                said.append(f"The TPU's compiler: {refusal}.")
             said.append(
                 "Memory and what is sent are modelled from the layout, not measured; with "
                 f"dispatcher {plan['dispatcher'] or 'none (dense)'}."
@@ -213,7 +222,7 @@ def print_plans(plans: Sequence[Plan], console: Console | None = None) -> None:
     if len(plans) == 1 and plans[0]["layout"]:
         console.print(_layout_table(plans[0]))
     for note in notes(plans):
-        console.print(Text(note, style="dim"))
+        console.print(Text(note, style="bold" if note.startswith("Refused") else "dim"))
 
 
 def _table(plans: Sequence[Plan]) -> Table:

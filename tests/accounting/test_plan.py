@@ -8,7 +8,7 @@ import pytest
 
 from glam.accounting.memory import memory
 from glam.accounting.paper import PAPER_MODELS
-from glam.accounting.plan import find_target, plan
+from glam.accounting.plan import find_target, plan, too_large
 from glam.accounting.sharded import Local, communication
 from glam.cli.overrides import choices
 from glam.config import ModelConfig, PlanTaskConfig, RunConfig, TrainingConfig
@@ -154,3 +154,31 @@ def test_flops_double_when_tokens_do():
     one, two = (planned(*GLAM, f"training.tokens={n}") for n in (10**12, 2 * 10**12))
     for key in ("hours", "megawatt_hours", "co2_tonnes"):
         assert two[key] == pytest.approx(2 * one[key])
+
+
+@pytest.mark.parametrize(
+    ("line", "needed", "way_out"),
+    [
+        ((), 40e9, "; try training.rematerialize=true"),
+        (("training.rematerialize=true",), 40e9, "training.batch_size=512 fits"),
+        (("training.rematerialize=true",), 100e9, "training.batch_size=256 fits"),
+        (("training.rematerialize=true",), 9e12, "choose a larger slice or a smaller model"),
+    ],
+)
+def test_a_step_that_a_compiler_finds_too_large_is_told_in_a_line_with_what_fits(
+    line, needed, way_out
+):
+    config = composed("task=plan", "model=glam_1b64e", "hardware=tpu_v4_64", *line)
+    told = too_large(config, int(needed), 33_000_000_000)
+    assert told.startswith("model=glam_1b64e does not fit hardware=tpu_v4_64 with training.batch")
+    assert told.endswith(way_out)
+    assert "\n" not in told
+
+
+def test_what_outlasts_a_step_does_not_shrink_with_the_batch():
+    line = ("model=glam_1b64e", "hardware=tpu_v4_64", "training.rematerialize=true")
+    config = composed("task=plan", *line)
+    stays = memory(config).weights + memory(config).optimizer
+    fits = too_large(config, stays + 1000, stays + 500)
+    assert "training.batch_size=512 fits" in fits
+    assert "training.batch_size=256 fits" in too_large(config, stays + 1000, stays + 499)

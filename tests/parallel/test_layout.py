@@ -115,6 +115,22 @@ def test_a_mesh_that_does_not_divide_is_one_line_with_one_that_does(hardware, mo
     assert "\n" not in str(refused.value)
 
 
+def test_layers_that_are_no_whole_number_of_turns_are_refused_with_a_number_that_is():
+    scanned = dataclasses.replace(slice_of(2, 1), scan=True)
+    config = RunConfig(hardware=scanned, model=ModelConfig(num_layers=5))
+    with pytest.raises(UserError, match=r"does not divide model.num_layers=5; try 4, or hardware"):
+        check_divides(config)
+    check_divides(dataclasses.replace(config, model=ModelConfig(num_layers=6)))
+
+
+@pytest.mark.parametrize("shape", [{"num_experts": 1}, {"moe_every": 0}])
+def test_layers_without_experts_are_no_loop(shape):
+    scanned = dataclasses.replace(slice_of(2, 1), scan=True)
+    config = RunConfig(hardware=scanned, model=ModelConfig(**shape))
+    with pytest.raises(UserError, match=r"needs layers of experts.*set hardware.scan=false"):
+        check_divides(config)
+
+
 def test_a_dense_model_has_no_experts_to_divide():
     config = RunConfig(hardware=slice_of(8, 4), model=ModelConfig(num_experts=1))
     check_divides(config)

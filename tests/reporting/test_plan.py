@@ -88,3 +88,46 @@ def test_without_a_layout_the_table_says_why():
 
 def test_amounts_are_read_at_any_size():
     assert [amount(x) for x in (None, 1230.4, 45.61, 2.56e-7)] == ["–", "1,230", "45.6", "2.56e-07"]
+
+
+COMPILED = {
+    "seconds": 61.4,
+    "fits": True,
+    "refusal": None,
+    "argument_bytes": 4_550_000_000,
+    "temporary_bytes": 18_530_000_000,
+    "total_bytes": 23_080_000_000,
+    "flops": 50e12,
+    "flops_by_hand": 100e12,
+    "flops_comparable": True,
+    "collectives": {"all-gather": {"count": 1234, "bytes": 7_000_000_000}},
+    "gathers": {"other weights over expert": {"count": 34, "bytes": 5_000_000}},
+    "expert_weights_moved": 0,
+}
+
+
+def compiled(**changes) -> str:
+    return told([{**LARGE, "compiled": {**COMPILED, **changes}}])
+
+
+def test_what_the_compiler_says_stands_beside_what_is_counted():
+    text = compiled()
+    assert re.search(r"temporaries\s+18.5 GB\s+total\s+23.1 GB\s+fits\s+yes", text)
+    assert re.search(r"over the hand count\s+0.50x", text)
+    assert re.search(r"all-gather\s+7.00 GB in 1,234", text)
+    assert re.search(r"gathered other weights over expert\s+5.00 MB in 34", text)
+    assert re.search(r"expert weights moved\s+none", text)
+    assert re.search(r"expert weights moved\s+2\s", compiled(expert_weights_moved=2))
+
+
+def test_one_turn_of_a_loop_is_not_held_against_all_of_it():
+    text = compiled(flops_comparable=False)
+    assert "one turn of a loop" in text
+    assert "0.50x" not in text
+
+
+def test_what_the_compiler_refuses_is_marked_and_said_before_all_else():
+    refused = {"seconds": 9.0, "fits": False, "refusal": "it does not fit", "total_bytes": 35e9}
+    plans = [{**LARGE, "compiled": refused}]
+    assert re.search(r"total\s+35.0 GB\s+fits\s+NO", told(plans))
+    assert notes(plans)[0] == "Refused by the TPU's compiler: it does not fit."
