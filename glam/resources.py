@@ -1,6 +1,7 @@
 """What the machine lends to a run, found without importing torch: a skipped run is instant."""
 
 import ctypes
+import functools
 import importlib
 import importlib.metadata
 import os
@@ -226,6 +227,7 @@ def _num_gpus() -> int:
         nvml.nvmlShutdown()
 
 
+@functools.cache  # a grid asks for every cell
 def _has_cuda() -> bool:
     try:
         built_for_cpu = importlib.metadata.version("torch").endswith("+cpu")

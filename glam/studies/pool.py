@@ -136,9 +136,11 @@ def run_jobs(jobs: list[Job], watch: Callable[[], None]) -> None:
             for job in jobs:
                 if job.state == "running":
                     job.poll()
+            room = Room.beside([job for job in jobs if job.state == "running"])
             for job in jobs:
-                if job.state == "waiting" and _room_for(job, jobs):
+                if job.state == "waiting" and room.has(job):
                     _start(job)
+                    room.take(job)
             watch()
             time.sleep(0.2)
     except KeyboardInterrupt:
@@ -148,6 +150,36 @@ def run_jobs(jobs: list[Job], watch: Callable[[], None]) -> None:
         raise KeyboardInterrupt(
             f"stopped with {left} of {len(jobs)} jobs unfinished; the same line again goes on"
         ) from None
+
+
+@dataclass(kw_only=True)
+class Room:
+    """What the machine has left beside the jobs that run."""
+
+    running: int = 0
+    threads: int
+    memory_bytes: float
+
+    @classmethod
+    def beside(cls, running: list[Job]) -> "Room":
+        room = cls(threads=num_cores(), memory_bytes=0.9 * _free_memory(running))
+        for job in running:
+            room.take(job)
+        return room
+
+    def has(self, job: Job) -> bool:
+        if not self.running:
+            return True  # one at a time always goes: the preflight has weighed it
+        if job.max_jobs is not None and self.running >= job.max_jobs:
+            return False
+        return job.threads <= self.threads and job.memory_bytes <= self.memory_bytes
+
+    def take(self, job: Job) -> None:
+        """A job may not have grown to its full size yet, so its estimate is set aside in full."""
+        if job.state == "running":
+            self.running += 1
+            self.threads -= job.threads
+            self.memory_bytes -= job.memory_bytes
 
 
 def _start(job: Job) -> None:
@@ -163,29 +195,16 @@ def _start(job: Job) -> None:
         job.state, job.error = "failed", f"could not start: {error}"
 
 
-def _room_for(job: Job, jobs: list[Job]) -> bool:
-    running = [other for other in jobs if other.state == "running"]
-    if not running:
-        return True  # one at a time always goes: the preflight has weighed it
-    if job.max_jobs is not None and len(running) >= job.max_jobs:
-        return False
-    if sum(other.threads for other in running) + job.threads > num_cores():
-        return False
-    # A job may not have grown to its full size yet, so its estimate is set aside in full.
-    promised = sum(other.memory_bytes for other in running)
-    free = min(memory_bytes(), psutil.virtual_memory().available + _resident(running))
-    return promised + job.memory_bytes <= 0.9 * free
-
-
-def _resident(running: list[Job]) -> int:
-    total = 0
+def _free_memory(running: list[Job]) -> int:
+    """What there would be for these and others if none of these ran."""
+    resident = 0
     for job in running:
         if job.process is not None:
             try:
-                total += psutil.Process(job.process.pid).memory_info().rss
+                resident += psutil.Process(job.process.pid).memory_info().rss
             except psutil.Error:
                 continue  # it has just ended
-    return total
+    return min(memory_bytes(), psutil.virtual_memory().available + resident)
 
 
 def _stop(jobs: list[Job]) -> None:
