@@ -34,6 +34,7 @@ class Job:
     max_jobs: int | None = None
     state: State = "waiting"
     error: str | None = None
+    result: dict[str, Any] | None = None  # its summary, once it is there
     elsewhere: bool = False  # another process has had the run since the grid began
     began: float = 0.0
     seconds: float = 0.0
@@ -87,10 +88,10 @@ class Job:
 
     def take_result(self) -> bool:
         """Whether the run is finished, whoever finished it."""
-        summary = self.run.summary()
-        if summary is not None:
-            self.state = "diverged" if summary["status"] == "diverged" else "done"
-        return summary is not None
+        self.result = self.run.summary()
+        if self.result is not None:
+            self.state = "diverged" if self.result["status"] == "diverged" else "done"
+        return self.result is not None
 
     def _let_go(self) -> None:
         assert self.process is not None
@@ -107,7 +108,8 @@ class Job:
             self.process.kill()
             self.process.wait()
         self._let_go()
-        self.state = "done" if self.run.summary() is not None else "stopped"
+        if not self.take_result():
+            self.state = "stopped"
 
     def _reason(self, status: int) -> str:
         """Why the job ended: its own words, or what the system did to it."""

@@ -60,7 +60,13 @@ class Study:
         self.folder.record(self.swept, self.cells[0].config.study, cells)
 
     def write(self) -> None:
-        """study.csv, study.html and the figures."""
+        """study.csv, study.html and the figures; and the reports that its page links to, where a
+        run was killed between its summary and its report."""
+        from glam.reporting import run_report
+
+        for cell in self.cells:
+            if cell.is_done and not cell.run.report_file.exists():
+                run_report(cell.run.path)
         say(f"study: {self.folder.write()}")
 
     def failures(self) -> list[str]:

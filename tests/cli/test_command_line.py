@@ -1,5 +1,6 @@
 """What a user types: every mistake is one line with the way out, and nothing is written."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,20 @@ def test_a_refused_line_is_one_line_and_status_two(line, words, tmp_path):
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert words in result.stderr
     assert list(tmp_path.glob("runs/*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "line",
+    [["--help"], ["task=plan"], ["task=plan", "task.format=json"], ["-m", "task=plan", "seed=0,1"]],
+)
+def test_a_reader_that_has_gone_is_no_failure(line, tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, str(ROOT / "run.py"), *line, f"runs_dir={tmp_path}"]
+    ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_help_lists_every_group_and_key():

@@ -85,6 +85,19 @@ def test_what_became_of_a_cell_is_read_from_its_folder(cells):
     assert study.failures() == ["num_experts=8 (killed by SIGKILL)", "num_experts=16 (unfinished)"]
 
 
+def test_a_run_killed_before_its_report_gets_one_with_the_study(cells, capsys):
+    study = Study.of(cells(8, 16), SWEPT)
+    study.record()
+    for cell in study.cells:
+        cell.run.path.mkdir()
+        cell.run.write_json("summary.json", SUMMARY)
+    study.cells[0].run.report_file.write_text("as it was")
+    study.write()
+    first, second = (cell.run.report_file.read_text() for cell in study.cells)
+    assert first == "as it was"
+    assert "<h1>" in second
+
+
 def test_a_damaged_list_is_made_anew(cells):
     study = Study.of(cells(8), SWEPT)
     study.folder.path.mkdir(parents=True)
