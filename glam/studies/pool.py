@@ -70,10 +70,13 @@ class Job:
         """Read the figures, and the fate when there is one."""
         assert self.process is not None
         self.seconds = time.monotonic() - self.began
-        with contextlib.suppress(OSError, ValueError):  # not written yet
-            self.progress = json.loads(self.progress_file.read_text())
+        self.read_progress()
         if (status := self.process.poll()) is not None:
             self._settle(status)
+
+    def read_progress(self) -> None:
+        with contextlib.suppress(OSError, ValueError):  # not written yet
+            self.progress = json.loads(self.progress_file.read_text())
 
     def _settle(self, status: int) -> None:
         assert self.process is not None
@@ -146,7 +149,7 @@ def run_jobs(jobs: list[Job], watch: Callable[[], None]) -> None:
             watch()
             time.sleep(0.2)
     except KeyboardInterrupt:
-        _stop(jobs)
+        stop_jobs([job for job in jobs if job.state == "running"], PATIENCE)
         watch()
         left = sum(job.state in ("waiting", "stopped") for job in jobs)
         raise KeyboardInterrupt(
@@ -209,12 +212,11 @@ def _free_memory(running: list[Job]) -> int:
     return min(memory_bytes(), psutil.virtual_memory().available + resident)
 
 
-def _stop(jobs: list[Job]) -> None:
-    """Ask each job to save and leave; end those that do not."""
-    running = [job for job in jobs if job.state == "running"]
+def stop_jobs(running: list[Job], patience: float) -> None:
+    """Ask each to save and leave, within `patience` seconds; end those that do not."""
     for job in running:
         assert job.process is not None
         job.process.send_signal(signal.SIGINT)
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     for job in running:
         job.stop(max(0.1, deadline - time.monotonic()))

@@ -8,6 +8,7 @@ import pytest
 
 from glam import tasks
 from glam.config import ModelConfig, RunConfig, StudyConfig, TaskConfig
+from glam.resources import resolve
 from glam.runs import RunFolder
 from glam.studies.folder import StudyFolder
 from glam.studies.study import Cell, Study
@@ -29,7 +30,14 @@ def cells(tmp_path):
             run = RunFolder(tmp_path / f"tiny-{count}")
             overrides = [f"model.num_experts={count}", *fixed]
             values = {"model.num_experts": count}
-            made.append(Cell(overrides=overrides, values=values, config=config, run=run))
+            cell = Cell(
+                overrides=overrides,
+                values=values,
+                config=config,
+                resources=resolve(config),
+                run=run,
+            )
+            made.append(cell)
         return made
 
     return make
