@@ -42,5 +42,6 @@ def job_of(overrides: list[str], composer: Composer, *, elsewhere: bool = False)
         run=run,
         threads=resources.threads,
         memory_bytes=memory(config, resources.precision).total,
+        device_bytes=resources.memory_bytes,
         max_jobs=config.hardware.max_jobs,
     )

@@ -31,6 +31,7 @@ class Job:
     run: RunFolder
     threads: int
     memory_bytes: int
+    device_bytes: int | None = None  # of the device that holds it, beside other jobs
     max_jobs: int | None = None
     state: State = "waiting"
     error: str | None = None
@@ -162,12 +163,13 @@ class Room:
     """What the machine has left beside the jobs that run."""
 
     running: int = 0
+    promised: int = 0  # bytes
     threads: int
-    memory_bytes: float
+    memory_bytes: int
 
     @classmethod
     def beside(cls, running: list[Job]) -> "Room":
-        room = cls(threads=num_cores(), memory_bytes=0.9 * _free_memory(running))
+        room = cls(threads=num_cores(), memory_bytes=_free_memory(running))
         for job in running:
             room.take(job)
         return room
@@ -177,14 +179,15 @@ class Room:
             return True  # one at a time always goes: the preflight has weighed it
         if job.max_jobs is not None and self.running >= job.max_jobs:
             return False
-        return job.threads <= self.threads and job.memory_bytes <= self.memory_bytes
+        there_is = min(self.memory_bytes, job.device_bytes or self.memory_bytes)
+        return job.threads <= self.threads and self.promised + job.memory_bytes <= 0.9 * there_is
 
     def take(self, job: Job) -> None:
         """A job may not have grown to its full size yet, so its estimate is set aside in full."""
         if job.state == "running":
             self.running += 1
             self.threads -= job.threads
-            self.memory_bytes -= job.memory_bytes
+            self.promised += job.memory_bytes
 
 
 def _start(job: Job) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from glam.cli import overrides
 from glam.cli.overrides import check_line
 from glam.errors import UserError
 
@@ -49,6 +50,20 @@ def test_a_line_that_names_nothing_is_refused_with_the_nearest_name(line, words)
     assert words in str(refused.value)
     assert line.split("=")[0] in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_launcher_is_for_grids_and_names_the_package_it_needs(monkeypatch):
+    def refusal(*line: str) -> str:
+        with pytest.raises(UserError) as refused:
+            check_line(list(line))
+        return str(refused.value)
+
+    monkeypatch.setattr(overrides.importlib.util, "find_spec", lambda name: None)
+    said = refusal("-m", "hydra/launcher=submitit_slurm")
+    assert "hydra-submitit-launcher, which is not installed; .venv/bin/python -m pip" in said
+    assert "did you mean submitit_slurm" in refusal("-m", "hydra/launcher=submitit")
+    assert "put -m before it" in refusal("hydra/launcher=isolated", "seed=1")
+    check_line(["-m", "hydra/launcher=isolated", "seed=1,2"])
 
 
 def test_known_keys_choices_and_sweeps_pass():
