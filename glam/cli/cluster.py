@@ -9,7 +9,7 @@ from hydra.core.utils import JobReturn
 
 from glam.cli.compose import Composer
 from glam.cli.launch import job_of, returned
-from glam.config import ROOT
+from glam.config import ROOT, RunConfig
 from glam.studies.pool import Job
 from glam.studies.remote import Remotely
 from glam.studies.table import LiveTable
@@ -31,8 +31,7 @@ def launch_on_cluster(
     """Submit every job, and follow them to their end; a job that fails stops no other. Ctrl-C
     ends the jobs of this machine, and leaves those of a cluster to it."""
     jobs = [job_of(list(overrides), composer, elsewhere=True) for overrides in job_overrides]
-    study = str(composer.config(job_overrides[0]).study.name)
-    executor = _executor(cluster, study, parameters, jobs)
+    executor = _executor(cluster, composer.config(job_overrides[0]), parameters, jobs)
     submitted: list[Any] = executor.map_array(Remotely(), jobs)
     following = list(zip(jobs, submitted, strict=True))
     try:
@@ -47,11 +46,15 @@ def launch_on_cluster(
     return [returned(job) for job in jobs]
 
 
-def _executor(cluster: str, study: str, parameters: dict[str, Any], jobs: Sequence[Job]) -> Any:
-    """Takes what a cell needs from the cells, where nothing is typed."""
+def _executor(
+    cluster: str, config: RunConfig, parameters: dict[str, Any], jobs: Sequence[Job]
+) -> Any:
+    """Asks for what the cells need, where nothing is typed."""
     asked = {key: value for key, value in parameters.items() if value is not None}
     asked.setdefault("cpus_per_task", max(job.threads for job in jobs))
-    asked["name"] = asked.get("name") or study
+    if config.hardware.device == "gpu":
+        asked.setdefault("gpus_per_node", config.hardware.devices)
+    asked["name"] = asked.get("name") or config.study.name
     start = {f"{cluster}_{k}": v for k, v in asked.items() if k == "max_num_timeout"}
     submitit: Any = importlib.import_module("submitit")
     folder = ROOT / asked["submitit_folder"]

@@ -36,12 +36,14 @@ def job_of(overrides: list[str], composer: Composer, *, elsewhere: bool = False)
     config = composer.config(overrides)
     resources = resolve(config, elsewhere=elsewhere)
     run = RunFolder.of(config, resources)
+    processes = config.hardware.devices if config.hardware.is_cluster else 1
+    sharing = processes if resources.device == "cpu" else 1  # the machine's memory
     return Job(
         name=config.study.cell or run.path.name,
         command=[sys.executable, str(ROOT / "run.py"), *overrides],
         run=run,
-        threads=resources.threads,
-        memory_bytes=memory(config, resources.precision).total,
-        device_bytes=resources.memory_bytes,
+        threads=resources.threads * processes,
+        memory_bytes=memory(config, resources.precision).total * sharing,
+        device_bytes=resources.memory_bytes * sharing,
         max_jobs=config.hardware.max_jobs,
     )

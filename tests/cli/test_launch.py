@@ -26,6 +26,9 @@ def test_a_job_is_weighed_by_what_accounting_predicts_of_its_cell():
         ]
         small, large = (job_of(line, composer) for line in lines)
         predicted = [memory(composer.config(line), "float32").total for line in lines]
+        node = composer.config(["hardware=cpu_node"])
+        several = job_of(["hardware=cpu_node"], composer)
+    assert (several.threads, several.memory_bytes) == (2, 2 * memory(node, "float32").total)
     assert [small.memory_bytes, large.memory_bytes] == predicted
     assert small.memory_bytes < large.memory_bytes
     assert large.device_bytes == 8_000_000_000
