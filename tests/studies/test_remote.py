@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -23,18 +24,18 @@ pytestmark = [
         reason="needs hydra-submitit-launcher",
     ),
 ]
-LAUNCHER = "hydra/launcher=submitit_local"
+BASIC, LAUNCHER = "hydra/launcher=basic", "hydra/launcher=submitit_local"
 
 
-def finish(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+def finish(command: list[str], **how) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **how)
 
 
 def test_a_study_is_the_same_on_submitit_as_here(line, table, tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     cells = ["model.num_experts=2,4", "seed=2,3"]
     ended = [
-        finish([*line(here, *cells), "hydra/launcher=basic"]),
+        finish([*line(here, *cells), BASIC]),
         finish([*line(there, *cells), LAUNCHER]),
     ]
     assert [one.returncode for one in ended] == [1, 1]
@@ -44,6 +45,51 @@ def test_a_study_is_the_same_on_submitit_as_here(line, table, tmp_path):
     assert table(here) == table(there)
     again = finish([*line(there, *cells), LAUNCHER])
     assert "3 of 4 cells are done already" in again.stderr
+
+
+# A queue that starts every job of an array at once, here.
+SBATCH = f"""#!{sys.executable}
+import os, pathlib, re, shutil, subprocess, sys
+script = shutil.copy(sys.argv[1], pathlib.Path(__file__).with_name("submitted"))
+last = re.search(r"#SBATCH --array=0-([0-9]+)", script.read_text())
+one = dict(SLURM_NTASKS="1", SLURM_JOB_NUM_NODES="1", SLURM_NODEID="0", SLURM_PROCID="0")
+for task in range(int(last[1]) + 1):
+    ids = dict(SLURM_JOB_ID=str(78 + task), SLURM_ARRAY_JOB_ID="77", SLURM_ARRAY_TASK_ID=str(task))
+    environment = {{**os.environ, **one, **ids, "SLURM_LOCALID": "0"}}
+    nowhere = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    subprocess.Popen(["bash", script], env=environment, **nowhere)
+print("Submitted batch job 77")
+"""
+SRUN = """#!/bin/bash
+while [[ $1 == --* ]]; do [[ $1 == --output || $1 == --error ]] && shift; shift; done
+exec "$@"
+"""
+SACCT = f"#!{sys.executable}\nprint('JobID|State|NodeList')\n"
+
+
+def test_slurm_is_asked_for_what_the_cells_need_and_its_study_is_the_same(line, table, tmp_path):
+    here, there, bin = tmp_path / "here", tmp_path / "there", tmp_path / "bin"
+    bin.mkdir()
+    for name, text in {"sbatch": SBATCH, "srun": SRUN, "sacct": SACCT}.items():
+        (bin / name).write_text(text)
+        (bin / name).chmod(0o755)
+    slurm = ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu"]
+    path = {**os.environ, "PATH": f"{bin}:{os.environ['PATH']}"}
+    ended = finish([*line(there, "seed=1,2"), "hardware.threads=2", *slurm], env=path)
+    assert ended.returncode == 0, ended.stderr
+    asked = (bin / "submitted").read_text()
+    for word in ("array=0-1%2", "cpus-per-task=2", "partition=gpu", "job-name=seed", "time=60"):
+        assert f"#SBATCH --{word}" in asked
+    assert finish([*line(here, "seed=1,2"), "hardware.threads=2", BASIC]).returncode == 0
+    assert table(here) == table(there)
+
+
+def test_a_machine_without_slurm_is_refused_in_one_line(line, tmp_path):
+    ended = finish([*line(tmp_path / "runs", "seed=1,2"), "hydra/launcher=submitit_slurm"])
+    assert ended.returncode == 2
+    said = ended.stderr.splitlines()
+    assert said[-1].startswith("hydra/launcher=submitit_slurm: this machine has no srun")
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_job_that_the_cluster_lost_is_named_and_the_others_finish(line, table, tmp_path):
