@@ -101,7 +101,7 @@ def check_cluster(config: RunConfig, *, elsewhere: bool = False) -> None:
             f"hardware={name} is of {hardware.devices} devices and torchrun started {found} "
             f"processes; set hardware.mesh to one axis of {found}, or start as many"
         )
-    if hardware.device != "gpu" and hardware.devices > 4 * num_cores():
+    if hardware.device != "gpu" and not elsewhere and hardware.devices > 4 * num_cores():
         raise UserError(
             f"hardware={name} is of {hardware.devices} processes, too many for {num_cores()} "
             f"cores; set hardware.mesh to one axis of at most {4 * num_cores()}"
