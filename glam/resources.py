@@ -1,6 +1,7 @@
 """What the machine lends to a run, found without importing torch: a skipped run is instant."""
 
 import ctypes
+import functools
 import importlib
 import importlib.metadata
 import os
@@ -40,16 +41,17 @@ class Resources:
     cores: int
 
 
-def resolve(config: RunConfig) -> Resources:
-    """Fill in what `hardware` leaves open. Raises UserError for a device this machine lacks."""
+def resolve(config: RunConfig, *, elsewhere: bool = False) -> Resources:
+    """Fill in what `hardware` leaves open. Raises UserError for a device this machine lacks, or,
+    where the run will be `elsewhere`, for one that the line does not describe."""
     hardware = config.hardware
     if hardware.is_xla:
-        return _of_mesh(config)
+        return _of_mesh(config, elsewhere)
     if hardware.is_cluster:
-        check_cluster(config)
-    device = _device(hardware.device)
+        check_cluster(config, elsewhere=elsewhere)
+    device = _device(hardware.device, elsewhere)
     cores = num_cores()
-    if hardware.threads is not None and hardware.threads > 4 * cores:
+    if hardware.threads is not None and hardware.threads > 4 * cores and not elsewhere:
         raise UserError(
             f"hardware.threads={hardware.threads} is too many for {cores} cores; "
             f"try hardware.threads={cores}, or leave it out"
@@ -59,6 +61,11 @@ def resolve(config: RunConfig) -> Resources:
     if hardware.is_cluster:
         automatic = 1  # whatever the mesh, so that its run has one identity
     precision = hardware.precision
+    if elsewhere and device == "cuda" and not _has_cuda() and hardware.memory_gb is None:
+        raise UserError(
+            "hardware.memory_gb is not set, and this machine has no GPU to ask; set it to that of "
+            "the GPUs where the runs go"
+        )
     if precision == "auto":
         precision = "bfloat16" if _bfloat16_is_fast(device) else "float32"
     return Resources(
@@ -78,11 +85,12 @@ def _memory(config: RunConfig, device: Device) -> int:
     return int(hardware.memory_gb * 1e9) if hardware.memory_gb else _memory_of(device)
 
 
-def check_cluster(config: RunConfig) -> None:
+def check_cluster(config: RunConfig, *, elsewhere: bool = False) -> None:
     """Raises UserError for what processes of torch do not do."""
     hardware, name = config.hardware, config.hardware.name
     found = peers.count()
-    if hardware.device == "gpu" and not peers.are_here() and _num_gpus() < hardware.devices:
+    here = not peers.are_here() and not elsewhere
+    if hardware.device == "gpu" and here and _num_gpus() < hardware.devices:
         raise UserError(
             f"hardware={name} is of {hardware.devices} GPUs and this machine has {_num_gpus()} "
             f"that the installed torch can use; start it on every node with torchrun, or try "
@@ -93,7 +101,7 @@ def check_cluster(config: RunConfig) -> None:
             f"hardware={name} is of {hardware.devices} devices and torchrun started {found} "
             f"processes; set hardware.mesh to one axis of {found}, or start as many"
         )
-    if hardware.device != "gpu" and hardware.devices > 4 * num_cores():
+    if hardware.device != "gpu" and not elsewhere and hardware.devices > 4 * num_cores():
         raise UserError(
             f"hardware={name} is of {hardware.devices} processes, too many for {num_cores()} "
             f"cores; set hardware.mesh to one axis of at most {4 * num_cores()}"
@@ -118,11 +126,11 @@ def check_cluster(config: RunConfig) -> None:
     check_divides(config)
 
 
-def _of_mesh(config: RunConfig) -> Resources:
+def _of_mesh(config: RunConfig, elsewhere: bool) -> Resources:
     """Of one device of XLA's mesh."""
     hardware = config.hardware
     virtual = hardware.device == "xla_cpu"
-    if not virtual and not _has_tpu():
+    if not virtual and not elsewhere and not _has_tpu():
         raise UserError(
             f"hardware={hardware.name} describes {hardware.devices} chips and this machine has no "
             f"TPU: task=plan counts with them; try hardware=xla_cpu, virtual devices of this CPU"
@@ -203,7 +211,9 @@ def _cgroup(name: str) -> list[str] | None:
         return None
 
 
-def _device(name: str) -> Device:
+def _device(name: str, elsewhere: bool) -> Device:
+    if elsewhere and name == "gpu":
+        return "cuda"
     found = {"gpu": _has_cuda(), "mps": platform.system() == "Darwin" and _is_arm()}
     if name in found and not found[name]:
         raise UserError(
@@ -226,6 +236,7 @@ def _num_gpus() -> int:
         nvml.nvmlShutdown()
 
 
+@functools.cache  # a grid asks for every cell
 def _has_cuda() -> bool:
     try:
         built_for_cpu = importlib.metadata.version("torch").endswith("+cpu")

@@ -60,10 +60,13 @@ class RunFolder:
     def of(cls, config: RunConfig, resources: Resources) -> "RunFolder":
         """Of several processes that train one model, the first writes it."""
         identity, kind = run_id(config, resources), cls if rank() == 0 else FollowersFolder
+        usual = config.runs_path / f"{run_name(config)}-{identity}"
+        if usual.is_dir():
+            return kind(usual)
         # Found by id: a run keeps its folder when only its readable name would be another.
         for path in config.runs_path.glob(f"*-{identity}"):
             return kind(path)
-        return kind(config.runs_path / f"{run_name(config)}-{identity}")
+        return kind(usual)
 
     @classmethod
     def at(cls, checkpoint: str) -> "RunFolder":

@@ -93,7 +93,7 @@ def train(config: RunConfig, overrides: list[str]) -> None:
         try:
             energy = _Energy(spending, meter.source)
             _train_to_the_end(config, run, resources, prepared, energy)
-        except (UserError, JobFailedError):
+        except (UserError, JobFailedError, BrokenPipeError):
             raise
         except Exception as error:
             failed = _failed(run, error)

@@ -47,6 +47,17 @@ def test_a_gpu_is_used_where_there_is_one(monkeypatch):
     assert (found.device, found.precision) == ("cuda", "bfloat16")
 
 
+def test_a_run_for_another_machine_is_resolved_by_what_the_line_says(monkeypatch):
+    monkeypatch.setattr(resources, "_has_cuda", lambda: False)
+    gpu = HardwareConfig(device="gpu", memory_gb=80, threads=64)
+    found = resolve(replace(RunConfig(), hardware=gpu), elsewhere=True)
+    assert (found.device, found.precision, found.threads) == ("cuda", "bfloat16", 64)
+    assert found.memory_bytes == 80_000_000_000
+    unsaid = replace(RunConfig(), hardware=HardwareConfig(device="gpu"))
+    with pytest.raises(UserError, match=r"hardware.memory_gb is not set"):
+        resolve(unsaid, elsewhere=True)
+
+
 @pytest.mark.parametrize(("limit", "cores"), [("150000 100000", 1), ("max 100000", 4)])
 def test_a_container_limit_counts_as_the_machine(monkeypatch, limit, cores):
     monkeypatch.setattr(resources.psutil, "cpu_count", lambda logical: 4)

@@ -1,6 +1,7 @@
 """What is not training: starting, refusing, skipping, and the loop around the step."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -33,22 +34,26 @@ def _lines(folder: Path) -> Iterator[dict[str, object]]:
         "the 1.7B/64E that does not fit": (["model=glam_1b64e", "hardware.memory_gb=16"], 2),
     }
     for name, (arguments, status) in lines.items():
-        seconds = sorted(_run(arguments, folder, status) for _ in range(REPEATS))
+        seconds = sorted(_run(arguments, folder, status)[0] for _ in range(REPEATS))
         yield _row(name, seconds[REPEATS // 2], "s", f"{seconds[0]:.2f} to {seconds[-1]:.2f}")
 
 
 def _cells(folder: Path) -> Iterator[dict[str, object]]:
-    """A hundred cells that are done: the line again must only find that out."""
+    """Many cells that are done: the line again must only find that out."""
     _run(SMALLEST, folder, 0)
     (first,) = (folder / "runs").glob("glam_tiny-*")
     done = RunFolder(first).run_config()
     resources = resolve(done)
-    for seed in range(1, 100):  # the folders that ninety-nine more runs would leave
-        copy = RunFolder.of(replace(done, seed=seed), resources).path
-        shutil.copytree(first, copy)
-    seeds = ",".join(map(str, range(100)))
-    line = ["-m", f"seed={seeds}", *SMALLEST]
-    yield _row("100 finished cells skipped", _run(line, folder, 0), "s", "in all, figures included")
+    made = 1
+    for count in (100, 1000):
+        for seed in range(made, count):  # the folders that so many more runs would leave
+            copy = RunFolder.of(replace(done, seed=seed), resources).path
+            shutil.copytree(first, copy)
+        made = count
+        line = ["-m", f"seed={','.join(map(str, range(count)))}", *SMALLEST]
+        seconds, peak = _run(line, folder, 0)
+        note = f"in all, figures included; {peak:.0f} MB of memory"
+        yield _row(f"{count:,} finished cells skipped", seconds, "s", note)
 
 
 SMALLEST = [
@@ -79,13 +84,18 @@ def _loop(folder: Path) -> Iterator[dict[str, object]]:
         yield _row(f"loop: {name}", spent[name], "CPU s", f"{share:.2%} of all but evaluations")
 
 
-def _run(arguments: list[str], folder: Path, status: int) -> float:
+def _run(arguments: list[str], folder: Path, status: int) -> tuple[float, float]:
+    """Seconds by the clock, and megabytes at the most."""
     start = time.perf_counter()
     command = [sys.executable, "run.py", *arguments, f"runs_dir={folder}/runs"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if ended.returncode != status:
-        raise RuntimeError(f"{arguments}: status {ended.returncode}, not {status}\n{ended.stderr}")
-    return time.perf_counter() - start
+    with (folder / "said").open("w+") as said:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said)
+        _, ended, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        if os.waitstatus_to_exitcode(ended) != status:
+            said.seek(0)
+            raise RuntimeError(f"{arguments}: not status {status}\n{said.read()}")
+    return seconds, usage.ru_maxrss / 1024
 
 
 def _row(what: str, value: float, unit: str, note: str) -> dict[str, object]:

@@ -12,6 +12,16 @@ DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 def main(arguments: list[str]) -> int:
     """Run what the line asks for; every refusal is one line on stderr, never a traceback."""
+    try:
+        status = _status(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads, as `head` does, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    return status
+
+
+def _status(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         from glam.cli.help import print_help
 
@@ -27,6 +37,8 @@ def main(arguments: list[str]) -> int:
         return _say(interrupt, INTERRUPTED)
     except ModuleNotFoundError as error:
         return _say(f"the package {error.name} is not installed; make run sets up .venv", REFUSED)
+    except BrokenPipeError:
+        raise
     except Exception as error:
         return _say(_fault(error), FAILED)
     return DONE

@@ -1,5 +1,5 @@
 """Many configurations from few compositions: Hydra composes once per distinct choice of groups
-(about 50 ms), and plain values are set on a copy (about 1 ms)."""
+(about 50 ms), and plain values are set on a copy (about 2 ms)."""
 
 import functools
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
@@ -23,6 +24,7 @@ class Composer:
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader, self._master = loader, master
         self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._copies: dict[tuple[tuple[str, ...], ...], DictConfig] = {}
         self._groups = set(groups())
         self._configs: dict[tuple[str, ...], RunConfig] = {}
         # The cells of a grid have most of their words in common.
@@ -38,15 +40,29 @@ class Composer:
     def _config(self, overrides: tuple[str, ...]) -> RunConfig:
         parsed = [self.parse(override) for override in overrides]
         chosen = tuple(o.input_line or "" for o in parsed if o.key_or_group in self._groups)
-        values = [o for o in parsed if o.key_or_group not in self._groups]
+        values = [
+            o
+            for o in parsed
+            if o.key_or_group not in self._groups and not o.key_or_group.startswith("hydra.")
+        ]
         try:
-            composed = self._compose(chosen).copy()
-            for override in values:
-                if not override.key_or_group.startswith("hydra."):
-                    OmegaConf.update(composed, override.key_or_group, override.value())
+            composed = self._copy(chosen, values)
+            for o in values:
+                adds = o.is_add() or o.is_force_add()
+                OmegaConf.update(composed, o.key_or_group, o.value(), force_add=adds)
             return to_run_config(composed)
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(reworded(error, list(overrides))) from error
+
+    def _copy(self, chosen: tuple[str, ...], values: Sequence[Override]) -> DictConfig:
+        """To set `values` on. Copying takes longer than all else, and the lines of a grid set the
+        same keys, each anew: they share a copy, unless a value is merged into what was there."""
+        if any(isinstance(override.value(), dict) for override in values):
+            return self._compose(chosen).copy()
+        use = chosen, tuple(override.key_or_group for override in values)
+        if use not in self._copies:
+            self._copies[use] = self._compose(chosen).copy()
+        return self._copies[use]
 
     def _compose(self, chosen: tuple[str, ...]) -> DictConfig:
         if chosen not in self._composed:

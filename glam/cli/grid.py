@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from hydra.core.config_loader import ConfigLoader
 from hydra.plugins.launcher import Launcher
-from omegaconf import DictConfig
 
 from glam.accounting.preflight import check_fits
 from glam.cli.compose import Composer
@@ -24,27 +22,30 @@ from glam.tracking.study import track_study
 def run_grid(
     lines: Sequence[Sequence[str]],
     swept: Sequence[str],
-    master: DictConfig,
-    loader: ConfigLoader,
+    composer: Composer,
     launcher: Launcher,
+    *,
+    elsewhere: bool = False,
 ) -> None:
-    """Raises UserError before anything is made if one cell is refused, and JobFailedError at the
-    end if a job failed."""
+    """`elsewhere`: the launcher has other machines, which share this one's files. Raises UserError
+    before anything is made if one cell is refused, and JobFailedError at the end if a job
+    failed."""
     if not lines:
         raise UserError("the grid is empty: a swept key has no value; give it at least one")
-    composer = Composer(loader, master)
     if composer.config(lines[0]).task.name == "plan":
         _plan(lines, swept, composer)
         return
-    cells = checked(lines, swept, composer)
-    study = Study.of(cells, swept)
+    study = _study(lines, swept, composer, elsewhere)
     pending = [cell for cell in study.cells if cell.config.rerun or not cell.is_done]
     if done := len(study.cells) - len(pending):
         say(f"{study.name}: {done} of {len(study.cells)} cells are done already")
     _record(study)
     try:
         if pending:
-            launcher.launch([study.line(cell) for cell in pending], initial_job_idx=0)
+            words = [
+                [*study.line(cell), *(_as_here(cell) if elsewhere else [])] for cell in pending
+            ]
+            launcher.launch(words, initial_job_idx=0)
     finally:
         # Also after Ctrl-C: what is done so far is in the table.
         is_written = _write(study)
@@ -57,6 +58,40 @@ def run_grid(
         )
     if not is_written:
         raise JobFailedError("the runs are done; the same line again writes their study")
+
+
+def _study(
+    lines: Sequence[Sequence[str]], swept: Sequence[str], composer: Composer, elsewhere: bool
+) -> Study:
+    """The cells of the lines. Threads and precision are part of a run's identity, and what a
+    machine chooses: a study that began on another one keeps that one's."""
+    study = Study.of(checked(lines, swept, composer, elsewhere=elsewhere), swept)
+    hardware, here = composer.config(lines[0]).hardware, study.cells[0].resources
+    begun = study.begun_with()
+    if begun is None or begun["device"] != here.device:
+        return study
+    left_open = {"threads": hardware.threads is None, "precision": hardware.precision == "auto"}
+    words = [
+        f"hardware.{key}={begun[key]}"
+        for key, is_open in left_open.items()
+        if is_open and begun[key] != getattr(here, key)
+    ]
+    if not words:
+        return study
+    say(f"{study.name}: goes on with {' '.join(words)}, as it began")
+    return Study.of(
+        checked([[*line, *words] for line in lines], swept, composer, elsewhere=elsewhere), swept
+    )
+
+
+def _as_here(cell: Cell) -> list[str]:
+    """What this machine chose for a cell: the one that gets it may choose otherwise, and would
+    make another run of it."""
+    hardware, chosen = cell.config.hardware, cell.resources
+    words = [f"hardware.threads={chosen.threads}", f"hardware.precision={chosen.precision}"]
+    if hardware.device == "auto":
+        words.append(f"hardware.device={chosen.device.replace('cuda', 'gpu')}")
+    return words
 
 
 def _record(study: Study) -> None:
@@ -98,18 +133,28 @@ def _named(config: RunConfig, values: dict[str, Any]) -> RunConfig:
     return replace(config, study=replace(config.study, cell=cell))
 
 
-def checked(lines: Sequence[Sequence[str]], swept: Sequence[str], composer: Composer) -> list[Cell]:
+def checked(
+    lines: Sequence[Sequence[str]],
+    swept: Sequence[str],
+    composer: Composer,
+    *,
+    elsewhere: bool = False,
+) -> list[Cell]:
     """The cells of a grid, each composed, validated and weighed; no two are the same run."""
-    lines = _same_threads(lines, composer)
+    lines = _same_threads(lines, composer, elsewhere)
     cells: dict[str, Cell] = {}
     for line in lines:
         config = composer.config(line)
         if config.task.name != "train":
             raise UserError(f"task={config.task.name}: a grid trains; leave out -m")
-        resources = resolve(config)
+        resources = resolve(config, elsewhere=elsewhere)
         run = RunFolder.of(config, resources)
         cell = Cell(
-            overrides=list(line), values=_values(line, swept, composer), config=config, run=run
+            overrides=list(line),
+            values=_values(line, swept, composer),
+            config=config,
+            resources=resources,
+            run=run,
         )
         if not cell.is_done:
             check_fits(config, resources, list(line))
@@ -120,9 +165,11 @@ def checked(lines: Sequence[Sequence[str]], swept: Sequence[str], composer: Comp
     return list(cells.values())
 
 
-def _same_threads(lines: Sequence[Sequence[str]], composer: Composer) -> list[list[str]]:
+def _same_threads(
+    lines: Sequence[Sequence[str]], composer: Composer, elsewhere: bool
+) -> list[list[str]]:
     """Bit-equality is promised per thread count, so that a grid gives every cell the same."""
-    counts = {resolve(composer.config(line)).threads for line in lines}
+    counts = {resolve(composer.config(line), elsewhere=elsewhere).threads for line in lines}
     if len(counts) == 1:
         return [list(line) for line in lines]
     return [[*line, f"hardware.threads={max(counts)}"] for line in lines]

@@ -1,9 +1,9 @@
 """`python run.py --help`: what can be run, and every key with its default."""
 
-from rich.console import Console
 from rich.table import Table
 
 from glam.cli.overrides import choices, groups, known_keys
+from glam.reporting.console import Stdout
 
 USAGE = """[bold]python run.py[/] \\[group=choice] \\[key=value] ...   one run
 [bold]python run.py -m[/] key=value,value ...        a grid: one run for every combination
@@ -24,7 +24,7 @@ Show what a line composes to, without running it: --cfg job."""
 
 
 def print_help() -> None:
-    console = Console(highlight=False)
+    console = Stdout(highlight=False)
     console.print(USAGE)
     console.print(_examples())
     console.print(_groups())

@@ -3,6 +3,7 @@ is one line with the nearest name, also where Hydra's `+` would have let it pass
 
 import dataclasses
 import functools
+import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,13 @@ from glam.errors import UserError, nearest
 
 CONF = ROOT / "conf"
 EXPERIMENT = "experiment"  # a group whose choices lie in folders: expert_scaling/quick
+SUBMITIT = "hydra_plugins.hydra_submitit_launcher"
+LAUNCHERS = {
+    "isolated": None,
+    "basic": None,
+    "submitit_slurm": SUBMITIT,
+    "submitit_local": SUBMITIT,
+}
 FLAGS = (
     *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p"),
     *("--run", "-r", "--multirun", "-m", "--shell-completion", "-sc", "--info", "-i"),
@@ -55,6 +63,18 @@ def check_line(arguments: list[str]) -> None:
         elif not any(argument in FLAGS for argument in arguments):
             raise UserError(f"{argument}: expected key=value, for example model.num_experts=8")
     _check_experiment(arguments)
+    _check_launches(arguments)
+
+
+def _check_launches(arguments: list[str]) -> None:
+    """Hydra would pass over the launcher of a single run, and run it here."""
+    launcher = [a for a in arguments if a.startswith("hydra/launcher=")]
+    if launcher and not {"-m", "--multirun"} & set(arguments) and not _looks(arguments):
+        raise UserError(f"{launcher[0]} launches grids, of one run too; put -m before it")
+
+
+def _looks(arguments: list[str]) -> bool:
+    return any(a.split("=")[0] in ("--cfg", "-c", "--info", "-i") for a in arguments)
 
 
 def _check_experiment(arguments: list[str]) -> None:
@@ -65,9 +85,8 @@ def _check_experiment(arguments: list[str]) -> None:
         return
     if _parse(experiment).is_sweep_override():
         raise UserError(f"{experiment}: one experiment at a time; each has a grid of its own")
-    looks = any(a.split("=")[0] in ("--cfg", "-c", "--info", "-i") for a in arguments)
     is_grid = bool({"-m", "--multirun"} & set(arguments))
-    if not is_grid and not looks and "study.cell" not in chosen:
+    if not is_grid and not _looks(arguments) and "study.cell" not in chosen:
         raise UserError(f"{experiment} is a grid of runs; put -m before it")
 
 
@@ -78,6 +97,8 @@ def _check_override(argument: str) -> None:
         # Folders, logging and the sweeper are ours; another would go past every check.
         if not key.startswith(("hydra/launcher", "hydra.launcher", "hydra.verbose")):
             raise UserError(f"{argument}: of Hydra's own keys only hydra/launcher may be set here")
+        if key == "hydra/launcher":
+            _check_launcher(argument, str(override.value()))
         return
     if override.is_delete():
         raise UserError(f"{argument}: nothing may be left out; set the key to another value")
@@ -86,6 +107,17 @@ def _check_override(argument: str) -> None:
             _check_choice(key, choice)
     else:
         _check_key(key, argument)
+
+
+def _check_launcher(argument: str, name: str) -> None:
+    if name not in LAUNCHERS:
+        raise UserError(f"{argument}: no such launcher; {nearest(name, LAUNCHERS)}")
+    package = LAUNCHERS[name]
+    if package is not None and importlib.util.find_spec(package) is None:
+        raise UserError(
+            f"{argument} needs the package hydra-submitit-launcher, which is not installed; "
+            f".venv/bin/python -m pip install -e '.[slurm]' brings it"
+        )
 
 
 def _parse(argument: str) -> Override:

@@ -51,13 +51,16 @@ class Pipeline:
 
     def run(self) -> None:
         """Make tokenizer and scores, side by side: SentencePiece holds no Python lock."""
-        with ThreadPoolExecutor(1) as background:
+        background = ThreadPoolExecutor(1)
+        try:
             if not self._cache.holds("tokenizer", self._tokenizer_inputs):
                 _ = self.pages  # once, before two stages ask for it
             tokenizer = background.submit(lambda: self.tokenizer)
             if self.filters:
                 _ = self.quality
             _await("tokenizer", tokenizer)
+        finally:
+            background.shutdown(wait=False)  # Ctrl-C does not wait for SentencePiece
 
     @cached_property
     def documents(self) -> list[Documents]:

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from glam.reporting import layout
+from glam.reporting.console import Stdout
 from glam.reporting.record import mapping
 from glam.reporting.units import DASH, SPACE, is_number, percent, si, whole
 from glam.runs import write_atomically
@@ -215,7 +216,7 @@ def title(plan: Plan) -> str:
 
 def print_plans(plans: Sequence[Plan], console: Console | None = None) -> None:
     """As many columns beside one another as the terminal is wide."""
-    console = console or Console()
+    console = console or Stdout()
     fitting = max(1, (console.width - LABEL_WIDTH) // COLUMN_WIDTH)
     for start in range(0, len(plans), fitting):
         console.print(_table(plans[start : start + fitting]))

@@ -55,6 +55,7 @@ def write(
     files |= law_files
     for name, content in files.items():
         (study_dir / name).write_bytes(content)
+    names = domains(cells)
     page = render(
         "study.html.j2",
         name=study_dir.name,
@@ -63,8 +64,8 @@ def write(
         sections=sections,
         law=law,
         files=[name for name in files if name.endswith(".png")],
-        columns=study_table.columns(swept, domains(cells)),
-        rows=[study_table.row(cell, swept, domains(cells), study_dir) for cell in cells],
+        columns=study_table.columns(swept, names),
+        rows=[study_table.row(cell, swept, names, study_dir) for cell in cells],
         is_running=any(cell.progress for cell in cells),
         pairs=_pairs(cells, compared),
         absent=absent(cells, swept),

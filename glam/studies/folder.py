@@ -35,16 +35,21 @@ class StudyFolder:
         return self.path.name
 
     def record(
-        self, swept: Sequence[str], study: StudyConfig, cells: dict[str, dict[str, Any]]
+        self,
+        swept: Sequence[str],
+        study: StudyConfig,
+        cells: dict[str, dict[str, Any]],
+        machine: dict[str, Any],
     ) -> None:
-        """Remember `cells` (the swept values by run) beside those that other lines brought in."""
+        """Remember `cells` (the swept values by run) beside those that other lines brought in, and
+        what the `machine` chose for them (device, precision, threads)."""
         self.path.mkdir(parents=True, exist_ok=True)
         with self._lock():
             known = self._known().get("cells", [])
             listed: dict[str, Any] = {entry["run"]: entry["values"] for entry in known} | cells
             asked = {**dataclasses.asdict(study), "name": self.name, "cell": None}
             entries = [{"run": run, "values": values} for run, values in listed.items()]
-            content = {"swept": list(swept), "study": asked, "cells": entries}
+            content = {"swept": list(swept), "study": asked, "machine": machine, "cells": entries}
             write_atomically(self.path / "cells.json", json.dumps(content, indent=1) + "\n")
 
     def _lock(self) -> FileLock:
@@ -61,6 +66,10 @@ class StudyFolder:
     @property
     def swept(self) -> list[str]:
         return self._known().get("swept", [])
+
+    @property
+    def machine(self) -> dict[str, Any] | None:
+        return self._known().get("machine")
 
     @property
     def study(self) -> StudyConfig:

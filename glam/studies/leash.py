@@ -13,6 +13,9 @@ def hold_leash() -> None:
     if os.environ.get(LEASH):
         # A grid in a shell's background hands down a SIGINT that is ignored.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        # What a cluster tells every process of a job; the one that holds the leash passes it on.
+        for name in ("SIGUSR1", "SIGUSR2"):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
         # A copy: what stdin is may change.
         threading.Thread(target=_wait_for_the_end, args=(os.dup(0),), daemon=True).start()
 

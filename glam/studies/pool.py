@@ -31,9 +31,11 @@ class Job:
     run: RunFolder
     threads: int
     memory_bytes: int
+    device_bytes: int | None = None  # of the device that holds it, beside other jobs
     max_jobs: int | None = None
     state: State = "waiting"
     error: str | None = None
+    result: dict[str, Any] | None = None  # its summary, once it is there
     elsewhere: bool = False  # another process has had the run since the grid began
     began: float = 0.0
     seconds: float = 0.0
@@ -69,10 +71,13 @@ class Job:
         """Read the figures, and the fate when there is one."""
         assert self.process is not None
         self.seconds = time.monotonic() - self.began
-        with contextlib.suppress(OSError, ValueError):  # not written yet
-            self.progress = json.loads(self.progress_file.read_text())
+        self.read_progress()
         if (status := self.process.poll()) is not None:
             self._settle(status)
+
+    def read_progress(self) -> None:
+        with contextlib.suppress(OSError, ValueError):  # not written yet
+            self.progress = json.loads(self.progress_file.read_text())
 
     def _settle(self, status: int) -> None:
         assert self.process is not None
@@ -87,10 +92,10 @@ class Job:
 
     def take_result(self) -> bool:
         """Whether the run is finished, whoever finished it."""
-        summary = self.run.summary()
-        if summary is not None:
-            self.state = "diverged" if summary["status"] == "diverged" else "done"
-        return summary is not None
+        self.result = self.run.summary()
+        if self.result is not None:
+            self.state = "diverged" if self.result["status"] == "diverged" else "done"
+        return self.result is not None
 
     def _let_go(self) -> None:
         assert self.process is not None
@@ -107,7 +112,8 @@ class Job:
             self.process.kill()
             self.process.wait()
         self._let_go()
-        self.state = "done" if self.run.summary() is not None else "stopped"
+        if not self.take_result():
+            self.state = "stopped"
 
     def _reason(self, status: int) -> str:
         """Why the job ended: its own words, or what the system did to it."""
@@ -136,18 +142,52 @@ def run_jobs(jobs: list[Job], watch: Callable[[], None]) -> None:
             for job in jobs:
                 if job.state == "running":
                     job.poll()
+            room = Room.beside([job for job in jobs if job.state == "running"])
             for job in jobs:
-                if job.state == "waiting" and _room_for(job, jobs):
+                if job.state == "waiting" and room.has(job):
                     _start(job)
+                    room.take(job)
             watch()
             time.sleep(0.2)
     except KeyboardInterrupt:
-        _stop(jobs)
+        stop_jobs([job for job in jobs if job.state == "running"], PATIENCE)
         watch()
         left = sum(job.state in ("waiting", "stopped") for job in jobs)
         raise KeyboardInterrupt(
             f"stopped with {left} of {len(jobs)} jobs unfinished; the same line again goes on"
         ) from None
+
+
+@dataclass(kw_only=True)
+class Room:
+    """What the machine has left beside the jobs that run."""
+
+    running: int = 0
+    promised: int = 0  # bytes
+    threads: int
+    memory_bytes: int
+
+    @classmethod
+    def beside(cls, running: list[Job]) -> "Room":
+        room = cls(threads=num_cores(), memory_bytes=_free_memory(running))
+        for job in running:
+            room.take(job)
+        return room
+
+    def has(self, job: Job) -> bool:
+        if not self.running:
+            return True  # one at a time always goes: the preflight has weighed it
+        if job.max_jobs is not None and self.running >= job.max_jobs:
+            return False
+        there_is = min(self.memory_bytes, job.device_bytes or self.memory_bytes)
+        return job.threads <= self.threads and self.promised + job.memory_bytes <= 0.9 * there_is
+
+    def take(self, job: Job) -> None:
+        """A job may not have grown to its full size yet, so its estimate is set aside in full."""
+        if job.state == "running":
+            self.running += 1
+            self.threads -= job.threads
+            self.promised += job.memory_bytes
 
 
 def _start(job: Job) -> None:
@@ -163,37 +203,23 @@ def _start(job: Job) -> None:
         job.state, job.error = "failed", f"could not start: {error}"
 
 
-def _room_for(job: Job, jobs: list[Job]) -> bool:
-    running = [other for other in jobs if other.state == "running"]
-    if not running:
-        return True  # one at a time always goes: the preflight has weighed it
-    if job.max_jobs is not None and len(running) >= job.max_jobs:
-        return False
-    if sum(other.threads for other in running) + job.threads > num_cores():
-        return False
-    # A job may not have grown to its full size yet, so its estimate is set aside in full.
-    promised = sum(other.memory_bytes for other in running)
-    free = min(memory_bytes(), psutil.virtual_memory().available + _resident(running))
-    return promised + job.memory_bytes <= 0.9 * free
-
-
-def _resident(running: list[Job]) -> int:
-    total = 0
+def _free_memory(running: list[Job]) -> int:
+    """What there would be for these and others if none of these ran."""
+    resident = 0
     for job in running:
         if job.process is not None:
             try:
-                total += psutil.Process(job.process.pid).memory_info().rss
+                resident += psutil.Process(job.process.pid).memory_info().rss
             except psutil.Error:
                 continue  # it has just ended
-    return total
+    return min(memory_bytes(), psutil.virtual_memory().available + resident)
 
 
-def _stop(jobs: list[Job]) -> None:
-    """Ask each job to save and leave; end those that do not."""
-    running = [job for job in jobs if job.state == "running"]
+def stop_jobs(running: list[Job], patience: float) -> None:
+    """Ask each to save and leave, within `patience` seconds; end those that do not."""
     for job in running:
         assert job.process is not None
         job.process.send_signal(signal.SIGINT)
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     for job in running:
         job.stop(max(0.1, deadline - time.monotonic()))

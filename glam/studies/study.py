@@ -8,6 +8,7 @@ from typing import Any
 
 from glam.config import RunConfig
 from glam.identity import DETERMINES_THE_RESULT
+from glam.resources import Resources
 from glam.runs import RunFolder
 from glam.studies.folder import StudyFolder, row
 
@@ -24,6 +25,7 @@ class Cell:
     overrides: list[str]
     values: dict[str, Any]
     config: RunConfig
+    resources: Resources
     run: RunFolder
 
     @property
@@ -57,10 +59,22 @@ class Study:
     def record(self) -> None:
         """Remember these cells beside those that other lines brought into the study."""
         cells = {cell.run.path.name: cell.values for cell in self.cells}
-        self.folder.record(self.swept, self.cells[0].config.study, cells)
+        resources = self.cells[0].resources
+        machine = {key: getattr(resources, key) for key in ("device", "precision", "threads")}
+        self.folder.record(self.swept, self.cells[0].config.study, cells, machine)
+
+    def begun_with(self) -> dict[str, Any] | None:
+        """Device, precision and threads of the line before, wherever it was typed."""
+        return self.folder.machine
 
     def write(self) -> None:
-        """study.csv, study.html and the figures."""
+        """study.csv, study.html and the figures; and the reports that its page links to, where a
+        run was killed between its summary and its report."""
+        from glam.reporting import run_report
+
+        for cell in self.cells:
+            if cell.is_done and not cell.run.report_file.exists():
+                run_report(cell.run.path)
         say(f"study: {self.folder.write()}")
 
     def failures(self) -> list[str]:

@@ -1,8 +1,9 @@
 """The live table of a grid: state, loss, tokens per second and time left of every job."""
 
 import sys
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Self
+from typing import Literal, NamedTuple, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -20,6 +21,26 @@ STYLES = {
     "failed": "bold red",
     "stopped": "yellow",
 }
+
+
+# What one looks for first, where there is no room for all.
+ORDER = ("running", "failed", "diverged", "stopped", "waiting", "done")
+
+
+class Column(NamedTuple):
+    title: str
+    justify: Literal["left", "right"]
+    least: int  # columns of a terminal from which it is shown
+
+
+COLUMNS = (
+    Column("run", "left", 0),
+    Column("state", "left", 0),
+    Column("progress", "left", 90),
+    Column("loss", "right", 50),
+    Column("tokens/s", "right", 60),
+    Column("left", "right", 0),
+)
 
 
 class LiveTable:
@@ -55,20 +76,33 @@ class LiveTable:
                 self._said[job.name] = state
 
     def render(self) -> Group:
-        table = Table(box=None, padding=(0, 2), header_style="bold")
-        for title in ("run", "state", "progress"):
-            table.add_column(title)
-        for title in ("loss", "tokens/s", "left"):
-            table.add_column(title, justify="right")
-        for job in self.jobs:
-            table.add_row(job.name, _state(job), *_figures(job))
+        shown = self._shown()
+        columns = [c for c in COLUMNS if self.console.width >= c.least]
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for column in columns:
+            table.add_column(column.title, justify=column.justify, overflow="fold")
+        for job in shown:
+            cells = {"run": job.name, "state": _state(job), **_figures(job)}
+            table.add_row(*(cells.get(column.title, "") for column in columns))
+        words = ", ".join(self._words())
+        return Group(table, Text(words, style="dim"))
+
+    def _shown(self) -> list[Job]:
+        """All, or on a terminal as many as its height holds: first those that run, then those
+        that failed, then the next to come."""
+        room = max(1, self.console.height - 4)
+        if not self.console.is_terminal or len(self.jobs) <= room:
+            return self.jobs
+        return sorted(self.jobs, key=lambda job: ORDER.index(job.state))[:room]
+
+    def _words(self) -> Iterator[str]:
         done = sum(job.state in ("done", "diverged") for job in self.jobs)
         failed = sum(job.state == "failed" for job in self.jobs)
-        words = f"{done} of {len(self.jobs)} done" + (f", {failed} failed" if failed else "")
-        left = study_seconds_left(self.jobs)
-        if left is not None:
-            words += f", about {clock(left)} left"
-        return Group(table, Text(words, style="dim"))
+        yield f"{done} of {len(self.jobs)} done"
+        if failed:
+            yield f"{failed} failed"
+        if (left := study_seconds_left(self.jobs)) is not None:
+            yield f"about {clock(left)} left"
 
 
 def _state(job: Job) -> Text:
@@ -82,23 +116,25 @@ def _state(job: Job) -> Text:
     return Text(words, style=STYLES[job.state], overflow="fold")
 
 
-def _figures(job: Job) -> tuple[ProgressBar | str, str, str, str]:
+def _figures(job: Job) -> dict[str, ProgressBar | str]:
     if job.state == "running" and job.progress:
         figures = job.progress
         bar = ProgressBar(total=figures["total"], completed=figures["done"], width=20)
         left = figures["seconds_left"]
-        return (
-            bar,
-            f"{figures['loss']:.3f}" if "loss" in figures else "",
-            f"{figures['tokens_per_second']:,.0f}" if "tokens_per_second" in figures else "",
-            clock(left) if left is not None else "",
-        )
-    summary = job.run.summary() if job.state in ("done", "diverged") else None
-    if summary is None:
-        return "", "", "", ""
-    loss, speed = summary.get("loss", {}).get("mean"), summary.get("tokens_per_second")
-    shown = f"{loss:.3f}" if loss is not None else ""
-    return clock(job.seconds), shown, f"{speed:,.0f}" if speed is not None else "", ""
+        found = {"progress": bar, "left": clock(left) if left is not None else ""}
+        return found | _measured(figures.get("loss"), figures.get("tokens_per_second"))
+    if job.result is None:
+        return {}
+    found = {"progress": clock(job.seconds)}
+    loss = job.result.get("loss", {}).get("mean")
+    return found | _measured(loss, job.result.get("tokens_per_second"))
+
+
+def _measured(loss: float | None, speed: float | None) -> dict[str, ProgressBar | str]:
+    return {
+        "loss": f"{loss:.3f}" if loss is not None else "",
+        "tokens/s": f"{speed:,.0f}" if speed is not None else "",
+    }
 
 
 def study_seconds_left(jobs: list[Job]) -> float | None:

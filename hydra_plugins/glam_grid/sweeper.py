@@ -24,6 +24,7 @@ class GridSweeper(BasicSweeper):
     """Expands a line as Hydra's own sweeper does; what becomes of the cells is glam's."""
 
     def sweep(self, arguments: list[str]) -> None:
+        from glam.cli.compose import Composer
         from glam.cli.grid import run_grid  # Hydra imports every plugin, also for a single run
 
         assert self.hydra_context is not None
@@ -31,7 +32,10 @@ class GridSweeper(BasicSweeper):
         assert self.launcher is not None
         loader = self.hydra_context.config_loader
         lines, swept = expand(dict(self.params or {}), arguments, loader)
-        run_grid(lines, swept, self.config, loader, self.launcher)
+        composer = Composer(loader, self.config)
+        chosen = str(self.config.hydra.runtime.choices["hydra/launcher"])
+        elsewhere = chosen.startswith("submitit")  # for machines that this one knows nothing of
+        run_grid(lines, swept, composer, self.launcher, elsewhere=elsewhere)
 
 
 def expand(

@@ -1,11 +1,13 @@
 """What a user types: every mistake is one line with the way out, and nothing is written."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from glam.cli import overrides
 from glam.cli.overrides import check_line
 from glam.errors import UserError
 
@@ -50,6 +52,20 @@ def test_a_line_that_names_nothing_is_refused_with_the_nearest_name(line, words)
     assert "\n" not in str(refused.value)
 
 
+def test_a_launcher_is_for_grids_and_names_the_package_it_needs(monkeypatch):
+    def refusal(*line: str) -> str:
+        with pytest.raises(UserError) as refused:
+            check_line(list(line))
+        return str(refused.value)
+
+    monkeypatch.setattr(overrides.importlib.util, "find_spec", lambda name: None)
+    said = refusal("-m", "hydra/launcher=submitit_slurm")
+    assert "hydra-submitit-launcher, which is not installed; .venv/bin/python -m pip" in said
+    assert "did you mean submitit_slurm" in refusal("-m", "hydra/launcher=submitit")
+    assert "put -m before it" in refusal("hydra/launcher=isolated", "seed=1")
+    check_line(["-m", "hydra/launcher=isolated", "seed=1,2"])
+
+
 def test_known_keys_choices_and_sweeps_pass():
     check_line(["-m", "model=glam_tiny,glam_100m", "model.num_experts=8,16", "hydra.verbose=true"])
     check_line(["-m", "model=glob(glam_*)", "task=plan", "+hardware.mesh.expert=8"])
@@ -84,6 +100,20 @@ def test_a_refused_line_is_one_line_and_status_two(line, words, tmp_path):
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert words in result.stderr
     assert list(tmp_path.glob("runs/*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "line",
+    [["--help"], ["task=plan"], ["task=plan", "task.format=json"], ["-m", "task=plan", "seed=0,1"]],
+)
+def test_a_reader_that_has_gone_is_no_failure(line, tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, str(ROOT / "run.py"), *line, f"runs_dir={tmp_path}"]
+    ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_help_lists_every_group_and_key():

@@ -1,6 +1,11 @@
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -10,6 +15,7 @@ from glam.data.text import clean
 from glam.data.tokenizer import train_tokenizer
 from glam.errors import UserError
 
+ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = [f"the {a} of {b} was {a}{b}ed" for a in ("cat", "dog", "bird") for b in "abcdefghij"]
 # Text that could be mistaken for the tokenizer's own marks.
 MARKS = st.sampled_from(["<s>", "</s>", "<unk>", "<0x41>", "\u2581", "\n\n", "  ", "\t", "\ufffd"])
@@ -60,3 +66,32 @@ def test_equal_samples_give_equal_vocabularies(tmp_path: Path) -> None:
         folder.mkdir()
         train_tokenizer(folder, SAMPLE, 280)
     assert Tokenizer(folders[0]).fingerprint == Tokenizer(folders[1]).fingerprint
+
+
+@pytest.mark.slow
+def test_ctrl_c_does_not_wait_for_the_tokenizer(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    words = ["".join(random.choice(list("abcdefghij"), 6)) for _ in range(20_000)]
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(" ".join(random.choice(words, 400_000)))
+    files = f"data.corpus.files=[{tmp_path}]"
+    line = ["task=prepare", "data/corpus=local", files, "data=unfiltered", "model.vocab_size=4000"]
+    places = [f"cache_dir={tmp_path / 'cache'}", f"runs_dir={tmp_path / 'runs'}"]
+    job = subprocess.Popen(
+        [sys.executable, str(ROOT / "run.py"), *line, *places],
+        stderr=subprocess.PIPE,
+        text=True,
+        # Tests that run in a shell's background would hand down an ignored Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    with job:
+        while not list(tmp_path.glob("cache/tokenizer-*.part-*")):
+            assert job.poll() is None
+            time.sleep(0.05)
+        time.sleep(1)
+        job.send_signal(signal.SIGINT)
+        _, said = job.communicate(timeout=120)
+    assert job.returncode == 130
+    assert said.splitlines()[-1].startswith("stopped; the same line again goes on")
+    assert "Traceback" not in said
+    assert not list(tmp_path.glob("cache/tokenizer-*/manifest.json"))

@@ -146,6 +146,13 @@ def test_memory_holds_back_what_would_not_fit_beside_the_others(job, monkeypatch
     assert peak([job(f"j{i}", SLOW, memory_bytes=400) for i in range(4)]) == 2
 
 
+def test_so_does_the_memory_of_the_device_that_they_share(job, monkeypatch):
+    """A GPU, or as much of a machine as hardware.memory_gb says."""
+    monkeypatch.setattr(pool, "num_cores", lambda: 8)
+    jobs = [job(f"j{i}", SLOW, memory_bytes=400, device_bytes=1000) for i in range(4)]
+    assert peak(jobs) == 2
+
+
 def test_a_job_too_large_for_company_runs_alone(job, monkeypatch):
     monkeypatch.setattr(pool, "memory_bytes", lambda: 1000)
     assert peak([job(f"j{i}", SLOW, memory_bytes=5000) for i in range(2)]) == 1

@@ -8,6 +8,7 @@ import pytest
 
 from glam import tasks
 from glam.config import ModelConfig, RunConfig, StudyConfig, TaskConfig
+from glam.resources import resolve
 from glam.runs import RunFolder
 from glam.studies.folder import StudyFolder
 from glam.studies.study import Cell, Study
@@ -29,7 +30,14 @@ def cells(tmp_path):
             run = RunFolder(tmp_path / f"tiny-{count}")
             overrides = [f"model.num_experts={count}", *fixed]
             values = {"model.num_experts": count}
-            made.append(Cell(overrides=overrides, values=values, config=config, run=run))
+            cell = Cell(
+                overrides=overrides,
+                values=values,
+                config=config,
+                resources=resolve(config),
+                run=run,
+            )
+            made.append(cell)
         return made
 
     return make
@@ -83,6 +91,19 @@ def test_what_became_of_a_cell_is_read_from_its_folder(cells):
     made[1].run.write_json("failure.json", {"error": "killed by SIGKILL"})
     assert [r["status"] for r in study.folder.rows()] == ["done", "failed", "unfinished"]
     assert study.failures() == ["num_experts=8 (killed by SIGKILL)", "num_experts=16 (unfinished)"]
+
+
+def test_a_run_killed_before_its_report_gets_one_with_the_study(cells, capsys):
+    study = Study.of(cells(8, 16), SWEPT)
+    study.record()
+    for cell in study.cells:
+        cell.run.path.mkdir()
+        cell.run.write_json("summary.json", SUMMARY)
+    study.cells[0].run.report_file.write_text("as it was")
+    study.write()
+    first, second = (cell.run.report_file.read_text() for cell in study.cells)
+    assert first == "as it was"
+    assert "<h1>" in second
 
 
 def test_a_damaged_list_is_made_anew(cells):

@@ -17,10 +17,11 @@ def job(name: str, state: str, **progress) -> Job:
     return made
 
 
-def shown(jobs: list[Job]) -> str:
-    console = Console(file=io.StringIO(), width=120)
-    console.print(LiveTable(jobs).render())
-    return console.file.getvalue()
+def shown(jobs: list[Job], width: int = 120, **terminal) -> str:
+    table = LiveTable(jobs)
+    table.console = Console(file=io.StringIO(), width=width, **terminal)
+    table.console.print(table.render())
+    return table.console.file.getvalue()
 
 
 def test_a_running_job_shows_stage_loss_speed_and_time_left():
@@ -42,6 +43,23 @@ def test_a_failed_job_shows_why():
     text = shown([failed, job("num_experts=16", "waiting")])
     assert "failed: killed by SIGKILL" in text
     assert "0 of 2 done, 1 failed" in text
+
+
+def test_a_narrow_terminal_keeps_names_states_and_time_left_whole():
+    training = {"stage": "train", "done": 1, "total": 2, "loss": 4.1, "tokens_per_second": 2e4}
+    text = shown([job("num_experts=8, seed=0", "running", **training, seconds_left=75.0)], 40)
+    for word in ("num_experts=8, seed=0", "train", "1:15", "0 of 1 done"):
+        assert word in text
+    assert max(map(len, text.splitlines())) <= 40
+
+
+def test_more_jobs_than_lines_show_those_that_run_and_failed():
+    jobs = [job(f"seed={i}", "done") for i in range(100)]
+    jobs[50].state, jobs[70].state = "running", "failed"
+    text = shown(jobs, height=10, force_terminal=True, color_system=None)
+    assert len(text.splitlines()) <= 10
+    assert text.index("seed=50") < text.index("seed=70")
+    assert "98 of 100 done, 1 failed" in text
 
 
 def test_time_left_counts_the_waiting_jobs_as_long_as_the_others():

@@ -19,7 +19,7 @@ def study(tmp_path):
         run.mkdir(parents=True)
         summary = {"status": "done", "loss": {"mean": 4.0 - number / 10}}
         (run / "summary.json").write_text(json.dumps(summary))
-    folder.record(["model.num_experts"], StudyConfig(), cells)
+    folder.record(["model.num_experts"], StudyConfig(), cells, machine={})
     folder.write()
     law = {"constants": {"e": {"value": 1.7, "fitted": True}, "x": {"value": 0, "fitted": False}}}
     (folder.path / "law.json").write_text(json.dumps(law))

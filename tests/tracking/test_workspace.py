@@ -31,7 +31,7 @@ def study(tmp_path):
         (tmp_path / name / "metrics.csv").write_text(",".join(HEADER) + "\n")
         summary = {"status": "done", "loss": {"mean": 4.0, "news": 3.5, "tales": 4.5}}
         (tmp_path / name / "summary.json").write_text(json.dumps(summary))
-    folder.record(["model.num_experts", "data", "seed"], StudyConfig(), cells)
+    folder.record(["model.num_experts", "data", "seed"], StudyConfig(), cells, machine={})
     return folder
 
 
