@@ -150,6 +150,8 @@ class Averages:
         }
 
     def _of_all(self, name: str) -> Tensor:
+        if self.peers.size == 1:
+            return self.sums[name]
         total = self.peers.sum(self.sums[name])
         return total if name in ("losses", "counts") else total / self.peers.size
 
