@@ -11,6 +11,7 @@ import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from scipy import stats
@@ -83,5 +84,22 @@ def table(found: Pairs) -> str:
     return "\n".join(lines)
 
 
+def main(arguments: Sequence[str]) -> str:
+    """Raises SystemExit, with one line and status 2, for what cannot be compared."""
+    if len(arguments) != 3:
+        return _refuse("three arguments are needed: <study.csv> <key> <value>")
+    file, key, baseline = arguments
+    try:
+        found = pairs_of(Path(file), key, baseline)
+    except (OSError, KeyError, IndexError, ValueError) as error:
+        return _refuse(f"{file} with {key}: {type(error).__name__}: {error}; name a study's table")
+    return table(found) if found else _refuse(f"{file} has no pair with {key}={baseline}")
+
+
+def _refuse(line: str) -> NoReturn:
+    print(line, file=sys.stderr)
+    raise SystemExit(2)
+
+
 if __name__ == "__main__":
-    print(table(pairs_of(Path(sys.argv[1]), sys.argv[2], sys.argv[3])))
+    print(main(sys.argv[1:]))

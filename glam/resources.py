@@ -99,7 +99,7 @@ def check_cluster(config: RunConfig, *, elsewhere: bool = False) -> None:
     if peers.are_here() and found != hardware.devices:
         raise UserError(
             f"hardware={name} is of {hardware.devices} devices and torchrun started {found} "
-            f"processes; set hardware.mesh to one axis of {found}, or start as many"
+            f"processes; type 'hardware.mesh={{{next(iter(hardware.mesh))}:{found}}}', or start as many"
         )
     if hardware.device != "gpu" and not elsewhere and hardware.devices > 4 * num_cores():
         raise UserError(

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 def run_task(config: RunConfig, overrides: list[str]) -> None:
     """Do what `config.task` names; `overrides` is the line as typed, for suggestions."""
+    if rank() > 0:
+        sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - the first speaks
     hold_leash()
     if config.hardware.is_xla or config.hardware.is_cluster:
         _hand_over(config)
-    if rank() > 0:
-        sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - the first speaks
     tasks: dict[str, Callable[[RunConfig, list[str]], None]] = {
         "train": train,
         "plan": plan,
