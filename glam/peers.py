@@ -35,15 +35,15 @@ class Peers:
 ALONE = Peers()
 
 
+def are_here() -> bool:
+    """Whether torchrun started this process: RANK alone, others set too."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 def rank() -> int:
     """Of this process, by the environment that torchrun makes."""
-    return int(os.environ.get("RANK", "0"))
+    return int(os.environ["RANK"]) if are_here() else 0
 
 
 def count() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def are_here() -> bool:
-    """Whether this is one of several processes, or a launcher's only one."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+    return int(os.environ["WORLD_SIZE"]) if are_here() else 1

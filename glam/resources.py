@@ -49,6 +49,11 @@ def resolve(config: RunConfig, *, elsewhere: bool = False) -> Resources:
         return _of_mesh(config, elsewhere)
     if hardware.is_cluster:
         check_cluster(config, elsewhere=elsewhere)
+    elif peers.count() > 1:
+        raise UserError(
+            f"hardware={hardware.name} is of one device and torchrun started {peers.count()} "
+            f"processes; type hardware=cpu_node or gpu_node, or leave torchrun out"
+        )
     device = _device(hardware.device, elsewhere)
     cores = num_cores()
     if hardware.threads is not None and hardware.threads > 4 * cores and not elsewhere:
@@ -99,7 +104,8 @@ def check_cluster(config: RunConfig, *, elsewhere: bool = False) -> None:
     if peers.are_here() and found != hardware.devices:
         raise UserError(
             f"hardware={name} is of {hardware.devices} devices and torchrun started {found} "
-            f"processes; type 'hardware.mesh={{{next(iter(hardware.mesh))}:{found}}}', or start as many"
+            f"processes; type 'hardware.mesh={{{next(iter(hardware.mesh))}:{found}}}', or start "
+            f"as many"
         )
     if hardware.device != "gpu" and not elsewhere and hardware.devices > 4 * num_cores():
         raise UserError(

@@ -97,7 +97,7 @@ def train(config: RunConfig, overrides: list[str]) -> None:
             raise
         except Exception as error:
             failed = _failed(run, error)
-            if rank() > 0:
+            if rank() > 0 and not _has_lost_another(error):
                 print(f"process {rank()}: {failed}", file=sys.__stderr__)
             raise failed from error
     if rank() == 0:
@@ -355,7 +355,18 @@ def _check_packages(config: RunConfig) -> None:
             raise UserError(f"the package {name} is not installed; make run sets up .venv{way}")
 
 
+def _has_lost_another(error: Exception) -> bool:
+    """Whether a process failed for want of one that trained with it, as gloo and NCCL say it."""
+    words = ("closed by peer", "Read error", "gloo", "NCCL")
+    return are_here() and any(word in str(error) for word in words)
+
+
 def _failed(run: RunFolder, error: Exception) -> JobFailedError:
+    if _has_lost_another(error):
+        return JobFailedError(
+            f"{run.path.name} stopped: another of its processes is gone (killed, or out of "
+            f"memory?); the same line goes on from the last checkpoint"
+        )
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         return JobFailedError(
             f"{run.path.name} stopped: no space left in {run.path.parent} ({error.strerror}); free "

@@ -35,9 +35,9 @@ def test_the_first_leads(rank, leads):
 
 
 def test_torchruns_environment_says_who_is_here(monkeypatch):
-    for name in ("RANK", "WORLD_SIZE"):
-        monkeypatch.delenv(name, raising=False)
-    assert (peers.are_here(), peers.rank(), peers.count()) == (False, 0, 1)
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     monkeypatch.setenv("RANK", "5")
     monkeypatch.setenv("WORLD_SIZE", "8")
+    assert (peers.are_here(), peers.rank(), peers.count()) == (False, 0, 1)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     assert (peers.are_here(), peers.rank(), peers.count()) == (True, 5, 8)

@@ -2,6 +2,7 @@
 
 import importlib
 import shutil
+import signal
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -36,6 +37,7 @@ def launch_on_cluster(
     executor = _executor(cluster, composer.config(job_overrides[0]), parameters, jobs)
     submitted: list[Any] = executor.map_array(Remotely(), jobs)
     following = list(zip(jobs, submitted, strict=True))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         with LiveTable(jobs) as table:
             while any(job.state in ("waiting", "running") for job in jobs):

@@ -89,6 +89,10 @@ class StudyFolder:
     def rows(self) -> list[dict[str, Any]]:
         """One row a cell, read from the run folders; sorted by what is swept."""
         known = self._known()
+        if "cells" not in known:
+            raise UserError(
+                f"{self.path / 'cells.json'} cannot be read; the line of the study writes it anew"
+            )
         rows = [row(run, one["values"]) for run, one in zip(self.runs, known["cells"], strict=True)]
         return sorted(rows, key=lambda r: [_sortable(r["values"].get(key)) for key in self.swept])
 

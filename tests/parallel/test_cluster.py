@@ -353,7 +353,9 @@ def test_what_processes_do_not_do_is_refused(changes, line):
 
 
 def test_other_processes_than_the_mesh_has_are_refused(monkeypatch):
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "4")
+    for name, value in {"TORCHELASTIC_RUN_ID": "1", "RANK": "0", "WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="is of 2 devices and torchrun started 4 processes"):
         resolve(RunConfig(hardware=hardware(2)))
+    with pytest.raises(UserError, match="is of one device and torchrun started 4 processes"):
+        resolve(RunConfig())
