@@ -36,7 +36,8 @@ from glam.training.checkpoint import (
 )
 
 POLL_SECONDS = 0.05
-PATIENCE_SECONDS = 1800.0
+# What the first gives the others after its own part, beside ten times what that took.
+PATIENCE_SECONDS = 60.0
 
 
 class AbandonedError(OSError):
@@ -95,10 +96,13 @@ class ShardedCheckpointIO(FolderCheckpointIO):
         path: Path,
     ) -> None:
         part = part_of(path)
+        began = time.monotonic()
         try:
             self._write_mine(part, weights, checkpoint)
             if self._peers.leads:
-                self._make_whole(part, path, checkpoint["training"], splits)
+                patience = PATIENCE_SECONDS + 10 * (time.monotonic() - began)
+                files = self._files_of_all(part, time.monotonic() + patience)
+                self._make_whole(part, path, files, {"training": checkpoint["training"], **splits})
         except SAVE_ERRORS as error:
             line = (str(error).splitlines() or [type(error).__name__])[0]
             try:
@@ -125,11 +129,10 @@ class ShardedCheckpointIO(FolderCheckpointIO):
             files[name] = describe(part / name)
         write_atomically(part / self._note(self._peers.rank), json.dumps({"files": files}))
 
-    def _make_whole(
-        self, part: Path, path: Path, training: dict[str, Any], splits: dict[str, Any]
-    ) -> None:
+    def _files_of_all(self, part: Path, deadline: float) -> dict[str, Any]:
+        """As each process describes its own. Raises AbandonedError for one that has failed, or has
+        written nothing by the deadline (`time.monotonic`)."""
         files: dict[str, Any] = {}
-        deadline = time.monotonic() + PATIENCE_SECONDS
         for rank in range(self._peers.size):
             note = part / self._note(rank)
             while not note.exists():
@@ -140,9 +143,15 @@ class ShardedCheckpointIO(FolderCheckpointIO):
             if "error" in told:
                 raise AbandonedError(f"process {rank}: {told['error']}")
             files |= told["files"]
+        return files
+
+    def _make_whole(
+        self, part: Path, path: Path, files: dict[str, Any], told: dict[str, Any]
+    ) -> None:
         for rank in range(self._peers.size):
             (part / self._note(rank)).unlink()
-        manifest = {**manifest_of(training, self.fingerprints, files), **splits}
+        training = told.pop("training")
+        manifest = {**manifest_of(training, self.fingerprints, files), **told}
         (part / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         sync(part / MANIFEST)
         sync(part)

@@ -109,8 +109,8 @@ def test_a_job_whose_machine_is_taken_saves_itself_and_is_queued_again(tmp_path)
     if saved.exists():
         (run / "summary.json").write_text(json.dumps({"status": "done"}))
         sys.exit()
-    (run / "started").touch()
     try:
+        (run / "started").touch()
         time.sleep(60)
     except KeyboardInterrupt:
         saved.touch()
