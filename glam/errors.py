@@ -16,6 +16,10 @@ class JobFailedError(RuntimeError):
     """A job that started and could not finish: one line, exit status 1."""
 
 
+def first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """A clause that helps: the closest of `choices`, or all of them when none is close."""
     options = sorted(choices)

@@ -14,7 +14,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from glam.config import ROOT, RunConfig, from_mapping
-from glam.errors import UserError
+from glam.errors import UserError, first_line
 from glam.identity import run_id, run_name
 from glam.peers import rank
 from glam.resources import Resources
@@ -140,7 +140,7 @@ class RunFolder:
         try:
             return from_mapping(RunConfig, self.config())
         except (OSError, AttributeError, TypeError, ValueError, yaml.YAMLError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise UserError(
                 f"{self.config_file} cannot be read ({reason}); rerun=true runs it anew"
             ) from error

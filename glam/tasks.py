@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from glam.config import GenerateTaskConfig, RunConfig
 from glam.environments import to_xla_environment
-from glam.errors import NO_SPACE, JobFailedError, UserError
+from glam.errors import NO_SPACE, JobFailedError, UserError, first_line
 from glam.identity import DETERMINES_THE_RESULT, code_fingerprint
 from glam.peers import ALONE, Peers, are_here, rank
 from glam.plans import show_plans
@@ -362,17 +362,18 @@ def _has_lost_another(error: Exception) -> bool:
 
 
 def _failed(run: RunFolder, error: Exception) -> JobFailedError:
-    if _has_lost_another(error):
-        return JobFailedError(
-            f"{run.path.name} stopped: another of its processes is gone (killed, or out of "
-            f"memory?); the same line goes on from the last checkpoint"
-        )
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         return JobFailedError(
             f"{run.path.name} stopped: no space left in {run.path.parent} ({error.strerror}); free "
             f"some, and the same line goes on from the last checkpoint"
         )
-    line = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    line = f"{type(error).__name__}: {first_line(error)}"
     with contextlib.suppress(OSError):
         run.write_failure(line, "".join(traceback.format_exception(error)))
+    if _has_lost_another(error):
+        return JobFailedError(
+            f"{run.path.name} stopped: another of its processes is gone (killed, or out of "
+            f"memory?); the same line goes on from the last checkpoint (traceback in "
+            f"{run.failure_file})"
+        )
     return JobFailedError(f"{run.path.name} failed: {line} (traceback in {run.failure_file})")

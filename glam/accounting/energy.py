@@ -49,8 +49,8 @@ class EnergyMeter:
         if hardware.watts is not None:
             # Of processes, each counts its own device.
             devices = 1 if hardware.is_cluster else hardware.devices
-            stated = f"hardware.watts={hardware.watts:g} x {devices} x wall time"
-            stated = stated.replace(" x 1 x", " x")
+            times = f" x {devices}" if devices > 1 else ""
+            stated = f"hardware.watts={hardware.watts:g}{times} x wall time"
             return cls("modelled", [Counter(stated, _constant(devices * hardware.watts))])
         if resources.device == "cpu":
             measured = rapl(POWERCAP)

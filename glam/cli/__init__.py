@@ -5,7 +5,7 @@ import sys
 import tempfile
 import traceback
 
-from glam.errors import JobFailedError, UserError
+from glam.errors import JobFailedError, UserError, first_line
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -48,8 +48,7 @@ def _fault(error: Exception) -> str:
     """One line about an error that is ours, with the traceback in a file for whoever mends it."""
     with tempfile.NamedTemporaryFile("w", prefix="glam-", suffix=".txt", delete=False) as file:
         traceback.print_exception(error, file=file)
-    first = (str(error).splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first} (unforeseen; traceback in {file.name})"
+    return f"{type(error).__name__}: {first_line(error)} (unforeseen; traceback in {file.name})"
 
 
 def _say(error: BaseException | str, status: int) -> int:

@@ -12,7 +12,7 @@ from hydra.core.utils import JobReturn
 from glam.cli.compose import Composer
 from glam.cli.launch import job_of, returned
 from glam.config import ROOT, RunConfig
-from glam.errors import UserError
+from glam.errors import UserError, first_line
 from glam.studies.pool import Job
 from glam.studies.remote import Remotely
 from glam.studies.table import LiveTable
@@ -96,9 +96,7 @@ def _follow(job: Job, handle: Any, cluster: str) -> None:
 
 def _lost(handle: Any, cluster: str, error: Exception) -> str:
     state = str(handle.state).split(maxsplit=1)[0].lower()
-    reason = (
-        "" if "has not produced any output" in str(error) else f": {str(error).splitlines()[0]}"
-    )
+    reason = "" if "has not produced any output" in str(error) else f": {first_line(error)}"
     return f"{cluster} job {handle.job_id} ended ({state}){reason}; {handle.paths.stderr}"
 
 

@@ -28,12 +28,13 @@ from glam.config import AdafactorConfig, AdamWConfig, HardwareConfig, RunConfig
 from glam.model import Glam
 from glam.model.init import draw
 from glam.model.moe import MixtureOfExperts
-from glam.parallel.exchange import ExpertParallel, mean_of_all
+from glam.parallel.exchange import ExpertParallel, local, mean_of_all
 from glam.parallel.layout import partition
 from glam.parallel.shards import ShardedCheckpointIO
 from glam.peers import Peers
 from glam.training.checkpoint import PREFIX
-from glam.training.module import TrainingModule
+from glam.training.ledger import Ledger
+from glam.training.module import TrainingModule, gradients
 from glam.training.optimizers import adamw, with_own_options
 from glam.training.traced import TracedAdafactor, first_state
 
@@ -122,10 +123,6 @@ class Slices:
         return self.spread(whole, Shard(dim) if splits and dim is not None else Replicate())
 
 
-def local(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
 @torch.no_grad()
 def fill(parameter: Tensor, whole: Tensor) -> None:
     """The slice of `whole` that lies here, into `parameter`."""
@@ -137,11 +134,23 @@ def fill(parameter: Tensor, whole: Tensor) -> None:
     local(parameter).copy_(whole)
 
 
+def fill_all(model: Glam, weights: Mapping[str, Tensor]) -> None:
+    """By their names in a checkpoint."""
+    for name, parameter in model.named_parameters():
+        fill(parameter, weights[PREFIX + name])
+
+
 class ClusterModule(TrainingModule):
     """A TrainingModule whose gradients are the whole batch's."""
 
-    slices: Slices
-    peers: ProcessPeers
+    def __init__(
+        self, model: Glam, config: RunConfig, ledger: Ledger, slices: Slices, peers: ProcessPeers
+    ) -> None:
+        super().__init__(model, config, ledger)
+        self.slices, self.peers = slices, peers
+        named = list(model.named_parameters())
+        self._expert_parallel = [p for name, p in named if slices.is_expert_parallel(name)]
+        self._whole = [p for name, p in named if slices.split_dim(name) is None]
 
     def configure_model(self) -> None:
         """Lightning asks for it; the engine has laid the model out before."""
@@ -164,7 +173,7 @@ class ClusterModule(TrainingModule):
     def grad_norm(self) -> Tensor:
         self._complete()
         sliced, whole = list[Tensor](), list[Tensor]()
-        for gradient in self._gradients():
+        for gradient in gradients(self.model.parameters()):
             is_slice = isinstance(gradient, DTensor)
             (sliced if is_slice else whole).append(local(gradient))
         squares = torch.nn.utils.get_total_norm(sliced).square() if sliced else torch.zeros(())
@@ -175,14 +184,9 @@ class ClusterModule(TrainingModule):
     def _complete(self) -> None:
         """The mean over processes of those gradients that FSDP has not averaged."""
         size = self.peers.size
-        whole = list[Tensor]()
-        for name, parameter in self.model.named_parameters():
-            gradient = parameter.grad
-            assert gradient is not None, name
-            if self.slices.is_expert_parallel(name):
-                local(gradient).div_(size)  # summed already: rows of all have come here
-            elif self.slices.split_dim(name) is None:
-                whole.append(gradient)
+        for gradient in gradients(self._expert_parallel):
+            local(gradient).div_(size)  # summed already: rows of all have come here
+        whole = gradients(self._whole)
         together = torch.cat([gradient.flatten() for gradient in whole])
         dist.all_reduce(together)
         parts = together.div_(size).split([gradient.numel() for gradient in whole])
@@ -191,7 +195,7 @@ class ClusterModule(TrainingModule):
 
     @torch.no_grad()
     def clip(self, norm: Tensor) -> None:
-        for gradient in self._gradients():
+        for gradient in gradients(self.model.parameters()):
             local(gradient).mul_(self._clip_norm / (norm + 1e-6))
 
 
@@ -228,8 +232,7 @@ class ClusterStrategy(ModelParallelStrategy):
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         assert isinstance(self.model, ClusterModule)
-        for name, parameter in self.model.model.named_parameters():
-            fill(parameter, checkpoint["state_dict"][PREFIX + name])
+        fill_all(self.model.model, checkpoint["state_dict"])
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         assert isinstance(self.model, ClusterModule)
@@ -257,10 +260,8 @@ class ClusterEngine:
         self.peers, self.slices = ProcessPeers(device), Slices(config.hardware, device)
         dist.barrier()  # an old run has been moved aside, if it was to be
 
-    def module(self, model: Glam, config: RunConfig, ledger: Any) -> ClusterModule:
-        module = ClusterModule(model, config, ledger)
-        module.slices, module.peers = self.slices, self.peers
-        return module
+    def module(self, model: Glam, config: RunConfig, ledger: Ledger) -> ClusterModule:
+        return ClusterModule(model, config, ledger, self.slices, self.peers)
 
     def materialize(self, model: Glam, seed: int | None) -> None:
         self.slices.lay_out(model)
@@ -290,5 +291,4 @@ class ClusterEngine:
     def place(self, model: Glam) -> None: ...
 
     def load(self, module: TrainingModule, weights: Mapping[str, Tensor]) -> None:
-        for name, parameter in module.model.named_parameters():
-            fill(parameter, weights[PREFIX + name])
+        fill_all(module.model, weights)

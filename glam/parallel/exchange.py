@@ -109,7 +109,7 @@ class ExpertParallel:
         return send, receive, here.repeat_interleave(received_E)
 
     def _serve(self, rows: Tensor, expert_of_row: Tensor, experts: Experts) -> Tensor:
-        here = LocalExperts(*(_local(w) for w in (experts.w_in_EMH, experts.w_out_EHM)))
+        here = LocalExperts(*(local(w) for w in (experts.w_in_EMH, experts.w_out_EHM)))
         if not len(rows):  # the gradients of the experts are zeros, not absent
             return rows + 0 * (here.w_in_EMH.sum() + here.w_out_EHM.sum()).to(rows.dtype)
         gates = rows.new_ones(len(rows), 1)
@@ -117,5 +117,6 @@ class ExpertParallel:
         return grouped(rows[None], one_choice, cast(Experts, here)).y[0]
 
 
-def _local(weight: Tensor) -> Tensor:
-    return weight.to_local() if isinstance(weight, DTensor) else weight
+def local(tensor: Tensor) -> Tensor:
+    """What of it lies here."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

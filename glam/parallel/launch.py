@@ -8,7 +8,7 @@ from typing import Any
 
 from glam.config import HardwareConfig
 from glam.resources import Resources, pin_threads
-from glam.studies.leash import LEASH, hold_leash
+from glam.studies.leash import LEASH
 
 SECONDS_TO_SAVE = 600  # what a process gets that was asked to stop
 
@@ -17,7 +17,6 @@ def launch(hardware: HardwareConfig, resources: Resources) -> None:
     """One process for each device of this node. Raises SystemExit with what the first of them says
     where one failed; a signal goes on to all of them."""
     pin_threads(resources)
-    hold_leash()
     _leash_for_the_processes()
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

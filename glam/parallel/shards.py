@@ -23,6 +23,8 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
 
 from glam.checkpoints import MANIFEST, describe
+from glam.errors import first_line
+from glam.parallel.exchange import local
 from glam.peers import Peers
 from glam.runs import write_atomically
 from glam.training.checkpoint import (
@@ -75,7 +77,7 @@ class ShardedCheckpointIO(FolderCheckpointIO):
     def _mine(self, named: dict[str, Tensor]) -> dict[str, Tensor]:
         """Copies of the slices here; of what is whole everywhere, the first process's."""
         return {
-            name: _here(value).clone()
+            name: local(value).detach().cpu().clone()
             for name, value in named.items()
             if self._peers.leads or _dim(value) is not None
         }
@@ -102,9 +104,10 @@ class ShardedCheckpointIO(FolderCheckpointIO):
             if self._peers.leads:
                 patience = PATIENCE_SECONDS + 10 * (time.monotonic() - began)
                 files = self._files_of_all(part, time.monotonic() + patience)
-                self._make_whole(part, path, files, {"training": checkpoint["training"], **splits})
+                manifest = manifest_of(checkpoint["training"], self.fingerprints, files)
+                self._make_whole(part, path, manifest | splits)
         except SAVE_ERRORS as error:
-            line = (str(error).splitlines() or [type(error).__name__])[0]
+            line = first_line(error)
             try:
                 write_atomically(part / self._note(self._peers.rank), json.dumps({"error": line}))
             except OSError:
@@ -145,13 +148,9 @@ class ShardedCheckpointIO(FolderCheckpointIO):
             files |= told["files"]
         return files
 
-    def _make_whole(
-        self, part: Path, path: Path, files: dict[str, Any], told: dict[str, Any]
-    ) -> None:
+    def _make_whole(self, part: Path, path: Path, manifest: dict[str, Any]) -> None:
         for rank in range(self._peers.size):
             (part / self._note(rank)).unlink()
-        training = told.pop("training")
-        manifest = {**manifest_of(training, self.fingerprints, files), **told}
         (part / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         sync(part / MANIFEST)
         sync(part)
@@ -175,10 +174,6 @@ def _dim(tensor: Tensor) -> int | None:
         return None
     (placement,) = tensor.placements
     return placement.dim if isinstance(placement, Shard) else None
-
-
-def _here(tensor: Tensor) -> Tensor:
-    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach().cpu()
 
 
 def _splits(named: dict[str, Tensor]) -> dict[str, int]:

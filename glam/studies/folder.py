@@ -10,7 +10,7 @@ from typing import Any
 from filelock import FileLock
 
 from glam.config import ROOT, StudyConfig, from_mapping
-from glam.errors import UserError
+from glam.errors import UserError, first_line
 from glam.runs import RunFolder, write_atomically
 
 FRESH_SECONDS = 60.0  # a page younger than this is not written again while a grid goes on
@@ -63,6 +63,12 @@ class StudyFolder:
             return {}
         return known if isinstance(known, dict) else {}  # pyright: ignore[reportUnknownVariableType]
 
+    def _unreadable(self, reason: str) -> UserError:
+        return UserError(
+            f"{self.path / 'cells.json'} cannot be read ({reason}); the line of the study writes "
+            f"it anew"
+        )
+
     @property
     def swept(self) -> list[str]:
         return self._known().get("swept", [])
@@ -77,10 +83,7 @@ class StudyFolder:
         try:
             return from_mapping(StudyConfig, self._known().get("study", {}))
         except (TypeError, ValueError) as error:
-            raise UserError(
-                f"{self.path / 'cells.json'} cannot be read ({str(error).splitlines()[0]}); the "
-                f"line of the study writes it anew"
-            ) from error
+            raise self._unreadable(first_line(error)) from error
 
     @property
     def runs(self) -> list[Path]:
@@ -90,9 +93,7 @@ class StudyFolder:
         """One row a cell, read from the run folders; sorted by what is swept."""
         known = self._known()
         if "cells" not in known:
-            raise UserError(
-                f"{self.path / 'cells.json'} cannot be read; the line of the study writes it anew"
-            )
+            raise self._unreadable("it lists no cells")
         rows = [row(run, one["values"]) for run, one in zip(self.runs, known["cells"], strict=True)]
         return sorted(rows, key=lambda r: [_sortable(r["values"].get(key)) for key in self.swept])
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from glam.config import LoggerConfig
+from glam.errors import first_line
 
 if TYPE_CHECKING:
     import wandb
@@ -130,7 +131,3 @@ class Guard:
             if not self._lost:
                 print(f"wandb failed ({first_line(error)}); {self._then}", file=sys.stderr)
             self._lost = True
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,7 +1,7 @@
 """One training step, and what Lightning is told about it."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -55,6 +55,10 @@ def seed_device(device: torch.device, seed: int) -> None:
             pass  # its strategy does, which knows torch_xla
         case _:
             torch.default_generator.manual_seed(seed)
+
+
+def gradients(parameters: Iterable[Tensor]) -> list[Tensor]:
+    return [p.grad for p in parameters if p.grad is not None]
 
 
 class UpdatesInBackward:
@@ -152,13 +156,10 @@ class TrainingModule(LightningModule):
 
     def grad_norm(self) -> Tensor:
         """Of all gradients together, which are complete."""
-        return torch.nn.utils.get_total_norm(self._gradients())
+        return torch.nn.utils.get_total_norm(gradients(self.model.parameters()))
 
     def clip(self, norm: Tensor) -> None:
         torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self._clip_norm, norm)
-
-    def _gradients(self) -> list[Tensor]:
-        return [p.grad for p in self.model.parameters() if p.grad is not None]
 
     def _account(self, grad_norm: float, *, skipped: bool) -> None:
         assert self._figures is not None

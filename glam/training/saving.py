@@ -11,6 +11,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from glam.checkpoints import step_folder, step_folders, step_of
+from glam.errors import first_line
 from glam.peers import ALONE, Peers
 from glam.runs import RunFolder
 from glam.training.checkpoint import SAVE_ERRORS, prune
@@ -93,6 +94,6 @@ class Checkpoints(Callback):
                     prune(self.run.checkpoints)
             self.saved_step = self.ledger.step
         except SAVE_ERRORS as error:
-            line = str(error).splitlines()[0]
+            line = first_line(error)
             print(f"{folder.name} could not be saved, the last one stays: {line}", file=sys.stderr)
         self._tried, self._tried_step = time.monotonic(), self.ledger.step

@@ -10,7 +10,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from glam.config import AdafactorConfig, AdamWConfig, OptimizerConfig
-from glam.training.module import TrainingModule
+from glam.training.module import TrainingModule, gradients
 from glam.training.optimizers import adamw, with_own_options
 
 
@@ -123,7 +123,7 @@ class TracedModule(TrainingModule):
         figures, self._figures = self._figures, None
         assert figures is not None
         with torch.no_grad():
-            norm = torch.nn.utils.get_total_norm(self._gradients())
+            norm = torch.nn.utils.get_total_norm(gradients(self.model.parameters()))
             skipped, in_a_row = self.counts.unbind()
             diverged = in_a_row >= self.ledger.max_skipped
             stays = diverged | ~norm.isfinite()

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 import toy
+from breaking import break_off
 from processes import together
 
 from glam.config import AdafactorConfig, AdamWConfig, HardwareConfig, RunConfig
@@ -211,38 +212,13 @@ def test_experts_elsewhere_serve_as_those_here(tmp_path, loads):
         torch.testing.assert_close(found[0][name], weight.grad)
 
 
-class BrokenOffError(Exception):
-    pass
-
-
-def break_off(path, config, step):
-    """Save after every step, and fail before one."""
-    once = TrainingModule.training_step
-
-    def training_step(self, batch, batch_idx):
-        if self.ledger.step == step:
-            raise BrokenOffError
-        return once(self, batch, batch_idx)
-
-    saving = replace(config, training=replace(config.training, checkpoint_minutes=1e-9))
-    TrainingModule.training_step = training_step
-    try:
-        run(path, saving)
-    except BrokenOffError:
-        pass
-    else:
-        raise AssertionError("the run was to break off")
-    finally:
-        TrainingModule.training_step = once
-
-
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_run_goes_on_in_other_numbers_of_processes(tmp_path, in_one_process, name):
     """Begun in four, gone on with in one, ended in two."""
     changes = {"optimizer": OPTIMIZERS[name]}
-    together(4, break_off, tmp_path, config(4, **changes), 7)
+    together(4, break_off, run, tmp_path, config(4, **changes), 7)
     before = weights(tmp_path)
-    break_off(tmp_path, config(**changes), 13)
+    break_off(run, tmp_path, config(**changes), 13)
     assert not all(torch.equal(before[name], value) for name, value in weights(tmp_path).items())
     together(2, run, tmp_path, config(2, **changes))
     assert_same_run(tmp_path, in_one_process / name)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import toy
+from breaking import break_off
 from safetensors.torch import load_file
 
 pytest.importorskip("torch_xla")
@@ -18,7 +19,6 @@ from glam.model import Glam
 from glam.parallel import layout, xla
 from glam.parallel.layout import partition
 from glam.training import fit, train
-from glam.training.module import TrainingModule
 
 pytestmark = pytest.mark.xla
 
@@ -188,32 +188,13 @@ def test_after_the_first_steps_nothing_is_compiled(tmp_path, monkeypatch):
     assert seen[-1] == seen[8], seen
 
 
-class BrokenOffError(Exception):
-    pass
-
-
-def break_off(path, config, step):
-    once = TrainingModule.training_step
-
-    def training_step(self, batch, batch_idx):
-        if self.ledger.step == step:
-            raise BrokenOffError
-        return once(self, batch, batch_idx)
-
-    saving = replace(config, training=replace(config.training, checkpoint_minutes=1e-9))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrainingModule, "training_step", training_step)
-        with pytest.raises(BrokenOffError):
-            run(path, saving)
-
-
 @pytest.mark.parametrize("optimizer", [AdafactorConfig(), AdamWConfig()], ids=lambda o: o.name)
 def test_a_run_goes_on_on_other_meshes_and_other_engines(tmp_path, on_one_cpu, optimizer):
     """Begun on 2 x 4 devices, gone on with on one CPU, ended on 4 x 2."""
     changes = {"optimizer": optimizer}
-    break_off(tmp_path, config((2, 4), **changes), 7)
+    break_off(run, tmp_path, config((2, 4), **changes), 7)
     before = weights(tmp_path)
-    break_off(tmp_path, config(**changes), 13)
+    break_off(run, tmp_path, config(**changes), 13)
     assert not all(torch.equal(before[name], value) for name, value in weights(tmp_path).items())
     run(tmp_path, config((4, 2), **changes))
     assert_same_run(tmp_path, on_one_cpu / optimizer.name)
