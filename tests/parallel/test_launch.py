@@ -48,9 +48,16 @@ def summary(folder):
 ONE = ("hardware=cpu", "hardware.precision=float32", "hardware.threads=1")
 
 
-def test_the_line_trains_evaluates_and_reports_and_one_process_knows_the_run(home):
+@pytest.fixture(scope="module")
+def done(home):
+    """What the line said, and the run's folder."""
     said = run(home, "hardware=cpu_node")
     [folder] = (home / "runs").glob("glam_tiny-4e-unfiltered-s0-*")
+    return said, folder
+
+
+def test_the_line_trains_evaluates_and_reports_and_one_process_knows_the_run(home, done):
+    said, folder = done
     for name in ("config.yaml", "metrics.csv", "report.html", "data.json", "generated.json"):
         assert (folder / name).stat().st_size > 0
     report = (folder / "report.html").read_text()
@@ -59,15 +66,14 @@ def test_the_line_trains_evaluates_and_reports_and_one_process_knows_the_run(hom
     assert said.stdout.count("tokens/s") == 1  # one of the processes speaks
     assert "W1" not in said.stderr
     assert "is done already" in run(home, *ONE).stderr
-    other = run(home, *ONE, f"runs_dir={home / 'one'}")
-    assert other.returncode == 0
+    run(home, *ONE, f"runs_dir={home / 'one'}")
     [one] = (home / "one").glob("glam_tiny-*")
     assert one.name == folder.name
     assert summary(folder)["loss"] == pytest.approx(summary(one)["loss"], abs=0.01)
 
 
-def test_one_process_evaluates_what_several_saved(home):
-    [folder] = (home / "runs").glob("glam_tiny-4e-unfiltered-s0-*")
+def test_one_process_evaluates_what_several_saved(done):
+    _, folder = done
     verb = ["task=evaluate", f"checkpoint={folder}", "hardware.precision=float32"]
     command = [sys.executable, str(ROOT / "run.py"), *verb, "evaluation.tokens_per_domain=2000"]
     subprocess.run(command, check=True, timeout=300)
@@ -77,10 +83,12 @@ def test_one_process_evaluates_what_several_saved(home):
 
 def test_when_the_launcher_is_killed_the_processes_save_and_the_line_goes_on(home):
     line = ["hardware=cpu_node", "training.tokens=128000", "training.checkpoint_minutes=0.005"]
+    before = set(home.glob("runs/*"))
     process = subprocess.Popen(arguments(home, *line), stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: list(home.glob("runs/*/checkpoints/step-*/manifest.json"))[1:])
+    saved = "runs/*-s0-*/checkpoints/step-*/manifest.json"
+    wait_for(lambda: [m for m in home.glob(saved) if m.parents[2] not in before][1:])
     process.kill()
-    [folder] = [path for path in home.glob("runs/glam*") if not (path / "summary.json").exists()]
+    [folder] = set(home.glob("runs/*-s0-*")) - before
     _, said = process.communicate(timeout=120)  # the processes hold its stderr: they have ended
     assert "the same line again goes on from step" in said
     left = max(int(path.name[5:]) for path in (folder / "checkpoints").glob("step-*"))

@@ -103,7 +103,8 @@ def test_a_job_that_the_cluster_lost_is_named_and_the_others_finish(line, table,
 def test_a_job_whose_machine_is_taken_saves_itself_and_is_queued_again(tmp_path):
     submitit = pytest.importorskip("submitit")
     code = """
-    import json, pathlib, sys, time
+    import json, pathlib, signal, sys, time
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background ignores it; runs do not
     run = pathlib.Path(sys.argv[1])
     saved = run / "saved"
     if saved.exists():
