@@ -13,6 +13,7 @@ from glam.model.precision import at_least_float32
 
 LOGITS_AT_ONCE = 2**25  # of one pair of products; 64 MB in bfloat16
 LOGITS_IN_CACHE = 2**17  # of one softmax, in float32
+PRODUCT_IN_CACHE = 2**20  # elements of a product on its way to a wider sum, on a CPU
 
 
 class LossSplit(NamedTuple):
@@ -64,15 +65,15 @@ class FusedLosses(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         w = w_VM.to(x.dtype)
         losses = x.new_empty(len(x), dtype=torch.promote_types(x.dtype, torch.float32))
-        d_x, d_w = torch.empty_like(x) if learns else None, None
+        gradients = (torch.empty_like(x), torch.zeros_like(w_VM)) if learns else None
         for rows in _pieces(len(x), LOGITS_AT_ONCE // len(w)):
             logits = torch.mm(x[rows], w.t())
             for part in _pieces(len(logits), LOGITS_IN_CACHE // len(w)):
                 losses[rows][part] = _cross_entropy(logits[part], targets[rows][part], cap, learns)
-            if d_x is not None:
-                torch.mm(logits, w, out=d_x[rows])
-                d_w = _add_product(d_w, logits.t(), x[rows], w_VM.dtype)
-        ctx.gradients = (d_x, d_w) if learns else None
+            if gradients is not None:
+                torch.mm(logits, w, out=gradients[0][rows])
+                _add_product(gradients[1], logits.t(), x[rows])
+        ctx.gradients = gradients
         ctx.mark_non_differentiable(losses)
         return losses.mean(), losses
 
@@ -147,11 +148,15 @@ def _cross_entropy(logits: Tensor, targets: Tensor, cap: float | None, learns: b
     return losses
 
 
-def _add_product(total: Tensor | None, a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
-    """`total + a @ b`, in place; of type `dtype`, which may be wider than that of `a` and `b`."""
-    if total is None:
-        return torch.mm(a, b).to(dtype)
-    return total.addmm_(a, b) if dtype == a.dtype else total.add_(torch.mm(a, b))
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """`total += a @ b`, where `total` may be of a wider type: then some rows at a time, whose
+    product and its wide form never leave the cache (3 to 4 times as fast as all at once)."""
+    if total.dtype == a.dtype:
+        total.addmm_(a, b)
+        return
+    rows_at_once = PRODUCT_IN_CACHE // b.shape[1] if total.device.type == "cpu" else len(total)
+    for rows in _pieces(len(total), rows_at_once):
+        total[rows].add_(torch.mm(a[rows], b).to(total.dtype))
 
 
 def token_losses(
