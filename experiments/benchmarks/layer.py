@@ -7,6 +7,7 @@ FLOPs are equal or in the peer's favour. Weights are in the activations' type fo
 """
 
 from collections.abc import Iterator
+from itertools import cycle
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from glam.model.moe import MixtureOfExperts
 
 TOP_K = 2
 SHAPES = [(4096, 256, 16), (8192, 256, 64), (4096, 512, 8), (2048, 768, 16), (2048, 256, 64)]
+INPUTS = 8
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -87,11 +89,13 @@ def mixture(
 
 
 def trained(layer: nn.Module, x: Tensor) -> Work:
-    """One forward and backward; gradients are given back, as `zero_grad` does."""
-    x = x.clone().requires_grad_()
+    """One forward and backward; gradients are given back, as `zero_grad` does. Each time with
+    another input, so that routing makes new row counts, as at every step of a training."""
+    inputs = cycle([torch.randn_like(x).requires_grad_() for _ in range(INPUTS)])
     upstream = torch.randn_like(x)
 
     def work() -> None:
+        x = next(inputs)
         made = layer(x)
         y = made if isinstance(made, Tensor) else made[0]
         y.backward(upstream)

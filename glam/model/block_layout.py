@@ -1,10 +1,9 @@
 """Small experts on a CPU: their rows in blocks of one size, all blocks in one batched product.
 
-oneDNN compiles a kernel for every row count it has not met, and routing makes new counts at every
-step: about 0.2 ms each, more than a small expert's product. Blocks have one shape whatever the
-routing; the price is at most one partly empty block per expert, and a copy of the weights per
-block, which is why it pays for small matrices only (measured for 64 by 256 in bfloat16, with 8
-to 64 experts; at 128 by 512 it is a draw, and in float32 a loss).
+A product of its own costs a small expert more in calls than in arithmetic. Blocks have one shape
+whatever the routing; the price is at most one partly empty block per expert, and a copy of the
+weights per block, which is why it pays for small matrices only (measured for 64 by 256 in bfloat16,
+with 16 to 64 experts; at 128 by 512 it is a loss, and so it is in float32).
 """
 
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from glam.model.experts import Experts
+from glam.model.sorted_layout import sort
 
 BLOCK = 64  # rows
 SMALL = 2**15  # elements of a matrix
@@ -57,16 +57,9 @@ def in_blocks(rows: Tensor) -> Tensor:
 
 
 def block_layout(experts_TK: Int[Tensor, "T K"], num_experts: int) -> BlockLayout:
-    expert_of_choice = experts_TK.flatten()
-    counts_E = torch.bincount(expert_of_choice, minlength=num_experts)
-    blocks_E = (counts_E + (BLOCK - 1)) // BLOCK
-    expert_of_block = torch.repeat_interleave(blocks_E)
-    # Sorted, the n-th choice of an expert lies n rows after the start of the expert's blocks.
-    order = expert_of_choice.argsort(stable=True)
+    row_of_choice, token_of_row, counts_E = sort(experts_TK, num_experts, BLOCK)
+    blocks_E = counts_E // BLOCK
     first_block_E = blocks_E.cumsum(0) - blocks_E
-    shift_E = first_block_E * BLOCK - (counts_E.cumsum(0) - counts_E)
-    rows = torch.arange(len(order)) + torch.repeat_interleave(shift_E, counts_E)
-    row_of_choice = torch.empty_like(order).scatter_(0, order, rows)
-    token_of_row = order.new_zeros(len(expert_of_block) * BLOCK)
-    token_of_row.scatter_(0, rows, order // experts_TK.shape[1])
-    return BlockLayout(row_of_choice, token_of_row, expert_of_block, first_block_E)
+    return BlockLayout(
+        row_of_choice, token_of_row, torch.repeat_interleave(blocks_E), first_block_E
+    )

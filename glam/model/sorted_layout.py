@@ -1,4 +1,9 @@
-"""Rows sorted by expert, as many as it has: products of ragged groups, on any device."""
+"""Rows sorted by expert, as many as it has: products of ragged groups, on any device.
+
+oneDNN, which multiplies bfloat16 on a CPU, compiles a kernel for every row count that it has not
+met and keeps it (0.2 ms, 1 MB), and routing makes new counts at every step. Filled up to a multiple
+of 16 there are few: 4,096 tokens, 16 experts of 256 by 1,024 take 0.81 of the time.
+"""
 
 from typing import NamedTuple, cast
 
@@ -6,6 +11,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
+
+FILL = 16  # rows
+
+
+def fill(x: Tensor) -> int:
+    """What the rows of an expert are filled up to a multiple of: 1 is as they come."""
+    return FILL if x.device.type == "cpu" and x.dtype == torch.bfloat16 else 1
 
 
 class SortedLayout(NamedTuple):
@@ -50,10 +62,32 @@ def _has_grouped_mm(rows: Tensor, width: int) -> bool:
     return aligned and rows.dtype != torch.float64 and hasattr(functional, "grouped_mm")
 
 
-def sorted_layout(experts_TK: Int[Tensor, "T K"], num_experts: int) -> SortedLayout:
-    expert_of_choice = experts_TK.flatten()
+class Rows(NamedTuple):
+    """The choices sorted by expert, the rows of each expert filled up to a multiple."""
+
+    row_of_choice: Int[Tensor, "choices"]
+    token_of_row: Int[Tensor, "rows"]  # token 0 where no choice fills the row
+    counts: Int[Tensor, "E"]
+
+
+def sort(experts_TK: Int[Tensor, "T K"], num_experts: int, multiple: int) -> Rows:
+    expert_of_choice, top_k = experts_TK.flatten(), experts_TK.shape[1]
     order = expert_of_choice.argsort(stable=True)
-    places = torch.arange(len(order), device=order.device)
-    row_of_choice = torch.empty_like(order).scatter_(0, order, places)
+    rows = torch.arange(len(order), device=order.device)
     counts_E = torch.bincount(expert_of_choice, minlength=num_experts)
-    return SortedLayout(row_of_choice, order // experts_TK.shape[1], counts_E)
+    if multiple == 1:
+        token_of_row, filled_E = order // top_k, counts_E
+    else:
+        filled_E = (counts_E + (multiple - 1)) // multiple * multiple
+        # Sorted, the n-th choice of an expert lies n rows after the start of the expert's.
+        shift_E = (filled_E - counts_E).cumsum(0) - (filled_E - counts_E)
+        rows += torch.repeat_interleave(shift_E, counts_E)
+        token_of_row = order.new_zeros(int(filled_E.sum()))
+        token_of_row.scatter_(0, rows, order // top_k)
+    return Rows(torch.empty_like(order).scatter_(0, order, rows), token_of_row, filled_E)
+
+
+def sorted_layout(
+    experts_TK: Int[Tensor, "T K"], num_experts: int, multiple: int = 1
+) -> SortedLayout:
+    return SortedLayout(*sort(experts_TK, num_experts, multiple))

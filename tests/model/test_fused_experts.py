@@ -1,5 +1,7 @@
 """Rows in blocks against rows sorted, which test_moe.py holds to the definition."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from glam.model.block_layout import BLOCK, block_layout, suits
 from glam.model.experts import Experts
 from glam.model.fused_experts import fused_experts
 from glam.model.routing import Routing
-from glam.model.sorted_layout import sorted_layout
+from glam.model.sorted_layout import FILL, fill, sorted_layout
 
 
 def experts_of(num_experts: int) -> Experts:
@@ -17,6 +19,9 @@ def experts_of(num_experts: int) -> Experts:
     for weight in experts.parameters():
         torch.nn.init.normal_(weight, std=0.4)
     return experts
+
+
+filled_up = partial(sorted_layout, multiple=FILL)
 
 
 def results(lay_out, x, chosen, gates, experts):
@@ -36,17 +41,18 @@ def results(lay_out, x, chosen, gates, experts):
     top_k=st.integers(1, 3),
     skew=st.floats(0, 5),
 )
-def test_blocks_equal_sorted_rows_for_any_routing(tokens, num_experts, top_k, skew):
+def test_rows_in_blocks_or_filled_up_equal_those_as_they_come_for_any_routing(
+    tokens, num_experts, top_k, skew
+):
     top_k = min(top_k, num_experts)
     logits = torch.randn(tokens, num_experts) + skew * torch.arange(num_experts)
     chosen = logits.topk(top_k).indices
     gates = torch.rand(tokens, top_k, dtype=torch.float64)
     gates[::3, top_k - 1] = 0  # choices not made
     x, experts = torch.randn(tokens, 8, dtype=torch.float64), experts_of(num_experts)
-    torch.testing.assert_close(
-        results(block_layout, x, chosen, gates, experts),
-        results(sorted_layout, x, chosen, gates, experts),
-    )
+    expected = results(sorted_layout, x, chosen, gates, experts)
+    for filled in (block_layout, filled_up):
+        torch.testing.assert_close(results(filled, x, chosen, gates, experts), expected)
 
 
 def test_a_block_belongs_to_one_expert_and_a_row_to_its_token():
@@ -60,15 +66,26 @@ def test_a_block_belongs_to_one_expert_and_a_row_to_its_token():
     assert len(where.expert_of_block) <= 800 // BLOCK + 5
 
 
-def test_bfloat16_blocks_are_as_close_to_float64_as_sorted_rows():
+def test_in_bfloat16_every_layout_is_close_to_float64():
     chosen, gates = torch.randint(0, 4, (200, 2)), torch.rand(200, 2, dtype=torch.float64)
     x, experts = torch.randn(200, 8, dtype=torch.float64), experts_of(4)
     exact = results(sorted_layout, x, chosen, gates, experts)
     x, experts, gates = x.bfloat16(), experts.float(), gates.float()
     assert suits(x, experts)
-    for lay_out in (block_layout, sorted_layout):
+    for lay_out in (block_layout, sorted_layout, filled_up):
         for got, expected in zip(results(lay_out, x, chosen, gates, experts), exact, strict=True):
             assert (got.double() - expected).norm() < 0.01 * expected.norm()
+
+
+def test_experts_share_few_row_counts_in_bfloat16_on_a_cpu():
+    assert fill(torch.empty(2, 8, dtype=torch.bfloat16)) == FILL
+    assert fill(torch.empty(2, 8)) == fill(torch.empty(2, 8, device="meta").bfloat16()) == 1
+    chosen = torch.randint(0, 5, (400, 2))
+    where, bare = filled_up(chosen, 6), sorted_layout(chosen, 6)
+    assert torch.equal(where.counts, (bare.counts + FILL - 1) // FILL * FILL)
+    assert where.counts[5] == 0
+    assert len(where.token_of_row) == where.counts.sum()
+    assert torch.equal(where.token_of_row[where.row_of_choice], torch.arange(800) // 2)
 
 
 @pytest.mark.parametrize(("dtype", "width"), [(torch.float32, 8), (torch.bfloat16, 512)])
