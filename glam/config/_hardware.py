@@ -1,6 +1,7 @@
 """What a run may use: this machine, or a described slice of many devices."""
 
 import math
+import re
 from dataclasses import dataclass, field
 
 from glam.config._checks import positive, within
@@ -47,6 +48,7 @@ class HardwareConfig:
         within("hardware.", self, 1, 10, "pue")
         within("hardware.", self, 0, 10, "grid_kg_per_kwh")
         self._check_layout()
+        self._check_topology()
         if self.is_described:
             for name in ("peak_tflops", "share_of_peak", "memory_gb"):
                 if getattr(self, name) is None:
@@ -75,6 +77,23 @@ class HardwareConfig:
                     f"hardware.rules.{axis}={mesh_axis}: hardware.mesh has no axis {mesh_axis}; "
                     f"{nearest(mesh_axis, self.mesh)}"
                 )
+
+    def _check_topology(self) -> None:
+        if self.topology is None:
+            return
+        shape = re.fullmatch(r"\w+:(\d+(?:x\d+)*)", self.topology)
+        if shape is None:
+            raise UserError(
+                f"hardware.topology={self.topology} is not a kind of TPU and the shape of a slice; "
+                f"try v4:4x4x4"
+            )
+        chips = math.prod(map(int, shape[1].split("x")))
+        if chips != self.devices:
+            raise UserError(
+                f"hardware.topology={self.topology} is of {chips:,} chips and "
+                f"hardware.mesh={self.mesh} of {self.devices:,}; make them equal, or leave the "
+                f"topology out with hardware.topology=null"
+            )
 
     @property
     def devices(self) -> int:

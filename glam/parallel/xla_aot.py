@@ -233,8 +233,8 @@ def _compile(traced: _Traced) -> Any:
     devices = described.devices
     if len(devices) != hardware.devices:
         raise UserError(
-            f"hardware.topology={hardware.topology} is of {len(devices)} chips and hardware.mesh "
-            f"of {hardware.devices}; make them equal"
+            f"hardware.topology={hardware.topology} is of {len(devices)} devices for its compiler "
+            f"and hardware.mesh of {hardware.devices}; make them equal"
         )
     options = compiler.get_compile_options(
         num_replicas=1,

@@ -56,6 +56,9 @@ def _scanned(
     names = [name for name, _ in blocks[0].named_parameters()]
     weights = [dict(block.named_parameters()) for block in blocks]
     stacked = {name: torch.stack([each[name] for each in weights]) for name in names}
+    # As products take them, before the loop and not in it: there each turn's narrow copy would be
+    # kept for the backward loop, beside the stack that it is a part of.
+    stacked.update({n: stacked[n].to(x.dtype) for n in names if _is_of_a_product(n)})
 
     def step(carry: Any, given: Any) -> Any:
         x, segments = carry
@@ -71,6 +74,11 @@ def _scanned(
     with functorch.patch(activation_memory_budget=0.0):
         (x, _), mixed = scan(step, (x, segments), given, partition_fn=partition)
     return x, [Mixed(x.new_empty(0), row[0], row[1:-1], row[-1]) for row in mixed.unbind()]
+
+
+def _is_of_a_product(name: str) -> bool:
+    """Whether the layer takes the weight in the type of its activations. The gate's is not."""
+    return name.rpartition(".")[2].startswith("w_") and ".router." not in name
 
 
 class _InTurn(nn.Module):
