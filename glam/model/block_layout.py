@@ -6,6 +6,7 @@ weights per block, which is why it pays for small matrices only (measured for 64
 with 16 to 64 experts; at 128 by 512 it is a loss, and so it is in float32).
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from glam.model.experts import Experts
-from glam.model.sorted_layout import sort
+from glam.model.sorted_layout import sort, up_to_multiple
 
 BLOCK = 64  # rows
 SMALL = 2**15  # elements of a matrix
@@ -57,7 +58,8 @@ def in_blocks(rows: Tensor) -> Tensor:
 
 
 def block_layout(experts_TK: Int[Tensor, "T K"], num_experts: int) -> BlockLayout:
-    row_of_choice, token_of_row, counts_E = sort(experts_TK, num_experts, BLOCK)
+    whole = partial(up_to_multiple, of=BLOCK)
+    row_of_choice, token_of_row, counts_E = sort(experts_TK, num_experts, whole)
     blocks_E = counts_E // BLOCK
     first_block_E = blocks_E.cumsum(0) - blocks_E
     return BlockLayout(

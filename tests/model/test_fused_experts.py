@@ -11,7 +11,7 @@ from glam.model.block_layout import BLOCK, block_layout, suits
 from glam.model.experts import Experts
 from glam.model.fused_experts import fused_experts
 from glam.model.routing import Routing
-from glam.model.sorted_layout import FILL, fill, sorted_layout
+from glam.model.sorted_layout import as_they_come, fill, sorted_layout, to_few_sizes
 
 
 def experts_of(num_experts: int) -> Experts:
@@ -21,7 +21,7 @@ def experts_of(num_experts: int) -> Experts:
     return experts
 
 
-filled_up = partial(sorted_layout, multiple=FILL)
+filled_up = partial(sorted_layout, fill=to_few_sizes)
 
 
 def results(lay_out, x, chosen, gates, experts):
@@ -78,11 +78,20 @@ def test_in_bfloat16_every_layout_is_close_to_float64():
 
 
 def test_experts_share_few_row_counts_in_bfloat16_on_a_cpu():
-    assert fill(torch.empty(2, 8, dtype=torch.bfloat16)) == FILL
-    assert fill(torch.empty(2, 8)) == fill(torch.empty(2, 8, device="meta").bfloat16()) == 1
+    assert fill(torch.empty(2, 8, dtype=torch.bfloat16)) is to_few_sizes
+    assert fill(torch.empty(2, 8)) is as_they_come
+    assert fill(torch.empty(2, 8, device="meta").bfloat16()) is as_they_come
+    counts = torch.arange(4097)
+    filled = to_few_sizes(counts)
+    assert len(filled.unique()) == 1 + 16 + 4 * 16  # none, up to 256, and of four octaves
+    assert (counts <= filled).all()
+    assert (filled - counts < torch.clamp(counts / 16, min=16)).all()
+
+
+def test_a_row_that_is_filled_is_no_choices():
     chosen = torch.randint(0, 5, (400, 2))
     where, bare = filled_up(chosen, 6), sorted_layout(chosen, 6)
-    assert torch.equal(where.counts, (bare.counts + FILL - 1) // FILL * FILL)
+    assert torch.equal(where.counts, to_few_sizes(bare.counts))
     assert where.counts[5] == 0
     assert len(where.token_of_row) == where.counts.sum()
     assert torch.equal(where.token_of_row[where.row_of_choice], torch.arange(800) // 2)
