@@ -77,19 +77,17 @@ CASES = [
     Case("small dense", {**SMALL, "num_experts": 1}, 32, 256, FLOAT32, "adafactor"),
     Case("small E 64", {**SMALL, "num_experts": 64}, 16, 128, FLOAT32),
     Case("small E 64", {**SMALL, "num_experts": 64}, 16, 128, FLOAT32, "adafactor"),
-    Case("small L 12", {**SMALL, "num_layers": 12}, 16, 256, BFLOAT16, rematerialize=True),
+    Case("small L 12", {**SMALL, "num_layers": 12}, 16, 256, BFLOAT16, "adamw", True, 40),
     Case("small L 12", {**SMALL, "num_layers": 12}, 16, 256, FLOAT32, rematerialize=True),
     Case("small capacity", CAPACITY, 8, 256, BFLOAT16),
     Case("small capacity E 64", {**CAPACITY, "num_experts": 64}, 8, 256, FLOAT32),
-    Case("medium E 8", MEDIUM_8E, 4, 512, BFLOAT16),
-    Case("medium E 8", MEDIUM_8E, 4, 512, BFLOAT16, "adafactor", True),
+    Case("medium E 8", MEDIUM_8E, 4, 512, BFLOAT16, steps=40),
+    Case("medium E 8", MEDIUM_8E, 4, 512, BFLOAT16, "adafactor", True, 40),
     Case("medium E 8", MEDIUM_8E, 8, 512, FLOAT32),
     Case("medium E 8", MEDIUM_8E, 8, 512, FLOAT32, rematerialize=True),
     Case("paper 0.1B", PAPER, 1, 1024, BFLOAT16, "adafactor"),
-    Case("paper 0.1B/16E", PAPER_16E, 2, 1024, BFLOAT16, "adafactor", True),
-    Case(
-        "paper 0.1B/16E", PAPER_16E, 2, 1024, BFLOAT16, "adafactor", True, update_in_backward=True
-    ),
+    Case("paper 0.1B/16E", PAPER_16E, 2, 1024, BFLOAT16, "adafactor", True, 40),
+    Case("paper 0.1B/16E", PAPER_16E, 2, 1024, BFLOAT16, "adafactor", True, 40, True),
     Case("medium E 8", MEDIUM_8E, 8, 512, FLOAT32, "adafactor", update_in_backward=True),
 ]
 

@@ -1,7 +1,6 @@
 """What the cluster's launchers do: cells to submitit, and their fate to Hydra."""
 
 import importlib
-import shutil
 import signal
 import time
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from hydra.core.utils import JobReturn
 from glam.cli.compose import Composer
 from glam.cli.launch import job_of, returned
 from glam.config import ROOT, RunConfig
-from glam.errors import UserError, first_line
+from glam.errors import first_line
 from glam.studies.pool import Job
 from glam.studies.remote import Remotely
 from glam.studies.table import LiveTable
@@ -62,11 +61,6 @@ def _executor(
     start = {f"{cluster}_{k}": v for k, v in asked.items() if k == "max_num_timeout"}
     submitit: Any = importlib.import_module("submitit")
     folder = ROOT / asked["submitit_folder"]
-    if cluster == "slurm" and shutil.which("srun") is None:
-        raise UserError(
-            "hydra/launcher=submitit_slurm: this machine has no srun; type the line where Slurm's "
-            "commands are, or take hydra/launcher=isolated"
-        )
     executor = submitit.AutoExecutor(folder, cluster=cluster, **start)
     rest = {key: value for key, value in asked.items() if key not in AT_START}
     executor.update_parameters(

@@ -4,6 +4,7 @@ is one line with the nearest name, also where Hydra's `+` would have let it pass
 import dataclasses
 import functools
 import importlib.util
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -99,6 +100,8 @@ def _check_override(argument: str) -> None:
             raise UserError(f"{argument}: of Hydra's own keys only hydra/launcher may be set here")
         if key == "hydra/launcher":
             _check_launcher(argument, str(override.value()))
+        elif isinstance(value := override.value(), int | float) and value < 0:
+            raise UserError(f"{argument} must not be negative")
         return
     if override.is_delete():
         raise UserError(f"{argument}: nothing may be left out; set the key to another value")
@@ -107,6 +110,11 @@ def _check_override(argument: str) -> None:
             _check_choice(key, choice)
     else:
         _check_key(key, argument)
+        if override.value() == {}:
+            raise UserError(
+                f"{argument} changes nothing: what is typed is added to what is there; another "
+                f"{key} is a file of its own in conf/{key.split('.')[0]}/"
+            )
 
 
 def _check_launcher(argument: str, name: str) -> None:
@@ -117,6 +125,11 @@ def _check_launcher(argument: str, name: str) -> None:
         raise UserError(
             f"{argument} needs the package hydra-submitit-launcher, which is not installed; "
             f".venv/bin/python -m pip install -e '.[slurm]' brings it"
+        )
+    if name == "submitit_slurm" and shutil.which("srun") is None:
+        raise UserError(
+            f"{argument}: this machine has no srun; type the line where Slurm's commands are, or "
+            f"take hydra/launcher=isolated"
         )
 
 

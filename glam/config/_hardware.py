@@ -78,6 +78,13 @@ class HardwareConfig:
                     f"{nearest(mesh_axis, self.mesh)}"
                 )
 
+        for axis, size in self.mesh.items():
+            if size > 1 and self.rules and axis not in self.rules.values():
+                raise UserError(
+                    f"hardware.mesh.{axis}={size}: no rule of hardware.rules splits anything along "
+                    f"{axis}; {nearest(axis, sorted(set(self.rules.values())))}"
+                )
+
     def _check_topology(self) -> None:
         if self.topology is None:
             return

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-Fill = Callable[[Int[Tensor, "E"]], Int[Tensor, "E"]]  # the row counts of experts, filled up
+Fill = Callable[[Int[Tensor, "*E"]], Int[Tensor, "*E"]]  # row counts, of experts or of all
 FILL = 16  # rows
 SIZES_PER_OCTAVE = 16
 
@@ -23,18 +23,18 @@ def fill(x: Tensor) -> Fill:
     return to_few_sizes if x.device.type == "cpu" and x.dtype == torch.bfloat16 else as_they_come
 
 
-def as_they_come(counts_E: Int[Tensor, "E"]) -> Int[Tensor, "E"]:
+def as_they_come(counts_E: Int[Tensor, "*E"]) -> Int[Tensor, "*E"]:
     return counts_E
 
 
-def to_few_sizes(counts_E: Int[Tensor, "E"]) -> Int[Tensor, "E"]:
+def to_few_sizes(counts_E: Int[Tensor, "*E"]) -> Int[Tensor, "*E"]:
     """Multiples of 16 rows, and above 256 rows 16 sizes between a power of two and the next."""
     octave_E = counts_E.float().frexp().exponent - 1
     multiple_E = (2**octave_E // SIZES_PER_OCTAVE).clamp_(min=FILL)
     return up_to_multiple(counts_E, multiple_E)
 
 
-def up_to_multiple(counts_E: Int[Tensor, "E"], of: Tensor | int) -> Int[Tensor, "E"]:
+def up_to_multiple(counts_E: Int[Tensor, "*E"], of: Tensor | int) -> Int[Tensor, "*E"]:
     return (counts_E + (of - 1)) // of * of
 
 
@@ -50,7 +50,7 @@ class SortedLayout(NamedTuple):
         if _has_grouped_mm(rows, w.shape[2]):
             return functional.grouped_mm(rows, w, offs=self._ends)
         y = rows.new_empty(len(rows), w.shape[2])
-        for part, matrix, out in zip(self._split(rows), w, self._split(y), strict=True):
+        for part, matrix, out in zip(self._split(rows), w, self._split(y), strict=False):
             torch.mm(part, matrix, out=out)
         return y
 
@@ -61,7 +61,7 @@ class SortedLayout(NamedTuple):
         if _has_grouped_mm(rows, grad.shape[1]):
             return functional.grouped_mm(rows.t(), grad, offs=self._ends)
         d_w = rows.new_empty(len(self.counts), rows.shape[1], grad.shape[1])
-        for part, d_part, out in zip(self._split(rows), self._split(grad), d_w, strict=True):
+        for part, d_part, out in zip(self._split(rows), self._split(grad), d_w, strict=False):
             torch.mm(part.t(), d_part, out=out)
         return d_w
 
@@ -70,8 +70,9 @@ class SortedLayout(NamedTuple):
         return self.counts.cumsum(0, dtype=torch.int32)
 
     def _split(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """By expert; the last part is rows of none."""
         counts = cast(list[int], self.counts.tolist())  # pyright: ignore[reportUnknownMemberType]
-        return torch.split(rows, counts)
+        return torch.split(rows, [*counts, len(rows) - sum(counts)])
 
 
 def _has_grouped_mm(rows: Tensor, width: int) -> bool:
@@ -81,7 +82,7 @@ def _has_grouped_mm(rows: Tensor, width: int) -> bool:
 
 
 class Rows(NamedTuple):
-    """The choices sorted by expert, the rows of each expert filled up."""
+    """The choices sorted by expert, the rows of each expert filled up, and those of all."""
 
     row_of_choice: Int[Tensor, "choices"]
     token_of_row: Int[Tensor, "rows"]  # token 0 where no choice fills the row
@@ -100,7 +101,7 @@ def sort(experts_TK: Int[Tensor, "T K"], num_experts: int, fill: Fill) -> Rows:
         # Sorted, the n-th choice of an expert lies n rows after the start of the expert's.
         shift_E = (filled_E - counts_E).cumsum(0) - (filled_E - counts_E)
         rows += torch.repeat_interleave(shift_E, counts_E)
-        token_of_row = order.new_zeros(int(filled_E.sum()))
+        token_of_row = order.new_zeros(int(fill(filled_E.sum())))
         token_of_row.scatter_(0, rows, order // top_k)
     return Rows(torch.empty_like(order).scatter_(0, order, rows), token_of_row, filled_E)
 

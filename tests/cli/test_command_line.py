@@ -41,6 +41,8 @@ def run(*arguments: str, **kwargs) -> subprocess.CompletedProcess[str]:
         ("model=null", "no such choice"),
         ("hydra/sweeper=basic", "of Hydra's own keys only hydra/launcher"),
         ("model=glob(glom_*)", "model=glom_*: no such choice"),
+        ("hydra.launcher.timeout_min=-5", "hydra.launcher.timeout_min=-5 must not be negative"),
+        ("hardware.rules={}", "hardware.rules={} changes nothing"),
         ("hydra.mode=MULTIRUN", "of Hydra's own keys only hydra/launcher"),
     ],
 )

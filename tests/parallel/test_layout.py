@@ -142,6 +142,10 @@ def test_a_dense_model_has_no_experts_to_divide():
     [
         ({"rules": {"expert": "model"}}, "no logical axis expert; did you mean experts"),
         ({"rules": {"experts": "modle"}}, "no axis modle; did you mean model"),
+        (
+            {"mesh": {"expert": 64, "model": 16, "modl": 2}},
+            "anything along modl; did you mean model",
+        ),
         ({"mesh": {"expert": 0, "model": 4}}, "hardware.mesh.expert=0 must be positive"),
         ({"num_devices": 7}, "hardware.num_devices=7 but hardware.mesh=.* is of 1024"),
         ({"topology": "v4:4x4x4"}, "hardware.topology=v4:4x4x4 is of 64 chips .* of 1,024; make"),
