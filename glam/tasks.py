@@ -22,6 +22,7 @@ from glam.resources import Resources, pin_threads, resolve
 from glam.runs import RunFolder, check_writable
 from glam.studies.folder import StudyFolder
 from glam.studies.leash import hold_leash
+from glam.studies.seconds import in_tokens
 
 if TYPE_CHECKING:
     from glam.accounting import Spending
@@ -35,6 +36,10 @@ def run_task(config: RunConfig, overrides: list[str]) -> None:
     if rank() > 0:
         sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - the first speaks
     hold_leash()
+    if config.training.seconds is not None and config.task.name in ("train", "plan"):
+        config, overrides, _ = in_tokens(config, resolve(config), overrides)
+        said = f"{config.training.tokens:,} tokens, at the pace that was timed for it"
+        print(f"training.seconds: {said}", file=sys.stderr)
     if config.hardware.is_xla or config.hardware.is_cluster:
         _hand_over(config)
     tasks: dict[str, Callable[[RunConfig, list[str]], None]] = {

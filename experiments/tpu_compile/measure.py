@@ -31,6 +31,7 @@ CASES = [
     f"{MIDDLE} {AGAIN} {LOOP}",
     f"model=glam_64b64e hardware=tpu_v4_1024 {AGAIN} {LOOP}",
     f"{MIDDLE} {AGAIN} {LOOP} training.batch_size=2048",
+    f"{MIDDLE} {AGAIN} {LOOP} training.batch_size=4096",
     f"model=glam_8b64e hardware=tpu_v4_256 {AGAIN} {LOOP}",
 ]
 Row = Mapping[str, str]

@@ -1,6 +1,7 @@
 """How far a machine gets in an hour: measured where it was calibrated, else modelled."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,15 +35,29 @@ def tokens_per_hour(config: RunConfig, resources: Resources) -> float:
 
 def local_pace(config: RunConfig, resources: Resources) -> Pace:
     """Of this machine: its calibration for this very model and batch, or the model above."""
+    if (pace := calibrated(config, resources)) is not None:
+        return Pace(pace, "calibrated on this machine")
+    speed = flops_per_second(resources) / 1e9
+    modelled = f"modelled at {speed:,.0f} GFLOP/s; task.calibrate=true measures"
+    return Pace(tokens_per_hour(config, resources) / 3600, modelled)
+
+
+def calibrated(config: RunConfig, resources: Resources) -> float | None:
+    """Tokens per second, where this machine was calibrated for the run."""
     try:
         found: dict[str, Any] = json.loads(calibration_file(config, resources).read_text())
-        return Pace(found["tokens_per_second"], "calibrated on this machine")
+        return float(found["tokens_per_second"])
     except (OSError, ValueError, KeyError):
-        speed = flops_per_second(resources) / 1e9
-        modelled = f"modelled at {speed:,.0f} GFLOP/s; task.calibrate=true measures"
-        return Pace(tokens_per_hour(config, resources) / 3600, modelled)
+        return None
 
 
 def calibration_file(config: RunConfig, resources: Resources) -> Path:
-    """One per configuration: whatever determines a result determines its pace."""
-    return config.cache_path / "pace" / f"{fingerprint(config, resources)[:16]}.json"
+    return config.cache_path / "pace" / f"{pace_key(config, resources)}.json"
+
+
+def pace_key(config: RunConfig, resources: Resources) -> str:
+    """What determines a result determines its pace, but for what it is made of and how much."""
+    default = RunConfig()
+    training = replace(config.training, tokens=default.training.tokens, seconds=None)
+    alike = replace(config, training=training, seed=0, data=default.data, schedule=default.schedule)
+    return fingerprint(alike, resources)[:16]

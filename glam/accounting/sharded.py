@@ -80,9 +80,11 @@ def activations(config: RunConfig, size: int, imbalance: float) -> Activations:
     widest = max(kinds.values(), key=lambda one: one.kept + one.passing)
     # Where a layer is made again, its gradients stand beside all of it.
     passing = widest.passing + 3 * inputs + _logits(config, local, size)
+    stacked = _stacked_weights(config, size) if config.hardware.scan else 0.0
     if again:
-        return Activations(model.num_layers * inputs, 2 * widest.kept + passing, widest.dispatch)
-    kept = sum(counts[moe] * one.kept for moe, one in kinds.items())
+        kept = model.num_layers * inputs + stacked
+        return Activations(kept, 2 * widest.kept + passing, widest.dispatch)
+    kept = stacked + sum(counts[moe] * one.kept for moe, one in kinds.items())
     dispatch = sum(counts[moe] * one.dispatch for moe, one in kinds.items())
     return Activations(kept, passing, dispatch)
 
@@ -117,6 +119,15 @@ def _logits(config: RunConfig, local: Local, size: int) -> float:
     if config.hardware.is_xla:
         return logits / loss_pieces(config) * (FLOAT32 + size)
     return min(logits, LOGITS_AT_ONCE) * (FLOAT32 + size)
+
+
+def _stacked_weights(config: RunConfig, size: int) -> float:
+    """What a loop over layers goes through: a copy of their matrices, as products take them."""
+    return size * sum(
+        weight.layers * math.prod(local_shape(weight, config.hardware))
+        for weight in parameters(config.model)
+        if weight.part in ("attention", "feed_forward", "experts") and len(weight.shape) > 1
+    )
 
 
 def _gathered_weights(config: RunConfig, size: int) -> Iterable[float]:

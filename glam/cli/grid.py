@@ -15,6 +15,7 @@ from glam.plans import show_plans
 from glam.resources import resolve
 from glam.runs import RunFolder, check_writable
 from glam.studies.budget import check_comparison, cost_line
+from glam.studies.seconds import in_tokens
 from glam.studies.study import Cell, Study, say
 from glam.tracking.study import track_study
 
@@ -66,6 +67,13 @@ def _study(
     """The cells of the lines. Threads and precision are part of a run's identity, and what a
     machine chooses: a study that began on another one keeps that one's."""
     study = Study.of(checked(lines, swept, composer, elsewhere=elsewhere), swept)
+    return _in_tokens(_as_begun(study, lines, composer, elsewhere), elsewhere)
+
+
+def _as_begun(
+    study: Study, lines: Sequence[Sequence[str]], composer: Composer, elsewhere: bool
+) -> Study:
+    swept = study.swept
     hardware, here = composer.config(lines[0]).hardware, study.cells[0].resources
     begun = study.begun_with()
     if begun is None or begun["device"] != here.device:
@@ -82,6 +90,32 @@ def _study(
     return Study.of(
         checked([[*line, *words] for line in lines], swept, composer, elsewhere=elsewhere), swept
     )
+
+
+def _in_tokens(study: Study, elsewhere: bool) -> Study:
+    """Under its name, with tokens in the place of seconds: of the line before, where it has timed
+    them, so that the same line again is the same study."""
+    timed = [cell for cell in study.cells if cell.config.training.seconds is not None]
+    if not timed:
+        return study
+    if elsewhere:
+        raise UserError(
+            f"training.seconds={timed[0].config.training.seconds:g} is timed on this machine, and "
+            f"the launcher's are others; set training.tokens"
+        )
+    paces: dict[str, float] = dict((study.begun_with() or {}).get("paces", {}))
+    cells: dict[str, Cell] = {}
+    for cell in study.cells:
+        config, overrides, pace = in_tokens(cell.config, cell.resources, cell.overrides, paces)
+        paces |= pace
+        run = RunFolder.of(config, cell.resources)
+        cells[run.id] = replace(cell, config=config, overrides=overrides, run=run)
+        if pace:
+            [rate] = pace.values()
+            say(f"{cell.name}: {config.training.tokens:,} tokens, at {rate:,.0f} a second")
+    found = Study(study.name, list(cells.values()), study.swept)
+    found.paces = paces
+    return found
 
 
 def _as_here(cell: Cell) -> list[str]:
@@ -118,7 +152,13 @@ def _write(study: Study) -> bool:
 
 def _plan(lines: Sequence[Sequence[str]], swept: Sequence[str], composer: Composer) -> None:
     """One table of all, in this process; no run folders."""
-    configs = [_named(composer.config(line), _values(line, swept, composer)) for line in lines]
+    composed = [(composer.config(line), line) for line in lines]
+    configs = [
+        _named(in_tokens(config, resolve(config), line).config, _values(line, swept, composer))
+        if config.training.seconds
+        else _named(config, _values(line, swept, composer))
+        for config, line in composed
+    ]
     keys = "+".join(key.replace("/", ".").rpartition(".")[2] for key in swept)
     show_plans(configs, f"{keys}-{configs[0].hardware.name}", several=True)
     if configs[0].hardware.topology is None:

@@ -19,7 +19,7 @@ from glam.errors import UserError, one_of
 
 TASKS = ("train", "plan", "prepare", "evaluate", "generate", "report")
 PLAN_FORMATS = ("table", "json", "csv")
-BUDGETS = ("tokens", "flops")
+BUDGETS = ("tokens", "flops", "seconds")
 
 
 @dataclass(kw_only=True)
@@ -94,7 +94,7 @@ class StudyConfig:
     name: str | None = None  # None: a grid is named after its swept keys
     compares: str | None = None  # the swept key whose values are compared; None: found by rule
     baseline: str | None = None  # the value of that key that the others are compared with
-    budget: str | None = None  # what compared runs have in common: tokens | flops; None: nothing
+    budget: str | None = None  # what compared runs have in common: tokens | flops | seconds
     cell: str | None = None  # what this run is within the grid, e.g. num_experts=8
 
     def __post_init__(self) -> None:

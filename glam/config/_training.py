@@ -81,6 +81,8 @@ class PaperScheduleConfig(ScheduleConfig):
 @dataclass(kw_only=True)
 class TrainingConfig:
     tokens: int = 5_000_000  # rounded up to whole steps
+    # In the place of tokens: as many as this machine trains on in so long, by task.calibrate.
+    seconds: float | None = None
     batch_size: int = 8  # rows of sequence_length tokens
     sequence_length: int = 128
     max_skipped: int = 50  # steps in a row with NaN or Inf gradients before a run is diverged
@@ -93,7 +95,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         within("training.", self, 1, 10**15, "tokens")
-        positive("training.", self, "batch_size", "sequence_length", "max_skipped")
+        positive("training.", self, "batch_size", "sequence_length", "max_skipped", "seconds")
         positive("training.", self, "log_every", "checkpoint_minutes")
 
     @property

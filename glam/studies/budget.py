@@ -31,7 +31,7 @@ def check_comparison(cells: Sequence[Cell]) -> None:
     if study.budget is None:
         return
     for members in _compared(cells, key):
-        spent = [_spent(cell.config, study.budget) for cell in members]
+        spent = [_spent(cell, study.budget) for cell in members]
         if max(spent) > (1 + ROUTER_SHARE * (study.budget == "flops")) * min(spent):
             raise UserError(
                 f"study.budget={study.budget} but {members[spent.index(min(spent))].name} and "
@@ -49,10 +49,14 @@ def _compared(cells: Sequence[Cell], key: str) -> list[list[Cell]]:
     return list(found.values())
 
 
-def _spent(config: RunConfig, budget: str) -> int:
-    training = config.training
+def _spent(cell: Cell, budget: str) -> float:
+    training = cell.config.training
+    if budget == "seconds":
+        if training.seconds is None:
+            raise UserError("study.budget=seconds but training.seconds is not set; set it")
+        return training.seconds
     tokens = training.num_steps * training.tokens_per_step
-    return tokens if budget == "tokens" else 3 * tokens * config.flops_per_token
+    return tokens if budget == "tokens" else 3 * tokens * cell.config.flops_per_token
 
 
 def _text(value: object) -> str:

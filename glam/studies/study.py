@@ -46,6 +46,7 @@ class Study:
     def __init__(self, name: str, cells: list[Cell], swept: Sequence[str]) -> None:
         self.name, self.cells, self.swept = name, cells, list(swept)
         self.folder = StudyFolder(cells[0].config.runs_path / "studies" / name)
+        self.paces: dict[str, float] = {}  # tokens per second that a budget of seconds went by
 
     @classmethod
     def of(cls, cells: list[Cell], swept: Sequence[str]) -> "Study":
@@ -61,10 +62,11 @@ class Study:
         cells = {cell.run.path.name: cell.values for cell in self.cells}
         resources = self.cells[0].resources
         machine = {key: getattr(resources, key) for key in ("device", "precision", "threads")}
+        machine["paces"] = self.paces
         self.folder.record(self.swept, self.cells[0].config.study, cells, machine)
 
     def begun_with(self) -> dict[str, Any] | None:
-        """Device, precision and threads of the line before, wherever it was typed."""
+        """Device, precision, threads and paces of the line before, wherever it was typed."""
         return self.folder.machine
 
     def write(self) -> None:

@@ -150,6 +150,17 @@ def test_rematerialized_layers_hold_less_and_send_more():
     assert communication(again, 2, 1.0).activations == 1.5 * communication(kept, 2, 1.0).activations
 
 
+@pytest.mark.parametrize("again", ["training.rematerialize=true", "training.rematerialize=false"])
+def test_a_loop_goes_through_a_copy_of_its_layers_matrices(again):
+    loop, unrolled = (
+        memory(composed("task=plan", *GLAM, again, f"hardware.scan={scan}")).activations
+        for scan in (True, False)
+    )
+    experts = 32 * 64 * 2 * 8192 * 32768
+    dense = 64 * 4 * 8192 * 128 * 128 + 32 * 3 * 8192 * 32768
+    assert loop - unrolled == pytest.approx(2 * (experts + dense) / 1024, rel=0.001)
+
+
 def test_flops_double_when_tokens_do():
     one, two = (planned(*GLAM, f"training.tokens={n}") for n in (10**12, 2 * 10**12))
     for key in ("hours", "megawatt_hours", "co2_tonnes"):

@@ -37,7 +37,9 @@ def cells_of(name: str, *typed: str) -> list[Cell]:
 
 def seconds(cells: Sequence[Cell]) -> float:
     training = sum(
-        cell.config.training.tokens / TOKENS_PER_SECOND[cell.config.model.d_model] for cell in cells
+        cell.config.training.seconds
+        or cell.config.training.tokens / TOKENS_PER_SECOND[cell.config.model.d_model]
+        for cell in cells
     )
     return (training + SECONDS_AROUND * len(cells)) / CORES
 
@@ -88,6 +90,7 @@ def test_two_studies_share_the_runs_that_they_have_in_common():
           "model.num_experts=8"], "study.budget=flops but"),
         (["model.num_experts=4,8"], "study.baseline=1 is no value of model.num_experts"),
         (["study.compares=model.top_k"], "study.compares=model.top_k is not swept here"),
+        (["study.budget=seconds"], "study.budget=seconds but training.seconds is not set"),
         (["study.budget=hours"], "study.budget='hours' is not known"),
         (["study.compares=null"], "study.baseline=1 is a value of no key"),
     ],

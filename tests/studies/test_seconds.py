@@ -1,0 +1,112 @@
+"""A budget of seconds: timed once for a model, and from then on so many tokens."""
+
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from glam.accounting.pace import pace_key
+from glam.config import FilterConfig, HardwareConfig, ModelConfig, RunConfig, TrainingConfig
+from glam.errors import UserError
+from glam.resources import resolve
+from glam.studies import seconds
+from glam.studies.seconds import in_tokens
+
+TIMED = RunConfig(training=TrainingConfig(seconds=10.0))  # 1,024 tokens a step
+HERE = resolve(TIMED)
+
+
+@pytest.mark.parametrize(
+    ("pace", "tokens"),
+    [(2048.0, 20 * 1024), (2100.0, 21 * 1024), (1.0, 1024)],
+)
+def test_seconds_are_whole_steps_at_the_known_pace_and_one_at_least(pace, tokens):
+    line = ["model.num_experts=16", "training.seconds=10", "seed=3"]
+    known = {pace_key(TIMED, HERE): pace}
+    config, overrides, gone_by = in_tokens(TIMED, HERE, line, known)
+    assert (config.training.tokens, config.training.seconds) == (tokens, None)
+    words = [f"training.tokens={tokens}", "training.seconds=null"]
+    assert overrides == ["model.num_experts=16", "seed=3", *words]
+    assert gone_by == known
+
+
+def test_a_run_without_a_budget_of_seconds_is_left_as_it_is():
+    assert in_tokens(RunConfig(), HERE, ["seed=3"]) == (RunConfig(), ["seed=3"], {})
+
+
+def test_a_pace_is_that_of_any_seed_text_and_budget_of_the_model():
+    mine = pace_key(TIMED, HERE)
+    for alike in (
+        replace(TIMED, seed=7),
+        replace(TIMED, training=TrainingConfig(tokens=1000)),
+        replace(TIMED, data=replace(TIMED.data, filter=FilterConfig(name="none"))),
+    ):
+        assert pace_key(alike, HERE) == mine
+    for other in (
+        replace(TIMED, model=ModelConfig(num_experts=4)),
+        replace(TIMED, training=TrainingConfig(batch_size=4)),
+    ):
+        assert pace_key(other, HERE) != mine
+
+
+@pytest.mark.parametrize(
+    ("config", "line", "words"),
+    [
+        (TIMED, ["training.tokens=1000"], "training.tokens=1000 and training.seconds=10 are two"),
+        (
+            replace(TIMED, hardware=HardwareConfig(name="node", device="gpu", num_devices=8,
+                    peak_tflops=1, share_of_peak=0.5, memory_gb=1)),
+            [], "timed on this machine, and hardware=node describes devices",
+        ),
+    ],
+)  # fmt: skip
+def test_a_budget_that_cannot_be_timed_is_refused(config, line, words):
+    with pytest.raises(UserError, match=words):
+        in_tokens(config, HERE, line)
+
+
+def test_what_stops_the_timing_is_said_in_the_line(monkeypatch, tmp_path):
+    config = replace(TIMED, cache_dir=str(tmp_path))
+    with pytest.raises(UserError, match=r"could not be timed: model.num_expert=3: .*did you mean"):
+        in_tokens(config, HERE, ["model.num_expert=3"])
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("grid")
+def test_a_study_keeps_the_tokens_that_its_seconds_were(line, table, tmp_path):
+    small = ["model.d_model=16", "model.d_ff=32", "model.num_heads=2", "model.vocab_size=300"]
+    budget = ["study.compares=model.num_experts", "study.budget=seconds", "training.seconds=2"]
+    grid = ["model.num_experts=1,4", "seed=0,1", "hardware.threads=1", "hydra/launcher=basic"]
+    command = line(tmp_path / "runs", *grid, *small, *budget)
+    first = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert first.returncode == 0, first.stderr
+    assert first.stderr.count(" a second") == 4
+    found = [json.loads(f.read_text()) for f in tmp_path.glob("cache/pace/*.json")]
+    assert len(found) == 2  # one for each model, whatever the seed
+    before = table(tmp_path / "runs")
+    assert len(before) == 4
+    shutil.rmtree(tmp_path / "cache")
+    again = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert again.returncode == 0, again.stderr
+    assert "4 of 4 cells are done already" in again.stderr
+    assert table(tmp_path / "runs") == before
+
+
+def test_the_process_that_times_is_given_no_budget(monkeypatch):
+    """Else it would have its own seconds timed, and so on."""
+    asked: list[list[str]] = []
+
+    def run(line, **how):
+        asked.append(line)
+        return subprocess.CompletedProcess(line, 1, "", "no")
+
+    monkeypatch.setattr(seconds.subprocess, "run", run)
+    with pytest.raises(UserError, match="could not be timed: no"):
+        in_tokens(TIMED, HERE, ["training.seconds=10", "task=plan", "study.name=a", "seed=1"])
+    assert asked[0][2:] == [
+        *("seed=1", f"hardware.threads={HERE.threads}", f"hardware.precision={HERE.precision}"),
+        *("training.seconds=null", "task=plan", "task.calibrate=true", "task.format=csv"),
+        "study.cell=calibrated",
+    ]
