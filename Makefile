@@ -64,8 +64,12 @@ clean: ## forget .venv, .venv-xla and the caches (runs/ stays)
 	@.venv/bin/python $(PIP) -r requirements-dev.lock
 	@touch $@
 
+# torchtitan asks for an older `datasets` than ours, which its layers do not use.
+TITAN := torchtitan==0.3.0 spmd-types==0.2.3 triton==3.9.0 tyro==1.0.17 docstring-parser==0.18.0
+
 .venv/bench: requirements-bench.lock .venv/run
 	@.venv/bin/python $(PIP) -r requirements-bench.lock
+	@.venv/bin/python $(PIP) --no-deps $(TITAN)
 	@touch $@
 
 .venv-xla/ready: requirements-xla.txt requirements.lock

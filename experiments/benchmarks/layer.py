@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from experiments.benchmarks.peers import moe_blocks
+from experiments.benchmarks.peers import moe_blocks, titan_block
 from experiments.benchmarks.timing import Work, interleaved, peak_bytes
 from glam.config import ModelConfig
 from glam.model.feed_forward import FeedForward
@@ -42,7 +42,10 @@ def _shape(T: int, M: int, E: int, name: str, dtype: torch.dtype) -> Iterator[di
         "limitE": trained(Balanced(E, M, 4 * M).to(dtype), sorted_rows),
         "glam": trained(mixture(M, 4 * M, E, dtype), x),
     }
-    for peer, block in moe_blocks(M, 4 * M, E, TOP_K).items():
+    peers = moe_blocks(M, 4 * M, E, TOP_K)
+    if dtype == torch.bfloat16:
+        peers |= titan_block(M, 4 * M, E, TOP_K)
+    for peer, block in peers.items():
         works[peer] = trained(block.to(dtype), x)
     label = f"layer T {T} M {M} E {E} {name}"
     for row in interleaved(works, "limit", rounds=5, label=label):

@@ -1,5 +1,6 @@
 """Other libraries' MoE layers and models at the same sizes; none where they are not installed."""
 
+import importlib
 import importlib.util
 import tempfile
 import threading
@@ -48,6 +49,32 @@ def moe_blocks(M: int, H: int, E: int, top_k: int) -> dict[str, nn.Module]:
             )
         ),
     }
+
+
+def titan_block(M: int, H: int, E: int, top_k: int) -> dict[str, nn.Module]:
+    """torchtitan's layer, whose experts multiply in bfloat16 whatever they are given."""
+    if importlib.util.find_spec("torchtitan") is None:
+        return {}
+    common: Any = importlib.import_module("torchtitan.models.common.moe")
+    linear: Any = importlib.import_module("torchtitan.models.common.linear")
+    dispatch: Any = importlib.import_module("torchtitan.models.common.token_dispatcher")
+    experts = common.GroupedExperts.Config(dim=M, hidden_dim=narrower(H), num_experts=E)
+    config = common.MoE.Config(
+        num_experts=E,
+        load_balance_coeff=None,
+        routed_experts=common.RoutedExperts.Config(
+            inner_experts=experts,
+            token_dispatcher=dispatch.LocalTokenDispatcher.Config(num_experts=E, top_k=top_k),
+        ),
+        router=common.TokenChoiceTopKRouter.Config(
+            num_experts=E,
+            gate=linear.Linear.Config(in_features=M, out_features=E, bias=False),
+            top_k=top_k,
+            score_func="softmax",
+            route_norm=True,
+        ),
+    )
+    return {"torchtitan": _drawn(config.build())}
 
 
 def _drawn(block: nn.Module) -> nn.Module:

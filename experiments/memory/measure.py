@@ -70,7 +70,6 @@ CASES = [
     Case("tiny E 64", {"num_experts": 64}, 64, 128, BFLOAT16),
     Case("tiny V 256,000", {"vocab_size": 256_000, "num_experts": 4}, 8, 512, FLOAT32),
     Case("tiny V 256,000", {"vocab_size": 256_000}, 8, 512, BFLOAT16, "adafactor"),
-    Case("small", SMALL, 16, 128, BFLOAT16),
     Case("small", SMALL, 16, 128, BFLOAT16, steps=40),
     Case("small", SMALL, 16, 128, FLOAT32, "adafactor"),
     Case("small dense", {**SMALL, "num_experts": 1}, 32, 256, BFLOAT16),

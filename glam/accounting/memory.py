@@ -16,14 +16,16 @@ from glam.resources import MAPPED, Precision
 FLOAT32, INT64 = 4, 8
 SIZE = {"float32": FLOAT32, "bfloat16": 2}
 # Measured: 550 MB of imports, and what malloc and the libraries hold after the first steps.
-OTHER = 650_000_000
-# oneDNN keeps a kernel for every shape that it has met in bfloat16, at most 1,024 of them; routing
-# makes new row counts at every step (but where rows come in blocks: glam/model/block_layout.py).
-# Both numbers are fitted to peaks after 3 and after 40 steps; longer runs are not measured.
-KERNEL, KERNELS = 1_040_000, 1024
+OTHER = 670_000_000
+# oneDNN keeps the kernels of six products for every row count that an expert has had in bfloat16.
+# Fitted to peaks after 40 steps, by which most counts have come (but where rows come in blocks:
+# glam/model/block_layout.py).
+KERNELS_OF_A_SIZE = 7_000_000
 # As in glam/model, which this package, being without torch, cannot ask (a test holds them equal):
-# the layout in blocks, the rows of a block of attention, the logits of the loss.
+# the layout in blocks, the row counts of experts, the rows of a block of attention, the logits of
+# the loss.
 BLOCK, BLOCKS_UP_TO = 64, 2**15  # rows; elements of a matrix
+FILL, SIZES_PER_OCTAVE = 16, 16  # rows; row counts
 QUERIES = 128
 LOGITS_AT_ONCE = 2**25
 # Measured: what malloc holds over what is in use, freed blocks that fit nothing asked for.
@@ -61,7 +63,7 @@ def memory(
         activations, other = found.kept + found.passing, 0
     else:
         activations = ALLOCATOR * activation_bytes(config, size)
-        other = OTHER + KERNEL * num_kernels(config, size)
+        other = OTHER + KERNELS_OF_A_SIZE * num_sizes(config, size)
     return MemoryEstimate(
         weights=weights,
         optimizer=optimizer_bytes(config),
@@ -71,14 +73,15 @@ def memory(
     )
 
 
-def num_kernels(config: RunConfig, size: int) -> int:
-    """Three for every row count that an expert of any layer has had (measured)."""
+def num_sizes(config: RunConfig, size: int) -> int:
+    """Row counts of an expert for which kernels are made."""
     model, training = config.model, config.training
-    ragged = model.is_sparse and model.dispatcher == "grouped"
-    if size == FLOAT32 or not ragged or _in_blocks(model, size):
+    if not _is_filled(model, size):
         return 0
-    counts = training.num_steps * model.num_experts * model.num_moe_layers
-    return min(KERNELS, 3 * counts)
+    rows = training.tokens_per_step * model.top_k
+    octaves = math.log2(max(1, rows / (FILL * SIZES_PER_OCTAVE)))
+    sizes = min(rows / FILL, SIZES_PER_OCTAVE * (1 + octaves))
+    return math.ceil(min(sizes, training.num_steps * model.num_experts * model.num_moe_layers))
 
 
 def weight_bytes(config: RunConfig) -> int:
@@ -209,7 +212,7 @@ def _mixing(model: ModelConfig, index: int, training: TrainingConfig, size: int)
     gate = (FLOAT32 * M if size < FLOAT32 else 0) + FLOAT32 * E + 4 * k * INT64
     counts = (FLOAT32 + INT64) * E
     if model.dispatcher == "grouped":
-        rows = k + (E * BLOCK / 2 / training.tokens_per_step if _in_blocks(model, size) else 0)
+        rows = k + E * _filled_rows(model, size) / training.tokens_per_step
         return Layer(gate + 2 * rows * (M + H) * size, max(counts, rows * (2 * M + H) * size))
     length = training.sequence_length
     seats = min(length, max(model.min_capacity, math.ceil(model.capacity_factor * k * length / E)))
@@ -233,6 +236,18 @@ def _copies(model: ModelConfig, index: int, tokens: int, size: int) -> Layer:
         copies = copies / 2 + tokens * model.top_k / BLOCK
     matrix = M * H * copies
     return Layer(size * (4 * attention + 2 * matrix), size * matrix)
+
+
+def _filled_rows(model: ModelConfig, size: int) -> float:
+    """Of an expert, that no choice fills: half of a block, or of a step between two row counts."""
+    if _in_blocks(model, size):
+        return BLOCK / 2
+    return FILL / 2 if _is_filled(model, size) else 0
+
+
+def _is_filled(model: ModelConfig, size: int) -> bool:
+    ragged = model.is_sparse and model.dispatcher == "grouped"
+    return size < FLOAT32 and ragged and not _in_blocks(model, size)
 
 
 def _in_blocks(model: ModelConfig, size: int) -> bool:
