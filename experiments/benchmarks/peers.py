@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import tempfile
 import threading
+import warnings
 from contextlib import nullcontext
 from typing import Any
 
@@ -55,6 +56,7 @@ def titan_block(M: int, H: int, E: int, top_k: int) -> dict[str, nn.Module]:
     """torchtitan's layer, whose experts multiply in bfloat16 whatever they are given."""
     if importlib.util.find_spec("torchtitan") is None:
         return {}
+    warnings.filterwarnings("ignore", message="In CPU autocast")  # its gate asks for float32
     common: Any = importlib.import_module("torchtitan.models.common.moe")
     linear: Any = importlib.import_module("torchtitan.models.common.linear")
     dispatch: Any = importlib.import_module("torchtitan.models.common.token_dispatcher")

@@ -3,8 +3,8 @@ TPU's own compiler has them, beside what task=plan counts. No TPU is needed, but
 (`make xla`).
 
 Each case is a line of run.py in a process of its own, one after another. A row that results.csv
-has is kept; with `anew` all are compiled again, with `draw` none. Ends with exit status 1 where a
-program moves an expert weight between chips.
+has is kept; with `anew` all are compiled again, with `count` none: it counts anew beside the rows
+that are there. Ends with exit status 1 where a program moves an expert weight between chips.
 """
 
 import csv
@@ -47,6 +47,19 @@ def main(anew: bool) -> None:
     moved = [case for case, row in rows.items() if row["expert_weights_moved"] not in ("0", "")]
     if moved:
         sys.exit(f"expert weights are moved between chips: {'; '.join(moved)}")
+
+
+def count_anew() -> None:
+    rows = [{**found, "counted_gb": f"{counted(case):.2f}"} for case, found in read().items()]
+    write(rows)
+    draw(rows)
+
+
+def counted(case: str) -> float:
+    """Gigabytes of one chip, as task=plan has them."""
+    line = [sys.executable, "run.py", "task=plan", "task.format=json", *case.split()]
+    plan = json.loads(subprocess.check_output(line, cwd=ROOT))
+    return plan["bytes_per_device"]["total"] / 1e9
 
 
 def compile_once(case: str) -> Row:
@@ -144,7 +157,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case [] | ["anew"]:
             main(anew=sys.argv[1:] == ["anew"])
-        case ["draw"]:
-            draw(list(read().values()))
+        case ["count"]:
+            count_anew()
         case _:
             sys.exit(__doc__)

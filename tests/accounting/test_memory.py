@@ -57,15 +57,15 @@ def test_what_is_repeated_of_the_model_is_what_the_model_does():
 
 def test_the_estimate_is_near_the_measured_peak_and_hardly_below_but_for_one():
     """Which is after 40 steps of a medium model in bfloat16 under AdamW: malloc's holes."""
-    [outlier] = [d for d in DEVIATIONS if not -0.09 <= d <= 0.12]
+    [outlier] = [d for d in DEVIATIONS if not -0.08 <= d <= 0.08]
     assert CASES[DEVIATIONS.index(outlier)].name == "medium E 8"
-    assert -0.21 < outlier < -0.09
+    assert -0.2 < outlier < -0.08
 
 
-def test_four_of_five_estimates_are_within_a_twentieth_or_50_megabytes():
+def test_three_of_four_estimates_are_within_a_twentieth_or_50_megabytes():
     allowed = [max(0.05, 50 / int(row["measured_mb"])) for row in MEASURED]
     near = sum(abs(d) <= most for d, most in zip(DEVIATIONS, allowed, strict=True))
-    assert near >= 0.8 * len(DEVIATIONS)
+    assert near >= 0.75 * len(DEVIATIONS)
 
 
 @pytest.mark.slow

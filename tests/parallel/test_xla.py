@@ -5,9 +5,11 @@ import dataclasses
 from dataclasses import replace
 
 import pytest
+import test_cluster
 import torch
 import toy
 from breaking import break_off
+from processes import together
 from safetensors.torch import load_file
 
 pytest.importorskip("torch_xla")
@@ -198,6 +200,17 @@ def test_a_run_goes_on_on_other_meshes_and_other_engines(tmp_path, on_one_cpu, o
     assert not all(torch.equal(before[name], value) for name, value in weights(tmp_path).items())
     run(tmp_path, config((4, 2), **changes))
     assert_same_run(tmp_path, on_one_cpu / optimizer.name)
+
+
+def test_a_run_goes_on_in_processes_of_torch_and_comes_back(tmp_path, on_one_cpu):
+    """Begun on 2 x 4 devices, gone on with in four processes under gloo, ended on 4 x 2: the same
+    weights where each begins, and the same batches."""
+    changes = {"optimizer": AdafactorConfig()}
+    break_off(run, tmp_path, config((2, 4), **changes), 7)
+    in_four = replace(config(**changes), hardware=test_cluster.hardware(4))
+    together(4, break_off, test_cluster.run, tmp_path, in_four, 13)
+    run(tmp_path, config((4, 2), **changes))
+    assert_same_run(tmp_path, on_one_cpu / "adafactor")
 
 
 def test_a_finished_run_is_loaded_bit_for_bit_on_another_mesh(tmp_path):
