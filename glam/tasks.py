@@ -22,7 +22,8 @@ from glam.resources import Resources, pin_threads, resolve
 from glam.runs import RunFolder, check_writable
 from glam.studies.folder import StudyFolder
 from glam.studies.leash import hold_leash
-from glam.studies.seconds import in_tokens
+from glam.studies.seconds import check_timed, in_tokens, missed
+from glam.studies.study import say
 
 if TYPE_CHECKING:
     from glam.accounting import Spending
@@ -36,10 +37,12 @@ def run_task(config: RunConfig, overrides: list[str]) -> None:
     if rank() > 0:
         sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - the first speaks
     hold_leash()
-    if config.training.seconds is not None and config.task.name in ("train", "plan"):
-        config, overrides, _ = in_tokens(config, resolve(config), overrides)
-        said = f"{config.training.tokens:,} tokens, at the pace that was timed for it"
-        print(f"training.seconds: {said}", file=sys.stderr)
+    seconds = config.training.seconds if config.task.name in ("train", "plan") else None
+    if seconds is not None:
+        check_timed(config, overrides)
+        config, overrides, paces = in_tokens(config, resolve(config), overrides)
+        [pace] = paces.values()
+        say(f"training.seconds: {config.training.tokens:,} tokens, at {pace:,.0f} a second")
     if config.hardware.is_xla or config.hardware.is_cluster:
         _hand_over(config)
     tasks: dict[str, Callable[[RunConfig, list[str]], None]] = {
@@ -51,6 +54,10 @@ def run_task(config: RunConfig, overrides: list[str]) -> None:
         "report": report,
     }
     tasks[config.task.name](config, overrides)
+    if seconds is not None and config.task.name == "train":
+        words = missed(seconds, RunFolder.of(config, resolve(config)).summary())
+        if words is not None:
+            say(words)
 
 
 def _hand_over(config: RunConfig) -> None:

@@ -15,7 +15,7 @@ from glam.plans import show_plans
 from glam.resources import resolve
 from glam.runs import RunFolder, check_writable
 from glam.studies.budget import check_comparison, cost_line
-from glam.studies.seconds import in_tokens
+from glam.studies.seconds import check_timed, in_tokens, missed
 from glam.studies.study import Cell, Study, say
 from glam.tracking.study import track_study
 
@@ -50,6 +50,9 @@ def run_grid(
     finally:
         # Also after Ctrl-C: what is done so far is in the table.
         is_written = _write(study)
+    for cell in pending:
+        if cell.seconds and (words := missed(cell.seconds, cell.run.summary())):
+            say(f"{cell.name}: {words}")
     if pending and is_written:
         track_study(study.cells[0].config.logger, study.folder)
     if failed := study.failures():
@@ -103,13 +106,16 @@ def _in_tokens(study: Study, elsewhere: bool) -> Study:
             f"training.seconds={timed[0].config.training.seconds:g} is timed on this machine, and "
             f"the launcher's are others; set training.tokens"
         )
+    for cell in timed:
+        check_timed(cell.config, cell.overrides)
     paces: dict[str, float] = dict((study.begun_with() or {}).get("paces", {}))
     cells: dict[str, Cell] = {}
     for cell in study.cells:
         config, overrides, pace = in_tokens(cell.config, cell.resources, cell.overrides, paces)
         paces |= pace
         run = RunFolder.of(config, cell.resources)
-        cells[run.id] = replace(cell, config=config, overrides=overrides, run=run)
+        seconds = cell.config.training.seconds
+        cells[run.id] = replace(cell, config=config, overrides=overrides, run=run, seconds=seconds)
         if pace:
             [rate] = pace.values()
             say(f"{cell.name}: {config.training.tokens:,} tokens, at {rate:,.0f} a second")
@@ -152,13 +158,13 @@ def _write(study: Study) -> bool:
 
 def _plan(lines: Sequence[Sequence[str]], swept: Sequence[str], composer: Composer) -> None:
     """One table of all, in this process; no run folders."""
-    composed = [(composer.config(line), line) for line in lines]
-    configs = [
-        _named(in_tokens(config, resolve(config), line).config, _values(line, swept, composer))
-        if config.training.seconds
-        else _named(config, _values(line, swept, composer))
-        for config, line in composed
-    ]
+    configs: list[RunConfig] = []
+    for line in lines:
+        config = composer.config(line)
+        if config.training.seconds is not None:
+            check_timed(config, line)
+            config = in_tokens(config, resolve(config), line).config
+        configs.append(_named(config, _values(line, swept, composer)))
     keys = "+".join(key.replace("/", ".").rpartition(".")[2] for key in swept)
     show_plans(configs, f"{keys}-{configs[0].hardware.name}", several=True)
     if configs[0].hardware.topology is None:

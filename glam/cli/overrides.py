@@ -25,6 +25,7 @@ LAUNCHERS = {
     "submitit_slurm": SUBMITIT,
     "submitit_local": SUBMITIT,
 }
+MAY_BE_ZERO = ("verbose", "gpus_per_node", "gpus_per_task", "max_num_timeout")
 FLAGS = (
     *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p"),
     *("--run", "-r", "--multirun", "-m", "--shell-completion", "-sc", "--info", "-i"),
@@ -100,8 +101,10 @@ def _check_override(argument: str) -> None:
             raise UserError(f"{argument}: of Hydra's own keys only hydra/launcher may be set here")
         if key == "hydra/launcher":
             _check_launcher(argument, str(override.value()))
-        elif isinstance(value := override.value(), int | float) and value < 0:
-            raise UserError(f"{argument} must not be negative")
+        elif key.split(".")[-1] not in MAY_BE_ZERO:
+            value = override.value()
+            if isinstance(value, int | float) and value <= 0:
+                raise UserError(f"{argument} must be positive; leave it out, or give it a number")
         return
     if override.is_delete():
         raise UserError(f"{argument}: nothing may be left out; set the key to another value")
@@ -215,7 +218,12 @@ def reworded(error: Exception, arguments: list[str]) -> str:
         section = key.rsplit(".", 1)[0]
         if isinstance(known_keys().get(section), dict):
             new = key.rsplit(".", 1)[1]
-            return f"{value}: {section} has no {new}; +{key}=... adds one"
+            return (
+                f"{value}: {section} has no {new}; a layout of other axes is a file of its own in "
+                f"conf/hardware/"
+            )
         return f"{value}: the choice of {section} made here has no such key; {reason}"
     example = f"; for example {key}={default}" if default is not None else ""
+    if isinstance(default, dict):
+        example = f"; for example '{key}={{axis:2}}', in quotes"
     return f"{value}: {reason}{example}"

@@ -1,13 +1,14 @@
 """What a run may use: this machine, or a described slice of many devices."""
 
 import math
-import re
 from dataclasses import dataclass, field
 
 from glam.config._checks import positive, within
 from glam.errors import UserError, nearest, one_of
 
 DEVICES = ("auto", "cpu", "gpu", "mps", "tpu", "xla_cpu")
+
+TOPOLOGIES = {"v3": 2, "v4": 3, "v5e": 2, "v5p": 3, "v6e": 2}  # sides of a slice's shape
 
 # The axes of tensors that a rule may split: of weights, and (batch, activation) of what flows.
 LOGICAL_AXES = ("batch", "activation", "embed", "heads", "hidden", "experts", "vocab")
@@ -49,6 +50,10 @@ class HardwareConfig:
         within("hardware.", self, 0, 10, "grid_kg_per_kwh")
         self._check_layout()
         self._check_topology()
+        if self.scan and not self.is_xla:
+            raise UserError(
+                f"hardware.scan=true is XLA's, and hardware={self.name} has none; leave it out"
+            )
         if self.is_described:
             for name in ("peak_tflops", "share_of_peak", "memory_gb"):
                 if getattr(self, name) is None:
@@ -88,13 +93,15 @@ class HardwareConfig:
     def _check_topology(self) -> None:
         if self.topology is None:
             return
-        shape = re.fullmatch(r"\w+:(\d+(?:x\d+)*)", self.topology)
-        if shape is None:
+        kind, _, shape = self.topology.partition(":")
+        sides = [int(side) for side in shape.split("x") if side.isdecimal() and int(side)]
+        if len(sides) != TOPOLOGIES.get(kind) or shape != "x".join(map(str, sides)):
+            examples = ", ".join(f"{k}:{'x'.join(['4'] * n)}" for k, n in TOPOLOGIES.items())
             raise UserError(
                 f"hardware.topology={self.topology} is not a kind of TPU and the shape of a slice; "
-                f"try v4:4x4x4"
+                f"for example {examples}"
             )
-        chips = math.prod(map(int, shape[1].split("x")))
+        chips = math.prod(sides)
         if chips != self.devices:
             raise UserError(
                 f"hardware.topology={self.topology} is of {chips:,} chips and "

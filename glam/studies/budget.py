@@ -55,6 +55,11 @@ def _spent(cell: Cell, budget: str) -> float:
         if training.seconds is None:
             raise UserError("study.budget=seconds but training.seconds is not set; set it")
         return training.seconds
+    if training.seconds is not None:
+        raise UserError(
+            f"study.budget={budget} but training.seconds={training.seconds:g} gives each model its "
+            f"own tokens; set study.budget=seconds, or training.tokens in its place"
+        )
     tokens = training.num_steps * training.tokens_per_step
     return tokens if budget == "tokens" else 3 * tokens * cell.config.flops_per_token
 

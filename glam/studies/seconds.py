@@ -5,14 +5,17 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from glam.accounting.pace import calibrated, pace_key
 from glam.config import ROOT, RunConfig
 from glam.errors import UserError
 from glam.resources import Resources
+from glam.runs import check_writable
+from glam.studies.study import say
 
 SECONDS, TOKENS = "training.seconds", "training.tokens"
+TOLERANCE = 0.15  # of the time asked for
 
 
 class Budgeted(NamedTuple):
@@ -28,23 +31,16 @@ def in_tokens(
     known: Mapping[str, float] | None = None,
 ) -> Budgeted:
     """With `training.tokens`, in whole steps, in the place of `training.seconds`. The pace is
-    `known`, or found in the cache, or timed in a process of its own (some seconds).
-
-    Raises UserError for a budget of both kinds and for devices that are not of this machine."""
+    `known`, or found in the cache, or timed in a process of its own (some seconds). Call
+    `check_timed` first."""
     seconds = config.training.seconds
     if seconds is None:
         return Budgeted(config, list(overrides), {})
-    typed = next((word for word in overrides if _key(word) == TOKENS), None)
-    if typed is not None:
-        raise UserError(f"{typed} and {SECONDS}={seconds:g} are two budgets; leave one out")
-    if config.hardware.is_described:
-        raise UserError(
-            f"{SECONDS}={seconds:g} is timed on this machine, and hardware={config.hardware.name} "
-            f"describes devices that may be elsewhere; set {TOKENS}"
-        )
     key = pace_key(config, resources)
     pace = (known or {}).get(key) or calibrated(config, resources)
     if pace is None:
+        check_writable(config)
+        say(f"{SECONDS}: timing a few steps of model={config.model.name}")
         _time(overrides, resources)
         pace = calibrated(config, resources)
         assert pace is not None
@@ -55,6 +51,32 @@ def in_tokens(
         replace(config, training=replace(config.training, tokens=tokens, seconds=None)),
         [*words, f"{TOKENS}={tokens}", f"{SECONDS}=null"],
         {key: pace},
+    )
+
+
+def check_timed(config: RunConfig, overrides: Sequence[str]) -> None:
+    """Raises UserError for budgets of both kinds, and for other than one device of this machine."""
+    seconds = config.training.seconds
+    if seconds is None:
+        return
+    typed = next((word for word in overrides if _key(word) == TOKENS), None)
+    if typed is not None:
+        raise UserError(f"{typed} and {SECONDS}={seconds:g} are two budgets; leave one out")
+    if config.hardware.is_described:
+        raise UserError(
+            f"{SECONDS}={seconds:g} is timed on one device of this machine, which hardware="
+            f"{config.hardware.name} is not; set {TOKENS} in its place"
+        )
+
+
+def missed(seconds: float, summary: Mapping[str, Any] | None) -> str | None:
+    """In words, where training took another time than it was given tokens for."""
+    took = (summary or {}).get("train_seconds")
+    if not took or abs(took / seconds - 1) <= TOLERANCE:
+        return None
+    return (
+        f"trained for {took:,.1f} s where {SECONDS}={seconds:g}: the machine was not as fast as "
+        f"when it was timed; an empty cache/pace has it timed anew"
     )
 
 

@@ -27,6 +27,7 @@ class Cell:
     config: RunConfig
     resources: Resources
     run: RunFolder
+    seconds: float | None = None  # of training, which its tokens are meant to take
 
     @property
     def is_done(self) -> bool:

@@ -90,6 +90,7 @@ def test_two_studies_share_the_runs_that_they_have_in_common():
           "model.num_experts=8"], "study.budget=flops but"),
         (["model.num_experts=4,8"], "study.baseline=1 is no value of model.num_experts"),
         (["study.compares=model.top_k"], "study.compares=model.top_k is not swept here"),
+        (["training.seconds=9"], "study.budget=flops but training.seconds=9 gives each"),
         (["study.budget=seconds"], "study.budget=seconds but training.seconds is not set"),
         (["study.budget=hours"], "study.budget='hours' is not known"),
         (["study.compares=null"], "study.baseline=1 is a value of no key"),

@@ -149,6 +149,13 @@ def test_a_dense_model_has_no_experts_to_divide():
         ({"mesh": {"expert": 0, "model": 4}}, "hardware.mesh.expert=0 must be positive"),
         ({"num_devices": 7}, "hardware.num_devices=7 but hardware.mesh=.* is of 1024"),
         ({"topology": "v4:4x4x4"}, "hardware.topology=v4:4x4x4 is of 64 chips .* of 1,024; make"),
+        (
+            {"topology": "v9:8x8x16"},
+            "v9:8x8x16 is not a kind of TPU .* for example v3:4x4, v4:4x4x4",
+        ),
+        ({"topology": "v4:0x8x16"}, "hardware.topology=v4:0x8x16 is not a kind of TPU"),
+        ({"topology": "v4:1024"}, "hardware.topology=v4:1024 is not a kind of TPU"),
+        ({"device": "gpu", "scan": True}, "hardware.scan=true is XLA's, and hardware=slice"),
         ({"topology": "v4"}, "hardware.topology=v4 is not a kind of TPU and the shape of a slice"),
         ({"peak_tflops": None}, "hardware.peak_tflops is not set"),
         ({"share_of_peak": 1.5}, "hardware.share_of_peak=1.5 must lie between 0 and 1"),

@@ -12,7 +12,7 @@ from glam.config import FilterConfig, HardwareConfig, ModelConfig, RunConfig, Tr
 from glam.errors import UserError
 from glam.resources import resolve
 from glam.studies import seconds
-from glam.studies.seconds import in_tokens
+from glam.studies.seconds import check_timed, in_tokens, missed
 
 TIMED = RunConfig(training=TrainingConfig(seconds=10.0))  # 1,024 tokens a step
 HERE = resolve(TIMED)
@@ -58,13 +58,22 @@ def test_a_pace_is_that_of_any_seed_text_and_budget_of_the_model():
         (
             replace(TIMED, hardware=HardwareConfig(name="node", device="gpu", num_devices=8,
                     peak_tflops=1, share_of_peak=0.5, memory_gb=1)),
-            [], "timed on this machine, and hardware=node describes devices",
+            [], "timed on one device of this machine, which hardware=node is not",
         ),
     ],
 )  # fmt: skip
 def test_a_budget_that_cannot_be_timed_is_refused(config, line, words):
     with pytest.raises(UserError, match=words):
-        in_tokens(config, HERE, line)
+        check_timed(config, line)
+    check_timed(RunConfig(), ["training.tokens=1000"])
+
+
+def test_a_budget_that_was_missed_is_told_and_one_that_was_met_is_not():
+    assert missed(10.0, {"train_seconds": 11.0}) is None
+    assert missed(10.0, None) is None
+    told = missed(10.0, {"train_seconds": 25.0})
+    assert told is not None
+    assert "trained for 25.0 s where training.seconds=10" in told
 
 
 def test_what_stops_the_timing_is_said_in_the_line(monkeypatch, tmp_path):
