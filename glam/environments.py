@@ -1,6 +1,7 @@
 """The second environment, in which torch_xla lives."""
 
 import importlib.util
+import logging
 import os
 import sys
 
@@ -12,6 +13,8 @@ def to_xla_environment(what: str) -> None:
     """Returns where torch_xla is installed, and else starts the line anew with the interpreter of
     .venv-xla. Raises UserError where there is none."""
     if importlib.util.find_spec("torch_xla") is not None:
+        # flax misses TensorFlow, which nothing here needs.
+        logging.getLogger("absl").setLevel(logging.ERROR)
         return
     python = ROOT / ".venv-xla" / "bin" / "python"
     if not (python.parent.parent / "ready").exists():

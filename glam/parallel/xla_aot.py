@@ -9,7 +9,6 @@ jaxlib: both are pinned (requirements-xla.txt). Nothing is run, so nothing here 
 is.
 """
 
-import logging
 import os
 import re
 import time
@@ -126,7 +125,6 @@ def _describe_only() -> None:
         TPU_HOST_BOUNDS="1,1,1",  # else libtpu complains that it finds none
     )
     os.environ.pop("TPU_ACCELERATOR_TYPE", None)  # with it libtpu aborts
-    logging.getLogger("absl").setLevel(logging.ERROR)  # flax, of TensorFlow, which nobody needs
     import torch_xla.runtime as runtime
 
     if not runtime.is_spmd():
