@@ -193,7 +193,8 @@ def notes(plans: Sequence[Plan]) -> list[str]:
             said.append(_does_not_fit(plan, held))
         if held is None:
             why = plan["layout_problem"] or "its file has no mesh, so the layout is not known"
-            said.append(f"No memory of one device for {plan['model']} on {plan['hardware']}: {why}.")
+            where = f"{plan['model']} on {plan['hardware']}"
+            said.append(f"No memory of one device for {where}: {why}.")
         elif plan["devices"] > 1:
             said.append(
                 "Memory and what is sent are modelled from the layout, not measured; with "
