@@ -316,7 +316,10 @@ def test_when_one_is_asked_to_stop_all_save_the_same_step(tmp_path, in_one_proce
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"mesh": {"expert": 2, "model": 2}}, "take a mesh of one axis"),
+        (
+            {"mesh": {"expert": 2, "model": 2}, "rules": {**RULES, "hidden": "model"}},
+            "take a mesh of one axis",
+        ),
         ({"rules": {"experts": "expert"}}, "take a mesh of one axis"),
         ({"rules": {**RULES, "activation": "expert"}}, "no rule for activation"),
         ({"mesh": {"expert": 3}}, "hardware.mesh.expert=3 does not divide training.batch_size=8"),
