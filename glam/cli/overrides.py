@@ -103,7 +103,7 @@ def _check_override(argument: str) -> None:
             _check_launcher(argument, str(override.value()))
         elif key.split(".")[-1] not in MAY_BE_ZERO:
             value = override.value()
-            if isinstance(value, int | float) and value <= 0:
+            if isinstance(value, int | float) and value is not False and value <= 0:
                 raise UserError(f"{argument} must be positive; leave it out, or give it a number")
         return
     if override.is_delete():

@@ -67,6 +67,7 @@ def test_a_launcher_is_for_grids_and_names_the_package_it_needs(monkeypatch):
     assert "did you mean submitit_slurm" in refusal("-m", "hydra/launcher=submitit")
     assert "put -m before it" in refusal("hydra/launcher=isolated", "seed=1")
     check_line(["-m", "hydra/launcher=isolated", "seed=1,2"])
+    check_line(["-m", "hydra.launcher.stderr_to_stdout=false", "hydra.launcher.gpus_per_node=0"])
 
 
 def test_known_keys_choices_and_sweeps_pass():
