@@ -75,8 +75,8 @@ def missed(seconds: float, summary: Mapping[str, Any] | None) -> str | None:
     if not took or abs(took / seconds - 1) <= TOLERANCE:
         return None
     return (
-        f"trained for {took:,.1f} s where {SECONDS}={seconds:g}: the machine was not as fast as "
-        f"when it was timed; an empty cache/pace has it timed anew"
+        f"trained for {took:,.1f} s where {SECONDS}={seconds:g}: the pace was another than when it "
+        f"was timed; with cache/pace emptied, a new run or study is timed anew"
     )
 
 
