@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from glam.model.experts import Experts
-from glam.model.sorted_layout import sort, up_to_multiple
+from glam.model.sorted_layout import sorted_layout, up_to_multiple
 
 BLOCK = 64  # rows
 SMALL = 2**15  # elements of a matrix
@@ -59,7 +59,7 @@ def in_blocks(rows: Tensor) -> Tensor:
 
 def block_layout(experts_TK: Int[Tensor, "T K"], num_experts: int) -> BlockLayout:
     whole = partial(up_to_multiple, of=BLOCK)
-    row_of_choice, token_of_row, counts_E = sort(experts_TK, num_experts, whole)
+    row_of_choice, token_of_row, counts_E = sorted_layout(experts_TK, num_experts, whole)
     blocks_E = counts_E // BLOCK
     first_block_E = blocks_E.cumsum(0) - blocks_E
     return BlockLayout(

@@ -40,7 +40,7 @@ def up_to_multiple(counts_E: Int[Tensor, "*E"], of: Tensor | int) -> Int[Tensor,
 
 class SortedLayout(NamedTuple):
     row_of_choice: Int[Tensor, "choices"]
-    token_of_row: Int[Tensor, "rows"]
+    token_of_row: Int[Tensor, "rows"]  # token 0 where no choice fills the row
     counts: Int[Tensor, "E"]
 
     def weights(self, w: Float[Tensor, "E X Y"]) -> Float[Tensor, "E X Y"]:
@@ -81,15 +81,10 @@ def _has_grouped_mm(rows: Tensor, width: int) -> bool:
     return aligned and rows.dtype != torch.float64 and hasattr(functional, "grouped_mm")
 
 
-class Rows(NamedTuple):
+def sorted_layout(
+    experts_TK: Int[Tensor, "T K"], num_experts: int, fill: Fill = as_they_come
+) -> SortedLayout:
     """The choices sorted by expert, the rows of each expert filled up, and those of all."""
-
-    row_of_choice: Int[Tensor, "choices"]
-    token_of_row: Int[Tensor, "rows"]  # token 0 where no choice fills the row
-    counts: Int[Tensor, "E"]
-
-
-def sort(experts_TK: Int[Tensor, "T K"], num_experts: int, fill: Fill) -> Rows:
     expert_of_choice, top_k = experts_TK.flatten(), experts_TK.shape[1]
     order = expert_of_choice.argsort(stable=True)
     rows = torch.arange(len(order), device=order.device)
@@ -103,10 +98,5 @@ def sort(experts_TK: Int[Tensor, "T K"], num_experts: int, fill: Fill) -> Rows:
         rows += torch.repeat_interleave(shift_E, counts_E)
         token_of_row = order.new_zeros(int(fill(filled_E.sum())))
         token_of_row.scatter_(0, rows, order // top_k)
-    return Rows(torch.empty_like(order).scatter_(0, order, rows), token_of_row, filled_E)
-
-
-def sorted_layout(
-    experts_TK: Int[Tensor, "T K"], num_experts: int, fill: Fill = as_they_come
-) -> SortedLayout:
-    return SortedLayout(*sort(experts_TK, num_experts, fill))
+    row_of_choice = torch.empty_like(order).scatter_(0, order, rows)
+    return SortedLayout(row_of_choice, token_of_row, filled_E)
