@@ -18,14 +18,16 @@ from glam.errors import UserError, nearest
 
 CONF = ROOT / "conf"
 EXPERIMENT = "experiment"  # a group whose choices lie in folders: expert_scaling/quick
-SUBMITIT = "hydra_plugins.hydra_submitit_launcher"
+SUBMITIT = ("hydra_plugins.hydra_submitit_launcher", "hydra-submitit-launcher", "slurm")
+# What each needs beside us: the module, its package, and the extra that brings it.
 LAUNCHERS = {
     "isolated": None,
     "basic": None,
     "submitit_slurm": SUBMITIT,
     "submitit_local": SUBMITIT,
+    "ray": ("ray", "ray", "ray"),
 }
-MAY_BE_ZERO = ("verbose", "gpus_per_node", "gpus_per_task", "max_num_timeout")
+MAY_BE_ZERO = ("verbose", "gpus_per_node", "gpus_per_task", "max_num_timeout", "max_retries")
 FLAGS = (
     *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p"),
     *("--run", "-r", "--multirun", "-m", "--shell-completion", "-sc", "--info", "-i"),
@@ -123,12 +125,13 @@ def _check_override(argument: str) -> None:
 def _check_launcher(argument: str, name: str) -> None:
     if name not in LAUNCHERS:
         raise UserError(f"{argument}: no such launcher; {nearest(name, LAUNCHERS)}")
-    package = LAUNCHERS[name]
-    if package is not None and importlib.util.find_spec(package) is None:
-        raise UserError(
-            f"{argument} needs the package hydra-submitit-launcher, which is not installed; "
-            f".venv/bin/python -m pip install -e '.[slurm]' brings it"
-        )
+    if (needs := LAUNCHERS[name]) is not None:
+        module, package, extra = needs
+        if importlib.util.find_spec(module) is None:
+            raise UserError(
+                f"{argument} needs the package {package}, which is not installed; "
+                f".venv/bin/python -m pip install -e '.[{extra}]' brings it"
+            )
     if name == "submitit_slurm" and shutil.which("srun") is None:
         raise UserError(
             f"{argument}: this machine has no srun; type the line where Slurm's commands are, or "

@@ -12,7 +12,9 @@ def hold_leash() -> None:
     process is told to stop as by Ctrl-C, so that it saves a checkpoint first."""
     if os.environ.get(LEASH):
         # A grid in a shell's background hands down a SIGINT that is ignored.
+        # Ray's processes hand down one that is blocked.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         # What a cluster tells every process of a job; the one that holds the leash passes it on.
         for name in ("SIGUSR1", "SIGUSR2"):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

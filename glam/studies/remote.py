@@ -10,8 +10,8 @@ PATIENCE = 60.0  # seconds a job has to save a checkpoint; a cluster warns it mi
 
 
 class Remotely:
-    """Runs a job in a process of its own, as the isolating launcher does here. Called by submitit,
-    which pickles it and looks for `checkpoint`."""
+    """Runs a job in a process of its own, as the isolating launcher does here. Submitit pickles it
+    and looks for `checkpoint`."""
 
     def __call__(self, job: Job) -> tuple[State, str | None]:
         """Run it to its end: its fate, and its error if it has one."""

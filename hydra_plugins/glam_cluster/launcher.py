@@ -1,11 +1,12 @@
-"""Launchers for machines that are elsewhere. The groups `hydra/launcher=submitit_slurm` and
-`submitit_local` and their keys are those of hydra-submitit-launcher; what becomes of the jobs is
+"""Launchers for machines that are elsewhere: `hydra/launcher=ray`, `submitit_slurm` and
+`submitit_local`, whose keys are those of hydra-submitit-launcher. What becomes of the jobs is
 glam's, so that a study is the same wherever its cells run."""
 
 import importlib
 import importlib.util
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
@@ -15,13 +16,15 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+if TYPE_CHECKING:
+    from glam.config import RunConfig
+    from glam.studies.submitted import Executor
+
 PACKAGE = "hydra_plugins.hydra_submitit_launcher"
 
 
 class ClusterLauncher(Launcher):
-    """Hands every cell to submitit. `parameters` are the keys of `hydra.launcher`."""
-
-    cluster: ClassVar[str]
+    """Hands every cell over. `parameters` are the keys of `hydra.launcher`."""
 
     def __init__(self, **parameters: Any) -> None:
         self.parameters = {
@@ -38,21 +41,58 @@ class ClusterLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        from glam.cli.cluster import launch_on_cluster
+        from glam.cli.cluster import launch_elsewhere
         from glam.cli.compose import Composer
 
         composer = Composer(self.loader, self.config)
-        return launch_on_cluster(job_overrides, composer, self.cluster, self.parameters)
+        return launch_elsewhere(job_overrides, composer, self.executor)
+
+    def executor(self, config: "RunConfig") -> "Executor":
+        """`config` is of any cell."""
+        raise NotImplementedError
 
 
-class SlurmLauncher(ClusterLauncher):
+class SubmititLauncher(ClusterLauncher):
+    cluster: ClassVar[str]
+
+    def executor(self, config: "RunConfig") -> "Executor":
+        from glam.studies.on_submitit import OnSubmitit
+
+        return OnSubmitit(self.cluster, config, self.parameters)
+
+
+class SlurmLauncher(SubmititLauncher):
     cluster = "slurm"
 
 
-class LocalLauncher(ClusterLauncher):
+class LocalLauncher(SubmititLauncher):
     """For trying it out: every job at once, on this machine."""
 
     cluster = "local"
+
+
+class RayLauncher(ClusterLauncher):
+    def executor(self, config: "RunConfig") -> "Executor":
+        from glam.studies.on_ray import OnRay
+
+        return OnRay(config, self.parameters)
+
+
+@dataclass
+class RayLauncherConf:
+    """What a cell asks for where nothing is typed is what it was counted to need."""
+
+    _target_: str = f"{__name__}.RayLauncher"
+    address: str | None = None  # of a cluster that runs; none: RAY_ADDRESS, or one of our own
+    cpus_per_task: float | None = None
+    gpus_per_task: float | None = None
+    mem_gb: float | None = None
+    max_retries: int = -1  # of a task whose process or machine was lost; -1: as often as it takes
+
+
+ConfigStore.instance().store(
+    group="hydra/launcher", name="ray", node=RayLauncherConf, provider="glam"
+)
 
 
 class ClusterKeys(SearchPathPlugin):

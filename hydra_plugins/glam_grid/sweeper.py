@@ -34,7 +34,7 @@ class GridSweeper(BasicSweeper):
         lines, swept = expand(dict(self.params or {}), arguments, loader)
         composer = Composer(loader, self.config)
         chosen = str(self.config.hydra.runtime.choices["hydra/launcher"])
-        elsewhere = chosen.startswith("submitit")  # for machines that this one knows nothing of
+        elsewhere = chosen.startswith(("submitit", "ray"))  # machines this one knows nothing of
         run_grid(lines, swept, composer, self.launcher, elsewhere=elsewhere)
 
 

@@ -18,6 +18,9 @@ import glam.cli.launch, glam.resources, glam.tasks
 from glam.cli import main
 from glam.runs import write_atomically
 
+def times_started(run):
+    return len((run.path / "starts").read_text().splitlines())
+
 def chain(config, run, resources, prepared, energy):
     run.write_config(config)
     with (run.path / "starts").open("a") as starts:
@@ -30,12 +33,14 @@ def chain(config, run, resources, prepared, energy):
             raise RuntimeError("the power is cut")
         if step == 6 and config.seed == 13:  # the process that started this one is lost
             os.kill(os.getppid(), signal.SIGKILL)
+        if step == 6 and config.seed == 19 and times_started(run) == 1:
+            os.kill(os.getppid(), signal.SIGKILL)
         if step == 6 and (config.model.num_experts, config.seed) == (4, 3):
             raise RuntimeError("poisoned")
         x = (x * 6364136223846793005 + config.model.num_experts) % 2**64
         step += 1
         write_atomically(saved, json.dumps([step, x]))
-        time.sleep(0.05)
+        time.sleep(5 if config.seed == 23 and times_started(run) == 1 else 0.05)
     loss = {{"mean": x / 2**64, "notes": x / 2**65}}
     found = {{"status": "done", "id": run.id, "seed": config.seed, "loss": loss, "tokens": step}}
     run.write_json("summary.json", {{**found, "train_seconds": time.monotonic()}})

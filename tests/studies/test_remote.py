@@ -25,25 +25,29 @@ pytestmark = [
     ),
 ]
 BASIC, LAUNCHER = "hydra/launcher=basic", "hydra/launcher=submitit_local"
+RAY = "hydra/launcher=ray"
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray")
+LAUNCHERS = [LAUNCHER, pytest.param(RAY, marks=needs_ray)]
 
 
 def finish(command: list[str], **how) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, **how)
 
 
-def test_a_study_is_the_same_on_submitit_as_here(line, table, tmp_path):
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_study_is_the_same_elsewhere_as_here(line, table, tmp_path, launcher):
     here, there = tmp_path / "here", tmp_path / "there"
     cells = ["model.num_experts=2,4", "seed=2,3"]
     ended = [
         finish([*line(here, *cells), BASIC]),
-        finish([*line(there, *cells), LAUNCHER]),
+        finish([*line(there, *cells), launcher]),
     ]
     assert [one.returncode for one in ended] == [1, 1]
     last = [one.stderr.splitlines()[-1] for one in ended]
     assert last[0] == last[1]
     assert "num_experts=4, seed=3 (RuntimeError: poisoned)" in last[0]
     assert table(here) == table(there)
-    again = finish([*line(there, *cells), LAUNCHER])
+    again = finish([*line(there, *cells), launcher])
     assert "3 of 4 cells are done already" in again.stderr
 
 
@@ -93,12 +97,70 @@ def test_a_machine_without_slurm_is_refused_in_one_line(line, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_job_that_the_cluster_lost_is_named_and_the_others_finish(line, table, tmp_path):
+@pytest.mark.parametrize(
+    ("launcher", "words"),
+    [
+        ([LAUNCHER], "local job"),
+        pytest.param([RAY, "hydra.launcher.max_retries=0"], "ray's task was lost", marks=needs_ray),
+    ],
+)
+def test_a_job_that_the_cluster_lost_is_named_and_the_others_finish(
+    line, table, tmp_path, launcher, words
+):
     runs = tmp_path / "runs"
-    ended = finish([*line(runs, "seed=1,13"), LAUNCHER])
+    ended = finish([*line(runs, "seed=1,13"), *launcher])
     assert ended.returncode == 1
-    assert "1 of 2 jobs failed: seed=13 (local job" in ended.stderr.splitlines()[-1]
+    assert f"1 of 2 jobs failed: seed=13 ({words}" in ended.stderr.splitlines()[-1]
     assert [row["status"] for row in table(runs)] == ["done", "failed"]
+
+
+@needs_ray
+def test_ray_starts_a_task_anew_whose_process_was_lost_and_its_run_goes_on(line, table, tmp_path):
+    runs = tmp_path / "runs"
+    ended = finish([*line(runs, "seed=1,19"), RAY])
+    assert ended.returncode == 0, ended.stderr
+    assert [row["status"] for row in table(runs)] == ["done", "done"]
+    [run] = runs.glob("*-s19-*")
+    assert (run / "starts").read_text() == "started\n" * 2
+
+
+@needs_ray
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("hydra.launcher.address=127.0.0.1:1", "hydra.launcher.address=127.0.0.1:1: no Ray there"),
+        ("hydra.launcher.cpus_per_task=500", "no machine of this Ray has what it asks for"),
+    ],
+)
+def test_a_ray_that_cannot_take_the_jobs_is_one_line(line, tmp_path, typed, said):
+    ended = finish([*line(tmp_path / "runs", "seed=1,2"), RAY, typed])
+    assert ended.returncode == 2
+    assert said in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+
+
+@needs_ray
+def test_ctrl_c_ends_the_tasks_of_ray_which_save_themselves(line, table, tmp_path):
+    runs = tmp_path / "runs"
+    words = [*line(runs, "seed=23,24"), RAY]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c) as one:
+        while not list(runs.glob("*-s23-*/checkpoints/saved.json")):
+            assert one.poll() is None
+            time.sleep(0.1)
+        one.send_signal(signal.SIGINT)
+        _, stderr = one.communicate(timeout=100)
+    assert one.returncode == 130
+    assert "unfinished; the same line again goes on" in stderr
+    assert "Traceback" not in stderr
+    ended = finish(words)
+    assert ended.returncode == 0, ended.stderr
+    assert [row["status"] for row in table(runs)] == ["done", "done"]
+    [run] = runs.glob("*-s23-*")
+    assert (run / "starts").read_text() == "started\n" * 2
+
+
+def hears_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_a_job_whose_machine_is_taken_saves_itself_and_is_queued_again(tmp_path):

@@ -1,0 +1,37 @@
+"""Jobs that are in the hands of another program, which starts them where and when it likes."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from glam.studies.pool import Job, State
+
+
+class Submitted(Protocol):
+    """One job there."""
+
+    def done(self) -> bool:
+        """Whether it has ended, or was lost."""
+        ...
+
+    def result(self) -> tuple[State, str | None]:
+        """Its fate, and its error if it has one. Raises whatever the program says of a job that
+        left nothing."""
+        ...
+
+    def lost(self, error: Exception) -> str:
+        """Such a job in a line."""
+        ...
+
+
+class Executor(Protocol):
+    """The program."""
+
+    def submit(self, jobs: Sequence[Job]) -> Sequence[Submitted]: ...
+
+    def leave(self, unfinished: Sequence[Submitted]) -> str | None:
+        """After Ctrl-C: end these, or say how they are ended, if they go on without us."""
+        ...
+
+    def close(self) -> None:
+        """When every job has ended."""
+        ...
