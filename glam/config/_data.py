@@ -40,16 +40,18 @@ class LocalCorpusConfig(CorpusConfig):
 class FilterConfig:
     """Quality filter of the web-like sources (paper section 3)."""
 
-    name: str = "pareto"  # "none": every page is kept
-    alpha: float = 9.0  # a page stays when Lomax(alpha) > 1 - score
+    name: str = "pareto"  # or "threshold"; "none": every page is kept
+    alpha: float = 9.0  # pareto: a page stays when Lomax(alpha) > 1 - score
+    threshold: float = 0.875  # threshold: a page stays when its score is higher
     calibrate: bool = True  # scores become ranks within the pool; raw ones starve the sampler
     num_features: int = 262_144
     ngrams: int = 2
     folds: int = 2  # each page is scored by a classifier that did not train on it
 
     def __post_init__(self) -> None:
-        one_of("data.filter.name", self.name, ("pareto", "none"))
+        one_of("data.filter.name", self.name, ("pareto", "threshold", "none"))
         positive("data.filter.", self, "alpha")
+        within("data.filter.", self, 0, 1, "threshold")
         within("data.filter.", self, 1, 2**31 - 1, "num_features")
         within("data.filter.", self, 1, 8, "ngrams")
         within("data.filter.", self, 2, 100, "folds")
@@ -76,6 +78,7 @@ class DataConfig:
     corpus: CorpusConfig = field(default_factory=EmbeddedCorpusConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
+    left_out: list[str] = field(default_factory=lambda: [])  # sources evaluated on, not trained on
     page_characters: int = 1200  # longer web documents are cut into pages before scoring
     held_out_fraction: float = 0.05  # of each domain's text, in whole documents
     tokenizer_megabytes: float = 8.0  # sample of the training text that the vocabulary is made from

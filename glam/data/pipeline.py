@@ -25,7 +25,7 @@ from glam.data.hashing import digest, uniform
 from glam.data.quality import VERSION as QUALITY_VERSION
 from glam.data.quality import Quality, read_quality
 from glam.data.sources import Source, resolve
-from glam.errors import UserError
+from glam.errors import UserError, nearest
 from glam.progress import bar
 
 
@@ -36,6 +36,7 @@ class Pipeline:
         self.data, self.vocab_size = data, vocab_size
         self.sources = resolve(data.corpus)
         _check_filter(data, self.sources)
+        _check_left_out(data.left_out, [source.name for source in self.sources])
         size = sum(path.stat().st_size for source in self.sources for path in source.files)
         self._cache = Cache(cache, needs=100_000_000 + 3 * size)
         self._keys = [documents_key(source) for source in self.sources]
@@ -198,6 +199,14 @@ def _check_filter(data: DataConfig, sources: list[Source]) -> None:
             f"none; set data.corpus.curated=[…] (embedded: add speeches or scripture to "
             f"data.corpus.sources), or data=unfiltered"
         )
+
+
+def _check_left_out(left_out: list[str], names: list[str]) -> None:
+    for name in left_out:
+        if name not in names:
+            raise UserError(f"data.left_out: {name!r} is no source here; {nearest(name, names)}")
+    if set(names) <= set(left_out):
+        raise UserError(f"data.left_out={left_out} leaves nothing to train on; shorten it")
 
 
 def _check_sides(sources: list[Source], sides: list[splitting.Sides]) -> None:

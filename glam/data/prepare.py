@@ -14,7 +14,7 @@ from glam.data.cache import manifest_digest
 from glam.data.hashing import digest, uniform
 from glam.data.pipeline import Pipeline
 from glam.data.prepared import Component, PreparedData, join
-from glam.data.quality import calibrated, pareto_keeps
+from glam.data.quality import calibrated, keeps
 from glam.data.sources import Source
 from glam.data.tokenizer import Tokenizer
 from glam.data.tokens import Encoded, read_encoded
@@ -44,7 +44,7 @@ def prepare(data: DataConfig, vocab_size: int, cache: Path) -> PreparedData:
     pipeline = Pipeline(data, vocab_size, cache)
     pipeline.run()
     texts = _read(pipeline)
-    components = _components(texts, data.mixture)
+    components = _components(texts, data.mixture, data.left_out)
     return PreparedData(
         fingerprint=_fingerprint(texts, components, pipeline.tokenizer),
         tokenizer=pipeline.tokenizer,
@@ -66,10 +66,10 @@ def _read(pipeline: Pipeline) -> list[_Text]:
             read_encoded(folder / side, pipeline.tokenizer) for side in ("training", "held_out")
         )
         mine = scores.get(source.name)
-        kept = np.ones(len(training), bool)
+        kept = np.full(len(training), source.name not in pipeline.data.left_out)
         if mine is not None:
             draws = uniform(training.hashes, pipeline.data.seed, "pareto")
-            kept = pareto_keeps(mine, draws, pipeline.data.filter.alpha)
+            kept &= keeps(mine, draws, pipeline.data.filter)
         texts.append(_Text(index, source, folder, training, held_out, mine, kept))
     return texts
 
@@ -84,8 +84,9 @@ def _scores(pipeline: Pipeline) -> dict[str, NDArray[np.float64]]:
     return {name: each.astype(np.float64) for name, each in raw.items()}
 
 
-def _components(texts: list[_Text], mixture: MixtureConfig) -> list[Component]:
+def _components(texts: list[_Text], mixture: MixtureConfig, left_out: list[str]) -> list[Component]:
     """The components that the corpus has text for, with the paper's weights shared out anew."""
+    texts = [text for text in texts if text.source.name not in left_out]
     present = {
         name: parts
         for name in COMPONENTS
@@ -94,6 +95,8 @@ def _components(texts: list[_Text], mixture: MixtureConfig) -> list[Component]:
     }
     if not present:
         names = sorted({text.source.component for text in texts if len(text.training)})
+        if not names:  # what is not left out is held out as a whole
+            raise UserError(f"data.left_out={left_out} leaves nothing to train on; shorten it")
         raise UserError(
             f"data.mixture.{names[0]}=0 leaves nothing to train on, for the corpus has only "
             f"{' and '.join(names)}; give it a weight"
@@ -102,7 +105,8 @@ def _components(texts: list[_Text], mixture: MixtureConfig) -> list[Component]:
         if not any(text.kept.any() for text in parts):
             raise UserError(
                 f"data.filter keeps none of the {sum(len(text.kept) for text in parts):,} pages of "
-                f"{name}; give more text, data.filter.calibrate=true, or data=unfiltered"
+                f"{name}; give more text, data.filter.calibrate=true, a lower "
+                f"data.filter.threshold where that is the filter, or data=unfiltered"
             )
     total = sum(getattr(mixture, name) for name in present)
     return [

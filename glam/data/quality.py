@@ -1,5 +1,5 @@
 """Which pages the filter keeps, from their scores: ranks, then Pareto sampling (paper section 3;
-the rule as GPT-3 published it)."""
+the rule as GPT-3 published it), or a threshold for comparison."""
 
 import json
 from dataclasses import dataclass
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from glam.config import FilterConfig
 
 VERSION = 1  # of the scores, and of the classifier that gives them
 
@@ -34,6 +36,15 @@ def calibrated(scores: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.f
     ranks = ((np.cumsum(counts) - counts / 2) / len(everything))[place]
     ends = np.cumsum([len(each) for each in scores.values()])
     return dict(zip(scores, np.split(ranks, ends[:-1]), strict=True))
+
+
+def keeps(
+    scores: NDArray[np.floating], draws: NDArray[np.float64], config: FilterConfig
+) -> NDArray[np.bool_]:
+    """Which pages stay, of `scores [pages]` and of `draws [pages]` uniform on [0, 1)."""
+    if config.name == "threshold":
+        return scores > config.threshold
+    return pareto_keeps(scores, draws, config.alpha)
 
 
 def pareto_keeps(

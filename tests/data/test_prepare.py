@@ -284,3 +284,23 @@ def test_jobs_that_start_together_prepare_once(
     lines = [line for _, err in said for line in err.splitlines()]
     for step in ("read posts", "read laws", "quality classifier", "encode chats"):
         assert sum(line.startswith(f"{step}:") for line in lines) == 1
+
+
+@pytest.mark.parametrize("kind", [UNFILTERED, FilterConfig()])
+def test_a_source_left_out_is_evaluated_on_and_never_trained_on(
+    data: DataConfig, cache: Path, prepared: PreparedData, kind: FilterConfig
+) -> None:
+    name = next(row["source"] for row in prepared.funnel if row["role"] == "pool")
+    without = prepare(dataclasses.replace(data, filter=kind, left_out=[name]), VOCAB, cache)
+    assert texts(without)[name] == []
+    assert rows(without, "kept")[name]["documents"] == 0
+    assert held_out_texts(without)[name] == held_out_texts(prepared)[name]
+    assert without.fingerprint != prepared.fingerprint
+
+
+def test_what_may_not_be_left_out_is_one_line(data: DataConfig, cache: Path) -> None:
+    every = [path.stem for path in Path(data.corpus.files[0]).iterdir()]
+    every += [path.stem for path in Path(data.corpus.curated[0]).iterdir()]
+    for left_out, words in [(["post"], "no source here; did you mean posts"), (every, "shorten it")]:
+        with pytest.raises(UserError, match=words):
+            prepare(dataclasses.replace(data, left_out=left_out), VOCAB, cache)

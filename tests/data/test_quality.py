@@ -3,8 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from glam.config import FilterConfig
 from glam.data.hashing import uniform
-from glam.data.quality import calibrated, pareto_keeps
+from glam.data.quality import calibrated, keeps, pareto_keeps
 
 DRAWS = uniform(np.arange(400_000, dtype=np.uint64), 0, "test")
 
@@ -34,3 +35,14 @@ def test_a_rank_is_the_share_of_the_whole_pool_below_ties_halved(pool: list[list
             for x in scores[name]
         ]
         np.testing.assert_allclose(ranks, np.array(slow))
+
+
+def test_a_threshold_keeps_the_best_whatever_is_drawn() -> None:
+    scores = calibrated({"web": np.random.default_rng(0).random(1000, np.float32)})["web"]
+    kept = keeps(scores, DRAWS[:1000], FilterConfig(name="threshold", threshold=0.875))
+    assert kept.sum() == 125
+    assert scores[kept].min() > scores[~kept].max()
+    np.testing.assert_array_equal(
+        keeps(scores, DRAWS[:1000], FilterConfig(alpha=3.0)),
+        pareto_keeps(scores, DRAWS[:1000], 3.0),
+    )
