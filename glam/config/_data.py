@@ -33,6 +33,7 @@ class LocalCorpusConfig(CorpusConfig):
     name: str = "local"
     files: list[str] = field(default_factory=lambda: [])  # web-like text; the filter picks from it
     curated: list[str] = field(default_factory=lambda: [])  # good text: teaches the filter
+    held_out: list[str] = field(default_factory=lambda: [])  # evaluated on, and nothing else
     text_field: str = "text"
 
 

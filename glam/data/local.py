@@ -17,25 +17,34 @@ _MOST_DOMAINS = 255  # each slot of a batch names its source in a byte
 
 def local_sources(corpus: LocalCorpusConfig) -> list[Source]:
     """One source for each domain: the stem of a `.jsonl`, the folder of a `.txt`. What is listed
-    both as curated and as web-like is curated."""
-    curated = _found("data.corpus.curated", corpus.curated)
-    files = [path for path in _found("data.corpus.files", corpus.files) if path not in curated]
+    more than once is held out before it is curated, and curated before it is web-like."""
+    held_out = _found("data.corpus.held_out", corpus.held_out)
+    curated = [p for p in _found("data.corpus.curated", corpus.curated) if p not in held_out]
+    taken = [*held_out, *curated]
+    files = [path for path in _found("data.corpus.files", corpus.files) if path not in taken]
     if not curated and not files:
         raise UserError(
             "data.corpus.files=[] names no text; set 'data.corpus.files=[folder/*.jsonl]' "
             "or data/corpus=embedded"
         )
-    good = _by_domain(curated)
-    web = _by_domain(files)
-    if len(good) + len(web) > _MOST_DOMAINS:
+    kinds: tuple[tuple[Role, list[Path], str], ...] = (
+        ("curated", curated, "-curated"),
+        ("pool", files, "-web"),
+        ("held_out", held_out, "-held-out"),
+    )
+    sources: dict[str, Source] = {}
+    for role, paths, suffix in kinds:
+        for domain, its in _by_domain(paths).items():
+            name = domain
+            while name in sources:
+                name += suffix
+            sources[name] = _source(name, role, its, corpus)
+    if len(sources) > _MOST_DOMAINS:
         raise UserError(
-            f"data.corpus: {len(good) + len(web)} domains, one for each .jsonl and folder of .txt; "
+            f"data.corpus: {len(sources)} domains, one for each .jsonl and folder of .txt; "
             f"join shards so that at most {_MOST_DOMAINS} are left"
         )
-    sources = [_source(name, "curated", paths, corpus) for name, paths in good.items()]
-    for name, paths in web.items():
-        sources.append(_source(f"{name}-web" if name in good else name, "pool", paths, corpus))
-    return sources
+    return list(sources.values())
 
 
 def _source(name: str, role: Role, paths: Sequence[Path], corpus: LocalCorpusConfig) -> Source:
@@ -45,7 +54,7 @@ def _source(name: str, role: Role, paths: Sequence[Path], corpus: LocalCorpusCon
         for path in paths:
             yield from _lines(path, field) if path.suffix == ".jsonl" else (_decoded(path),)
 
-    component = "books" if role == "curated" else "webpages"
+    component = "webpages" if role == "pool" else "books"
     return Source(
         name=name,
         role=role,

@@ -38,6 +38,18 @@ def test_roles_follow_from_the_lists_and_curated_wins(write: Write) -> None:
     assert found == [("a", "curated", "books", 1), ("a-web", "pool", "webpages", 1)]
 
 
+def test_held_out_text_is_only_evaluated_on_and_keeps_its_name_apart(write: Write) -> None:
+    good, web = write("good/a.jsonl", '{"text": "x"}'), write("web/a.jsonl", '{"text": "y"}')
+    exam = write("exam/a.jsonl", '{"text": "z"}')
+    corpus = LocalCorpusConfig(
+        files=[str(web), str(exam)], curated=[str(good), str(exam)], held_out=[str(exam)]
+    )
+    found = [(s.name, s.role, len(s.files)) for s in local_sources(corpus)]
+    assert found == [("a", "curated", 1), ("a-web", "pool", 1), ("a-held-out", "held_out", 1)]
+    with pytest.raises(UserError, match=r"data.corpus.files=\[\] names no text"):
+        local_sources(LocalCorpusConfig(held_out=[str(exam)]))
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [

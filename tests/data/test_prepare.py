@@ -301,6 +301,9 @@ def test_a_source_left_out_is_evaluated_on_and_never_trained_on(
 def test_what_may_not_be_left_out_is_one_line(data: DataConfig, cache: Path) -> None:
     every = [path.stem for path in Path(data.corpus.files[0]).iterdir()]
     every += [path.stem for path in Path(data.corpus.curated[0]).iterdir()]
-    for left_out, words in [(["post"], "no source here; did you mean posts"), (every, "shorten it")]:
+    for left_out, words in [
+        (["post"], "no source here; did you mean posts"),
+        (every, "shorten it"),
+    ]:
         with pytest.raises(UserError, match=words):
             prepare(dataclasses.replace(data, left_out=left_out), VOCAB, cache)
