@@ -8,18 +8,16 @@ counter. Writes results.csv and the figure.
 """
 
 import csv
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.equal_loss import geometric, spent
 from experiments.equal_time.study import MEANS, STUDY, Row, read
 from glam.accounting.energy import WATTS_PER_CORE
-from glam.reporting.cells import interval
 from glam.reporting.theme import PRINT, dress, save
 
 FOLDER = Path(__file__).parent
@@ -53,16 +51,9 @@ def pairs(found: Sequence[Row]) -> list[Pair]:
                         [losses[of, seed, budget] for budget in half.budgets] for of in (1, experts)
                     )
                     loss = max(dense[-1], sparse[-1])
-                    took = [_seconds_to(loss, half.budgets, curve) for curve in (sparse, dense)]
+                    took = [spent(loss, half.budgets, curve) for curve in (sparse, dense)]
                     made.append(Pair(data, over, experts, seed, loss, *took))
     return made
-
-
-def _seconds_to(loss: float, budgets: Sequence[int], curve: Sequence[float]) -> float:
-    """Raises ValueError where the curve does not pass it: a budget is missing below."""
-    if not curve[-1] <= loss <= curve[0]:
-        raise ValueError(f"{loss:.3f} is not between {curve[0]:.3f} and {curve[-1]:.3f}")
-    return float(np.exp(np.interp(-loss, [-x for x in curve], np.log(budgets))))
 
 
 def main() -> int:
@@ -87,14 +78,10 @@ def main() -> int:
 
 def summary(made: Sequence[Pair]) -> dict[tuple[str, str, int], tuple[float, float, float]]:
     """The geometric mean of the ratios over the seeds and its 95 % interval."""
-    logs: dict[tuple[str, str, int], list[float]] = {}
+    ratios: dict[tuple[str, str, int], list[float]] = {}
     for pair in made:
-        logs.setdefault(pair[:3], []).append(math.log(pair.ratio))
-    told: dict[tuple[str, str, int], tuple[float, float, float]] = {}
-    for key, values in logs.items():
-        low, high = interval(values) or (math.nan, math.nan)
-        told[key] = (math.exp(float(np.mean(values))), math.exp(low), math.exp(high))
-    return told
+        ratios.setdefault(pair[:3], []).append(pair.ratio)
+    return {key: geometric(values) for key, values in ratios.items()}
 
 
 def _figure(told: dict[tuple[str, str, int], tuple[float, float, float]]) -> dict[str, bytes]:
