@@ -3,8 +3,9 @@ the same held-out loss, in tokens, FLOPs and seconds of one core, from results.c
 
 For each seed the loss is the worse of the two at the largest budget, so both reach it, and what
 each spends to it is read off its own curve of budgets; every budget is a run of its own, whose
-schedule ends there. Seconds of a core are the run's joules over the stated watts of a core: time that other
-work on the machine took is not in them. Prints the table in Markdown and writes the figure.
+schedule ends there. Seconds of a core are the run's joules over the stated watts of a core: time
+that other work on the machine took is not in them. Prints the table in Markdown and writes the
+figure.
 """
 
 import csv
@@ -16,12 +17,14 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from experiments.equal_loss import geometric, spent
 from glam.accounting.energy import WATTS_PER_CORE
 from glam.config import RunConfig
 from glam.reporting.cells import interval
 from glam.reporting.theme import PRINT, number_format, panels, save
+from glam.reporting.units import si
 
 FOLDER = Path(__file__).parent
 DENSE, SPARSE = 1, 16
@@ -98,12 +101,9 @@ def figure(runs: Sequence[Run]) -> Figure:
             one.errorbar(x, y, errors, label=label, **style)
         one.set_xscale("log")
         one.set_xlabel(name)
-        ticks = sorted({round(run.spent[0]) for run in runs})
-        if measure == 0:
-            one.set_xticks(ticks, [f"{tick / 1e6:.1f} M" for tick in ticks])
-        elif measure == 2:
-            one.xaxis.set_major_formatter(number_format())
-        one.tick_params(which="minor", labelbottom=False)
+        one.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        one.xaxis.set_major_formatter(number_format(si))
+        one.xaxis.set_minor_formatter(NullFormatter())
     axes[0].set_ylabel("held-out loss (nats per token)")
     axes[0].legend(fontsize=9, frameon=False, labelcolor=PRINT.ink)
     return drawn

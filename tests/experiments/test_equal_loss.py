@@ -13,7 +13,7 @@ def test_what_is_spent_lies_on_the_curve():
     losses = [5 - 0.3 * math.log2(budget / 1e6) for budget in budgets]
     assert equal_loss.spent(losses[1], budgets, losses) == pytest.approx(2e6)
     assert equal_loss.spent(4.85, budgets, losses) == pytest.approx(1e6 * 2**0.5)
-    with pytest.raises(ValueError, match="4.300 is not between 5.000 and 4.400"):
+    with pytest.raises(ValueError, match="is not between"):
         equal_loss.spent(4.3, budgets, losses)
 
 
