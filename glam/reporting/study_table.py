@@ -15,6 +15,7 @@ MEASURES = (
     *("bits_per_byte/mean", "tokens", "tokens_per_second", "train_seconds"),
     *("joules", "joules_per_million_tokens", "joules_per_nat"),
     *("parameters/total", "parameters/active"),
+    *("load/busiest", "load/idlest", "load/dropped", "skipped_steps"),
 )
 
 
@@ -48,10 +49,24 @@ def as_csv(cells: Sequence[Cell], swept: Sequence[str]) -> str:
             cell.part("bits_per_byte").get("mean"),
             *(summary.get(name) for name in ("tokens", "tokens_per_second", "train_seconds")),
             *(cell.part("energy").get(name) for name in MEASURES if name.startswith("joules")),
-            *(size.get("total"), size.get("active"), cell.error),
+            *(size.get("total"), size.get("active")),
+            *(*_load(summary), summary.get("skipped_steps"), cell.error),
         ]
         writer.writerow(["" if value is None else value for value in found])
     return out.getvalue()
+
+
+def _load(summary: dict[str, Any]) -> tuple[float | None, ...]:
+    """Of the layer where it is worst: busiest and idlest expert over the mean, and the share of
+    token choices that found no seat."""
+    layers: list[dict[str, float]] = summary.get("load") or []
+    if not layers:
+        return None, None, None
+    return (
+        max(layer["busiest"] for layer in layers),
+        min(layer["idlest"] for layer in layers),
+        max(layer["dropped"] for layer in layers),
+    )
 
 
 def columns(swept: Sequence[str], names: Sequence[str]) -> list[Column]:

@@ -37,6 +37,10 @@ def test_the_table_has_a_row_a_cell_and_says_what_became_of_it(
     tmp_path: Path, rows_by_experts: Rows
 ) -> None:
     rows = rows_by_experts(experts=(1, 8), seeds=2)
+    rows[2]["summary"]["load"] = [
+        {"layer": 1, "busiest": 1.5, "idlest": 0.5, "dropped": 0.0},
+        {"layer": 3, "busiest": 1.25, "idlest": 0.25, "dropped": 0.125},
+    ]
     rows[3] |= {"summary": None, "status": "failed", "error": "out of memory, 3 GB asked for"}
 
     study_report(tmp_path / "study", rows, SWEPT)
@@ -47,13 +51,17 @@ def test_the_table_has_a_row_a_cell_and_says_what_became_of_it(
         *("loss/reviews", "loss/tweets"),
         *("bits_per_byte/mean", "tokens", "tokens_per_second", "train_seconds"),
         *("joules", "joules_per_million_tokens", "joules_per_nat"),
-        *("parameters/total", "parameters/active", "error"),
+        *("parameters/total", "parameters/active"),
+        *("load/busiest", "load/idlest", "load/dropped", "skipped_steps", "error"),
     ]
     assert [(row["model.num_experts"], row["seed"]) for row in table] == [
         *(("1", "0"), ("1", "1"), ("8", "0"), ("8", "1")),
     ]
     assert float(table[2]["loss/tweets"]) == rows[2]["summary"]["loss"]["tweets"]
     assert int(table[2]["parameters/total"]) == rows[2]["summary"]["parameters"]["total"]
+    worst = [table[2][f"load/{name}"] for name in ("busiest", "idlest", "dropped")]
+    assert worst == ["1.5", "0.25", "0.125"]
+    assert table[0]["load/busiest"] == table[3]["load/busiest"] == ""
     assert table[3]["status"] == "failed"
     assert table[3]["error"] == "out of memory, 3 GB asked for"
     assert table[3]["loss/mean"] == ""
