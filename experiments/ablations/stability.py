@@ -1,0 +1,70 @@
+"""`python -m experiments.ablations.stability <study.csv> <key> …`: how evenly the experts were used
+and how steadily the loss fell, for every value of the keys. The runs of the study must be there
+still: spikes are read from their curves. Prints a table in Markdown.
+
+Busiest and idlest expert are over the mean, of the layer where it is worst, at the end of training.
+A spike is a point of the training loss (the mean of 20 steps) more than 0.3 nats above the mean of
+the five points before it, after the first tenth of training, where the rate still rises.
+"""
+
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+RISE = 0.3  # nats per token; points move by about 0.1 by chance
+BEFORE = 5  # points
+WARM_UP = 0.1  # of training
+
+
+def spikes(losses: Sequence[float]) -> int:
+    """Of a curve of training losses, one a point."""
+    curve = np.asarray(losses, dtype=np.float64)
+    first = max(BEFORE, int(WARM_UP * len(curve)))
+    places = range(first, len(curve))
+    return sum(bool(curve[i] > curve[i - BEFORE : i].mean() + RISE) for i in places)
+
+
+def curve(run: Path) -> list[float]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file) if row["loss"]]
+
+
+def table(study: Path, *keys: str) -> str:
+    with study.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["status"] in ("done", "diverged")]
+    lines = [
+        f"| {', '.join(keys)} | runs | busiest | idlest | no seat | spikes | steps skipped | diverged |",
+        "| --- " * 8 + "|",
+    ]
+    for value in dict.fromkeys(tuple(row[key] for key in keys) for row in rows):
+        mine = [row for row in rows if tuple(row[key] for key in keys) == value]
+        load = [
+            np.mean([float(row[f"load/{name}"]) for row in mine])
+            for name in ("busiest", "idlest", "dropped")
+        ]
+        runs = study.parent.parent.parent
+        risen = sum(spikes(curve(runs / row["run"])) for row in mine)
+        skipped = sum(int(row["skipped_steps"]) for row in mine)
+        diverged = sum(row["status"] == "diverged" for row in mine)
+        told = [f"{load[0]:.2f}", f"{load[1]:.2f}", f"{100 * load[2]:.1f} %"]
+        cells = [", ".join(value), len(mine), *told, risen, skipped, diverged]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str]) -> int:
+    if len(argv) < 2 or not Path(argv[0]).is_file():
+        print(
+            "usage: python -m experiments.ablations.stability runs/studies/<name>/study.csv <key> …",
+            file=sys.stderr,
+        )
+        return 2
+    print(table(Path(argv[0]), *argv[1:]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,33 @@
+import numpy as np
+
+from experiments.ablations.stability import spikes, table
+
+
+def test_a_spike_is_a_point_far_above_those_before_it():
+    falling = np.linspace(7, 4, 100)
+    assert spikes(falling) == 0
+    risen = falling.copy()
+    risen[50] += 1
+    assert spikes(risen) == 1
+    risen[3] += 1  # the rate still rises there
+    assert spikes(risen) == 1
+
+
+def test_the_table_has_a_row_a_value_over_all_its_runs(tmp_path):
+    study = tmp_path / "studies" / "balance" / "study.csv"
+    study.parent.mkdir(parents=True)
+    columns = "kind,seed,run,status,load/busiest,load/idlest,load/dropped,skipped_steps"
+    lines = [columns]
+    for kind, busiest in (("none", 4.0), ("gshard", 1.5)):
+        for seed in range(2):
+            run = tmp_path / f"{kind}-{seed}"
+            run.mkdir()
+            losses = np.linspace(7, 4, 40)
+            losses[20] += kind == "none"
+            (run / "metrics.csv").write_text("\n".join(["loss", *map(str, losses)]))
+            lines.append(f"{kind},{seed},{run.name},done,{busiest + seed},0.5,0.25,{seed}")
+    study.write_text("\n".join(lines))
+    assert table(study, "kind").splitlines()[2:] == [
+        "| none | 2 | 4.50 | 0.50 | 25.0 % | 2 | 1 | 0 |",
+        "| gshard | 2 | 2.00 | 0.50 | 25.0 % | 0 | 1 | 0 |",
+    ]
