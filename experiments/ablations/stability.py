@@ -16,6 +16,7 @@ import numpy as np
 
 RISE = 0.3  # nats per token; points move by about 0.1 by chance
 BEFORE = 5  # points
+ENDS = ("spikes", "steps skipped", "diverged")
 WARM_UP = 0.1  # of training
 
 
@@ -35,10 +36,8 @@ def curve(run: Path) -> list[float]:
 def table(study: Path, *keys: str) -> str:
     with study.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["status"] in ("done", "diverged")]
-    lines = [
-        f"| {', '.join(keys)} | runs | busiest | idlest | no seat | spikes | steps skipped | diverged |",
-        "| --- " * 8 + "|",
-    ]
+    head = [", ".join(keys), "runs", "busiest", "idlest", "no seat", *ENDS]
+    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     for value in dict.fromkeys(tuple(row[key] for key in keys) for row in rows):
         mine = [row for row in rows if tuple(row[key] for key in keys) == value]
         load = [
@@ -57,10 +56,8 @@ def table(study: Path, *keys: str) -> str:
 
 def main(argv: Sequence[str]) -> int:
     if len(argv) < 2 or not Path(argv[0]).is_file():
-        print(
-            "usage: python -m experiments.ablations.stability runs/studies/<name>/study.csv <key> …",
-            file=sys.stderr,
-        )
+        words = "python -m experiments.ablations.stability runs/studies/<name>/study.csv <key> …"
+        print(f"usage: {words}", file=sys.stderr)
         return 2
     print(table(Path(argv[0]), *argv[1:]))
     return 0
