@@ -28,6 +28,7 @@ LAUNCHERS = {
     "ray": ("ray", "ray", "ray"),
 }
 MAY_BE_ZERO = ("verbose", "gpus_per_node", "gpus_per_task", "max_num_timeout", "max_retries")
+OF_A_GRID = ("study.compares", "study.baseline", "study.budget")
 FLAGS = (
     *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p"),
     *("--run", "-r", "--multirun", "-m", "--shell-completion", "-sc", "--info", "-i"),
@@ -84,13 +85,17 @@ def _looks(arguments: list[str]) -> bool:
 def _check_experiment(arguments: list[str]) -> None:
     """An experiment is a grid. Its cells name themselves, and run without -m."""
     chosen = {key: a for a in arguments for key in [a.split("=")[0]] if is_override(a)}
+    is_grid = bool({"-m", "--multirun"} & set(arguments))
+    is_cell = "study.cell" in chosen or _looks(arguments)
+    compares = next((chosen[key] for key in OF_A_GRID if key in chosen), None)
+    if compares is not None and not is_grid and not is_cell:
+        raise UserError(f"{compares} is about the runs of a grid; put -m before it")
     experiment = chosen.get(EXPERIMENT)
     if experiment is None or experiment == f"{EXPERIMENT}=null":
         return
     if _parse(experiment).is_sweep_override():
         raise UserError(f"{experiment}: one experiment at a time; each has a grid of its own")
-    is_grid = bool({"-m", "--multirun"} & set(arguments))
-    if not is_grid and not _looks(arguments) and "study.cell" not in chosen:
+    if not is_grid and not is_cell:
         raise UserError(f"{experiment} is a grid of runs; put -m before it")
 
 

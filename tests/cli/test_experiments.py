@@ -105,6 +105,7 @@ def test_a_study_that_does_not_keep_its_promise_is_refused(typed, words):
     ("line", "words"),
     [
         (["experiment=expert_scaling/quick"], "is a grid of runs; put -m before it"),
+        (["study.budget=seconds"], "is about the runs of a grid; put -m before it"),
         (["-m", "experiment=expert_scalin/quick"], "did you mean expert_scaling/quick"),
         (["-m", "experiment=nothing"], "choose from ablations/balance/full, ablations"),
         (["-m", "experiment=expert_scaling/quick,expert_scaling/full"], "one experiment at a time"),
