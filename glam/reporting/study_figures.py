@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from glam.reporting.cells import (
@@ -266,9 +267,16 @@ def on_paper(
     figure, axes = panels(PRINT, len(names), size=size)
     for one, name in zip(axes, names, strict=True):
         draw(one, PRINT, name)
+        legend, first = one.get_legend(), axes[0].get_legend()
+        if one is not axes[0] and legend and first and _words(legend) == _words(first):
+            legend.remove()  # said once
     if y_label:
         figure.supylabel(y_label, color=PRINT.muted, fontsize=FONT)
     return figure
+
+
+def _words(legend: Legend) -> list[str]:
+    return [text.get_text() for text in legend.get_texts()]
 
 
 def loss_words(cells: Sequence[Cell], key: str, domain: str) -> str:
