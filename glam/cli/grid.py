@@ -158,13 +158,13 @@ def _write(study: Study) -> bool:
 
 def _plan(lines: Sequence[Sequence[str]], swept: Sequence[str], composer: Composer) -> None:
     """One table of all, in this process; no run folders."""
-    configs: list[RunConfig] = []
-    for line in lines:
-        config = composer.config(line)
-        if config.training.seconds is not None:
-            check_timed(config, line)
-            config = in_tokens(config, resolve(config), line).config
-        configs.append(_named(config, _values(line, swept, composer)))
+    configs = [composer.config(line) for line in lines]
+    for config, line in zip(configs, lines, strict=True):
+        check_timed(config, line)  # all, before the first is timed
+    for i, line in enumerate(lines):
+        if configs[i].training.seconds is not None:
+            configs[i] = in_tokens(configs[i], resolve(configs[i]), line).config
+        configs[i] = _named(configs[i], _values(line, swept, composer))
     keys = "+".join(key.replace("/", ".").rpartition(".")[2] for key in swept)
     show_plans(configs, f"{keys}-{configs[0].hardware.name}", several=True)
     if configs[0].hardware.topology is None:

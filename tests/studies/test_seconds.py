@@ -119,3 +119,15 @@ def test_the_process_that_times_is_given_no_budget(monkeypatch):
         *("training.seconds=null", "task=plan", "task.calibrate=true", "task.format=csv"),
         "study.cell=calibrated",
     ]
+
+
+@pytest.mark.slow
+def test_a_plan_of_a_grid_refuses_a_later_cell_before_the_first_is_timed(line, tmp_path):
+    grid = ["task=plan", "training.seconds=2", "hardware=auto,tpu_v4_8"]
+    ended = subprocess.run(
+        line(tmp_path / "runs", *grid), capture_output=True, text=True, timeout=300
+    )
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
+    assert "which hardware=tpu_v4_8 is not" in ended.stderr
+    assert not (tmp_path / "cache").exists()
