@@ -7,15 +7,14 @@ values of the table; the mean over the domains, the one question asked beforehan
 the values alone.
 """
 
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 from scipy import stats
 
+from experiments.tables import finished, refuse
 from glam.reporting.cells import interval
 from glam.reporting.units import signed
 
@@ -24,9 +23,8 @@ Pairs = dict[tuple[str, str], list[float]]  # (value, domain): a difference a se
 
 
 def pairs_of(file: Path, key: str, baseline: str) -> Pairs:
-    """Raises KeyError for a key that the table does not have."""
-    with file.open(newline="") as opened:
-        rows = [row for row in csv.DictReader(opened) if row["status"] == "done"]
+    """Raises SystemExit for a table that is none of a study, or has no such key."""
+    rows = finished(file, key, "seed", "loss/mean")
     swept = list(rows[0])[: list(rows[0]).index("id")]
     domains = [name for name in rows[0] if name.startswith("loss/")]
     others = [name for name in swept if name != key]
@@ -44,11 +42,14 @@ def pairs_of(file: Path, key: str, baseline: str) -> Pairs:
 
 
 def p_value(differences: Sequence[float]) -> float:
-    """Two-sided, of Student's t against zero; 1 for a single difference."""
+    """Two-sided, of Student's t against zero; 1 for a single difference and where all are 0."""
     n = len(differences)
-    if n < 2:
+    if n < 2 or not any(differences):
         return 1.0
-    t = float(np.mean(differences) / (np.std(differences, ddof=1) / np.sqrt(n)))
+    spread = float(np.std(differences, ddof=1) / np.sqrt(n))
+    if spread == 0:
+        return 0.0
+    t = float(np.mean(differences)) / spread
     return 2 * float(stats.t.sf(abs(t), n - 1))
 
 
@@ -87,18 +88,10 @@ def table(found: Pairs) -> str:
 def main(arguments: Sequence[str]) -> str:
     """Raises SystemExit, with one line and status 2, for what cannot be compared."""
     if len(arguments) != 3:
-        return _refuse("three arguments are needed: <study.csv> <key> <value>")
+        return refuse("three arguments are needed: <study.csv> <key> <value>")
     file, key, baseline = arguments
-    try:
-        found = pairs_of(Path(file), key, baseline)
-    except (OSError, KeyError, IndexError, ValueError) as error:
-        return _refuse(f"{file} with {key}: {type(error).__name__}: {error}; name a study's table")
-    return table(found) if found else _refuse(f"{file} has no pair with {key}={baseline}")
-
-
-def _refuse(line: str) -> NoReturn:
-    print(line, file=sys.stderr)
-    raise SystemExit(2)
+    found = pairs_of(Path(file), key, baseline)
+    return table(found) if found else refuse(f"{file} has no pair with {key}={baseline}")
 
 
 if __name__ == "__main__":

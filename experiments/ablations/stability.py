@@ -14,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.tables import ENDED, finished, refuse
+
 RISE = 0.3  # nats per token; points move by about 0.1 by chance
 BEFORE = 5  # points
-ENDS = ("spikes", "steps skipped", "diverged")
+LAST = ("spikes", "steps skipped", "diverged")
 WARM_UP = 0.1  # of training
 
 
@@ -29,21 +31,21 @@ def spikes(losses: Sequence[float]) -> int:
 
 
 def curve(run: Path) -> list[float]:
-    with (run / "metrics.csv").open(newline="") as file:
-        return [float(row["loss"]) for row in csv.DictReader(file) if row["loss"]]
+    try:
+        with (run / "metrics.csv").open(newline="") as file:
+            return [float(row["loss"]) for row in csv.DictReader(file) if row["loss"]]
+    except OSError as error:
+        refuse(f"{run / 'metrics.csv'}: {error.strerror}; name the study.csv beside its runs")
 
 
 def table(study: Path, *keys: str) -> str:
-    with study.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["status"] in ("done", "diverged")]
-    head = [", ".join(keys), "runs", "busiest", "idlest", "no seat", *ENDS]
+    load_of = [f"load/{name}" for name in ("busiest", "idlest", "dropped")]
+    rows = finished(study, *keys, *load_of, "skipped_steps", "run", status=ENDED)
+    head = [", ".join(keys), "runs", "busiest", "idlest", "no seat", *LAST]
     lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     for value in dict.fromkeys(tuple(row[key] for key in keys) for row in rows):
         mine = [row for row in rows if tuple(row[key] for key in keys) == value]
-        load = [
-            np.mean([float(row[f"load/{name}"]) for row in mine])
-            for name in ("busiest", "idlest", "dropped")
-        ]
+        load = [np.mean([float(row[name]) for row in mine]) for name in load_of]
         runs = study.parent.parent.parent
         risen = sum(spikes(curve(runs / row["run"])) for row in mine)
         skipped = sum(int(row["skipped_steps"]) for row in mine)
@@ -55,10 +57,9 @@ def table(study: Path, *keys: str) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    if len(argv) < 2 or not Path(argv[0]).is_file():
+    if len(argv) < 2:
         words = "python -m experiments.ablations.stability runs/studies/<name>/study.csv <key> …"
-        print(f"usage: {words}", file=sys.stderr)
-        return 2
+        refuse(f"usage: {words}")
     print(table(Path(argv[0]), *argv[1:]))
     return 0
 

@@ -5,10 +5,9 @@ For each seed the loss is the worse of the two at the largest budget, so both re
 each spends to it is read off its own curve of budgets; every budget is a run of its own, whose
 schedule ends there. Seconds of a core are the run's joules over the stated watts of a core: time
 that other work on the machine took is not in them. Prints the table in Markdown and writes the
-figure.
+figure beside it; another study's table may be named.
 """
 
-import csv
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from experiments.equal_loss import geometric, spent
+from experiments.tables import finished, refuse
 from glam.accounting.energy import WATTS_PER_CORE
 from glam.config import RunConfig
 from glam.reporting.cells import interval
@@ -44,8 +44,8 @@ class Run(NamedTuple):
 
 def read(file: Path) -> list[Run]:
     """Of the finished cells, by tokens."""
-    with file.open(newline="") as opened:
-        rows = [row for row in csv.DictReader(opened) if row["status"] == "done"]
+    domains = [f"loss/{name}" for names in LOSSES.values() for name in names]
+    rows = finished(file, "seed", "model.num_experts", "tokens", "joules", *domains)
     found: list[Run] = []
     for row in sorted(rows, key=lambda row: int(row["tokens"])):
         experts, tokens = int(row["model.num_experts"]), int(row["tokens"])
@@ -127,13 +127,13 @@ def _curve(runs: Sequence[Run], measure: int) -> tuple[list[float], list[float],
 
 def main(argv: Sequence[str]) -> int:
     file = Path(argv[0]) if argv else FOLDER / "results.csv"
-    if not file.exists():
-        print(f"{file} is not there; run the study first", file=sys.stderr)
-        return 2
     runs = read(file)
-    print(table(runs))
+    try:
+        print(table(runs))
+    except (ValueError, IndexError):
+        refuse(f"{file}: dense and sparse curves share no loss; run more budgets of tokens")
     for name, content in save(figure(runs), "loss_by_budget", "moe_vs_dense").items():
-        (FOLDER / name).write_bytes(content)
+        (file.parent / name).write_bytes(content)
     return 0
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.tables import refuse
 from glam.config import EmbeddedCorpusConfig
 from glam.data.hashing import document_hash, uniform
 from glam.data.sources import resolve
@@ -87,4 +88,9 @@ def write(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]) if sys.argv[1:] else FOLDER)
+    if any(word.startswith("-") for word in sys.argv[1:]) or len(sys.argv) > 2:
+        refuse("usage: python -m experiments.one_genre.corpus [folder]")
+    try:
+        write(Path(sys.argv[1]) if sys.argv[1:] else FOLDER)
+    except OSError as failed:
+        refuse(f"{failed.filename}: {failed.strerror}; name a folder that can be written")

@@ -14,28 +14,35 @@ from glam.studies.submitted import Executor, Submitted
 from glam.studies.table import LiveTable
 
 
-def launch_elsewhere(
-    job_overrides: Sequence[Sequence[str]],
-    composer: Composer,
-    executor_of: Callable[[RunConfig], Executor],
-) -> list[JobReturn]:
-    """Submit every job, and follow them to their end; a job that fails stops no other. Ctrl-C
-    ends the jobs of this machine, and leaves those of a cluster that can do without us."""
-    jobs = [job_of(list(overrides), composer, elsewhere=True) for overrides in job_overrides]
-    executor = executor_of(composer.config(job_overrides[0]))
-    following = list(zip(jobs, executor.submit(jobs), strict=True))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
-    try:
-        with LiveTable(jobs) as table:
-            while any(job.state in ("waiting", "running") for job in jobs):
-                for job, submitted in following:
-                    _follow(job, submitted)
-                table.update()
-                time.sleep(0.5)
-    except KeyboardInterrupt:
-        raise _left(executor, following) from None
-    executor.close()
-    return [returned(job) for job in jobs]
+class Elsewhere:
+    """Jobs for another program. Raises UserError where it cannot take them."""
+
+    def __init__(
+        self,
+        job_overrides: Sequence[Sequence[str]],
+        composer: Composer,
+        executor_of: Callable[[RunConfig], Executor],
+    ) -> None:
+        self.jobs = [job_of(list(words), composer, elsewhere=True) for words in job_overrides]
+        self.executor = executor_of(composer.config(job_overrides[0]))
+        self.executor.check(self.jobs)
+
+    def launch(self) -> list[JobReturn]:
+        """Submit every job, and follow them to their end; a job that fails stops no other. Ctrl-C
+        ends the jobs of this machine, and leaves those of a cluster that can do without us."""
+        following = list(zip(self.jobs, self.executor.submit(self.jobs), strict=True))
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+        try:
+            with LiveTable(self.jobs) as table:
+                while any(job.state in ("waiting", "running") for job in self.jobs):
+                    for job, submitted in following:
+                        _follow(job, submitted)
+                    table.update()
+                    time.sleep(0.5)
+        except KeyboardInterrupt:
+            raise _left(self.executor, following) from None
+        self.executor.close()
+        return [returned(job) for job in self.jobs]
 
 
 def _follow(job: Job, submitted: Submitted) -> None:

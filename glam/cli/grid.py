@@ -10,6 +10,7 @@ from glam.accounting.preflight import check_fits
 from glam.cli.compose import Composer
 from glam.cli.overrides import groups
 from glam.config import RunConfig
+from glam.data.sources import checked_sources
 from glam.errors import JobFailedError, UserError
 from glam.plans import show_plans
 from glam.resources import resolve
@@ -40,12 +41,12 @@ def run_grid(
     pending = [cell for cell in study.cells if cell.config.rerun or not cell.is_done]
     if done := len(study.cells) - len(pending):
         say(f"{study.name}: {done} of {len(study.cells)} cells are done already")
+    words = [[*study.line(cell), *(_as_here(cell) if elsewhere else [])] for cell in pending]
+    if pending and (check := getattr(launcher, "check", None)) is not None:
+        check(words)
     _record(study)
     try:
         if pending:
-            words = [
-                [*study.line(cell), *(_as_here(cell) if elsewhere else [])] for cell in pending
-            ]
             launcher.launch(words, initial_job_idx=0)
     finally:
         # Also after Ctrl-C: what is done so far is in the table.
@@ -204,11 +205,24 @@ def checked(
         )
         if not cell.is_done:
             check_fits(config, resources, list(line))
+            _check_text(config, line)
         cells.setdefault(run.id, cell)
     if len(cells) < len(lines):
         say(f"{len(lines) - len(cells)} cells are the same run as another and run once")
     check_comparison(list(cells.values()))
     return list(cells.values())
+
+
+def _check_text(config: RunConfig, line: Sequence[str]) -> None:
+    """That the text of a cell is there."""
+    try:
+        checked_sources(config.data)
+    except UserError as error:
+        chosen = next((word for word in line if word.startswith("experiment=")), None)
+        if chosen is None or config.data.corpus.name != "local":
+            raise
+        file = f"conf/{chosen.replace('=', '/')}.yaml"
+        raise UserError(f"{error}; {file} says which command writes it") from None
 
 
 def _same_threads(

@@ -84,19 +84,26 @@ def _looks(arguments: list[str]) -> bool:
 
 def _check_experiment(arguments: list[str]) -> None:
     """An experiment is a grid. Its cells name themselves, and run without -m."""
-    chosen = {key: a for a in arguments for key in [a.split("=")[0]] if is_override(a)}
+    chosen = {a.split("=")[0].lstrip("+"): a for a in arguments if is_override(a)}
     is_grid = bool({"-m", "--multirun"} & set(arguments))
     is_cell = "study.cell" in chosen or _looks(arguments)
     compares = next((chosen[key] for key in OF_A_GRID if key in chosen), None)
     if compares is not None and not is_grid and not is_cell:
         raise UserError(f"{compares} is about the runs of a grid; put -m before it")
+    swept = next((chosen[k] for k in OF_A_GRID if k in chosen and _is_swept(chosen[k])), None)
+    if swept is not None:
+        raise UserError(f"{swept}: a study has one of these; give it one value")
     experiment = chosen.get(EXPERIMENT)
     if experiment is None or experiment == f"{EXPERIMENT}=null":
         return
-    if _parse(experiment).is_sweep_override():
+    if _is_swept(experiment):
         raise UserError(f"{experiment}: one experiment at a time; each has a grid of its own")
     if not is_grid and not is_cell:
         raise UserError(f"{experiment} is a grid of runs; put -m before it")
+
+
+def _is_swept(argument: str) -> bool:
+    return _parse(argument).is_sweep_override()
 
 
 def _check_override(argument: str) -> None:
@@ -108,10 +115,8 @@ def _check_override(argument: str) -> None:
             raise UserError(f"{argument}: of Hydra's own keys only hydra/launcher may be set here")
         if key == "hydra/launcher":
             _check_launcher(argument, str(override.value()))
-        elif key.split(".")[-1] not in MAY_BE_ZERO:
-            value = override.value()
-            if isinstance(value, int | float) and value is not False and value <= 0:
-                raise UserError(f"{argument} must be positive; leave it out, or give it a number")
+        else:
+            _check_launcher_key(argument, key.split(".")[-1], override.value())
         return
     if override.is_delete():
         raise UserError(f"{argument}: nothing may be left out; set the key to another value")
@@ -125,6 +130,16 @@ def _check_override(argument: str) -> None:
                 f"{argument} changes nothing: what is typed is added to what is there; another "
                 f"{key} is a file of its own in conf/{key.split('.')[0]}/"
             )
+
+
+def _check_launcher_key(argument: str, name: str, value: object) -> None:
+    """Those who read them say it later, and worse."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    least = -1 if name == "max_retries" else 0
+    if not least <= value < float("inf") or (value == 0 and name not in MAY_BE_ZERO):
+        kind = "positive" if name not in MAY_BE_ZERO else f"{least} or more"
+        raise UserError(f"{argument} must be {kind}; leave it out, or give it a number")
 
 
 def _check_launcher(argument: str, name: str) -> None:

@@ -32,3 +32,11 @@ def within(section: str, config: object, low: float, high: float, *names: str) -
     for name in names:
         if not low <= (value := getattr(config, name)) <= high:
             raise UserError(f"{section}{name}={value} must lie between {low} and {high}")
+
+
+def words(section: str, config: object, *names: str) -> None:
+    """Lists of words, which the schema does not look into."""
+    for name in names:
+        value = getattr(config, name)
+        if not all(isinstance(word, str) for word in value):
+            raise UserError(f"{section}{name}={value} must be a list of words, as [one,two]")

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from glam.config._checks import positive, within
-from glam.errors import one_of
+from glam.config._checks import positive, within, words
+from glam.errors import UserError, one_of
 
 COMPONENTS = ("webpages", "wikipedia", "conversations", "forums", "books", "news")
 
@@ -24,6 +24,9 @@ class EmbeddedCorpusConfig(CorpusConfig):
         default_factory=lambda: ["speeches", "scripture", "wikipedia", "reviews", "tweets"]
     )
 
+    def __post_init__(self) -> None:
+        words("data.corpus.", self, "sources")
+
 
 @dataclass(kw_only=True)
 class LocalCorpusConfig(CorpusConfig):
@@ -35,6 +38,9 @@ class LocalCorpusConfig(CorpusConfig):
     curated: list[str] = field(default_factory=lambda: [])  # good text: teaches the filter
     held_out: list[str] = field(default_factory=lambda: [])  # evaluated on, and nothing else
     text_field: str = "text"
+
+    def __post_init__(self) -> None:
+        words("data.corpus.", self, "files", "curated", "held_out")
 
 
 @dataclass(kw_only=True)
@@ -53,6 +59,11 @@ class FilterConfig:
         one_of("data.filter.name", self.name, ("pareto", "threshold", "none"))
         positive("data.filter.", self, "alpha")
         within("data.filter.", self, 0, 1, "threshold")
+        if self.name != "threshold" and self.threshold != 0.875:
+            raise UserError(
+                f"data.filter.threshold={self.threshold} but data.filter.name={self.name} has no "
+                f"threshold; add data=threshold"
+            )
         within("data.filter.", self, 1, 2**31 - 1, "num_features")
         within("data.filter.", self, 1, 8, "ngrams")
         within("data.filter.", self, 2, 100, "folds")
@@ -88,4 +99,5 @@ class DataConfig:
     def __post_init__(self) -> None:
         positive("data.", self, "page_characters", "held_out_fraction", "tokenizer_megabytes")
         within("data.", self, 0, 0.5, "held_out_fraction")
+        words("data.", self, "left_out")
         within("data.", self, 0, 2**32 - 1, "seed")

@@ -33,6 +33,8 @@ class Documents:
 
     def texts(self, indices: NDArray[np.int64]) -> Iterator[str]:
         """The text of some documents, in ascending order of `indices`."""
+        if not len(indices):  # of no document at all: datasets cannot load what it saved
+            return
         dataset = _datasets().Dataset.load_from_disk(str(self._folder / "text"))
         for start in range(0, len(indices), _FEW):
             yield from dataset[indices[start : start + _FEW].tolist()]["text"]

@@ -23,6 +23,11 @@ def local_sources(corpus: LocalCorpusConfig) -> list[Source]:
     taken = [*held_out, *curated]
     files = [path for path in _found("data.corpus.files", corpus.files) if path not in taken]
     if not curated and not files:
+        if held_out and (corpus.files or corpus.curated):
+            raise UserError(
+                f"data.corpus.held_out={list(corpus.held_out)} holds out all the text there is; "
+                f"take out of it what is to be trained on"
+            )
         raise UserError(
             "data.corpus.files=[] names no text; set 'data.corpus.files=[folder/*.jsonl]' "
             "or data/corpus=embedded"

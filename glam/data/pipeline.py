@@ -24,8 +24,8 @@ from glam.data.documents import Documents, documents_key, store
 from glam.data.hashing import digest, uniform
 from glam.data.quality import VERSION as QUALITY_VERSION
 from glam.data.quality import Quality, read_quality
-from glam.data.sources import Source, resolve
-from glam.errors import UserError, nearest
+from glam.data.sources import Source, checked_sources
+from glam.errors import UserError
 from glam.progress import bar
 
 
@@ -34,9 +34,7 @@ class Pipeline:
 
     def __init__(self, data: DataConfig, vocab_size: int, cache: Path) -> None:
         self.data, self.vocab_size = data, vocab_size
-        self.sources = resolve(data.corpus)
-        _check_filter(data, self.sources)
-        _check_left_out(data.left_out, [source.name for source in self.sources])
+        self.sources = checked_sources(data)
         size = sum(path.stat().st_size for source in self.sources for path in source.files)
         self._cache = Cache(cache, needs=100_000_000 + 3 * size)
         self._keys = [documents_key(source) for source in self.sources]
@@ -77,7 +75,7 @@ class Pipeline:
             for source, documents in zip(self.sources, self.documents, strict=True)
         ]
         sides = splitting.split(domains, self.data.held_out_fraction, self.data.seed)
-        _check_sides(self.sources, sides)
+        _check_sides(self.sources, self.documents, sides)
         if self.filters:
             _check_folds(self.sources, sides, self.data.filter.folds)
         return sides
@@ -191,25 +189,9 @@ def _await(stage: str, future: "Future[tokenizing.Tokenizer]") -> None:
     future.result()
 
 
-def _check_filter(data: DataConfig, sources: list[Source]) -> None:
-    roles = {source.role for source in sources}
-    if data.filter.name != "none" and "pool" in roles and "curated" not in roles:
-        raise UserError(
-            f"data.filter.name={data.filter.name} learns from curated text and the corpus has "
-            f"none; set data.corpus.curated=[…] (embedded: add speeches or scripture to "
-            f"data.corpus.sources), or data=unfiltered"
-        )
-
-
-def _check_left_out(left_out: list[str], names: list[str]) -> None:
-    for name in left_out:
-        if name not in names:
-            raise UserError(f"data.left_out: {name!r} is no source here; {nearest(name, names)}")
-    if set(names) <= set(left_out):
-        raise UserError(f"data.left_out={left_out} leaves nothing to train on; shorten it")
-
-
-def _check_sides(sources: list[Source], sides: list[splitting.Sides]) -> None:
+def _check_sides(
+    sources: list[Source], documents: list[Documents], sides: list[splitting.Sides]
+) -> None:
     if not any(side.training.size for side in sides):
         raise UserError("data.corpus has no text to train on; every document is empty")
     if not any(side.held_out.size for side in sides):
@@ -217,6 +199,10 @@ def _check_sides(sources: list[Source], sides: list[splitting.Sides]) -> None:
             "data.corpus has no domain with two documents, so none can be held out; split the "
             "text into several .txt files of a folder, or one document a line of .jsonl"
         )
+    for source, each in zip(sources, documents, strict=True):
+        if not len(each.hashes):
+            files = ", ".join(str(path) for path in source.files[:3])
+            raise UserError(f"data.corpus: {source.name} has no text ({files}); leave it out")
 
 
 def _check_folds(sources: list[Source], sides: list[splitting.Sides], folds: int) -> None:

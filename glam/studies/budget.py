@@ -17,6 +17,11 @@ def check_comparison(cells: Sequence[Cell]) -> None:
     study = cells[0].config.study
     key = study.compares
     if key is None:
+        if study.budget is not None:
+            raise UserError(
+                f"study.budget={study.budget} is what the cells have in common that study.compares "
+                f"compares; set it, as in study.compares=model.num_experts"
+            )
         return
     if key not in cells[0].values:
         raise UserError(f"study.compares={key} is not swept here; sweep it, or name a key that is")

@@ -24,14 +24,22 @@ class OnRay:
 
     def __init__(self, config: RunConfig, parameters: dict[str, Any]) -> None:
         self.config, self.parameters = config, parameters
-        # Read by Ray when it is imported. The first sends no statistics; the second leaves a
-        # device visible that a task did not ask for, and saves a warning.
+        # Read by Ray when it is imported, and by what it starts. The first sends no statistics;
+        # the second leaves a device visible that a task did not ask for, and saves a warning.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        # A job whose worker is killed is told so by its leash, and saves itself: Ray is not to
+        # kill it at once.
+        os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "0")
         self.ray: Any = importlib.import_module("ray")
 
-    def submit(self, jobs: Sequence[Job]) -> Sequence[Submitted]:
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Connects."""
         self._connect()
+        for job in jobs:
+            self._check(job, self._needs(job))
+
+    def submit(self, jobs: Sequence[Job]) -> Sequence[Submitted]:
         return [_Task(self.ray, self._start(job)) for job in jobs]
 
     def leave(self, unfinished: Sequence[Submitted]) -> str | None:
@@ -47,7 +55,8 @@ class OnRay:
         self.ray.shutdown()
 
     def _connect(self) -> None:
-        address = self.parameters["address"] or os.environ.get("RAY_ADDRESS") or "local"
+        typed, environment = self.parameters["address"], os.environ.get("RAY_ADDRESS")
+        address = typed or environment or "local"
         how: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if address == "local":
             how |= {"num_cpus": num_cores(), "object_store_memory": OBJECTS}
@@ -56,14 +65,16 @@ class OnRay:
             _reach(address)
             self.ray.init(address=address, **how)
         except (OSError, ValueError, RuntimeError) as error:
+            key = "hydra.launcher.address" if typed or not environment else "RAY_ADDRESS"
             raise UserError(
-                f"hydra.launcher.address={address}: no Ray there ({first_line(error)}); start one "
-                f"with `ray start --head`, or leave the key out for one of this machine's own"
+                f"{key}={address}: no Ray there ({first_line(error)}); start one with "
+                f"`ray start --head`, or set neither hydra.launcher.address nor RAY_ADDRESS for "
+                f"one of this machine's own"
             ) from None
 
-    def _start(self, job: Job) -> Any:
+    def _needs(self, job: Job) -> dict[str, float]:
         typed = {key: value for key, value in self.parameters.items() if value is not None}
-        needs = {"num_cpus": job.threads, "memory": job.memory_bytes}
+        needs: dict[str, float] = {"num_cpus": job.threads, "memory": job.memory_bytes}
         if self.config.hardware.device == "gpu":
             needs["num_gpus"] = self.config.hardware.devices
         for key, name in {"cpus_per_task": "num_cpus", "gpus_per_task": "num_gpus"}.items():
@@ -71,39 +82,43 @@ class OnRay:
                 needs[name] = typed[key]
         if "mem_gb" in typed:
             needs["memory"] = int(typed["mem_gb"] * 1e9)
-        self._check(job, needs)
-        # A process for each task: a run's memory ends with it.
-        remote = self.ray.remote(max_calls=1)(_run)
-        options = remote.options(name=job.name, max_retries=self.parameters["max_retries"], **needs)
-        return options.remote(job)
+        return needs
 
-    def _check(self, job: Job, needs: dict[str, Any]) -> None:
+    def _check(self, job: Job, needs: dict[str, float]) -> None:
         """Ray would wait for a machine that large, for ever where none is coming."""
         resources = {"num_cpus": "CPU", "memory": "memory", "num_gpus": "GPU"}
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         if any(all(n.get(resources[k], 0) >= v for k, v in needs.items()) for n in nodes):
             return
         self.close()
-        asked = ", ".join(f"{key} {_short(value)}" for key, value in needs.items())
+        asked = f"{needs['num_cpus']:g} CPUs, {needs['memory'] / 1e9:,.1f} GB"
+        asked += f", {needs['num_gpus']:g} GPUs" if "num_gpus" in needs else ""
         raise UserError(
-            f"{job.name}: no machine of this Ray has what it asks for ({asked}); set "
-            f"hydra.launcher.cpus_per_task, gpus_per_task or mem_gb, or join a larger one"
+            f"{job.name} asks for {asked}, which no machine of this Ray has; set "
+            f"hydra.launcher.cpus_per_task, mem_gb or gpus_per_task, or join a larger one"
         )
+
+    def _start(self, job: Job) -> Any:
+        # A process for each task: a run's memory ends with it.
+        remote = self.ray.remote(max_calls=1)(_run)
+        retries = self.parameters["max_retries"]
+        options = remote.options(name=job.name, max_retries=retries, **self._needs(job))
+        return options.remote(job)
 
 
 def _reach(address: str) -> None:
     """Ray tries for minutes, and says much meanwhile."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if "://" in address:
+        raise ValueError("Ray's client is not used here; name the head as host:port")
+    host, colon, port = address.rpartition(":")
     if colon:
+        if not port.isdecimal() or not 0 < int(port) < 2**16:
+            raise ValueError(f"{port!r} is no port")
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _run(job: Job) -> tuple[State, str | None]:
     return Remotely()(job)
-
-
-def _short(number: float) -> str:
-    return f"{number / 1e9:,.1f} GB" if number >= 1e6 else f"{number:g}"
 
 
 class _Task:

@@ -24,6 +24,9 @@ class OnSubmitit:
     def __init__(self, cluster: str, config: RunConfig, parameters: dict[str, Any]) -> None:
         self.cluster, self.config, self.parameters = cluster, config, parameters
 
+    def check(self, jobs: Sequence[Job]) -> None:
+        pass  # the command line has looked for Slurm's commands; what they refuse they say
+
     def submit(self, jobs: Sequence[Job]) -> Sequence[Submitted]:
         handles: list[Any] = self._executor(jobs).map_array(Remotely(), jobs)
         return [_Handle(handle, self.cluster) for handle in handles]

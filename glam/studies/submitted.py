@@ -26,6 +26,10 @@ class Submitted(Protocol):
 class Executor(Protocol):
     """The program."""
 
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Raises UserError where it is not there, or could never run one of these."""
+        ...
+
     def submit(self, jobs: Sequence[Job]) -> Sequence[Submitted]: ...
 
     def leave(self, unfinished: Sequence[Submitted]) -> str | None:

@@ -38,14 +38,18 @@ class ClusterLauncher(Launcher):
         self.loader = hydra_context.config_loader
         self.config = config
 
-    def launch(
-        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> Sequence[JobReturn]:
-        from glam.cli.cluster import launch_elsewhere
+    def check(self, job_overrides: Sequence[Sequence[str]]) -> None:
+        """Before anything is made: raises UserError where the jobs cannot be taken."""
+        from glam.cli.cluster import Elsewhere
         from glam.cli.compose import Composer
 
         composer = Composer(self.loader, self.config)
-        return launch_elsewhere(job_overrides, composer, self.executor)
+        self.elsewhere = Elsewhere(job_overrides, composer, self.executor)
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        return self.elsewhere.launch()
 
     def executor(self, config: "RunConfig") -> "Executor":
         """`config` is of any cell."""
