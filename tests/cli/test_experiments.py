@@ -18,7 +18,7 @@ from hydra_plugins.glam_grid.sweeper import expand
 EXPERIMENTS = choices("experiment")
 # What a run of one thread made on the shared machine of experiments/expert_scaling, by the
 # width of the model; and what it takes to start a run and to evaluate it.
-TOKENS_PER_SECOND = {32: 20_000, 64: 18_500, 128: 5_000}
+TOKENS_PER_SECOND = {16: 20_000, 32: 20_000, 64: 18_500, 128: 5_000}
 SECONDS_AROUND = 15
 CORES = 2
 
