@@ -120,3 +120,11 @@ def test_a_cell_of_an_experiment_and_a_look_at_it_need_no_grid():
     check_line(["experiment=expert_scaling/quick", 'study.cell="seed=0"'])
     check_line(["experiment=expert_scaling/quick", "--cfg", "job"])
     check_line(["experiment=null"])
+
+
+@pytest.mark.parametrize("form", ["quick", "full"])
+def test_a_scaling_law_has_the_sizes_and_the_tokens_that_its_fit_needs(form):
+    configs = [cell.config for cell in cells_of(f"scaling_law/{form}")]
+    assert len({config.model.d_model for config in configs}) >= 3
+    assert len({config.training.tokens for config in configs}) >= 3
+    assert min(config.model.num_experts for config in configs) == 1
