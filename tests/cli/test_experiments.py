@@ -44,6 +44,19 @@ def seconds(cells: Sequence[Cell]) -> float:
     return (training + SECONDS_AROUND * len(cells)) / CORES
 
 
+@pytest.fixture
+def genre(tmp_path, monkeypatch):
+    """Where the text of one_genre is looked for."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "cache" / "one_genre"
+    folder.mkdir(parents=True)
+    pool, exams = ("reviews", "clean", "spoilt"), ("wikipedia", "speeches", "scripture", "tweets")
+    for name in (*pool, *exams):
+        (folder / f"{name}.jsonl").write_text('{"text": "word"}\n')
+    return folder
+
+
+@pytest.mark.usefixtures("genre")
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_is_a_grid_of_different_valid_runs_that_takes_the_time_it_says(name):
     cells = cells_of(name)
@@ -128,3 +141,10 @@ def test_a_scaling_law_has_the_sizes_and_the_tokens_that_its_fit_needs(form):
     assert len({config.model.d_model for config in configs}) >= 3
     assert len({config.training.tokens for config in configs}) >= 3
     assert min(config.model.num_experts for config in configs) == 1
+
+
+def test_an_experiment_whose_text_is_not_written_yet_says_where_it_says_how(genre):
+    (genre / "spoilt.jsonl").unlink()
+    words = "names no .jsonl .*; conf/experiment/one_genre/quick.yaml says which command writes it"
+    with pytest.raises(UserError, match=words):
+        cells_of("one_genre/quick")
