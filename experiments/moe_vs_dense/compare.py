@@ -16,15 +16,13 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from experiments.equal_loss import geometric, spent
 from experiments.tables import finished, refuse
 from glam.accounting.energy import WATTS_PER_CORE
 from glam.config import RunConfig
 from glam.reporting.cells import interval
-from glam.reporting.theme import PRINT, number_format, panels, save
-from glam.reporting.units import si
+from glam.reporting.theme import PRINT, log_axis, panels, save
 
 FOLDER = Path(__file__).parent
 DENSE, SPARSE = 1, 16
@@ -99,11 +97,8 @@ def figure(runs: Sequence[Run]) -> Figure:
             x, y, errors = _curve([run for run in runs if run.experts == experts], measure)
             style = {"marker": "o", "markersize": 4, "capsize": 3, "color": PRINT.colour(index)}
             one.errorbar(x, y, errors, label=label, **style)
-        one.set_xscale("log")
+        log_axis(one)
         one.set_xlabel(name)
-        one.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        one.xaxis.set_major_formatter(number_format(si))
-        one.xaxis.set_minor_formatter(NullFormatter())
     axes[0].set_ylabel("held-out loss (nats per token)")
     axes[0].legend(fontsize=9, frameon=False, labelcolor=PRINT.ink)
     return drawn

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from glam.errors import UserError
 from glam.reporting.cells import EXPERTS, Cell
 from glam.reporting.study_figures import Draw, on_page, on_paper, signed_tick
-from glam.reporting.theme import FONT, Theme, heading, number_format, save
+from glam.reporting.theme import FONT, Theme, heading, log_axis, number_format, save
 from glam.reporting.units import fixed, is_number, si
 from glam.studies.forecast import HeldOut, best_for_budgets, dense_worth, held_out
 from glam.studies.scaling_law import CONFIDENCE, NAMES, Array, Law, Runs, fit, interval, sizes
@@ -153,7 +153,7 @@ def curves(law: Law, runs: Runs, groups: dict[str, Runs]) -> Draw:
             axes.fill_between(span, low, high, color=colour, alpha=0.18, linewidth=0)
             axes.plot(span, line, color=colour, linewidth=1.4, label=f"{count:.0f}")
             axes.plot(mine.tokens, mine.loss, "o", color=colour, markersize=4, alpha=0.6, mew=0)
-        axes.set_xscale("log")
+        log_axis(axes)
         axes.set_xlabel("training tokens")
         heading(axes, theme, name)
         axes.legend(

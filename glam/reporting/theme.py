@@ -18,7 +18,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from glam.reporting.units import ticks
 
@@ -121,6 +121,14 @@ def token_axis(axes: Axes) -> None:
     axes.set_xlabel("training tokens")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(number_format())
+
+
+def log_axis(axes: Axes) -> None:
+    """Of numbers that people read: 500 k, 1 M, 2 M."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(number_format())
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def heading(axes: Axes, theme: Theme, text: str) -> None:
