@@ -9,7 +9,7 @@ from hydra.plugins.launcher import Launcher
 from glam.accounting.preflight import check_fits
 from glam.cli.compose import Composer
 from glam.cli.overrides import groups
-from glam.config import RunConfig
+from glam.config import DataConfig, RunConfig
 from glam.data.sources import checked_sources
 from glam.errors import JobFailedError, UserError
 from glam.plans import show_plans
@@ -190,6 +190,7 @@ def checked(
     """The cells of a grid, each composed, validated and weighed; no two are the same run."""
     lines = _same_threads(lines, composer, elsewhere)
     cells: dict[str, Cell] = {}
+    texts: list[DataConfig] = []  # found to be there
     for line in lines:
         config = composer.config(line)
         if config.task.name != "train":
@@ -205,7 +206,9 @@ def checked(
         )
         if not cell.is_done:
             check_fits(config, resources, list(line))
-            _check_text(config, line)
+            if config.data not in texts:
+                _check_text(config, line)
+                texts.append(config.data)
         cells.setdefault(run.id, cell)
     if len(cells) < len(lines):
         say(f"{len(lines) - len(cells)} cells are the same run as another and run once")

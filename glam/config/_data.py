@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from glam.config._checks import positive, within, words
 from glam.errors import UserError, one_of
 
+THRESHOLD = 0.875  # of ranks: as many pages as Pareto sampling keeps
 COMPONENTS = ("webpages", "wikipedia", "conversations", "forums", "books", "news")
 
 
@@ -49,7 +50,7 @@ class FilterConfig:
 
     name: str = "pareto"  # or "threshold"; "none": every page is kept
     alpha: float = 9.0  # pareto: a page stays when Lomax(alpha) > 1 - score
-    threshold: float = 0.875  # threshold: a page stays when its score is higher
+    threshold: float = THRESHOLD  # threshold: a page stays when its score is higher
     calibrate: bool = True  # scores become ranks within the pool; raw ones starve the sampler
     num_features: int = 262_144
     ngrams: int = 2
@@ -59,7 +60,7 @@ class FilterConfig:
         one_of("data.filter.name", self.name, ("pareto", "threshold", "none"))
         positive("data.filter.", self, "alpha")
         within("data.filter.", self, 0, 1, "threshold")
-        if self.name != "threshold" and self.threshold != 0.875:
+        if self.name != "threshold" and self.threshold != THRESHOLD:
             raise UserError(
                 f"data.filter.threshold={self.threshold} but data.filter.name={self.name} has no "
                 f"threshold; add data=threshold"
