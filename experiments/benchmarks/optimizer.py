@@ -45,6 +45,6 @@ def _update(config: ModelConfig, candidate: str) -> Work:
         parameter.grad = torch.randn_like(parameter)
 
     def work() -> None:
-        optimizer.step()  # Adafactor's overwrites the gradients: any gradient takes as long
+        optimizer.step()
 
     return work

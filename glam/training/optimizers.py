@@ -65,9 +65,9 @@ class Adafactor(torch.optim.Optimizer):
     factored over the last two dims, updates clipped and scaled by the parameter's RMS. A stacked
     weight `[E, a, b]` is E matrices: each is factored, clipped and scaled by itself.
 
-    `step` overwrites the gradients: the update is built in their memory, piece by piece, and
-    nothing of a large parameter's size is allocated. (torch.optim.Adafactor clamps small
-    gradients, clips stacked experts together and cannot switch its relative step off.)
+    The update is built piece by piece in a buffer that the cache holds: nothing of a large
+    parameter's size is allocated. (torch.optim.Adafactor clamps small gradients, clips stacked
+    experts together and cannot switch its relative step off.)
     """
 
     def __init__(self, parameters: list[nn.Parameter], config: AdafactorConfig) -> None:
@@ -88,7 +88,7 @@ class Adafactor(torch.optim.Optimizer):
 
     @torch.no_grad()
     def update(self, parameter: Tensor, grad: Tensor, learning_rate: float) -> None:
-        """One weight's step, which overwrites `grad`; the others' do not depend on it."""
+        """One weight's step; the others' do not depend on it."""
         state = self.state[parameter]
         state["step"] = int(state.get("step", 0)) + 1  # a tensor where an XLA run left it
         beta2 = min(self.config.beta2, 1 - state["step"] ** -self.config.beta2_decay)
@@ -116,28 +116,28 @@ class Adafactor(torch.optim.Optimizer):
     ) -> None:
         """Of a few matrices, read in `parts` of their rows where one is too large for the cache."""
         E, a, b = here.grad.shape
-        squares = here.grad.new_empty(E, size(parts[0]), b)
+        buffer = here.grad.new_empty(E, size(parts[0]), b)
         new_rows, new_columns = torch.empty_like(here.rows), torch.zeros_like(here.columns)
         for part in parts:
-            square = torch.mul(here.grad[:, part], here.grad[:, part], out=squares[:, : size(part)])
+            square = squared(here.grad[:, part], buffer)
             torch.mean(square, -1, keepdim=True, out=new_rows[:, part])
             new_columns += square.sum(-2, keepdim=True)
         eps = self.config.eps_factor
         here.rows.lerp_(new_rows.add_(eps), 1 - beta2)
         here.columns.lerp_(new_columns.div_(a).add_(eps), 1 - beta2)
-        # Two roots, not one of the product: that is below float32 where a row is all zeros.
-        row = (here.rows / here.rows.mean(-2, keepdim=True)).rsqrt_()
-        column = here.columns.rsqrt()
-        total, norm = torch.zeros_like(row[:, :1]), torch.zeros_like(row[:, :1])
+        # The update's square is grad^2 * row * column. Two factors, not their product: that is
+        # beyond float32 where a row is all zeros.
+        row, column = here.rows.mean(-2, keepdim=True).div(here.rows), here.columns.reciprocal()
+        along = torch.empty_like(row)
         for part in parts:
-            if len(parts) > 1:
-                torch.mul(here.grad[:, part], here.grad[:, part], out=squares[:, : size(part)])
-            along = torch.bmm(squares[:, : size(part)], column.square().transpose(1, 2))
-            total += (along * row[:, part].square()).sum(-2, keepdim=True)
-            norm += square_norm(here.parameter[:, part])
-        row *= self._step_size(norm / (a * b), total / (a * b), rate)
+            square = squared(here.grad[:, part], buffer) if len(parts) > 1 else buffer
+            torch.bmm(square, column.mT, out=along[:, part])
+        update_square = torch.bmm(row.mT, along)
+        row.sqrt_().mul_(self._step_size(square_norm(here.parameter), update_square, a * b, rate))
+        column.sqrt_()
         for part in parts:
-            update = here.grad[:, part].mul_(column)
+            grad = here.grad[:, part]
+            update = torch.mul(grad, column, out=buffer[:, : grad.shape[1]])
             here.parameter[:, part].addcmul_(update, row[:, part])
 
     def _update_vector(
@@ -146,15 +146,17 @@ class Adafactor(torch.optim.Optimizer):
         if "square" not in state:
             state["square"] = torch.zeros_like(grad)
         state["square"].lerp_(grad.square().add_(self.config.eps_factor), 1 - beta2)
-        grad.mul_(state["square"].rsqrt())
-        size = self._step_size(parameter.square().mean(), grad.square().mean(), rate)
-        parameter.addcmul_(grad, size)
+        update = grad * state["square"].rsqrt()
+        squares = parameter.square().sum(), update.square().sum()
+        size = self._step_size(*squares, parameter.numel(), rate)
+        parameter.addcmul_(update, size)
 
-    def _step_size(self, parameter: Tensor, update: Tensor, rate: float) -> Tensor:
-        """What an update is multiplied by, from its and the parameter's mean squares."""
-        scale = parameter.sqrt().clamp_(min=self.config.eps_scale)
-        clip = (update.sqrt() / self.config.clip_threshold).clamp_(min=1)
-        return scale.div_(clip).mul_(-rate)
+    def _step_size(self, parameter: Tensor, update: Tensor, numbers: int, rate: float) -> Tensor:
+        """What an update is multiplied by, from its and the parameter's sums of squares, which it
+        overwrites."""
+        scale = parameter.sqrt_().clamp_(min=self.config.eps_scale * numbers**0.5)
+        clip = update.sqrt_().clamp_(min=self.config.clip_threshold * numbers**0.5)
+        return scale.div_(clip).mul_(-rate * self.config.clip_threshold)
 
 
 class Matrices(NamedTuple):
@@ -167,9 +169,16 @@ class Matrices(NamedTuple):
 
 
 def square_norm(x: Float[Tensor, "E a b"]) -> Float[Tensor, "E 1 1"]:
-    linalg: Any = torch.linalg  # which has no types
-    norm: Tensor = linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
-    return norm.square_()
+    """A product of each matrix with itself: twice as fast as a norm over two dims."""
+    E, a, b = x.shape
+    if E == 1:
+        return torch.dot(x.reshape(-1), x.reshape(-1)).view(1, 1, 1)
+    flat = x.reshape(E, 1, a * b)
+    return torch.bmm(flat, flat.mT)
+
+
+def squared(x: Float[Tensor, "E a b"], buffer: Float[Tensor, "E A b"]) -> Float[Tensor, "E a b"]:
+    return torch.mul(x, x, out=buffer[:, : x.shape[1]])
 
 
 def stacked(x: Tensor) -> Tensor:

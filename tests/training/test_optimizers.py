@@ -35,6 +35,7 @@ def run(parameter, gradients, config):
     for gradient in gradients:
         weight.grad = gradient.clone()
         optimizer.step()
+        assert torch.equal(weight.grad, gradient)
     return weight.detach()
 
 
