@@ -28,7 +28,9 @@ def pairs_of(file: Path, key: str, baseline: str) -> Pairs:
     swept = list(rows[0])[: list(rows[0]).index("id")]
     domains = [name for name in rows[0] if name.startswith("loss/")]
     others = [name for name in swept if name != key]
-    against = {tuple(r[o] for o in others): r for r in rows if r[key] == baseline}
+    # As `study.baseline` is: YAML's true is the table's True.
+    same = [r for r in rows if r[key].lower() == baseline.lower()]
+    against = {tuple(r[o] for o in others): r for r in same}
     found: Pairs = {}
     for row in rows:
         twin = against.get(tuple(row[other] for other in others))
@@ -91,7 +93,10 @@ def main(arguments: Sequence[str]) -> str:
         return refuse("three arguments are needed: <study.csv> <key> <value>")
     file, key, baseline = arguments
     found = pairs_of(Path(file), key, baseline)
-    return table(found) if found else refuse(f"{file} has no pair with {key}={baseline}")
+    if not found:
+        values = ", ".join(dict.fromkeys(row[key] for row in finished(Path(file), key)))
+        return refuse(f"{file} has no pair with {key}={baseline}; it has {values}")
+    return table(found)
 
 
 if __name__ == "__main__":

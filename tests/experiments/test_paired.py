@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.paired import holm, p_value, pairs_of, table
+from experiments.paired import holm, main, p_value, pairs_of, table
 
 HEAD = "data,model.num_experts,seed,id,run,status,loss/mean,loss/tweets"
 
@@ -75,3 +75,17 @@ def test_the_table_has_the_t_interval_and_a_star_where_it_is_told_from_zero(stud
     half = stats.t.ppf(0.975, 4) * np.std(differences, ddof=1) / np.sqrt(5)
     assert f"−{half - np.mean(differences):.3f}" in row  # the lower end
     assert row.count("*") == 1
+
+
+def test_a_baseline_of_yamls_true_is_the_tables(study):
+    head, *lines = study.read_text().splitlines()
+    named = [line.replace("unfiltered,", "True,").replace("filtered,", "False,") for line in lines]
+    study.write_text("\n".join([head.replace("data", "model.router.normalize"), *named]))
+    found = pairs_of(study, "model.router.normalize", "true")
+    assert {value for value, _ in found} == {"False (model.num_experts 16)"}
+
+
+def test_a_baseline_that_is_not_there_is_answered_with_those_that_are(study, capsys):
+    with pytest.raises(SystemExit):
+        main([str(study), "data", "clean"])
+    assert "it has unfiltered, filtered" in capsys.readouterr().err
