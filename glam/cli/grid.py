@@ -17,7 +17,7 @@ from glam.resources import resolve
 from glam.runs import RunFolder, check_writable
 from glam.studies.budget import check_comparison, cost_line
 from glam.studies.seconds import check_timed, in_tokens, missed
-from glam.studies.study import Cell, Study, say
+from glam.studies.study import Cell, Point, Study, say
 from glam.tracking.study import track_study
 
 
@@ -159,25 +159,24 @@ def _write(study: Study) -> bool:
 
 def _plan(lines: Sequence[Sequence[str]], swept: Sequence[str], composer: Composer) -> None:
     """One table of all, in this process; no run folders."""
-    configs = [composer.config(line) for line in lines]
-    for config, line in zip(configs, lines, strict=True):
-        check_timed(config, line)  # all, before the first is timed
-    for i, line in enumerate(lines):
-        if configs[i].training.seconds is not None:
-            configs[i] = in_tokens(configs[i], resolve(configs[i]), line).config
-        configs[i] = _named(configs[i], _values(line, swept, composer))
+    points = [
+        Point(values=_values(line, swept, composer), config=composer.config(line)) for line in lines
+    ]
+    check_comparison(points)
+    for point, line in zip(points, lines, strict=True):
+        check_timed(point.config, line)  # all, before the first is timed
+    configs: list[RunConfig] = []
+    for point, line in zip(points, lines, strict=True):
+        config = point.config
+        if config.training.seconds is not None:
+            config = in_tokens(config, resolve(config), line).config
+        # A model's name is enough where nothing else is swept.
+        cell = None if set(point.values) == {"model"} else point.name
+        configs.append(replace(config, study=replace(config.study, cell=cell)))
     keys = "+".join(key.replace("/", ".").rpartition(".")[2] for key in swept)
     show_plans(configs, f"{keys}-{configs[0].hardware.name}", several=True)
     if configs[0].hardware.topology is None:
         say(cost_line(configs))  # on this machine; a described one has its own figures
-
-
-def _named(config: RunConfig, values: dict[str, Any]) -> RunConfig:
-    """Told apart by what is swept; a model's name is enough where nothing else is."""
-    if set(values) == {"model"}:
-        return config
-    cell = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in values.items())
-    return replace(config, study=replace(config.study, cell=cell))
 
 
 def checked(

@@ -6,12 +6,12 @@ from glam.accounting.plan import plan
 from glam.config import RunConfig
 from glam.errors import UserError
 from glam.resources import num_cores, resolve
-from glam.studies.study import Cell
+from glam.studies.study import Point
 
 ROUTER_SHARE = 0.05  # FLOPs by which a sparse model may exceed its dense twin: those of its gate
 
 
-def check_comparison(cells: Sequence[Cell]) -> None:
+def check_comparison(cells: Sequence[Point]) -> None:
     """Raises UserError where cells that the study compares differ in the budget it names, or where
     none has its baseline."""
     study = cells[0].config.study
@@ -45,16 +45,16 @@ def check_comparison(cells: Sequence[Cell]) -> None:
             )
 
 
-def _compared(cells: Sequence[Cell], key: str) -> list[list[Cell]]:
+def _compared(cells: Sequence[Point], key: str) -> list[list[Point]]:
     """Cells that differ in nothing but `key`."""
-    found: dict[tuple[str, ...], list[Cell]] = {}
+    found: dict[tuple[str, ...], list[Point]] = {}
     for cell in cells:
         others = tuple(f"{k}={v}" for k, v in cell.values.items() if k != key)
         found.setdefault(others, []).append(cell)
     return list(found.values())
 
 
-def _spent(cell: Cell, budget: str) -> float:
+def _spent(cell: Point, budget: str) -> float:
     training = cell.config.training
     if budget == "seconds":
         if training.seconds is None:

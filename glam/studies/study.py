@@ -19,12 +19,23 @@ def say(line: str) -> None:
 
 
 @dataclass(kw_only=True)
-class Cell:
-    """One run of a grid: what was typed, and what the swept keys are in it."""
+class Point:
+    """One point of a grid, and what the swept keys are in it."""
 
-    overrides: list[str]
     values: dict[str, Any]
     config: RunConfig
+
+    @property
+    def name(self) -> str:
+        """What is swept, in words: `num_experts=8, seed=1`."""
+        return ", ".join(f"{_last(key)}={value}" for key, value in self.values.items())
+
+
+@dataclass(kw_only=True)
+class Cell(Point):
+    """Its run, and what was typed for it."""
+
+    overrides: list[str]
     resources: Resources
     run: RunFolder
     seconds: float | None = None  # of training, which its tokens are meant to take
@@ -32,11 +43,6 @@ class Cell:
     @property
     def is_done(self) -> bool:
         return self.run.summary() is not None
-
-    @property
-    def name(self) -> str:
-        """What is swept, in words: `num_experts=8, seed=1`."""
-        return ", ".join(f"{_last(key)}={value}" for key, value in self.values.items())
 
 
 class Study:

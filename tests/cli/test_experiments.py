@@ -1,6 +1,7 @@
 """The studies of the paper: every file is a grid of valid runs that keeps what it promises."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hydra import initialize_config_dir
@@ -8,7 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from glam.cli.compose import Composer
-from glam.cli.grid import checked
+from glam.cli.grid import checked, run_grid
 from glam.cli.overrides import CONF, check_line, choices
 from glam.cli.schema import register
 from glam.errors import UserError
@@ -21,9 +22,11 @@ EXPERIMENTS = choices("experiment")
 TOKENS_PER_SECOND = {16: 20_000, 32: 20_000, 64: 18_500, 128: 5_000}
 SECONDS_AROUND = 15
 CORES = 2
+NO_LAUNCHER: Any = None  # a plan starts nothing
 
 
-def cells_of(name: str, *typed: str) -> list[Cell]:
+def grid_of(name: str, *typed: str) -> tuple[list[list[str]], list[str], Composer]:
+    """Its lines, and the keys that they sweep."""
     register()
     arguments = [f"experiment={name}", *typed]
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -32,7 +35,11 @@ def cells_of(name: str, *typed: str) -> list[Cell]:
         loader = hydra.config_loader
         master = loader.load_configuration("config", arguments[:1], RunMode.MULTIRUN)
         lines, swept = expand(dict(master.hydra.sweeper.params), arguments, loader)
-        return checked(lines, swept, Composer(loader, master))
+        return lines, swept, Composer(loader, master)
+
+
+def cells_of(name: str, *typed: str) -> list[Cell]:
+    return checked(*grid_of(name, *typed))
 
 
 def seconds(cells: Sequence[Cell]) -> float:
@@ -87,6 +94,12 @@ def test_a_key_narrowed_to_one_value_still_tells_its_cells_from_the_others():
     assert [cell.values["model.num_experts"] for cell in cells] == [16, 16]
 
 
+def test_the_long_studies_train_once_what_they_share():
+    scaling = {cell.run.id for cell in cells_of("expert_scaling/full")}
+    tokens = {cell.run.id for cell in cells_of("moe_vs_dense/full")}
+    assert len(scaling & tokens) == 10  # 1 and 16 experts on 2 M tokens, five seeds
+
+
 def test_two_studies_share_the_runs_that_they_have_in_common():
     scaling = {cell.run.id for cell in cells_of("expert_scaling/quick")}
     tokens = "training.tokens=500000"
@@ -112,6 +125,8 @@ def test_two_studies_share_the_runs_that_they_have_in_common():
 def test_a_study_that_does_not_keep_its_promise_is_refused(typed, words):
     with pytest.raises(UserError, match=words):
         cells_of("expert_scaling/quick", "seed=0", *typed)
+    with pytest.raises(UserError, match=words):
+        run_grid(*grid_of("expert_scaling/quick", "seed=0", "task=plan", *typed), NO_LAUNCHER)
 
 
 @pytest.mark.parametrize(
