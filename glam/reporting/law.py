@@ -16,8 +16,8 @@ from glam.reporting.cells import EXPERTS, Cell
 from glam.reporting.study_figures import Draw, on_page, on_paper, signed_tick
 from glam.reporting.theme import FONT, Theme, heading, log_axis, number_format, save
 from glam.reporting.units import fixed, is_number, si
-from glam.studies.forecast import HeldOut, best_for_budgets, dense_worth, held_out
-from glam.studies.scaling_law import CONFIDENCE, NAMES, Array, Law, Runs, fit, interval, sizes
+from glam.studies.forecast import Fitted, best_for_budgets, dense_worth, fitted
+from glam.studies.scaling_law import CONFIDENCE, NAMES, Array, Law, Runs, interval, sizes
 
 MEANING = {
     "e": "floor of the loss, nats per token",
@@ -28,7 +28,9 @@ MEANING = {
     "gamma": "exponent of experts in the multiplier",
     "x": "saturation, 1 / E_max",
     "c": "interaction of log N and log Ê",
+    "log_p": "log of p: how far the larger term hides the smaller",
 }
+WHOSE = {"chinchilla": "Chinchilla’s form", "kaplan": "Kaplan’s form"}
 
 
 def section(study: str, cells: Sequence[Cell]) -> tuple[dict[str, Any] | None, dict[str, bytes]]:
@@ -38,11 +40,11 @@ def section(study: str, cells: Sequence[Cell]) -> tuple[dict[str, Any] | None, d
     if runs is None or (len(np.unique(runs.tokens)) < 2 and sizes(runs).max() == 0):
         return None, {}
     try:
-        law = fit(runs)
+        forms = fitted(runs)
     except UserError as error:
         return {"sentence": f"No scaling law: {error}."}, {}
-    left_out = held_out(runs)
-    told = as_json(law, runs, left_out)
+    law = forms[0].law
+    told = as_json(forms, runs)
     groups = _by_size(runs)
     draw, spread = curves(law, runs, groups), residuals(law, runs)
     plots = on_page(draw, list(groups), "law", lambda name: f"{name}: loss by training tokens.")
@@ -53,15 +55,13 @@ def section(study: str, cells: Sequence[Cell]) -> tuple[dict[str, Any] | None, d
     files["law.json"] = (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode()
     content = {
         "sentence": "",
+        "form": law.form,
         "plots": plots,
         "constants": _constants(told),
         "warnings": told["warnings"],
-        "held_out": _held_out_words(left_out),
-        "cells_out": [
-            (f"{one.experts}", fixed(one.measured), _span(one.predicted, one.interval),
-             "inside" if one.is_inside else "outside")
-            for one in left_out
-        ],
+        "held_out": _held_out_words(forms),
+        "heads_out": ["Experts", "Measured", *(w for f in forms for w in (WHOSE[f.law.form], ""))],
+        "cells_out": _cells_out(forms),
         "best": [
             (si(b["flops"], "FLOP"), b["experts"], _between(b["between"]), si(b["active"]),
              si(b["tokens"]), _span(b["loss"], b["interval"]))
@@ -102,8 +102,24 @@ def runs_of(cells: Sequence[Cell]) -> Runs | None:
     )
 
 
-def as_json(law: Law, runs: Runs, left_out: list[HeldOut]) -> dict[str, Any]:
-    """`law.json`: constants with intervals, and all that is said beyond the runs."""
+def as_json(forms: Sequence[Fitted], runs: Runs) -> dict[str, Any]:
+    """`law.json`: the form that foretells the largest budget best with all that it says beyond the
+    runs, and what the other one came to."""
+    law = forms[0].law
+    return {
+        "confidence": CONFIDENCE,
+        "num_runs": len(runs.loss),
+        "centre": {"active": law.centre[0], "tokens": law.centre[1]},
+        **_told(forms[0]),
+        "best": [dataclasses.asdict(one) for one in best_for_budgets(law, runs)],
+        "worth": [dataclasses.asdict(one) for one in dense_worth(law, runs)],
+        "other_forms": [_told(form) for form in forms[1:]],
+    }
+
+
+def _told(form: Fitted) -> dict[str, Any]:
+    """Constants with intervals, how well they are known, and the largest budget foretold."""
+    law = form.law
     low, high = interval(law.draws)
     constants = {
         name: {
@@ -113,18 +129,14 @@ def as_json(law: Law, runs: Runs, left_out: list[HeldOut]) -> dict[str, Any]:
         }
         for i, name in enumerate(NAMES)
     }
-    held = [{**dataclasses.asdict(one), "inside": one.is_inside} for one in left_out]
+    held = [{**dataclasses.asdict(one), "inside": one.is_inside} for one in form.left_out]
     return {
-        "confidence": CONFIDENCE,
-        "num_runs": len(runs.loss),
-        "centre": {"active": law.centre[0], "tokens": law.centre[1]},
+        "form": law.form,
         "constants": constants,
         "noise": law.noise,
         "condition": law.condition,
         "warnings": law.warnings(),
         "held_out": held,
-        "best": [dataclasses.asdict(one) for one in best_for_budgets(law, runs)],
-        "worth": [dataclasses.asdict(one) for one in dense_worth(law, runs)],
     }
 
 
@@ -192,16 +204,29 @@ def _constants(told: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def _held_out_words(found: list[HeldOut]) -> str:
+def _held_out_words(forms: Sequence[Fitted]) -> str:
+    found = forms[0].left_out
     if not found:
         return "The grid is too small to leave its largest budget out and foretell it."
-    inside = sum(one.is_inside for one in found)
     where = f"{si(found[0].active)} active parameters, {si(found[0].tokens)} tokens"
-    cells = "1 cell lies" if len(found) == 1 else f"{len(found)} cells lie"
+    cells = "its 1 cell" if len(found) == 1 else f"its {len(found)} cells"
+    counts = [
+        f"{sum(one.is_inside for one in form.left_out)} by {WHOSE[form.law.form]}" for form in forms
+    ]
     return (
-        f"The law of all smaller budgets foretells the largest one ({where}): {inside} of its "
-        f"{cells} inside the 90 % interval of what would be measured."
+        f"Both forms of the law, fitted to all smaller budgets, foretell the largest one "
+        f"({where}). Of {cells} lie inside the 90 % interval of what would be measured: "
+        f"{' and '.join(counts)}. The page goes by {WHOSE[forms[0].law.form]}, which comes nearer."
     )
+
+
+def _cells_out(forms: Sequence[Fitted]) -> list[list[str]]:
+    """A row a count of experts: measured, and what each form foretells."""
+    rows = [[f"{one.experts}", fixed(one.measured)] for one in forms[0].left_out]
+    for form in forms:
+        for row, one in zip(rows, form.left_out, strict=True):
+            row += [_span(one.predicted, one.interval), "inside" if one.is_inside else "outside"]
+    return rows
 
 
 def _between(found: Sequence[int]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from glam.errors import UserError
-from glam.studies.scaling_law import Array, Law, Runs, fit, interval, sizes
+from glam.studies.scaling_law import FORMS, Array, Law, Runs, fit, interval, sizes
 
 BUDGETS = (0.25, 1.0, 4.0)  # of the largest budget of the runs
 
@@ -28,6 +28,21 @@ class HeldOut:
     @property
     def is_inside(self) -> bool:
         return self.interval[0] <= self.measured <= self.interval[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """One form of the law, and how it foretells the largest budget, which is left out for that."""
+
+    law: Law
+    left_out: list[HeldOut]
+
+    @property
+    def error(self) -> float:
+        """Mean distance of measured and foretold log loss; inf where nothing is foretold."""
+        if not self.left_out:
+            return np.inf
+        return float(np.mean([abs(np.log(one.measured / one.predicted)) for one in self.left_out]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +71,21 @@ class Worth:
     interval: tuple[float, float]
 
 
-def held_out(runs: Runs, *, samples: int = 400) -> list[HeldOut]:
+def fitted(runs: Runs) -> list[Fitted]:
+    """Every form of the law, first the one that foretells the largest budget best. Raises UserError
+    where the grid is too small."""
+    forms = [Fitted(law=fit(runs, form), left_out=held_out(runs, form)) for form in FORMS]
+    return sorted(forms, key=lambda one: one.error)
+
+
+def held_out(runs: Runs, form: str = "chinchilla", *, samples: int = 400) -> list[HeldOut]:
     """Every cell of the largest budget, dense first; none where the rest is too small for a
     fit."""
     # The FLOPs of a router apart, all counts of experts of one size and tokens are one budget.
     size, largest = sizes(runs), int(runs.budget.argmax())
     budget = (size == size[largest]) & (runs.tokens == runs.tokens[largest])
     try:
-        law = fit(runs.where(~budget), samples=samples)
+        law = fit(runs.where(~budget), form, samples=samples)
     except UserError:
         return []
     left_out = runs.where(budget)

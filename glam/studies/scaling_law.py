@@ -1,14 +1,19 @@
 """A joint scaling law of held-out loss in active parameters N, experts E and training tokens D.
 
-    L(N, E, D) = e + a (N m(E))^-alpha + b D^-beta,   log m = (gamma + c log(N / N0)) log Ê
-    1 / Ê = 1 / (E - 1 + 1 / (1 - x)) + x
+    L(N, E, D) = e + ((a (N m(E))^-alpha)^p + (b D^-beta)^p)^(1/p)
+    log m = (gamma + c log(N / N0)) log Ê,   1 / Ê = 1 / (E - 1 + 1 / (1 - x)) + x
 
-With E = 1, Ê = m = 1 and the law is Chinchilla's (Hoffmann et al. 2022, section 3.3). Ê is the
-saturating count of experts of Clark et al. 2022 (section 5) with E_start = 1, which the dense
-edge asks for, and E_max = 1 / x; x = 0 is no saturation, a bound that a fit can reach, where E_max
-would run away to infinity. m is their effective parameter count as a multiplier, c their
+With E = 1, Ê = m = 1. It has two forms, each with a constant held. `chinchilla`, p = 1: a term in
+size and a term in tokens, whose sum has a floor (Hoffmann et al. 2022, section 3.3). `kaplan`,
+e = 0: no floor, and the larger term hides the smaller, so that what size is worth grows with the
+tokens (Kaplan et al. 2020, equation 1.5, where p is 1 / beta).
+
+Ê is the saturating count of experts of Clark et al. 2022 (section 5) with E_start = 1, which the
+dense edge asks for, and E_max = 1 / x; x = 0 is no saturation, a bound that a fit can reach, where
+E_max would run away to infinity. m is their effective parameter count as a multiplier, c their
 interaction of log N and log Ê. a and b are held as the logarithm of their terms at N0 and D0, the
-geometric means of the data: at N = D = 1 they would be all but a function of the exponents.
+geometric means of the data: at N = D = 1 they would be all but a function of the exponents. p is
+held as its logarithm.
 """
 
 from dataclasses import dataclass
@@ -20,9 +25,10 @@ from glam.errors import UserError
 
 Array = NDArray[np.float64]
 
-NAMES = ("e", "log_a", "alpha", "log_b", "beta", "gamma", "x", "c")
-LOW = np.array([0.0, -12.0, 0.01, -12.0, 0.01, -1.0, 0.0, -0.5])
-HIGH = np.array([np.inf, 4.0, 2.0, 4.0, 2.0, 2.0, 0.5, 0.5])
+NAMES = ("e", "log_a", "alpha", "log_b", "beta", "gamma", "x", "c", "log_p")
+LOW = np.array([0.0, -12.0, 0.01, -12.0, 0.01, -1.0, 0.0, -0.5, 0.0])
+HIGH = np.array([np.inf, 4.0, 2.0, 4.0, 2.0, 2.0, 0.5, 0.5, 3.5])
+FORMS = {"chinchilla": "log_p", "kaplan": "e"}  # and the constant that each holds at 0
 CONFIDENCE = 0.9
 FEWEST = 3  # sizes, and counts of tokens: fewer cannot tell a power law from its floor
 HUBER = 1.345  # in standard deviations: 95 % as efficient as least squares on Gaussian noise
@@ -53,9 +59,10 @@ class Runs:
 
 @dataclass(frozen=True, kw_only=True)
 class Law:
-    """A fitted law. `draws` holds the constants of every bootstrap sample, shape (samples, 8);
-    constants that the grid cannot tell are held at 0 and are not `free`."""
+    """A fitted law. `draws` holds the constants of every bootstrap sample, shape (samples, 9);
+    those that its form holds at 0, or that the grid cannot tell, are not `free`."""
 
+    form: str
     constants: Array
     draws: Array
     free: NDArray[np.bool_]
@@ -104,10 +111,10 @@ def interval(draws: Array, confidence: float = CONFIDENCE) -> tuple[Array, Array
     return low, high
 
 
-def fit(runs: Runs, *, samples: int = 400, seed: int = 0) -> Law:
-    """The law with the least Huber loss of log residuals, from several starts, and a bootstrap of
-    it. Raises UserError where the grid is too small."""
-    free = _free(runs)
+def fit(runs: Runs, form: str = "chinchilla", *, samples: int = 400, seed: int = 0) -> Law:
+    """The law of that form with the least Huber loss of log residuals, from several starts, and a
+    bootstrap of it. Raises UserError where the grid is too small."""
+    free = _free(runs, form)
     random = np.random.default_rng(seed)
     centre = (float(np.exp(np.log(runs.active).mean())), float(np.exp(np.log(runs.tokens).mean())))
     place = _place(runs.active, runs.experts, runs.tokens, centre)
@@ -138,20 +145,21 @@ def fit(runs: Runs, *, samples: int = 400, seed: int = 0) -> Law:
     condition = float(np.linalg.cond(columns / np.where(lengths > 0, lengths, 1)))
     known = dict(zip(np.unique(runs.seed).tolist(), effects.tolist(), strict=True))
     return Law(
-        constants=best, draws=draws, free=free, centre=centre, residuals=residuals, noise=noise,
-        spare=spare, shift=shift, seed_effects=known, condition=condition,
+        form=form, constants=best, draws=draws, free=free, centre=centre, residuals=residuals,
+        noise=noise, spare=spare, shift=shift, seed_effects=known, condition=condition,
     )  # fmt: skip
 
 
-def _free(runs: Runs) -> NDArray[np.bool_]:
-    """Which constants the grid can tell: saturation needs four counts of experts, the interaction
-    three sizes that have several."""
+def _free(runs: Runs, form: str) -> NDArray[np.bool_]:
+    """Which constants are fitted. Of those that the form has, saturation needs four counts of
+    experts, the interaction three sizes that have several."""
     size, counts = sizes(runs), np.unique(runs.experts)
     tokens = np.unique(runs.tokens)
     num_sizes, cells = int(size.max()) + 1, {*zip(size, runs.experts, runs.tokens, strict=True)}
     routed = sum(len(np.unique(runs.experts[size == one])) > 1 for one in range(num_sizes))
     sparse = len(counts) > 1
-    free = np.array([True] * 5 + [sparse, len(counts) >= 4, routed >= 3])
+    free = np.array([True] * 5 + [sparse, len(counts) >= 4, routed >= 3, True])
+    free[NAMES.index(FORMS[form])] = False
     if num_sizes < FEWEST or len(tokens) < FEWEST or len(cells) < int(free.sum()) + 2:
         raise UserError(
             f"a scaling law needs {FEWEST} sizes, {FEWEST} counts of tokens and "
@@ -190,28 +198,35 @@ def _log_multiplier(
 
 def losses(constants: Array, place: tuple[Array, Array, Array]) -> tuple[Array, Array]:
     """Losses of many laws, shape (laws, points), and their slopes in the constants, shape
-    (laws, points, 8)."""
+    (laws, points, 9)."""
     n, _, d = place
     log_m, log_count, slope = _log_multiplier(constants, place)
-    floor, log_a, alpha, log_b, beta, gamma, _, c = (constants[:, i : i + 1] for i in range(8))
-    size = np.exp(log_a - alpha * (n + log_m))
-    data = np.exp(log_b - beta * d)
+    floor, log_a, alpha, log_b, beta, gamma, _, c, log_p = (constants[:, i, None] for i in range(9))
+    p = np.exp(log_p)
+    log_size, log_data = log_a - alpha * (n + log_m), log_b - beta * d
+    log_both = np.logaddexp(p * log_size, p * log_data) / p
+    both = np.exp(log_both)
+    of_size = np.exp(p * (log_size - log_both))  # its share of the sum of powers
+    size, data = both * of_size, both * (1 - of_size)  # slopes in log_a and log_b
     by_m = -alpha * size
     slopes = [
         np.ones_like(size), size, -size * (n + log_m), data, -data * d,
         by_m * log_count, by_m * (gamma + c * n) * slope, by_m * n * log_count,
+        size * log_size + data * log_data - both * log_both,
     ]  # fmt: skip
-    return floor + size + data, np.stack(slopes, axis=-1)
+    return floor + both, np.stack(slopes, axis=-1)
 
 
 def _starts(runs: Runs, free: NDArray[np.bool_]) -> Array:
-    """A grid of starts: the floor, both exponents, the experts."""
+    """A grid of starts: the floor or p, both exponents, the experts."""
     low = float(runs.loss.min())
     spread = float(runs.loss.mean())
+    floors = (0.3, 0.6, 0.85) if free[0] else (0.0,)
+    powers = (0.5, 1.0, 1.5) if free[8] else (0.0,)
     starts = [
         [share * low, np.log((spread - share * low) / 2), alpha, np.log((spread - share * low) / 2),
-         beta, 0.3, x, 0.0]
-        for share in (0.3, 0.6, 0.85) for alpha in (0.2, 0.5)
+         beta, 0.3, x, 0.0, log_p]
+        for share in floors for log_p in powers for alpha in (0.2, 0.5)
         for beta in (0.2, 0.5) for x in (0.002, 0.03)
     ]  # fmt: skip
     return np.where(free, np.array(starts, dtype=np.float64), 0.0)
@@ -310,13 +325,14 @@ def _resampled(
     """Noise for the bootstrap, shape (samples, runs), its standard deviation for a cell of one
     run, and how many cells are spare. Whole cells are drawn, with replacement: where the law does
     not quite hold all seeds of a cell lie off together, and as noise of single runs that would
-    average out. A cell's residual is enlarged by what its leverage took of it; the scale of a
-    sample varies as that of a noise known from few spare cells does."""
+    average out. A cell's residual is enlarged by what its leverage took of it, as far as the
+    jackknife does (HC3: by its root alone intervals are too short in a grid of dozens of cells);
+    the scale of a sample varies as that of a noise known from few spare cells does."""
     num_runs = np.bincount(cell)
     spare = len(num_runs) - columns.shape[1]
     leverage = np.bincount(cell, (np.linalg.qr(columns)[0] ** 2).sum(axis=1))
     means = np.asarray(np.bincount(cell, residuals) / np.sqrt(num_runs), np.float64)
-    pool = means / np.sqrt(np.clip(1 - leverage, 0.1, 1))
+    pool = means / np.clip(1 - leverage, 0.1, 1)
     pool -= pool.mean()
     scale = np.sqrt(spare / random.chisquare(spare, size=(samples, 1)))
     drawn = scale * np.asarray(random.choice(pool, size=(samples, len(pool))), np.float64)

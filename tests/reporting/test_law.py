@@ -48,8 +48,12 @@ def test_a_grid_of_sizes_tokens_and_experts_gets_its_law(grid, tmp_path):
     assert [one["experts"] for one in told["held_out"]] == [1, 4, 16]
     page = (tmp_path / "study.html").read_text()
     assert "Scaling law" in page
-    inside = sum(one["inside"] for one in told["held_out"])
-    assert f"{inside} of its 3 cells lie inside" in page
+    [other] = told["other_forms"]
+    assert (told["form"], other["form"]) == ("chinchilla", "kaplan")
+    for one, whose in ((told, "Chinchilla"), (other, "Kaplan")):
+        inside = sum(cell["inside"] for cell in one["held_out"])
+        assert f"{inside} by {whose}’s form" in page
+    assert "The page goes by Chinchilla’s form" in page
     assert {"law.png", "law.svg", "law_residuals.png"} <= {f.name for f in tmp_path.iterdir()}
 
 

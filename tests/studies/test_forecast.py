@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from glam.studies.forecast import best_for_budgets, dense_worth, held_out
+from glam.studies.forecast import best_for_budgets, dense_worth, fitted, held_out
 from glam.studies.scaling_law import Runs, fit
 
 RUN = [
@@ -47,6 +47,20 @@ def test_nothing_of_the_largest_budget_is_known_to_the_law_that_foretells_it(run
     other = dataclasses.replace(runs, loss=np.where(largest, runs.loss * 1.1, runs.loss))
     for one, two in zip(held_out(runs), held_out(other), strict=True):
         assert (one.predicted, one.interval) == (two.predicted, two.interval)
+
+
+def kaplans(n, e, d):
+    return ((2 * (n * e**0.4 / 1e6) ** -0.1) ** 3 + (2 * (d / 1e7) ** -0.15) ** 3) ** (1 / 3)
+
+
+@pytest.mark.parametrize(("true", "form"), [(law_of, "chinchilla"), (kaplans, "kaplan")])
+def test_the_form_that_the_runs_follow_foretells_them_best(runs, true, form):
+    noise = np.random.default_rng(4).normal(0, 0.003, len(runs.loss))
+    loss = true(runs.active, runs.experts, runs.tokens) * np.exp(noise)
+    best, other = fitted(dataclasses.replace(runs, loss=loss))
+    assert best.law.form == form
+    assert best.error < other.error
+    assert best.law.noise < other.law.noise
 
 
 @pytest.mark.slow

@@ -11,7 +11,11 @@ from glam.studies import scaling_law
 from glam.studies.scaling_law import NAMES, Runs, fit, interval, losses
 
 SIZES, EXPERTS, TOKENS = (1e5, 3e5, 1e6, 3e6), (1, 4, 16, 64), (1e6, 3e6, 1e7, 3e7)
-TRUTH = np.array([1.8, 0.2, 0.30, 0.1, 0.35, 0.35, 0.01, -0.03])
+TRUTH = np.array([1.8, 0.2, 0.30, 0.1, 0.35, 0.35, 0.01, -0.03, 0.0])
+KAPLAN = np.array([0.0, 1.2, 0.10, 1.1, 0.16, 0.35, 0.01, -0.03, 1.0])
+FORMS = pytest.mark.parametrize(
+    ("form", "truth"), [("chinchilla", TRUTH), ("kaplan", KAPLAN)], ids=["chinchilla", "kaplan"]
+)
 CENTRE = (float(np.exp(np.log(SIZES).mean())), float(np.exp(np.log(TOKENS).mean())))
 BEYOND = (np.array([1e7]), np.array([64.0]), np.array([1e8]))
 
@@ -42,6 +46,18 @@ def test_with_one_expert_the_law_is_chinchillas():
     np.testing.assert_allclose(found, e + a * n**-alpha + b * d**-beta, rtol=1e-12)
 
 
+def test_without_a_floor_the_law_can_be_kaplans():
+    """Equation 1.5 of Kaplan et al. 2020, with its constants of page 5."""
+    alpha_n, alpha_d, critical_n, critical_d = 0.076, 0.103, 6.4e13, 1.8e13
+    n, d = np.array([1e8, 1e9]), np.array([3e9, 2e11])
+    written = ((critical_n / n) ** (alpha_n / alpha_d) + critical_d / d) ** alpha_d
+    log_a = alpha_n * np.log(critical_n / CENTRE[0])
+    log_b = alpha_d * np.log(critical_d / CENTRE[1])
+    ours = np.array([0, log_a, alpha_n, log_b, alpha_d, 0, 0, 0, -np.log(alpha_d)])
+    found = losses(ours[None], place(n, np.ones(2), d))[0][0]
+    np.testing.assert_allclose(found, written, rtol=1e-12)
+
+
 def test_experts_saturate_at_their_most():
     many = np.array([1e12])
     law = fit(simulated(), samples=2)
@@ -49,35 +65,41 @@ def test_experts_saturate_at_their_most():
     assert law.multiplier(centre, many)[0] == pytest.approx((1 / 0.01) ** 0.35, rel=1e-3)
 
 
-def test_slopes_are_those_of_finite_differences():
+@pytest.mark.parametrize("at_constants", [TRUTH, KAPLAN], ids=["chinchilla", "kaplan"])
+def test_slopes_are_those_of_finite_differences(at_constants):
     at = place(np.array([2e5, 5e6]), np.array([8.0, 128.0]), np.array([4e6, 2e7]))
-    _, slopes = losses(TRUTH[None], at)
+    _, slopes = losses(at_constants[None], at)
     for i, name in enumerate(NAMES):
         step = np.zeros(len(NAMES))
         step[i] = 1e-6
-        up, down = (losses((TRUTH + sign * step)[None], at)[0][0] for sign in (1, -1))
+        up, down = (losses((at_constants + sign * step)[None], at)[0][0] for sign in (1, -1))
         np.testing.assert_allclose(slopes[0, :, i], (up - down) / 2e-6, rtol=1e-5, err_msg=name)
 
 
-def test_without_noise_the_constants_come_back():
-    law = fit(simulated(seeds=1), samples=2)
-    np.testing.assert_allclose(law.constants, TRUTH, rtol=1e-3, atol=1e-4)
+@FORMS
+def test_without_noise_the_constants_come_back(form, truth):
+    law = fit(simulated(truth, seeds=1), form, samples=2)
+    np.testing.assert_allclose(law.constants, truth, rtol=1e-3, atol=1e-4)
 
 
-def test_the_minimum_is_that_of_scipy():
-    runs = simulated(noise=0.004)
-    law = fit(runs, samples=2)
+@FORMS
+def test_the_minimum_is_that_of_scipy(form, truth):
+    runs = simulated(truth, noise=0.004)
+    law = fit(runs, form, samples=2)
     at = place(runs.active, runs.experts, runs.tokens)
 
-    def residuals(constants):
+    def residuals(free):
+        constants = truth.copy()
+        constants[law.free] = free
         return np.log(losses(constants[None], at)[0][0]) - np.log(runs.loss)
 
     delta = scaling_law.HUBER * law.noise
     high = np.where(np.isfinite(scaling_law.HIGH), scaling_law.HIGH, runs.loss.min())
-    bounds = (scaling_law.LOW, high)
+    bounds = (scaling_law.LOW[law.free], high[law.free])
     slow = least_squares(
-        residuals, TRUTH, loss="huber", f_scale=delta, bounds=bounds, xtol=1e-12, ftol=1e-12
-    )
+        residuals, truth[law.free], loss="huber", f_scale=delta, bounds=bounds, xtol=1e-12,
+        ftol=1e-12,
+    )  # fmt: skip
     fast = losses(law.constants[None], at)[0][0]
     np.testing.assert_allclose(np.log(fast), residuals(slow.x) + np.log(runs.loss), atol=2e-4)
 
@@ -104,22 +126,25 @@ def test_too_few_cells_say_what_is_missing_in_one_line():
 
 
 @pytest.mark.slow
+@FORMS
 @pytest.mark.parametrize("off", [0.0, 0.004], ids=["the law holds", "cells lie off it"])
-def test_nine_in_ten_intervals_hold_the_truth(off):
+def test_nine_in_ten_intervals_hold_the_truth(off, form, truth):
     """Seeds are shared by all cells, and a part of the noise may be that of a whole cell."""
+    told = [name for name in NAMES if name != scaling_law.FORMS[form]]
+    told = [name for name in told if name not in ("log_a", "log_b", "x")]
     random = np.random.default_rng(5)
-    held = np.zeros(6)
+    held = np.zeros(1 + len(told))
     laws = 200
     for i in range(laws):
-        truth = TRUTH * random.uniform(0.85, 1.15, len(TRUTH))
-        runs = simulated(truth, noise=0.004, shared=0.002, off=off, random=random)
-        law = fit(runs, samples=150, seed=i)
+        true = truth * random.uniform(0.85, 1.15, len(truth))
+        runs = simulated(true, noise=0.004, shared=0.002, off=off, random=random)
+        law = fit(runs, form, samples=150, seed=i)
         low, high = interval(law.predict(*BEYOND)[1])
-        true = losses(truth[None], place(*BEYOND))[0][0]
-        held[0] += low[0] <= true[0] <= high[0]
+        loss = losses(true[None], place(*BEYOND))[0][0]
+        held[0] += low[0] <= loss[0] <= high[0]
         low, high = interval(law.draws)
-        held[1:] += ((low <= truth) & (truth <= high))[[0, 2, 4, 5, 7]]
-    share = dict(zip(["prediction", "e", "alpha", "beta", "gamma", "c"], held / laws, strict=True))
+        held[1:] += ((low <= true) & (true <= high))[[NAMES.index(name) for name in told]]
+    share = dict(zip(["prediction", *told], held / laws, strict=True))
     assert all(0.85 <= one <= 0.95 for one in share.values()), share
 
 
