@@ -1,7 +1,9 @@
 """Paired differences in a study's table: `python -m experiments.paired <study.csv> <key> <value>`.
 
 Prints a table in Markdown: loss of every value of `key` minus that of the baseline `value` with the
-same seed and all else equal, mean and 95 % t interval, for the mean and for each domain. A star
+same seed and all else equal, mean and 95 % t interval, for the mean and for each domain. Several
+keys, with as many values, are joined by commas: `optimizer,optimizer.learning_rate adamw,0.012`
+holds every pair of them against that one. A star
 says that the difference is told from zero at 5 % after Holm's correction, over all domains and
 values of the table; the mean over the domains, the one question asked beforehand, is corrected over
 the values alone.
@@ -24,12 +26,13 @@ Pairs = dict[tuple[str, str], list[float]]  # (value, domain): a difference a se
 
 def pairs_of(file: Path, key: str, baseline: str) -> Pairs:
     """Raises SystemExit for a table that is none of a study, or has no such key."""
-    rows = finished(file, key, "seed", "loss/mean")
+    keys = key.split(",")
+    rows = finished(file, *keys, "seed", "loss/mean")
     swept = list(rows[0])[: list(rows[0]).index("id")]
     domains = [name for name in rows[0] if name.startswith("loss/")]
-    others = [name for name in swept if name != key]
+    others = [name for name in swept if name not in keys]
     # As `study.baseline` is: YAML's true is the table's True.
-    same = [r for r in rows if r[key].lower() == baseline.lower()]
+    same = [row for row in rows if value_of(row, keys).lower() == baseline.lower()]
     against = {tuple(r[o] for o in others): r for r in same}
     found: Pairs = {}
     for row in rows:
@@ -37,10 +40,14 @@ def pairs_of(file: Path, key: str, baseline: str) -> Pairs:
         if twin is None or twin is row:
             continue
         fixed = ", ".join(f"{o} {row[o]}" for o in others if o != "seed")
-        value = row[key] + (f" ({fixed})" if fixed else "")
+        value = value_of(row, keys).replace(",", ", ") + (f" ({fixed})" if fixed else "")
         for domain in domains:
             found.setdefault((value, domain), []).append(float(row[domain]) - float(twin[domain]))
     return found
+
+
+def value_of(row: dict[str, str], keys: Sequence[str]) -> str:
+    return ",".join(row[key] for key in keys)
 
 
 def p_value(differences: Sequence[float]) -> float:
@@ -94,7 +101,9 @@ def main(arguments: Sequence[str]) -> str:
     file, key, baseline = arguments
     found = pairs_of(Path(file), key, baseline)
     if not found:
-        values = ", ".join(dict.fromkeys(row[key] for row in finished(Path(file), key)))
+        keys = key.split(",")
+        rows = finished(Path(file), *keys)
+        values = " ".join(dict.fromkeys(value_of(row, keys) for row in rows))
         return refuse(f"{file} has no pair with {key}={baseline}; it has {values}")
     return table(found)
 

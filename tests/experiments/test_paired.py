@@ -88,4 +88,18 @@ def test_a_baseline_of_yamls_true_is_the_tables(study):
 def test_a_baseline_that_is_not_there_is_answered_with_those_that_are(study, capsys):
     with pytest.raises(SystemExit):
         main([str(study), "data", "clean"])
-    assert "it has unfiltered, filtered" in capsys.readouterr().err
+    assert "it has unfiltered filtered" in capsys.readouterr().err
+
+
+def test_several_keys_are_one(study):
+    """Every recipe and number of experts against the one that is named, also where both differ."""
+    head, *lines = study.read_text().splitlines()
+    more = []
+    for line in lines:
+        data, _, *same, loss, tweets = line.split(",")
+        more.append(",".join([data, "1", *same, f"{float(loss) + 1}", tweets]))
+    study.write_text("\n".join([head, *lines, *more]))
+    found = pairs_of(study, "data,model.num_experts", "unfiltered,16")
+    assert {value for value, _ in found} == {"filtered, 16", "unfiltered, 1", "filtered, 1"}
+    assert np.mean(found["unfiltered, 1", "loss/mean"]) == pytest.approx(1, abs=1e-9)
+    assert np.mean(found["filtered, 1", "loss/mean"]) == pytest.approx(0.9, abs=0.05)
