@@ -91,10 +91,10 @@ def held_out(runs: Runs, form: str = "chinchilla", *, samples: int = 400) -> lis
     left_out = runs.where(budget)
     random = np.random.default_rng(1)
     counts: list[float] = np.unique(left_out.experts).tolist()
-    return [_foretold(law, left_out.where(left_out.experts == e), random) for e in counts]
+    return [foretold(law, left_out.where(left_out.experts == e), random) for e in counts]
 
 
-def _foretold(law: Law, runs: Runs, random: np.random.Generator) -> HeldOut:
+def foretold(law: Law, runs: Runs, random: np.random.Generator) -> HeldOut:
     """The runs of one cell against a law that has not seen them."""
     count = len(runs.loss)
     predicted, draws = law.predict(runs.active[:1], runs.experts[:1], runs.tokens[:1])

@@ -1,0 +1,55 @@
+"""`python -m experiments.scaling_law.beyond`: a size that the law has not seen, foretold by it.
+
+Both forms of the law are fitted to `experiments/scaling_law/results.csv`, and foretell `glam_mini`
+of `experiments/expert_scaling/results.csv`, which has four times the active parameters of the
+largest model in the fit. Prints a table in Markdown.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments.tables import finished
+from glam.studies.forecast import foretold
+from glam.studies.scaling_law import FORMS, Runs, fit
+
+HERE = Path(__file__).parent
+KNOWN, NEW = HERE / "results.csv", HERE.parent / "expert_scaling" / "results.csv"
+MODEL = "glam_mini"
+COLUMNS = ("parameters/active", "model.num_experts", "tokens", "loss/mean", "seed")
+
+
+def runs_of(rows: Sequence[dict[str, str]]) -> Runs:
+    active, experts, tokens, loss, seed = (
+        np.array([float(row[name]) for row in rows]) for name in COLUMNS
+    )
+    # FLOPs are what budgets are made of, and none is asked for here.
+    flops = 2 * active
+    return Runs(
+        active=active, experts=experts, tokens=tokens, loss=loss, flops=flops,
+        seed=seed.astype(np.int64),
+    )  # fmt: skip
+
+
+def table(known: Path, new: Path) -> str:
+    laws = [fit(runs_of(finished(known, *COLUMNS)), form) for form in FORMS]
+    measured = runs_of([r for r in finished(new, "model", *COLUMNS) if r["model"] == MODEL])
+    forms = " | ".join(f"{form}, foretold | " for form in FORMS)
+    lines = [f"| experts | measured | {forms} |", "| --- " * (2 + 2 * len(FORMS)) + "|"]
+    for count in np.unique(measured.experts).tolist():
+        cell = measured.where(measured.experts == count)
+        row = [f"{count:.0f}"]
+        for law in laws:
+            one = foretold(law, cell, np.random.default_rng(1))
+            if len(row) == 1:
+                row.append(f"{one.measured:.3f}")
+            low, high = one.interval
+            where = "inside" if one.is_inside else "outside"
+            row += [f"{one.predicted:.3f} ({low:.3f} to {high:.3f})", where]
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table(KNOWN, NEW))

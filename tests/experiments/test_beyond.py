@@ -1,0 +1,35 @@
+"""A size beyond the fit, on runs whose law is known."""
+
+import itertools
+
+import numpy as np
+
+from experiments.scaling_law.beyond import COLUMNS, MODEL, table
+
+HEAD = ",".join(["model", "id", "status", *COLUMNS])
+
+
+def written(file, cells):
+    random = np.random.default_rng(0)
+    lines = [HEAD]
+    for (model, active), experts, tokens, seed in cells:
+        loss = 1.8 + 15 * (active * experts**0.3) ** -0.3 + 40 * tokens**-0.35
+        loss *= np.exp(random.normal(0, 0.002))
+        lines.append(f"{model},x,done,{active},{experts},{tokens},{loss},{seed}")
+    file.write_text("\n".join(lines))
+    return file
+
+
+def test_a_size_that_follows_the_law_of_the_smaller_ones_lies_inside_its_interval(tmp_path):
+    sizes = [("a", 1e5), ("b", 4e5), ("c", 1.6e6)]
+    tokens = (1e6, 4e6, 1.6e7, 6.4e7)
+    known = written(tmp_path / "k", itertools.product(sizes, (1, 4, 16), tokens, range(2)))
+    larger = [("c", 1.6e6), (MODEL, 6.4e6)]
+    new = written(tmp_path / "n", itertools.product(larger, (1, 16), [6.4e7], range(2)))
+    _, _, *rows = table(known, new).splitlines()
+    cells = [[text.strip() for text in row.strip("|").split("|")] for row in rows]
+    assert [row[0] for row in cells] == ["1", "16"]
+    for row in cells:
+        true = 1.8 + 15 * (6.4e6 * int(row[0]) ** 0.3) ** -0.3 + 40 * 6.4e7**-0.35
+        assert abs(float(row[1]) - true) < 0.01
+        assert row[3] == "inside"
