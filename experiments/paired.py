@@ -27,9 +27,10 @@ Pairs = dict[tuple[str, str], list[float]]  # (value, domain): a difference a se
 def pairs_of(file: Path, key: str, baseline: str) -> Pairs:
     """Raises SystemExit for a table that is none of a study, or has no such key."""
     keys = key.split(",")
-    rows = finished(file, *keys, "seed", "loss/mean")
+    rows = finished(file, *keys, "seed", "id", "loss/mean")
     swept = list(rows[0])[: list(rows[0]).index("id")]
-    domains = [name for name in rows[0] if name.startswith("loss/")]
+    # Studies of different recipes have different domains: those that all have are compared.
+    domains = [name for name in rows[0] if name.startswith("loss/") and all(r[name] for r in rows)]
     others = [name for name in swept if name not in keys]
     # As `study.baseline` is: YAML's true is the table's True.
     same = [row for row in rows if value_of(row, keys).lower() == baseline.lower()]

@@ -1,6 +1,7 @@
 """The tables that studies leave, read for the scripts here."""
 
 import csv
+import math
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -20,6 +21,8 @@ def finished(file: Path, *needed: str, status: tuple[str, ...] = ("done",)) -> l
     except (OSError, ValueError, csv.Error) as error:
         why = getattr(error, "strerror", None) or "not a table in UTF-8"
         return refuse(f"{file} cannot be read ({why}); name the study.csv of a study")
+    if any(None in row or None in row.values() for row in rows):
+        return refuse(f"{file} has rows that are not as long as its head; name a study.csv")
     columns = list(rows[0]) if rows else []
     for name in ("status", *needed):
         if name not in columns:
@@ -34,10 +37,9 @@ def finished(file: Path, *needed: str, status: tuple[str, ...] = ("done",)) -> l
 
 def _is_number(text: str | None) -> bool:
     try:
-        float(text or "")
+        return math.isfinite(float(text or ""))
     except ValueError:
         return False
-    return True
 
 
 def refuse(line: str) -> NoReturn:

@@ -159,6 +159,7 @@ def _write(study: Study) -> bool:
 
 def _plan(lines: Sequence[Sequence[str]], swept: Sequence[str], composer: Composer) -> None:
     """One table of all, in this process; no run folders."""
+    lines = [list(line) for line in dict.fromkeys(map(tuple, lines))]
     points = [
         Point(values=_values(line, swept, composer), config=composer.config(line)) for line in lines
     ]
@@ -175,7 +176,7 @@ def _plan(lines: Sequence[Sequence[str]], swept: Sequence[str], composer: Compos
         configs.append(replace(config, study=replace(config.study, cell=cell)))
     keys = "+".join(key.replace("/", ".").rpartition(".")[2] for key in swept)
     show_plans(configs, f"{keys}-{configs[0].hardware.name}", several=True)
-    if configs[0].hardware.topology is None:
+    if not any(config.hardware.topology for config in configs):
         say(cost_line(configs))  # on this machine; a described one has its own figures
 
 
@@ -241,7 +242,7 @@ def _values(line: Sequence[str], swept: Sequence[str], composer: Composer) -> di
     """What the swept keys are in this cell; a group by the name of its choice."""
     values: dict[str, Any] = {}
     for override in map(composer.parse, line):
-        key = override.get_key_element()
+        key = override.get_key_element().lstrip("+")
         if key in swept:
             is_group = override.key_or_group in groups()
             values[key] = str(override.value()) if is_group else override.value()

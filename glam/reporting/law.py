@@ -40,6 +40,7 @@ def section(study: str, cells: Sequence[Cell]) -> tuple[dict[str, Any] | None, d
     if runs is None or (len(np.unique(runs.tokens)) < 2 and sizes(runs).max() == 0):
         return None, {}
     try:
+        _check_told_apart(cells)
         forms = fitted(runs)
     except UserError as error:
         return {"sentence": f"No scaling law: {error}."}, {}
@@ -52,7 +53,8 @@ def section(study: str, cells: Sequence[Cell]) -> tuple[dict[str, Any] | None, d
     plots += on_page(spread, ["residuals"], "law-residuals", lambda _: words)
     files = save(on_paper(draw, list(groups), "held-out loss (nats per token)"), "law", study)
     files |= save(on_paper(spread, ["residuals"], ""), "law_residuals", study)
-    files["law.json"] = (json.dumps(told, indent=1, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(_finite(told), indent=1, ensure_ascii=False, allow_nan=False)
+    files["law.json"] = f"{text}\n".encode()
     content = {
         "sentence": "",
         "form": law.form,
@@ -102,9 +104,38 @@ def runs_of(cells: Sequence[Cell]) -> Runs | None:
     )
 
 
+def _check_told_apart(cells: Sequence[Cell]) -> None:
+    """Raises UserError where runs of one size, experts, tokens and seed differ by another key."""
+    places: dict[tuple[Any, ...], Cell] = {}
+    for cell in cells:
+        summary, active = cell.summary, cell.part("parameters").get("active")
+        experts = cell.values.get(EXPERTS, summary.get("num_experts"))
+        place = (active, experts, summary.get("tokens"), cell.seed)
+        other = places.setdefault(place, cell)
+        if None not in place and other.values != cell.values:
+            keys = [key for key in cell.values if cell.values[key] != other.values.get(key)]
+            raise UserError(
+                f"runs of one size, experts, tokens and seed differ in {', '.join(keys)}, which "
+                f"the law has no place for: sweep it in a study of its own"
+            )
+
+
+def _finite(told: Any) -> Any:
+    """JSON has no infinity: null in its place."""
+    match told:
+        case dict():
+            return {key: _finite(value) for key, value in told.items()}  # pyright: ignore
+        case list() | tuple():
+            return [_finite(value) for value in told]  # pyright: ignore
+        case float():
+            return told if np.isfinite(told) else None
+        case _:
+            return told
+
+
 def as_json(forms: Sequence[Fitted], runs: Runs) -> dict[str, Any]:
-    """`law.json`: the form that foretells the largest budget best with all that it says beyond the
-    runs, and what the other one came to."""
+    """`law.json`: the form that foretells the largest budget best, or Chinchilla's where nothing
+    can be foretold, with all that it says beyond the runs; and what the other one came to."""
     law = forms[0].law
     return {
         "confidence": CONFIDENCE,
@@ -207,16 +238,19 @@ def _constants(told: dict[str, Any]) -> list[tuple[str, str, str, str]]:
 def _held_out_words(forms: Sequence[Fitted]) -> str:
     found = forms[0].left_out
     if not found:
-        return "The grid is too small to leave its largest budget out and foretell it."
+        return (
+            f"The grid is too small to leave its largest budget out and foretell it; the page goes "
+            f"by {WHOSE[forms[0].law.form]}."
+        )
     where = f"{si(found[0].active)} active parameters, {si(found[0].tokens)} tokens"
-    cells = "its 1 cell" if len(found) == 1 else f"its {len(found)} cells"
     counts = [
-        f"{sum(one.is_inside for one in form.left_out)} by {WHOSE[form.law.form]}" for form in forms
+        f"{sum(one.is_inside for one in form.left_out)} of {len(found)} by {WHOSE[form.law.form]}"
+        for form in forms
     ]
     return (
         f"Both forms of the law, fitted to all smaller budgets, foretell the largest one "
-        f"({where}). Of {cells} lie inside the 90 % interval of what would be measured: "
-        f"{' and '.join(counts)}. The page goes by {WHOSE[forms[0].law.form]}, which comes nearer."
+        f"({where}). Measured inside the 90 % interval: {' and '.join(counts)}. The page goes by "
+        f"{WHOSE[forms[0].law.form]}, which comes nearer in the mean."
     )
 
 

@@ -23,6 +23,10 @@ def check_comparison(cells: Sequence[Point]) -> None:
                 f"compares; set it, as in study.compares=model.num_experts"
             )
         return
+    if key == "seed":
+        raise UserError(
+            "study.compares=seed: seeds are what the intervals are over; name another swept key"
+        )
     if key not in cells[0].values:
         raise UserError(f"study.compares={key} is not swept here; sweep it, or name a key that is")
     values = list(dict.fromkeys(_text(cell.values[key]) for cell in cells))
@@ -82,7 +86,8 @@ def cost_line(configs: Sequence[RunConfig]) -> str:
         at_once = min(at_once, most)
     energy = [one["megawatt_hours"] for one in plans]
     joules = "" if None in energy else f", {sum(energy) * 3.6e6:.3g} kJ"
+    runs = "run" if len(plans) == 1 else "runs"
     return (
-        f"{len(plans)} runs: {hours:.2f} hours of training one after the other, "
+        f"{len(plans)} {runs}: {hours:.2f} hours of training one after the other, "
         f"{hours / at_once:.2f} with {at_once} at once{joules}; start-up and evaluation apart"
     )

@@ -98,9 +98,10 @@ class Law:
             elif low[i] <= LOW[i] + 1e-9 or high[i] >= HIGH[i] - 1e-9:
                 found.append(f"{name} is not identified: its interval reaches its bound")
         if self.condition > MOST_CONDITION:
+            how = f"number {self.condition:.1e}" if np.isfinite(self.condition) else "singular"
             found.append(
-                f"the constants are not identified one by one (condition number "
-                f"{self.condition:.1e}): trust the predictions, not the constants"
+                f"the constants are not identified one by one (condition {how}): trust the "
+                f"predictions, not the constants"
             )
         return found
 
@@ -297,22 +298,34 @@ def cells(runs: Runs) -> NDArray[np.int64]:
 
 
 def _seed_effects(runs: Runs) -> tuple[Array, NDArray[np.int64], float]:
-    """What every seed adds to the log loss, the mean over the seeds 0, by least squares on a cell's
-    part plus a seed's; every run's index of its seed; and the standard deviation over the seeds,
-    beyond what chance makes of it."""
+    """What every seed adds to the log loss, by least squares on a cell's part plus a seed's; every
+    run's index of its seed; and the standard deviation over the seeds, beyond what chance makes of
+    it. Seeds that share cells, directly or by others, have the mean 0: those that share none cannot
+    be told from their cells."""
     names, index = np.unique(runs.seed, return_inverse=True)
     cell, rows, count = cells(runs), np.arange(len(index)), len(names)
     if count == 1:
         return np.zeros(1), index, 0.0
-    design = np.zeros((len(index) + 1, count + int(cell.max()) + 1))
+    group = _joined(index, cell)
+    design = np.zeros((len(index) + int(group.max()) + 1, count + int(cell.max()) + 1))
     design[rows, index] = design[rows, count + cell] = 1
-    design[-1, :count] = 1  # the seeds' parts have the sum 0
-    target = np.append(np.log(runs.loss), 0.0)
+    design[len(index) + group, np.arange(count)] = 1  # the parts of such seeds have the sum 0
+    target = np.append(np.log(runs.loss), np.zeros(int(group.max()) + 1))
     parts = np.asarray(np.linalg.lstsq(design, target, rcond=None)[0], np.float64)
     effects = parts[:count]
-    spare = max(len(index) - design.shape[1] + 1, 1)
+    spare = max(len(design) - design.shape[1], 1)
     chance = float(((target - design @ parts) ** 2).sum()) / spare * count / len(index)
     return effects, index, float(np.sqrt(max(float(effects.var(ddof=1)) - chance, 0.0)))
+
+
+def _joined(seed: NDArray[np.int64], cell: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The group of every seed: those that share a cell are in one."""
+    has = np.zeros((int(seed.max()) + 1, int(cell.max()) + 1), dtype=np.bool_)
+    has[seed, cell] = True
+    joined = has @ has.T
+    for _ in range(len(joined)):
+        joined = joined @ joined
+    return np.unique(joined.argmax(axis=1), return_inverse=True)[1].reshape(-1)
 
 
 def _resampled(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from glam.config import AdafactorConfig, AdamWConfig, OptimizerConfig
 
+LARGEST = 1e30  # of a row's factor; what has a gradient is far below
 IN_CACHE = 2**18  # numbers of a gradient: it and its squares stay in the cache (measured)
 
 
@@ -125,9 +126,10 @@ class Adafactor(torch.optim.Optimizer):
         eps = self.config.eps_factor
         here.rows.lerp_(new_rows.add_(eps), 1 - beta2)
         here.columns.lerp_(new_columns.div_(a).add_(eps), 1 - beta2)
-        # The update's square is grad^2 * row * column. Two factors, not their product: that is
-        # beyond float32 where a row is all zeros.
-        row, column = here.rows.mean(-2, keepdim=True).div(here.rows), here.columns.reciprocal()
+        # The update's square is grad^2 * row * column. Two factors, not their product, and the one
+        # bounded: both are beyond float32 where a row is all zeros.
+        row = here.rows.mean(-2, keepdim=True).div(here.rows).clamp_(max=LARGEST)
+        column = here.columns.reciprocal()
         along = torch.empty_like(row)
         for part in parts:
             square = squared(here.grad[:, part], buffer) if len(parts) > 1 else buffer

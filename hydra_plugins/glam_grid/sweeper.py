@@ -6,6 +6,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 
 
 @dataclass
@@ -46,10 +47,15 @@ def expand(
     cells belong beside the others."""
     parser = OverridesParser.create(config_loader=loader)
     typed = parser.parse_overrides(arguments)
-    replaced = {override.get_key_element() for override in typed}
+    replaced = {name_of(override) for override in typed}
     kept = [f"{key}={value}" for key, value in params.items() if key not in replaced]
     overrides = [*parser.parse_overrides(kept), *typed]
     [lines] = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-    keys = {o.get_key_element(): o.is_sweep_override() for o in overrides}
+    keys = {name_of(o): o.is_sweep_override() for o in overrides}
     swept = [key for key, is_swept in keys.items() if is_swept or key in params]
     return [list(line) for line in lines], swept
+
+
+def name_of(override: Override) -> str:
+    """The key without the plus that adds it."""
+    return override.get_key_element().lstrip("+")

@@ -89,6 +89,11 @@ def test_what_is_typed_takes_the_place_of_what_the_experiment_sweeps():
     assert {cell.config.seed for cell in cells} == {7, 8}
 
 
+def test_a_key_with_a_plus_takes_the_place_of_the_same_key():
+    cells = cells_of("expert_scaling/quick", "seed=0", "+model.num_experts=1,2")
+    assert [cell.values["model.num_experts"] for cell in cells] == [1, 2]
+
+
 def test_a_key_narrowed_to_one_value_still_tells_its_cells_from_the_others():
     cells = cells_of("data_filtering/quick", "model.num_experts=16", "seed=0")
     assert [cell.values["model.num_experts"] for cell in cells] == [16, 16]
@@ -116,6 +121,7 @@ def test_two_studies_share_the_runs_that_they_have_in_common():
           "model.num_experts=8"], "study.budget=flops but"),
         (["model.num_experts=4,8"], "study.baseline=1 is no value of model.num_experts"),
         (["study.compares=model.top_k"], "study.compares=model.top_k is not swept here"),
+        (["study.compares=seed"], "seeds are what the intervals are over"),
         (["training.seconds=9"], "study.budget=flops but training.seconds=9 gives each"),
         (["study.budget=seconds"], "study.budget=seconds but training.seconds is not set"),
         (["study.budget=hours"], "study.budget='hours' is not known"),

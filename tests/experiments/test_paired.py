@@ -103,3 +103,27 @@ def test_several_keys_are_one(study):
     assert {value for value, _ in found} == {"filtered, 16", "unfiltered, 1", "filtered, 1"}
     assert np.mean(found["unfiltered, 1", "loss/mean"]) == pytest.approx(1, abs=1e-9)
     assert np.mean(found["filtered, 1", "loss/mean"]) == pytest.approx(0.9, abs=0.05)
+
+
+def test_a_domain_that_not_all_runs_have_is_left_out(study):
+    head, first, *lines = study.read_text().splitlines()
+    study.write_text("\n".join([head, first[: first.rindex(",") + 1], *lines]))
+    assert {domain for _, domain in pairs_of(study, "data", "unfiltered")} == {"loss/mean"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("# A heading\n\nsome words, and others\n", "rows that are not as long as its head"),
+        (f"{HEAD}\nfiltered,16,0,x\n", "rows that are not as long as its head"),
+        (f"{HEAD}\nfiltered,16,0,x,x,done,inf,5\n", "is 'inf', no number"),
+    ],
+)
+def test_a_file_that_is_no_table_of_a_study_gets_one_line(tmp_path, capsys, text, words):
+    file = tmp_path / "study.csv"
+    file.write_text(text)
+    with pytest.raises(SystemExit) as refused:
+        main([str(file), "data", "unfiltered"])
+    assert refused.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert words in line

@@ -52,7 +52,7 @@ def test_a_grid_of_sizes_tokens_and_experts_gets_its_law(grid, tmp_path):
     assert (told["form"], other["form"]) == ("chinchilla", "kaplan")
     for one, whose in ((told, "Chinchilla"), (other, "Kaplan")):
         inside = sum(cell["inside"] for cell in one["held_out"])
-        assert f"{inside} by {whose}’s form" in page
+        assert f"{inside} of 3 by {whose}’s form" in page
     assert "The page goes by Chinchilla’s form" in page
     assert {"law.png", "law.svg", "law_residuals.png"} <= {f.name for f in tmp_path.iterdir()}
 
@@ -80,3 +80,27 @@ def test_many_combinations_share_a_sentence_for_every_number_of_experts(grid, tm
     said = (tmp_path / "study.html").read_text().split("</header>")[0]
     assert "with experts 16 against 1: from −0." in said
     assert said.count("over 12 combinations") == 2
+
+
+def test_runs_that_differ_in_what_the_law_has_no_place_for_get_none(grid):
+    for row in grid:
+        row["values"]["optimizer.learning_rate"] = 0.01
+    again = copy.deepcopy(grid[:3])
+    for row in again:
+        row["values"]["optimizer.learning_rate"] = 0.1
+    found, files = section("study", [Cell.of(row) for row in [*grid, *again]])
+    assert found is not None
+    assert "differ in optimizer.learning_rate, which the law has no place for" in found["sentence"]
+    assert not files
+
+
+def test_law_json_is_json_whatever_the_fit(grid):
+    """Of losses that hardly differ, nothing is identified."""
+    for i, row in enumerate(grid):
+        row["summary"]["loss"]["mean"] = 3.0 + 1e-9 * i
+    _, files = section("study", [Cell.of(row) for row in grid])
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    json.loads(files["law.json"], parse_constant=refuse)

@@ -161,3 +161,20 @@ def test_a_run_left_out_is_left_out_everywhere():
     runs = simulated()
     kept = runs.where(runs.tokens < 2e7)
     assert {len(v) for v in dataclasses.asdict(kept).values()} == {len(runs.loss) * 3 // 4}
+
+
+def test_seeds_that_share_no_cell_are_not_told_from_their_cells():
+    """What a size has lost is not what its own seed adds."""
+    runs = simulated(seeds=2)
+    apart = runs.where(runs.seed == (runs.active > 5e5))
+    law = fit(apart, samples=2)
+    assert law.seed_effects == pytest.approx({0: 0.0, 1: 0.0}, abs=1e-12)
+    assert np.abs(law.residuals).max() < 1e-3
+
+
+def test_seeds_are_compared_by_others_that_share_cells_with_both():
+    runs = simulated(shared=0.05)
+    first, last = runs.experts < 5, runs.experts > 5
+    chain = (runs.seed == 0) & first | (runs.seed == 1) | (runs.seed == 2) & last
+    whole, part = fit(runs, samples=2), fit(runs.where(chain), samples=2)
+    assert part.seed_effects == pytest.approx(whole.seed_effects, abs=1e-6)

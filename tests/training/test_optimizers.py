@@ -92,6 +92,15 @@ def test_rows_of_zeros_stay_where_they_are():
     assert torch.equal(after[:, 4], weight[:, 4])
 
 
+def test_rows_of_zeros_beside_enormous_ones_stay_finite():
+    gradient = 3e4 * torch.randn(8, 6)
+    gradient[3] = 0
+    weight = torch.randn(8, 6)
+    after = run(weight, [gradient], AdafactorConfig())
+    assert after.isfinite().all()
+    assert torch.equal(after[3], weight[3])
+
+
 def test_the_first_step_has_no_memory_and_rank_one_gradients_move_by_their_sign():
     # t = 1 gives beta2 = 0, and a rank-one square is factored exactly: the update is the sign.
     gradient = torch.outer(torch.tensor([1.0, -2.0, 3.0]), torch.tensor([0.1, 5.0]))
