@@ -81,7 +81,8 @@ def cost_line(configs: Sequence[RunConfig]) -> str:
     """What a grid costs in all, with as many runs at once as the cores carry."""
     plans = [plan(config, beside_others=True) for config in configs]
     hours = sum(one["hours"] for one in plans)
-    at_once = max(1, num_cores() // max(resolve(config).threads for config in configs))
+    carried = num_cores() // max(resolve(config).threads for config in configs)
+    at_once = max(1, min(carried, len(plans)))
     if (most := configs[0].hardware.max_jobs) is not None:
         at_once = min(at_once, most)
     energy = [one["megawatt_hours"] for one in plans]

@@ -23,8 +23,13 @@ def test_a_grid_costs_the_sum_of_its_runs():
 
 
 def test_runs_at_once_divide_the_hours_and_not_the_joules(monkeypatch):
-    monkeypatch.setattr("glam.studies.budget.num_cores", lambda: 4)
+    monkeypatch.setattr("glam.studies.budget.num_cores", lambda: 2)
     several, one = cost_line(configs()), cost_line(configs(max_jobs=1))
-    assert "with 4 at once" in several
+    assert "with 2 at once" in several
     assert "with 1 at once" in one
     assert several.split(", ")[2] == one.split(", ")[2]
+
+
+def test_no_more_runs_are_at_once_than_there_are(monkeypatch):
+    monkeypatch.setattr("glam.studies.budget.num_cores", lambda: 8)
+    assert "with 3 at once" in cost_line(configs())
