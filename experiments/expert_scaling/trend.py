@@ -1,0 +1,72 @@
+"""`python -m experiments.expert_scaling.trend <study.csv>`: what a doubling of the experts brings.
+
+For every seed, a straight line of the loss over log2 of the number of experts, the dense twin as
+one expert; the mean of its slope over the seeds and the 95 % t interval, in nats per doubling, for
+each of the other keys that the study sweeps. A last column says how many of the steps from one
+number of experts to the next lower the mean loss. Prints a table in Markdown.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments.tables import finished, refuse
+from glam.reporting.cells import EXPERTS, interval
+from glam.reporting.units import signed
+
+
+def slope(rows: Sequence[dict[str, str]], column: str) -> float:
+    """Of one seed's runs, in nats per doubling."""
+    doublings = np.log2([float(row[EXPERTS]) for row in rows])
+    losses = np.array([float(row[column]) for row in rows])
+    return float(np.polynomial.Polynomial.fit(doublings, losses, 1).convert().coef[1])
+
+
+def falling(rows: Sequence[dict[str, str]]) -> str:
+    """Steps of the mean loss that go down, of all."""
+    counts = sorted({float(row[EXPERTS]) for row in rows})
+    means = [
+        np.mean([float(row["loss/mean"]) for row in rows if float(row[EXPERTS]) == count])
+        for count in counts
+    ]
+    return f"{int((np.diff(means) < 0).sum())} of {len(counts) - 1}"
+
+
+def table(file: Path) -> str:
+    rows = finished(file, EXPERTS, "seed", "id", "loss/mean")
+    swept = list(rows[0])[: list(rows[0]).index("id")]
+    others = [key for key in swept if key not in (EXPERTS, "seed")]
+    domains = [name for name in rows[0] if name.startswith("loss/") and all(r[name] for r in rows)]
+    names = [domain.removeprefix("loss/") for domain in domains]
+    lines = [f"| {', '.join(others) or 'study'} | seeds | {' | '.join(names)} | steps down |"]
+    lines.append("| --- " * (len(names) + 3) + "|")
+    for fixed in dict.fromkeys(tuple(row[key] for key in others) for row in rows):
+        mine = [row for row in rows if tuple(row[key] for key in others) == fixed]
+        by_seed = [[r for r in mine if r["seed"] == s] for s in sorted({r["seed"] for r in mine})]
+        whole = max(len(seed) for seed in by_seed)
+        by_seed = [seed for seed in by_seed if len(seed) == whole > 1]
+        if not by_seed:
+            refuse(f"{file} has one number of experts for {', '.join(fixed)}; two make a line")
+        texts: list[str] = []
+        for domain in domains:
+            slopes = [slope(seed, domain) for seed in by_seed]
+            around = interval(slopes)
+            span = "" if around is None else f" ({signed(around[0], 4)}, {signed(around[1], 4)})"
+            texts.append(signed(float(np.mean(slopes)), 4) + span)
+        kept = [row for seed in by_seed for row in seed]
+        cells = [", ".join(fixed) or "all", f"{len(by_seed)}", *texts, falling(kept)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Raises SystemExit, with one line and status 2, for what has no line."""
+    if len(arguments) != 1:
+        return refuse("one argument is needed: <study.csv>")
+    return table(Path(arguments[0]))
+
+
+if __name__ == "__main__":
+    print(main(sys.argv[1:]))
