@@ -41,6 +41,7 @@ Draw = Callable[[Axes, Theme, str], None]
 MOST_TICKS = 8
 FAINT: dict[str, Any] = {"markersize": 4, "alpha": 0.5, "mew": 0}
 FEW_SEEDS = 3  # with fewer an interval is wider than all else; it may leave its panel
+TWO_ABREAST = 22  # letters of a label, so that two of them fit the width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,11 +221,13 @@ def forest(cells: Sequence[Cell], key: str, reference: Any, names: Sequence[str]
         axes.xaxis.set_major_formatter(number_format(signed_tick))
         axes.set_xlabel("difference in held-out loss (nats per token)")
         if len(lines) > 1:
+            handles, labels = axes.get_legend_handles_labels()
             axes.legend(
-                *axes.get_legend_handles_labels(),
+                handles,
+                labels,
                 loc="lower left",
                 bbox_to_anchor=(0, 1),
-                ncols=2,
+                ncols=2 if max(map(len, labels)) <= TWO_ABREAST else 1,
                 frameon=False,
                 fontsize=FONT - 1,
                 labelcolor=theme.muted,
