@@ -3,10 +3,9 @@
 Prints a table in Markdown: loss of every value of `key` minus that of the baseline `value` with the
 same seed and all else equal, mean and 95 % t interval, for the mean and for each domain. Several
 keys, with as many values, are joined by commas: `optimizer,optimizer.learning_rate adamw,0.012`
-holds every pair of them against that one. A star
-says that the difference is told from zero at 5 % after Holm's correction, over all domains and
-values of the table; the mean over the domains, the one question asked beforehand, is corrected over
-the values alone.
+holds every pair of them against that one. A star says that the difference is told from zero at 5 %
+after Holm's correction, over all domains and values of the table; the mean over the domains, the
+one question asked beforehand, is corrected over the values alone.
 """
 
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from experiments.tables import finished, refuse
+from experiments.tables import domains, finished, refuse, swept
 from glam.reporting.cells import interval
 from glam.reporting.units import signed
 
@@ -28,10 +27,7 @@ def pairs_of(file: Path, key: str, baseline: str) -> Pairs:
     """Raises SystemExit for a table that is none of a study, or has no such key."""
     keys = key.split(",")
     rows = finished(file, *keys, "seed", "id", "loss/mean")
-    swept = list(rows[0])[: list(rows[0]).index("id")]
-    # Studies of different recipes have different domains: those that all have are compared.
-    domains = [name for name in rows[0] if name.startswith("loss/") and all(r[name] for r in rows)]
-    others = [name for name in swept if name not in keys]
+    others = [name for name in swept(rows) if name not in keys]
     # As `study.baseline` is: YAML's true is the table's True.
     same = [row for row in rows if value_of(row, keys).lower() == baseline.lower()]
     against = {tuple(r[o] for o in others): r for r in same}
@@ -42,7 +38,7 @@ def pairs_of(file: Path, key: str, baseline: str) -> Pairs:
             continue
         fixed = ", ".join(f"{o} {row[o]}" for o in others if o != "seed")
         value = value_of(row, keys).replace(",", ", ") + (f" ({fixed})" if fixed else "")
-        for domain in domains:
+        for domain in domains(rows):
             found.setdefault((value, domain), []).append(float(row[domain]) - float(twin[domain]))
     return found
 
@@ -75,17 +71,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def table(found: Pairs) -> str:
     values = list(dict.fromkeys(value for value, _ in found))
-    domains = list(dict.fromkeys(domain for _, domain in found))
+    columns = list(dict.fromkeys(domain for _, domain in found))
     told: set[tuple[str, str]] = set()
     for is_mean in (True, False):
         family = [where for where in found if (where[1] == "loss/mean") == is_mean]
         adjusted = holm([p_value(found[where]) for where in family])
         told |= {where for where, p in zip(family, adjusted, strict=True) if p < LEVEL}
-    names = [domain.removeprefix("loss/") for domain in domains]
+    names = [domain.removeprefix("loss/") for domain in columns]
     lines = [f"| | seeds | {' | '.join(names)} |", "| --- " * (len(names) + 2) + "|"]
     for value in values:
-        texts = [str(len(found[value, domains[0]]))]
-        for domain in domains:
+        texts = [str(len(found[value, columns[0]]))]
+        for domain in columns:
             differences = found[value, domain]
             text = signed(float(np.mean(differences)))
             if (around := interval(differences)) is not None:

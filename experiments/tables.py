@@ -35,6 +35,17 @@ def finished(file: Path, *needed: str, status: tuple[str, ...] = ("done",)) -> l
     return found or refuse(f"{file} has no finished run")
 
 
+def swept(rows: list[dict[str, str]]) -> list[str]:
+    """The keys that the study sweeps: the columns before the run's id."""
+    columns = list(rows[0])
+    return columns[: columns.index("id")]
+
+
+def domains(rows: list[dict[str, str]]) -> list[str]:
+    """The columns of losses that all runs have: studies of other recipes have other domains."""
+    return [name for name in rows[0] if name.startswith("loss/") and all(r[name] for r in rows)]
+
+
 def _is_number(text: str | None) -> bool:
     try:
         return math.isfinite(float(text or ""))

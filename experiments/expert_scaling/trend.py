@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.tables import finished, refuse
+from experiments.tables import domains, finished, refuse, swept
 from glam.reporting.cells import EXPERTS, interval
 from glam.reporting.units import signed
 
@@ -36,10 +36,9 @@ def falling(rows: Sequence[dict[str, str]]) -> str:
 
 def table(file: Path) -> str:
     rows = finished(file, EXPERTS, "seed", "id", "loss/mean")
-    swept = list(rows[0])[: list(rows[0]).index("id")]
-    others = [key for key in swept if key not in (EXPERTS, "seed")]
-    domains = [name for name in rows[0] if name.startswith("loss/") and all(r[name] for r in rows)]
-    names = [domain.removeprefix("loss/") for domain in domains]
+    others = [key for key in swept(rows) if key not in (EXPERTS, "seed")]
+    columns = domains(rows)
+    names = [column.removeprefix("loss/") for column in columns]
     lines = [f"| {', '.join(others) or 'study'} | seeds | {' | '.join(names)} | steps down |"]
     lines.append("| --- " * (len(names) + 3) + "|")
     for fixed in dict.fromkeys(tuple(row[key] for key in others) for row in rows):
@@ -48,10 +47,12 @@ def table(file: Path) -> str:
         whole = max(len(seed) for seed in by_seed)
         by_seed = [seed for seed in by_seed if len(seed) == whole > 1]
         if not by_seed:
-            refuse(f"{file} has one number of experts for {', '.join(fixed)}; two make a line")
+            refuse(
+                f"{file} has one number of experts for {', '.join(fixed) or 'all'}; two make a line"
+            )
         texts: list[str] = []
-        for domain in domains:
-            slopes = [slope(seed, domain) for seed in by_seed]
+        for column in columns:
+            slopes = [slope(seed, column) for seed in by_seed]
             around = interval(slopes)
             span = "" if around is None else f" ({signed(around[0], 4)}, {signed(around[1], 4)})"
             texts.append(signed(float(np.mean(slopes)), 4) + span)
