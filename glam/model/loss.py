@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from glam import kernels
 from glam.model.precision import at_least_float32
 
 LOGITS_AT_ONCE = 2**25  # of one pair of products; 64 MB in bfloat16
@@ -68,8 +69,7 @@ class FusedLosses(torch.autograd.Function):
         gradients = (torch.empty_like(x), torch.zeros_like(w_VM)) if learns else None
         for rows in _pieces(len(x), LOGITS_AT_ONCE // len(w)):
             logits = torch.mm(x[rows], w.t())
-            for part in _pieces(len(logits), LOGITS_IN_CACHE // len(w)):
-                losses[rows][part] = _cross_entropy(logits[part], targets[rows][part], cap, learns)
+            _cross_entropy(logits, targets[rows], cap, learns, losses[rows])
             if gradients is not None:
                 torch.mm(logits, w, out=gradients[0][rows])
                 _add_product(gradients[1], logits.t(), x[rows])
@@ -131,8 +131,25 @@ def _pieces(total: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, total)) for start in range(0, total, size))
 
 
-def _cross_entropy(logits: Tensor, targets: Tensor, cap: float | None, learns: bool) -> Tensor:
-    """Losses `[rows]` of `logits [rows, V]`, which become their own gradients where one learns."""
+def _cross_entropy(
+    logits: Tensor, targets: Tensor, cap: float | None, learns: bool, losses: Tensor
+) -> None:
+    """Writes `losses [rows]` of `logits [rows, V]`, which become their own gradients where one
+    learns."""
+    rows, V = logits.shape
+    if kernels.serve(logits):
+        scratch = logits.new_empty(torch.get_num_threads(), V, dtype=torch.float32)
+        sizes = (rows, V, cap or 0, learns)
+        if kernels.call("cross_entropy", logits, targets.contiguous(), losses, scratch, *sizes):
+            raise IndexError(f"a target is not among the {V} tokens of the vocabulary")
+        return
+    for part in _pieces(rows, LOGITS_IN_CACHE // V):
+        losses[part] = _cross_entropy_in_cache(logits[part], targets[part], cap, learns)
+
+
+def _cross_entropy_in_cache(
+    logits: Tensor, targets: Tensor, cap: float | None, learns: bool
+) -> Tensor:
     wide, target = at_least_float32(logits), targets[:, None]
     slope = None
     if cap is not None:
@@ -156,7 +173,11 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
         return
     rows_at_once = PRODUCT_IN_CACHE // b.shape[1] if total.device.type == "cpu" else len(total)
     for rows in _pieces(len(total), rows_at_once):
-        total[rows].add_(torch.mm(a[rows], b).to(total.dtype))
+        product = torch.mm(a[rows], b)
+        if kernels.serve(total, product):
+            kernels.call("add_narrow", total[rows], product, product.numel())
+        else:
+            total[rows].add_(product.to(total.dtype))
 
 
 def token_losses(

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from glam import kernels
 from glam.model.precision import at_least_float32
 
 EPSILON = 1e-6
@@ -17,6 +18,14 @@ class RootMeanSquareNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale_M: Tensor) -> Tensor:
+        if kernels.serve(x, scale_M):
+            x = x.contiguous()
+            y = torch.empty_like(x)
+            inverse = x.new_empty(*x.shape[:-1], 1, dtype=torch.float32)
+            sizes = (inverse.numel(), x.shape[-1])
+            kernels.call("rms_norm", x, scale_M, y, inverse, *sizes, EPSILON)
+            ctx.save_for_backward(x, scale_M, inverse)
+            return y
         wide, M = at_least_float32(x), x.shape[-1]
         linalg: Any = torch.linalg  # which has no types
         length: Tensor = linalg.vector_norm(wide, dim=-1, keepdim=True)
@@ -27,6 +36,12 @@ class RootMeanSquareNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         x, scale_M, inverse = ctx.saved_tensors
+        if kernels.serve(x, scale_M):
+            d_y, d_x = grads[0].contiguous(), torch.empty_like(x)
+            d_scale = scale_M.new_empty(kernels.CHUNKS, len(scale_M))
+            sizes = (inverse.numel(), x.shape[-1])
+            kernels.call("rms_norm_backward", d_y, x, scale_M, inverse, d_x, d_scale, *sizes)
+            return d_x, d_scale.sum(0)
         normal, dy = x * inverse, at_least_float32(grads[0])
         along = dy * normal
         mean = (along @ scale_M).div_(x.shape[-1]).unsqueeze(-1)

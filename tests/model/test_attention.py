@@ -19,7 +19,7 @@ def results(qkv, position, mask, rows):
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         y = plain_attention(q * scale, k, v, position(S), mask).transpose(1, 2)
     else:
-        bucket = position.buckets(min(S, rows + position.max_distance))
+        bucket = position.buckets(min(S, position.max_distance))
         y = BlockAttention.apply(qkv, position.bias_NR, bucket, mask, rows)
     weight = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
     return [y, *torch.autograd.grad((y * weight).sum(), [qkv, position.bias_NR])]

@@ -1,0 +1,10 @@
+"""A training step's work between matrix products, in C, on a CPU.
+
+`call(name, …)` runs a function of `kernels.c` on tensors that it can `serve`; who calls has torch's
+operators for the others: another device, float64, or a machine without a compiler.
+"""
+
+from glam.kernels.build import library
+from glam.kernels.calls import CHUNKS, PAD, call, serve
+
+__all__ = ["CHUNKS", "PAD", "call", "library", "serve"]

@@ -1,0 +1,99 @@
+"""Compiles `kernels.c` for this machine, once, and keeps it where the next process finds it."""
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+SOURCES = ("kernels.c", "typed.h")
+# Sums may be regrouped, but there are infinities (masked keys), so no -ffast-math.
+FLAGS = ("-O3", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math") + (
+    "-fno-signed-zeros", "-fassociative-math")
+# The widest that the machine has; the second is for compilers that know no vector width.
+MACHINE = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ())
+SWITCH = "GLAM_KERNELS"  # `off`: torch's operators instead
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """None where it is switched off, or can't be had: then torch's operators do the same."""
+    if os.environ.get(SWITCH, "on") == "off":
+        return None
+    try:
+        return ctypes.CDLL(str(_built()))
+    except (OSError, subprocess.SubprocessError) as error:
+        log.warning("no kernels of our own, torch's are slower: %s", _reason(error))
+        return None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        said = str(error.stderr).strip().splitlines()
+        return said[0] if said else str(error)
+    return str(error)
+
+
+def _built() -> Path:
+    """The library's file. Raises OSError or SubprocessError."""
+    compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
+    if compiler is None:
+        raise FileNotFoundError("no C compiler (cc, gcc or clang)")
+    file = _cache() / f"kernels-{_key(compiler)}.so"
+    if not file.is_file():
+        _build(compiler, file)
+    return file
+
+
+def _build(compiler: str, file: Path) -> None:
+    source = Path(__file__).with_name(SOURCES[0])
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        compiled, linked = Path(folder, "kernels.o"), Path(folder, "kernels.so")
+        for machine in MACHINE:
+            try:
+                _run(compiler, *FLAGS, *machine, "-c", str(source), "-o", str(compiled))
+                break
+            except subprocess.CalledProcessError:
+                if machine == MACHINE[-1]:
+                    raise
+        # Without an OpenMP of its own: it finds torch's in the process, and shares its threads.
+        _run(compiler, "-shared", str(compiled), "-o", str(linked), "-lm")
+        linked.replace(file)  # whole or not at all, whoever else builds it
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+
+
+def _key(compiler: str) -> str:
+    """Of all that the file depends on: a home may be shared by unlike machines."""
+    said = subprocess.run([compiler, "--version"], check=True, capture_output=True, timeout=60)
+    sources = b"".join(Path(__file__).with_name(name).read_bytes() for name in SOURCES)
+    parts = (said.stdout, sources, repr((FLAGS, MACHINE)).encode(), _processor().encode())
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
+    return "\n".join([platform.machine(), *sorted(set(named))])
+
+
+def _cache() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(home) / "glam"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="glam-kernels-"))
+    return folder if os.access(folder, os.W_OK) else Path(tempfile.mkdtemp(prefix="glam-kernels-"))

@@ -1,0 +1,325 @@
+/* What lies between the matrix products of a training step, each in one pass over memory: on a CPU
+ * a chain of small operators costs more in traffic and calls than in arithmetic. Products are
+ * torch's. Every function is in terms of pointers to contiguous arrays; arithmetic is in float32.
+ *
+ * Sums are split in ways that do not depend on the number of threads, so neither do results.
+ */
+#include <math.h>
+#include <omp.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef int64_t i64;
+typedef uint16_t bf16;
+
+#define PARALLEL_FROM 32768 /* elements: less is not worth waking a thread */
+#define CHUNKS 32           /* of a sum over rows */
+#define PAD 32              /* elements: a whole number of vectors */
+
+static inline uint32_t bits_of(float x) {
+    uint32_t u;
+    memcpy(&u, &x, 4);
+    return u;
+}
+
+static inline float of_bits(uint32_t u) {
+    float x;
+    memcpy(&x, &u, 4);
+    return x;
+}
+
+static inline float widen_f32(float x) { return x; }
+static inline float narrow_f32(float x) { return x; }
+static inline float widen_bf16(bf16 x) { return of_bits((uint32_t)x << 16); }
+
+/* To the nearest, ties to even, as torch. A NaN that arithmetic makes has no low bits to carry. */
+static inline bf16 narrow_bf16(float x) {
+    uint32_t u = bits_of(x);
+    return (bf16)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
+}
+
+static inline float larger(float a, float b) { return a > b ? a : b; }
+
+/* a * b + c; spelled out where the compiler may not regroup, as it may elsewhere. */
+static inline float fused(float a, float b, float c) {
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+    return __builtin_fmaf(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+
+/* exp of x <= 0 by 2^n * 2^f, |f| <= 1/2 (minimax, relative error below 1e-7 for x near 0, and |x| *
+ * 2e-8 beyond); 1e-38 below -87.3, where float32 ends. */
+static inline float exp_or_tiny(float x) {
+    float bounded = -87.3f > x ? -87.3f : x; /* in this order a NaN stays one */
+    float n = rintf(bounded * 1.44269504f);
+    float f = fused(bounded, 1.44269504f, -n);
+    float p = 1.326472382e-3f;
+    p = p * f + 9.671512991e-3f;
+    p = p * f + 5.550733581e-2f;
+    p = p * f + 2.402224243e-1f;
+    p = p * f + 6.931470037e-1f;
+    p = p * f + 1.0f;
+    return of_bits(bits_of(p) + ((uint32_t)(int32_t)n << 23));
+}
+
+/* The same, and 0 there: what is masked counts for nothing. */
+static inline float exp_(float x) {
+    float y = exp_or_tiny(x);
+    return x < -87.3f ? 0.0f : y;
+}
+
+/* 1 / x of a normal x > 0: a division takes longer than three steps of Newton. */
+static inline float reciprocal(float x) {
+    float y = of_bits(0x7ef311c7u - bits_of(x));
+    y = y * fused(-x, y, 2.0f);
+    y = y * fused(-x, y, 2.0f);
+    return y * fused(-x, y, 2.0f);
+}
+
+static inline float tanh_(float x) {
+    float e = exp_or_tiny(-2.0f * fabsf(x));
+    return copysignf((1.0f - e) * reciprocal(1.0f + e), x);
+}
+
+/* GELU (the erf form) and its slope share one exponential: the normal distribution beyond z * sqrt(2)
+ * is exp(-z^2) times a smooth function, a polynomial here (minimax, within 7e-8 of the whole). */
+static inline float normal_cdf(float x, float *exponential) {
+    float z = fabsf(x) * 0.70710678f;
+    float e = exp_or_tiny(-z * z);
+    z = z > 4.0f ? 4.0f : z; /* beyond it is 0 to float32 */
+    float p = 5.221334504e-5f;
+    p = p * z - 7.966525736e-4f;
+    p = p * z + 5.435773171e-3f;
+    p = p * z - 2.234024927e-2f;
+    p = p * z + 6.351496279e-2f;
+    p = p * z - 1.375402063e-1f;
+    p = p * z + 2.446194738e-1f;
+    p = p * z - 3.748055995e-1f;
+    p = p * z + 4.998335838e-1f;
+    p = p * z - 5.641814470e-1f;
+    p = p * z + 4.999999404e-1f;
+    float tail = p * e;
+    *exponential = e;
+    return x < 0.0f ? tail : 1.0f - tail;
+}
+
+static inline float gelu(float x) {
+    float e;
+    return x * normal_cdf(x, &e);
+}
+
+static inline float gelu_and_slope(float x, float *slope) {
+    float e, cdf = normal_cdf(x, &e);
+    *slope = cdf + x * e * 0.39894228f;
+    return x * cdf;
+}
+
+/* Keys that a query meets, up to a whole vector; those before `far` are beyond the window of the
+ * bias, but for less than a vector. */
+static inline i64 reach(i64 query, i64 window, i64 *far) {
+    i64 beyond = query + 1 - window;
+    *far = beyond > 0 ? beyond / PAD * PAD : 0;
+    return (query + PAD) / PAD * PAD;
+}
+
+#define T float
+#define OF(name) name##_f32
+#include "typed.h"
+#undef T
+#undef OF
+
+#define T bf16
+#define OF(name) name##_bf16
+#include "typed.h"
+#undef T
+#undef OF
+
+/* total += product, in the wider type. */
+void add_narrow(float *restrict total, const bf16 *restrict product, i64 n, int threads) {
+#pragma omp parallel for simd num_threads(threads) if (parallel : n > PARALLEL_FROM)
+    for (i64 i = 0; i < n; i++) total[i] += widen_bf16(product[i]);
+}
+
+/* A matrix [X * Y] of each block's expert, narrowed on the way. */
+void matrices_of_blocks(const float *w, const i64 *expert_of_block, bf16 *out, i64 blocks, i64 size,
+                        int threads) {
+#pragma omp parallel for num_threads(threads) if (parallel : blocks * size > PARALLEL_FROM)
+    for (i64 block = 0; block < blocks; block++) {
+        const float *from = w + expert_of_block[block] * size;
+        bf16 *to = out + block * size;
+#pragma omp simd
+        for (i64 i = 0; i < size; i++) to[i] = narrow_bf16(from[i]);
+    }
+}
+
+/* The other way: each expert's matrix is the sum of its blocks', which lie side by side. */
+void sums_of_blocks(const bf16 *each, const i64 *first_block, float *out, i64 experts, i64 blocks,
+                    i64 size, int threads) {
+#pragma omp parallel for num_threads(threads) if (parallel : blocks * size > PARALLEL_FROM)
+    for (i64 e = 0; e < experts; e++) {
+        float *to = out + e * size;
+        i64 end = e + 1 < experts ? first_block[e + 1] : blocks;
+        memset(to, 0, size * sizeof(float));
+        for (i64 block = first_block[e]; block < end; block++) {
+            const bf16 *from = each + block * size;
+#pragma omp simd
+            for (i64 i = 0; i < size; i++) to[i] += widen_bf16(from[i]);
+        }
+    }
+}
+
+/* Choices sorted by expert, in the order of their tokens: `next` is each expert's first row, and is
+ * left at its last. Rows that no choice fills keep what `token_of_row` had. */
+void place(const i64 *expert_of_choice, i64 *next, i64 *row_of_choice, i64 *token_of_row,
+           i64 choices, i64 top_k) {
+    for (i64 i = 0; i < choices; i++) {
+        i64 row = next[expert_of_choice[i]]++;
+        row_of_choice[i] = row;
+        token_of_row[row] = i / top_k;
+    }
+}
+
+/* The gate's softmax over experts, its `top_k` highest (the first of equals), and their gates: the
+ * softmax of the chosen logits where `normalize`, else their probabilities. */
+void route(const float *logits, i64 *experts, float *gates, float *probabilities, i64 tokens,
+           i64 num_experts, i64 top_k, int normalize, int threads) {
+#pragma omp parallel for num_threads(threads) if (parallel : tokens * num_experts > PARALLEL_FROM)
+    for (i64 t = 0; t < tokens; t++) {
+        const float *row = logits + t * num_experts;
+        float *p = probabilities + t * num_experts, *g = gates + t * top_k;
+        i64 *chosen = experts + t * top_k;
+        for (i64 k = 0; k < top_k; k++) {
+            i64 best = -1;
+            for (i64 e = 0; e < num_experts; e++) {
+                int taken = 0;
+                for (i64 j = 0; j < k; j++) taken |= chosen[j] == e;
+                if (!taken && (best < 0 || row[e] > row[best])) best = e;
+            }
+            chosen[k] = best;
+        }
+        float most = row[chosen[0]], total = 0.0f, of_chosen = 0.0f;
+#pragma omp simd reduction(+ : total)
+        for (i64 e = 0; e < num_experts; e++) total += p[e] = exp_(row[e] - most);
+        for (i64 k = 0; k < top_k; k++) of_chosen += p[chosen[k]];
+        for (i64 k = 0; k < top_k; k++) g[k] = p[chosen[k]] / (normalize ? of_chosen : total);
+#pragma omp simd
+        for (i64 e = 0; e < num_experts; e++) p[e] /= total;
+    }
+}
+
+/* `d_probabilities` is written over. */
+void route_backward(const float *d_gates, float *d_probabilities, const i64 *experts,
+                    const float *gates, const float *probabilities, float *d_logits, i64 tokens,
+                    i64 num_experts, i64 top_k, int normalize, int threads) {
+#pragma omp parallel for num_threads(threads) if (parallel : tokens * num_experts > PARALLEL_FROM)
+    for (i64 t = 0; t < tokens; t++) {
+        const float *p = probabilities + t * num_experts, *g = gates + t * top_k;
+        const float *dg = d_gates + t * top_k;
+        float *dp = d_probabilities + t * num_experts, *d = d_logits + t * num_experts;
+        const i64 *chosen = experts + t * top_k;
+        float mean = 0.0f, of_gates = 0.0f;
+        if (!normalize)
+            for (i64 k = 0; k < top_k; k++) dp[chosen[k]] += dg[k];
+#pragma omp simd reduction(+ : mean)
+        for (i64 e = 0; e < num_experts; e++) mean += dp[e] * p[e];
+#pragma omp simd
+        for (i64 e = 0; e < num_experts; e++) d[e] = p[e] * (dp[e] - mean);
+        if (!normalize) continue;
+        for (i64 k = 0; k < top_k; k++) of_gates += dg[k] * g[k];
+        for (i64 k = 0; k < top_k; k++) d[chosen[k]] += g[k] * (dg[k] - of_gates);
+    }
+}
+
+/* One matrix's step of Adafactor: `rows` and `columns` are its factored second moments. The
+ * gradient is read three times, the parameter twice; nothing of their size is written but it. */
+static void adafactor_matrix(float *p, const float *g, float *rows, float *columns, i64 a, i64 b,
+                             float keep, float rate, float eps_factor, float eps_scale, float clip,
+                             float *scratch, int threads) {
+    i64 chunk = (a + CHUNKS - 1) / CHUNKS;
+    float *squares = scratch, *by_chunk = scratch + a; /* [a], [CHUNKS, b] */
+    double of_parameter = 0.0, of_update = 0.0, all_rows = 0.0, part[CHUNKS] = {0.0};
+#pragma omp parallel for num_threads(threads) if (parallel : a * b > PARALLEL_FROM)
+    for (i64 c = 0; c < CHUNKS; c++) {
+        float *column = by_chunk + c * b;
+        memset(column, 0, b * sizeof(float));
+        for (i64 i = c * chunk; i < a && i < (c + 1) * chunk; i++) {
+            const float *x = g + i * b, *w = p + i * b;
+            float row = 0.0f, norm = 0.0f;
+#pragma omp simd reduction(+ : row, norm)
+            for (i64 j = 0; j < b; j++) {
+                float square = x[j] * x[j];
+                row += square;
+                norm += w[j] * w[j];
+                column[j] += square;
+            }
+            squares[i] = row;
+            part[c] += norm;
+        }
+    }
+    for (i64 c = 0; c < CHUNKS; c++) of_parameter += part[c];
+    for (i64 i = 0; i < a; i++) {
+        rows[i] = keep * rows[i] + (1.0f - keep) * (squares[i] / b + eps_factor);
+        all_rows += rows[i];
+    }
+    float *inverse = by_chunk; /* the first chunk becomes the sum of all, then 1 / column */
+    for (i64 c = 1; c < CHUNKS; c++)
+#pragma omp simd
+        for (i64 j = 0; j < b; j++) inverse[j] += by_chunk[c * b + j];
+#pragma omp simd
+    for (i64 j = 0; j < b; j++) {
+        columns[j] = keep * columns[j] + (1.0f - keep) * (inverse[j] / a + eps_factor);
+        inverse[j] = 1.0f / columns[j];
+    }
+    /* Two factors, not their product, and the one bounded: both are beyond float32 where a row is
+     * all zeros. */
+    float mean = (float)(all_rows / a), *factor = squares;
+    for (i64 i = 0; i < a; i++) factor[i] = mean / rows[i] < 1e30f ? mean / rows[i] : 1e30f;
+#pragma omp parallel for num_threads(threads) if (parallel : a * b > PARALLEL_FROM)
+    for (i64 c = 0; c < CHUNKS; c++) {
+        part[c] = 0.0;
+        for (i64 i = c * chunk; i < a && i < (c + 1) * chunk; i++) {
+            const float *x = g + i * b;
+            float along = 0.0f;
+#pragma omp simd reduction(+ : along)
+            for (i64 j = 0; j < b; j++) along += x[j] * x[j] * inverse[j];
+            part[c] += (double)factor[i] * along;
+        }
+    }
+    for (i64 c = 0; c < CHUNKS; c++) of_update += part[c];
+    double numbers = sqrt((double)a * b);
+    double scale = fmax(sqrt(of_parameter), eps_scale * numbers);
+    double norm = fmax(sqrt(of_update), clip * numbers);
+    float size = (float)(-rate * clip * scale / norm);
+#pragma omp simd
+    for (i64 j = 0; j < b; j++) inverse[j] = sqrtf(inverse[j]);
+#pragma omp parallel for num_threads(threads) if (parallel : a * b > PARALLEL_FROM)
+    for (i64 i = 0; i < a; i++) {
+        const float *x = g + i * b;
+        float *w = p + i * b, along = size * sqrtf(factor[i]);
+#pragma omp simd
+        for (i64 j = 0; j < b; j++) w[j] += along * (x[j] * inverse[j]);
+    }
+}
+
+/* Of `[matrices, a, b]`. Returns 0, or 1 where there is no memory for a few rows. */
+int adafactor(float *p, const float *g, float *rows, float *columns, i64 matrices, i64 a, i64 b,
+              float keep, float rate, float eps_factor, float eps_scale, float clip, int threads) {
+    int failed = 0;
+#pragma omp parallel for num_threads(threads) reduction(| : failed) \
+    if (parallel : matrices > 1 && matrices * a * b > PARALLEL_FROM)
+    for (i64 e = 0; e < matrices; e++) {
+        float *scratch = malloc((a + CHUNKS * b) * sizeof(float));
+        if (!scratch) {
+            failed = 1;
+            continue;
+        }
+        i64 at = e * a * b;
+        adafactor_matrix(p + at, g + at, rows + e * a, columns + e * b, a, b, keep, rate, eps_factor,
+                         eps_scale, clip, scratch, threads);
+        free(scratch);
+    }
+    return failed;
+}

@@ -1,0 +1,92 @@
+"""GELU, in the erf form: alone, times another input, and times an expert's gate."""
+
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from glam import kernels
+from glam.model.precision import at_least_float32
+
+aten = torch.ops.aten
+
+
+class Gelu(torch.autograd.Function):
+    """`x -> gelu(x)`"""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return gelu_values(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        d_y = grads[0].contiguous()
+        if not kernels.serve(x, d_y):
+            return aten.gelu_backward(d_y, x)
+        d_x = torch.empty_like(x)
+        kernels.call("gelu_backward", d_y, x, d_x, x.numel())
+        return d_x
+
+
+class GatedGelu(torch.autograd.Function):
+    """`(gate, x) -> gelu(gate) * x`, which keeps these two alone."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, x: Tensor) -> Tensor:
+        gate, x = gate.contiguous(), x.contiguous()
+        ctx.save_for_backward(gate, x)
+        if not kernels.serve(gate, x):
+            return functional.gelu(gate).mul_(x)
+        y = torch.empty_like(x)
+        kernels.call("geglu", gate, x, y, x.numel())
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        gate, x = ctx.saved_tensors
+        d_y = grads[0].contiguous()
+        if not kernels.serve(gate, d_y):
+            return aten.gelu_backward(d_y * x, gate), functional.gelu(gate).mul_(d_y)
+        d_gate, d_x = torch.empty_like(gate), torch.empty_like(x)
+        kernels.call("geglu_backward", d_y, gate, x, d_gate, d_x, x.numel())
+        return d_gate, d_x
+
+
+def gelu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    return cast(Tensor, Gelu.apply(x.contiguous()))  # pyright: ignore
+
+
+def gated_gelu(
+    gate: Float[Tensor, "*shape"], x: Float[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
+    return cast(Tensor, GatedGelu.apply(gate, x))  # pyright: ignore
+
+
+def gelu_values(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Without autograd."""
+    if not kernels.serve(x):
+        return functional.gelu(x)
+    y = torch.empty_like(x)
+    kernels.call("gelu", x, y, x.numel())
+    return y
+
+
+def gated_rows_backward(
+    before: Float[Tensor, "rows H"], gates: Float[Tensor, "rows"], d: Float[Tensor, "rows H"]
+) -> tuple[Float[Tensor, "rows H"], Float[Tensor, "rows"]]:
+    """Of `gate * gelu(before)`, whose gradient without the gate is `d`, and which becomes that of
+    `before`: the gated rows, and the gradients of the gates, in float32 at least."""
+    if kernels.serve(before, d):
+        gated, d_gates = torch.empty_like(before), torch.empty_like(gates)
+        kernels.call("gated_gelu_backward", before, gates, d, gated, d_gates, *before.shape)
+        return gated, d_gates
+    gated = functional.gelu(before)
+    d_gates = torch.linalg.vecdot(at_least_float32(gated), at_least_float32(d))
+    gate = gates.to(d.dtype)[:, None]
+    d.mul_(gate)
+    aten.gelu_backward.grad_input(d, before, grad_input=d)
+    return gated.mul_(gate), d_gates

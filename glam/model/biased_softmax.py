@@ -1,0 +1,148 @@
+"""Softmax of a block of causal attention: of scaled products of queries and keys, plus a bias by
+distance, plus a mask. The bias is zero from some distance on."""
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from glam import kernels
+
+aten = torch.ops.aten
+
+
+class Block(NamedTuple):
+    """Queries `start` to `stop`, which meet keys 0 to `stop`."""
+
+    start: int
+    stop: int
+
+    @property
+    def queries(self) -> slice:
+        return slice(self.start, self.stop)
+
+    @property
+    def keys(self) -> slice:
+        return slice(0, self.stop)
+
+
+@runtime_checkable
+class BiasedSoftmax(Protocol):
+    def weights(self, block: Block, q: Tensor, k: Tensor) -> Float[Tensor, "BN rows keys"]: ...
+
+    def backward(
+        self, block: Block, d_weights: Tensor, weights: Tensor, d_bias: Tensor
+    ) -> Float[Tensor, "BN rows keys"]:
+        """The gradient of the products of q and k; that of the bias is added to `d_bias`."""
+        ...
+
+    def new_gradient(self) -> Tensor:
+        """Zeros for `d_bias`, …"""
+        ...
+
+    def by_distance(self, d_bias: Tensor) -> Float[Tensor, "N W"]:
+        """… and what it comes to."""
+        ...
+
+
+class InOnePass:
+    """By a kernel of our own, in place of the products."""
+
+    def __init__(self, bias_NW: Tensor, mask: Tensor | None, shape: torch.Size) -> None:
+        self.batch, self.length, _, self.heads, head_size = shape
+        self.scale, self.window = head_size**-0.5, bias_NW.shape[1]
+        pad = bias_NW.new_zeros(self.heads, kernels.PAD)
+        self.bias = torch.cat([pad, bias_NW.flip(1), torch.full_like(pad, -torch.inf)], 1)
+        self.mask = None if mask is None else mask.contiguous()
+
+    def weights(self, block: Block, q: Tensor, k: Tensor) -> Tensor:
+        made = torch.bmm(q, k.mT)
+        _, rows, keys = made.shape
+        scratch = self.bias.new_empty(torch.get_num_threads(), keys + kernels.PAD)
+        sizes = (self.batch, self.heads, rows, keys, self.window, self.length, self.scale)
+        kernels.call("attention_weights", made, self.bias, self.mask, scratch, *sizes)
+        return made
+
+    def backward(self, block: Block, d_weights: Tensor, weights: Tensor, d_bias: Tensor) -> Tensor:
+        sizes = (*weights.shape, self.window, self.scale)
+        kernels.call("attention_weights_backward", d_weights, weights, d_bias, *sizes)
+        return d_weights
+
+    def new_gradient(self) -> Tensor:
+        width = self.window + 2 * kernels.PAD
+        return self.bias.new_zeros(self.batch * self.heads, width)
+
+    def by_distance(self, d_bias: Tensor) -> Tensor:
+        inner = d_bias.view(self.batch, self.heads, -1)[..., kernels.PAD : -kernels.PAD]
+        return inner.sum(0).flip(1)
+
+
+class ByOperators:
+    """By torch's, for other types and machines without a compiler."""
+
+    def __init__(
+        self, bias_NW: Tensor, mask: Tensor | None, shape: torch.Size, rows: int, dtype: torch.dtype
+    ) -> None:
+        self.batch, length, _, self.heads, head_size = shape
+        self.scale, self.mask, self.rows, self.near = head_size**-0.5, mask, rows, bias_NW.shape[1]
+        # The first query of a block may be `near` away from a key, the last one `rows` more.
+        self.window = min(length, self.near + rows)
+        wide = functional.pad(bias_NW, (0, self.window - self.near))
+        self.bias, self.dtype_of_bias = windows(wide, rows).to(dtype), bias_NW.dtype
+
+    def weights(self, block: Block, q: Tensor, k: Tensor) -> Tensor:
+        logits = self._mask_and_bias(block)
+        return torch.softmax(logits.baddbmm_(q, k.mT, alpha=self.scale), -1)
+
+    def backward(self, block: Block, d_weights: Tensor, weights: Tensor, d_bias: Tensor) -> Tensor:
+        d_logits = aten._softmax_backward_data(d_weights, weights, -1, weights.dtype)
+        _, rows, keys = weights.shape
+        biased = min(keys, self.window)
+        near = d_logits.view(self.batch, self.heads, rows, keys)[..., keys - biased :]
+        d_bias[:, self.rows - rows :, self.window - biased :] += near.sum(0)
+        return d_logits.mul_(self.scale)
+
+    def new_gradient(self) -> Tensor:
+        return self.bias.new_zeros(self.bias.shape, dtype=self.dtype_of_bias)
+
+    def by_distance(self, d_bias: Tensor) -> Tensor:
+        N, R, W = d_bias.shape
+        sums = aten.unfold_backward(d_bias.flip(1), [N, W + R - 1], 1, W, 1)
+        return sums[:, :W].flip(1)[:, : self.near]
+
+    def _mask_and_bias(self, block: Block) -> Tensor:
+        N, R, W = self.bias.shape
+        rows, biased = block.stop - block.start, min(block.stop, self.window)
+        far = block.stop - biased
+        near = self.bias[:, R - rows :, W - biased :]
+        added = self.bias.new_empty(self.batch, N, rows, block.stop)
+        if self.mask is None:
+            added[..., :far] = 0
+            added[..., far:] = near
+        else:
+            shared = self.mask[:, None, block.queries, block.keys]
+            added[..., :far] = shared[..., :far]
+            torch.add(shared[..., far:], near, out=added[..., far:])
+        return added.view(self.batch * N, rows, block.stop)
+
+
+def windows(bias_NW: Float[Tensor, "N W"], rows: int) -> Float[Tensor, "N rows W"]:
+    """The bias of the last `rows` queries of W positions, -inf where a key is ahead. `bias_NW`
+    gives it by distance."""
+    ahead = bias_NW.new_full((len(bias_NW), rows - 1), -torch.inf)
+    by_offset = torch.cat([bias_NW.flip(1), ahead], 1)
+    return by_offset.unfold(1, bias_NW.shape[1], 1).flip(1)
+
+
+def biased_softmax(
+    qkv: Float[Tensor, "B S 3 N D"],
+    bias_NW: Float[Tensor, "N W"],
+    mask_BSS: Float[Tensor, "B S S"] | None,
+    rows: int,
+) -> BiasedSoftmax:
+    """For blocks of at most `rows` queries; `bias_NW` is by distance, zero from W on."""
+    if kernels.serve(qkv, bias_NW) and (mask_BSS is None or mask_BSS.dtype == qkv.dtype):
+        return InOnePass(bias_NW, mask_BSS, qkv.shape)
+    return ByOperators(bias_NW, mask_BSS, qkv.shape, rows, qkv.dtype)
