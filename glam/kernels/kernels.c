@@ -174,8 +174,9 @@ void sums_of_blocks(const bf16 *each, const i64 *first_block, float *out, i64 ex
 /* Choices sorted by expert, in the order of their tokens: `next` is each expert's first row, and is
  * left at its last. Rows that no choice fills keep what `token_of_row` had. */
 void place(const i64 *expert_of_choice, i64 *next, i64 *row_of_choice, i64 *token_of_row,
-           i64 choices, i64 top_k) {
-    for (i64 i = 0; i < choices; i++) {
+           i64 tokens, i64 top_k, int threads) {
+    (void)threads; /* in their order */
+    for (i64 i = 0; i < tokens * top_k; i++) {
         i64 row = next[expert_of_choice[i]]++;
         row_of_choice[i] = row;
         token_of_row[row] = i / top_k;

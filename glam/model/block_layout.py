@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from glam import kernels
 from glam.model.experts import Experts
 from glam.model.sorted_layout import sorted_layout, up_to_multiple
 
@@ -36,8 +37,14 @@ class BlockLayout(NamedTuple):
     expert_of_block: Int[Tensor, "blocks"]
     first_block: Int[Tensor, "E"]
 
-    def weights(self, w: Float[Tensor, "E X Y"]) -> Float[Tensor, "blocks X Y"]:
-        return w.index_select(0, self.expert_of_block)
+    def weights(self, w: Float[Tensor, "E X Y"], dtype: torch.dtype) -> Tensor:
+        """`[blocks, X, Y]`"""
+        if dtype == torch.bfloat16 and w.dtype == torch.float32 and kernels.serve(w):
+            made = w.new_empty(len(self.expert_of_block), *w.shape[1:], dtype=dtype)
+            sizes = (len(made), w[0].numel())
+            kernels.call("matrices_of_blocks", w.contiguous(), self.expert_of_block, made, *sizes)
+            return made
+        return w.to(dtype).index_select(0, self.expert_of_block)
 
     def product(self, rows: Tensor, w: Tensor) -> Tensor:
         return torch.bmm(in_blocks(rows), w).flatten(0, 1)
@@ -46,8 +53,15 @@ class BlockLayout(NamedTuple):
         return torch.bmm(in_blocks(rows), w.transpose(1, 2)).flatten(0, 1)
 
     def weight_gradient(self, rows: Tensor, grad: Tensor) -> Tensor:
+        """In float32."""
         each = torch.bmm(in_blocks(rows).transpose(1, 2), in_blocks(grad))
-        # An expert's blocks lie side by side: a bag each, summed in float32.
+        if each.dtype == torch.bfloat16 and kernels.serve(each):
+            E = len(self.first_block)
+            total = each.new_empty(E, *each.shape[1:], dtype=torch.float32)
+            sizes = (E, len(each), each[0].numel())
+            kernels.call("sums_of_blocks", each, self.first_block, total, *sizes)
+            return total
+        # An expert's blocks lie side by side: a bag each.
         blocks = torch.arange(len(each))
         total = functional.embedding_bag(blocks, each.flatten(1), self.first_block, mode="sum")
         return total.view(-1, *each.shape[1:])

@@ -1,18 +1,19 @@
 """The experts of a layer as one function, forward and backward: rows gathered by expert, two
 products with GELU between, and the gated sum back. How rows are laid out and multiplied is the
-dispatcher's choice; what is kept for the backward pass is the same."""
+dispatcher's choice; what is kept for the backward pass is the same: the first product, and what
+came in. The rest is made again, or never needed: a gate's gradient is that of the GELU's output
+times the output itself, so that the experts' own outputs may go."""
 
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional
 
+from glam import kernels
+from glam.model.activations import gated_rows_backward, gelu_values
 from glam.model.experts import Experts
 from glam.model.routing import Routing
-
-aten = torch.ops.aten
 
 
 @runtime_checkable
@@ -27,8 +28,8 @@ class Layout(Protocol):
         """Rows that no choice fills read any token."""
         ...
 
-    def weights(self, w: Float[Tensor, "E X Y"]) -> Tensor:
-        """The matrices in the form that the products take."""
+    def weights(self, w: Float[Tensor, "E X Y"], dtype: torch.dtype) -> Tensor:
+        """The matrices in the form and the type that the products take."""
         ...
 
     def product(self, rows: Float[Tensor, "rows X"], w: Tensor) -> Float[Tensor, "rows Y"]: ...
@@ -47,46 +48,47 @@ class FusedExperts(torch.autograd.Function):
     def forward(
         ctx: Any, x_TM: Tensor, gates_TK: Tensor, w_in_EMH: Tensor, w_out_EHM: Tensor, at: Layout
     ) -> Tensor:
-        w_in = at.weights(w_in_EMH.to(x_TM.dtype))
-        w_out = at.weights(w_out_EHM.to(x_TM.dtype))
-        rows = x_TM.index_select(0, at.token_of_row)
-        before = at.product(rows, w_in)
-        hidden = functional.gelu(before)
-        y_TKM = at.product(hidden, w_out).index_select(0, at.row_of_choice)
-        y_TKM = y_TKM.view(*gates_TK.shape, -1)
-        ctx.save_for_backward(gates_TK, w_in, w_out, rows, before, hidden, y_TKM)
+        w_in, w_out = at.weights(w_in_EMH, x_TM.dtype), at.weights(w_out_EHM, x_TM.dtype)
+        before = at.product(x_TM.index_select(0, at.token_of_row), w_in)
+        y = at.product(gelu_values(before), w_out)
+        ctx.save_for_backward(x_TM, gates_TK, w_in, w_out, before)
         ctx.at, ctx.weight_dtype = at, w_in_EMH.dtype
-        return _weighted_sum(y_TKM, gates_TK.to(x_TM.dtype))
+        return sum_of_choices(y, at.row_of_choice.view_as(gates_TK), gates_TK)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        gates_TK, w_in, w_out, rows, before, hidden, y_TKM = ctx.saved_tensors
+        x_TM, gates_TK, w_in, w_out, before = ctx.saved_tensors
         at: Layout = ctx.at
-        d_gates = (y_TKM * grads[0][:, None]).sum(-1).to(gates_TK.dtype)
-        gate_of_row = rows.new_zeros(len(rows))  # 0: nothing comes of a row that no choice fills
-        gate_of_row.scatter_(0, at.row_of_choice, gates_TK.flatten().to(rows.dtype))
-        d_y = grads[0].index_select(0, at.token_of_row).mul_(gate_of_row[:, None])
+        gates = gates_TK.new_zeros(len(before))  # 0: nothing comes of a row that no choice fills
+        gates.scatter_(0, at.row_of_choice, gates_TK.flatten())
+        d_y = grads[0].index_select(0, at.token_of_row)
+        d = at.transposed(d_y, w_out)
+        hidden, d_gates = gated_rows_backward(before, gates, d)
         d_w_out = at.weight_gradient(hidden, d_y).to(ctx.weight_dtype)
-        d_hidden = at.transposed(d_y, w_out)
-        d_before = aten.gelu_backward.grad_input(d_hidden, before, grad_input=d_hidden)
-        d_w_in = at.weight_gradient(rows, d_before).to(ctx.weight_dtype)
-        d_rows = at.transposed(d_before, w_in).index_select(0, at.row_of_choice)
-        d_x = _sum_of_choices(d_rows.view_as(y_TKM))
-        return d_x, d_gates, d_w_in, d_w_out, None
+        del hidden, d_y
+        rows = x_TM.index_select(0, at.token_of_row)
+        d_w_in = at.weight_gradient(rows, d).to(ctx.weight_dtype)
+        d_x = sum_of_choices(at.transposed(d, w_in), at.row_of_choice.view_as(gates_TK))
+        d_gates_TK = d_gates.index_select(0, at.row_of_choice).view_as(gates_TK)
+        return d_x, d_gates_TK, d_w_in, d_w_out, None
 
 
-def _sum_of_choices(y_TKM: Tensor) -> Tensor:
-    y_TM = y_TKM[:, 0].clone()
-    for k in range(1, y_TKM.shape[1]):
-        y_TM += y_TKM[:, k]
-    return y_TM
-
-
-def _weighted_sum(y_TKM: Tensor, gates_TK: Tensor) -> Tensor:
-    y_TM = y_TKM[:, 0] * gates_TK[:, :1]
-    for k in range(1, gates_TK.shape[1]):
-        y_TM.addcmul_(y_TKM[:, k], gates_TK[:, k : k + 1])
-    return y_TM
+def sum_of_choices(
+    rows: Float[Tensor, "rows M"],
+    row_of_choice: Int[Tensor, "T K"],
+    gates_TK: Float[Tensor, "T K"] | None = None,
+) -> Float[Tensor, "T M"]:
+    """Of each token, weighted by its gates where there are any."""
+    (T, K), M = row_of_choice.shape, rows.shape[1]
+    if kernels.serve(rows):
+        y = rows.new_empty(T, M)
+        gates = None if gates_TK is None else gates_TK.float().contiguous()
+        kernels.call("sum_of_choices", rows, row_of_choice, gates, y, T, K, M)
+        return y
+    y_TKM = rows.index_select(0, row_of_choice.flatten()).view(T, K, M)
+    if gates_TK is not None:
+        y_TKM.mul_(gates_TK.to(rows.dtype)[:, :, None])
+    return y_TKM.sum(1)
 
 
 def fused_experts(

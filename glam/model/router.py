@@ -1,9 +1,12 @@
 """The gate of an MoE layer: which experts see a token, and with what weight."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from glam import kernels
 from glam.config import ModelConfig
 from glam.model.balance import BALANCE, Mean, over_tokens
 from glam.model.precision import at_least_float32
@@ -17,6 +20,48 @@ def favourites(logits_TE: Float[Tensor, "T E"], top_k: int) -> Int[Tensor, "T K"
         chosen.append(remaining.argmax(-1, keepdim=True))
         remaining = remaining.scatter(-1, chosen[-1], -torch.inf)
     return torch.cat(chosen, -1)
+
+
+def routes(
+    logits_TE: Float[Tensor, "T E"], top_k: int, normalize: bool
+) -> tuple[Int[Tensor, "T K"], Float[Tensor, "T K"], Float[Tensor, "T E"]]:
+    """Experts, their gates and the probabilities of all."""
+    probabilities_TE = logits_TE.softmax(-1)
+    experts_TK = favourites(logits_TE, top_k)
+    if normalize:
+        # The softmax of the chosen logits: the same as dividing the gates by their sum.
+        gates_TK = logits_TE.gather(-1, experts_TK).softmax(-1)
+    else:
+        gates_TK = probabilities_TE.gather(-1, experts_TK)
+    return experts_TK, gates_TK, probabilities_TE
+
+
+class RouteInOnePass(torch.autograd.Function):
+    """`routes` by kernels of our own."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits_TE: Tensor, top_k: int, normalize: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        logits_TE = logits_TE.contiguous()
+        (T, E), probabilities = logits_TE.shape, torch.empty_like(logits_TE)
+        experts = logits_TE.new_empty(T, top_k, dtype=torch.int64)
+        gates = logits_TE.new_empty(T, top_k)
+        ctx.sizes = (T, E, top_k, normalize)
+        kernels.call("route", logits_TE, experts, gates, probabilities, *ctx.sizes)
+        ctx.save_for_backward(experts, gates, probabilities)
+        ctx.mark_non_differentiable(experts)
+        return experts, gates, probabilities
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        experts, gates, probabilities = ctx.saved_tensors
+        _, d_gates, d_probabilities = grads
+        d_probabilities = d_probabilities.contiguous().clone()  # which the kernel writes over
+        d_logits = torch.empty_like(probabilities)
+        arrays = (d_probabilities, experts, gates, probabilities, d_logits)
+        kernels.call("route_backward", d_gates.contiguous(), *arrays, *ctx.sizes)
+        return d_logits, None, None
 
 
 def use_at_random(gates_TK: Float[Tensor, "T K"], threshold: float) -> Float[Tensor, "T K"]:
@@ -50,13 +95,13 @@ class Router(nn.Module):
         return routing, self.config.balance_coefficient * balance_loss
 
     def route(self, logits_TE: Float[Tensor, "T E"]) -> Routing:
-        probabilities_TE = logits_TE.softmax(-1)
-        experts_TK = favourites(logits_TE, self.top_k)
-        if self.config.normalize:
-            # The softmax of the chosen logits: the same as dividing the gates by their sum.
-            gates_TK = logits_TE.gather(-1, experts_TK).softmax(-1)
+        if kernels.serve(logits_TE) and logits_TE.dtype == torch.float32:
+            made = RouteInOnePass.apply(logits_TE, self.top_k, self.config.normalize)  # pyright: ignore
+            experts_TK, gates_TK, probabilities_TE = made
         else:
-            gates_TK = probabilities_TE.gather(-1, experts_TK)
+            experts_TK, gates_TK, probabilities_TE = routes(
+                logits_TE, self.top_k, self.config.normalize
+            )
         if self.training and self.config.second_policy == "random":
             gates_TK = use_at_random(gates_TK, self.config.second_threshold)
         return Routing(experts_TK, gates_TK, probabilities_TE)

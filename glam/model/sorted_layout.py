@@ -13,6 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from glam import kernels
+
 Fill = Callable[[Int[Tensor, "*E"]], Int[Tensor, "*E"]]  # row counts, of experts or of all
 FILL = 16  # rows
 SIZES_PER_OCTAVE = 16
@@ -43,8 +45,8 @@ class SortedLayout(NamedTuple):
     token_of_row: Int[Tensor, "rows"]  # token 0 where no choice fills the row
     counts: Int[Tensor, "E"]
 
-    def weights(self, w: Float[Tensor, "E X Y"]) -> Float[Tensor, "E X Y"]:
-        return w
+    def weights(self, w: Float[Tensor, "E X Y"], dtype: torch.dtype) -> Float[Tensor, "E X Y"]:
+        return w.to(dtype)
 
     def product(self, rows: Tensor, w: Tensor) -> Tensor:
         if _has_grouped_mm(rows, w.shape[2]):
@@ -85,18 +87,21 @@ def sorted_layout(
     experts_TK: Int[Tensor, "T K"], num_experts: int, fill: Fill = as_they_come
 ) -> SortedLayout:
     """The choices sorted by expert, the rows of each expert filled up, and those of all."""
-    expert_of_choice, top_k = experts_TK.flatten(), experts_TK.shape[1]
-    order = expert_of_choice.argsort(stable=True)
-    rows = torch.arange(len(order), device=order.device)
-    counts_E = torch.bincount(expert_of_choice, minlength=num_experts)
+    counts_E = torch.bincount(experts_TK.flatten(), minlength=num_experts)
     filled_E = fill(counts_E)
-    if filled_E is counts_E:
-        token_of_row = order // top_k
+    first_E = filled_E.cumsum(0) - filled_E
+    num_rows = experts_TK.numel() if filled_E is counts_E else int(fill(filled_E.sum()))
+    row_of_choice = torch.empty_like(experts_TK).flatten()
+    token_of_row = row_of_choice.new_zeros(num_rows)
+    if type(experts_TK) is Tensor and experts_TK.is_cpu and kernels.library() is not None:
+        experts_TK = experts_TK.contiguous()
+        kernels.call("place", experts_TK, first_E, row_of_choice, token_of_row, *experts_TK.shape)
     else:
-        # Sorted, the n-th choice of an expert lies n rows after the start of the expert's.
-        shift_E = (filled_E - counts_E).cumsum(0) - (filled_E - counts_E)
+        order = experts_TK.flatten().argsort(stable=True)
+        # Sorted, the n-th choice of an expert lies n rows after the first of the expert's.
+        shift_E = first_E - (counts_E.cumsum(0) - counts_E)
+        rows = torch.arange(len(order), device=order.device)
         rows += torch.repeat_interleave(shift_E, counts_E)
-        token_of_row = order.new_zeros(int(fill(filled_E.sum())))
-        token_of_row.scatter_(0, rows, order // top_k)
-    row_of_choice = torch.empty_like(order).scatter_(0, order, rows)
+        token_of_row.scatter_(0, rows, order // experts_TK.shape[1])
+        row_of_choice.scatter_(0, order, rows)
     return SortedLayout(row_of_choice, token_of_row, filled_E)
