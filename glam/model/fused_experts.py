@@ -59,8 +59,7 @@ class FusedExperts(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x_TM, gates_TK, w_in, w_out, before = ctx.saved_tensors
         at: Layout = ctx.at
-        gates = gates_TK.new_zeros(len(before))  # 0: nothing comes of a row that no choice fills
-        gates.scatter_(0, at.row_of_choice, gates_TK.flatten())
+        gates = gates_of_rows(gates_TK, at.row_of_choice, len(before))
         d_y = grads[0].index_select(0, at.token_of_row)
         d = at.transposed(d_y, w_out)
         hidden, d_gates = gated_rows_backward(before, gates, d)
@@ -71,6 +70,13 @@ class FusedExperts(torch.autograd.Function):
         d_x = sum_of_choices(at.transposed(d, w_in), at.row_of_choice.view_as(gates_TK))
         d_gates_TK = d_gates.index_select(0, at.row_of_choice).view_as(gates_TK)
         return d_x, d_gates_TK, d_w_in, d_w_out, None
+
+
+def gates_of_rows(
+    gates_TK: Float[Tensor, "T K"], row_of_choice: Int[Tensor, "choices"], num_rows: int
+) -> Float[Tensor, "rows"]:
+    """0 where no choice fills a row: nothing comes of it."""
+    return gates_TK.new_zeros(num_rows).scatter_(0, row_of_choice, gates_TK.flatten())
 
 
 def sum_of_choices(

@@ -67,13 +67,16 @@ class SortedLayout(NamedTuple):
             torch.mm(part.t(), d_part, out=out)
         return d_w
 
+    def counts_as_numbers(self) -> list[int]:
+        return cast(list[int], self.counts.tolist())  # pyright: ignore[reportUnknownMemberType]
+
     @property
     def _ends(self) -> Int[Tensor, "E"]:
         return self.counts.cumsum(0, dtype=torch.int32)
 
     def _split(self, rows: Tensor) -> tuple[Tensor, ...]:
         """By expert; the last part is rows of none."""
-        counts = cast(list[int], self.counts.tolist())  # pyright: ignore[reportUnknownMemberType]
+        counts = self.counts_as_numbers()
         return torch.split(rows, [*counts, len(rows) - sum(counts)])
 
 
