@@ -58,7 +58,7 @@ def _row(size: str, dtype: str, tokens: int, row: dict[str, object]) -> dict[str
 def step(config: ModelConfig, dtype: torch.dtype, rows: int, length: int) -> Work:
     """What `TrainingModule` does for a batch of two documents a row, without Lightning."""
     model = Glam(config, dtype=dtype)
-    optimizer = build_optimizer(AdamWConfig(), model)
+    optimizer = build_optimizer(AdamWConfig(learning_rate=1e-6), model)
     batches = [_skewed(config.vocab_size, rows, length + 1) for _ in range(8)]
     segments = (torch.arange(length) >= length // 2).long().expand(rows, -1)
     parameters = list(model.parameters())

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from glam import kernels
 from glam.config import AdafactorConfig, AdamWConfig, OptimizerConfig
 
 LARGEST = 1e30  # of a row's factor; what has a gradient is far below
@@ -108,9 +109,19 @@ class Adafactor(torch.optim.Optimizer):
             state["rows"] = g.new_zeros(*grad.shape[:-1], 1)
             state["columns"] = g.new_zeros(*grad.shape[:-2], 1, grad.shape[-1])
         rows, columns = stacked(state["rows"]), stacked(state["columns"])
+        if all(_in_one_piece(x) for x in (parameter, grad, state["rows"], state["columns"])):
+            self._update_in_one_pass(Matrices(p, g, rows, columns), beta2, rate)
+            return
         for experts, parts in pieces(g.shape):
             here = Matrices(p[experts], g[experts], rows[experts], columns[experts])
             self._update_piece(here, parts, beta2, rate)
+
+    def _update_in_one_pass(self, here: "Matrices", beta2: float, rate: float) -> None:
+        """What `_update_piece` does, by a kernel of our own."""
+        eps, clip = (self.config.eps_factor, self.config.eps_scale), self.config.clip_threshold
+        numbers = (*here.grad.shape, beta2, rate, *eps, clip)
+        if kernels.call("adafactor", *here, *numbers):
+            raise MemoryError("no memory for a few rows of a matrix")
 
     def _update_piece(
         self, here: "Matrices", parts: list[slice], beta2: float, rate: float
@@ -159,6 +170,10 @@ class Adafactor(torch.optim.Optimizer):
         scale = parameter.sqrt_().clamp_(min=self.config.eps_scale * numbers**0.5)
         clip = update.sqrt_().clamp_(min=self.config.clip_threshold * numbers**0.5)
         return scale.div_(clip).mul_(-rate * self.config.clip_threshold)
+
+
+def _in_one_piece(x: Tensor) -> bool:
+    return kernels.serve(x) and x.dtype == torch.float32 and x.is_contiguous()
 
 
 class Matrices(NamedTuple):
