@@ -5,6 +5,6 @@ operators for the others: another device, float64, or a machine without a compil
 """
 
 from glam.kernels.build import library
-from glam.kernels.calls import CHUNKS, PAD, call, serve
+from glam.kernels.calls import CHUNKS, PAD, STEP, call, multiplies, serve
 
-__all__ = ["CHUNKS", "PAD", "call", "library", "serve"]
+__all__ = ["CHUNKS", "PAD", "STEP", "call", "library", "multiplies", "serve"]

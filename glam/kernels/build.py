@@ -13,10 +13,10 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-SOURCES = ("kernels.c", "typed.h")
+SOURCES = ("kernels.c", "typed.h", "multiply.h", "experts.h")
 # Sums may be regrouped, but there are infinities (masked keys), so no -ffast-math.
-FLAGS = ("-O3", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math") + (
-    "-fno-signed-zeros", "-fassociative-math")
+FLAGS = ("-O3", "-fPIC", "-fopenmp", "-fno-strict-aliasing", "-fno-math-errno") + (
+    "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math")
 # The widest that the machine has; the second is for compilers that know no vector width.
 MACHINE = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ())
 SWITCH = "GLAM_KERNELS"  # `off`: torch's operators instead

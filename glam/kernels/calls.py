@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from glam.kernels.build import library
 
 SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16"}
-CHUNKS, PAD = 32, 32  # as in kernels.c
+CHUNKS, PAD, STEP = 32, 32, 32  # as in kernels.c
 PLAIN = (Tensor, nn.Parameter)  # and no subclass, whose data lies elsewhere
 LETTERS: dict[str, Any] = {
     "p": ctypes.c_void_p,
@@ -42,6 +42,8 @@ UNTYPED = {
     "route": "ppppnnni",
     "route_backward": "ppppppnnni",
     "adafactor": "ppppnnnfffff",
+    "experts_forward": "pppppppnnn",  # where the processor multiplies bfloat16
+    "experts_backward": "ppppppppppppnnn",
 }
 
 
@@ -51,6 +53,13 @@ def serve(*tensors: Tensor) -> bool:
         if type(x) not in PLAIN or not x.is_cpu or x.dtype not in SUFFIX:
             return False
     return library() is not None
+
+
+@functools.cache
+def multiplies() -> bool:
+    """Whether there are products of our own."""
+    found = library()
+    return found is not None and hasattr(found, "experts_forward")
 
 
 @functools.cache

@@ -324,3 +324,7 @@ int adafactor(float *p, const float *g, float *rows, float *columns, i64 matrice
     }
     return failed;
 }
+
+#ifdef __AVX512BF16__
+#include "experts.h"
+#endif

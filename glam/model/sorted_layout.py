@@ -67,6 +67,10 @@ class SortedLayout(NamedTuple):
             torch.mm(part.t(), d_part, out=out)
         return d_w
 
+    def first_rows(self) -> Int[Tensor, "E_and_one"]:
+        """Where each expert's rows begin, and the last one's end."""
+        return torch.cat([self.counts.new_zeros(1), self.counts.cumsum(0)])
+
     def counts_as_numbers(self) -> list[int]:
         return cast(list[int], self.counts.tolist())  # pyright: ignore[reportUnknownMemberType]
 

@@ -1,0 +1,175 @@
+/* Small experts, whole: an expert's rows are gathered, multiplied, and given back while they are in
+ * the cache. `first_row` [E + 1] is where each expert's rows begin, as many as a multiple of STEP;
+ * rows that no choice fills read some token, and their gate is 0. Weights are in float32. */
+#include "multiply.h"
+
+/* Buffers of one thread, for `rows` of an expert. */
+struct room {
+    bf16 *x, *d_y, *hidden, *d;
+    uint32_t *w_in, *w_out, *across, *down;
+    float *product;
+};
+
+static void *carve(char **at, i64 bytes) {
+    char *here = *at;
+    *at += (bytes + 63) / 64 * 64;
+    return here;
+}
+
+/* Returns what to free, NULL where there is no memory. */
+static char *make_room(struct room *room, i64 rows, i64 M, i64 H) {
+    i64 wide = M > H ? M : H;
+    i64 bytes = 2 * (2 * rows * (M + H) + 2 * M * H + 2 * rows * wide) + 4 * (STEP * wide + M * H);
+    char *all = aligned_alloc(64, (bytes + 10 * 64 + 63) / 64 * 64), *at = all;
+    if (!all) return NULL;
+    room->x = carve(&at, 2 * rows * M);
+    room->d_y = carve(&at, 2 * rows * M);
+    room->hidden = carve(&at, 2 * rows * H);
+    room->d = carve(&at, 2 * rows * H);
+    room->w_in = carve(&at, 2 * M * H);
+    room->w_out = carve(&at, 2 * M * H);
+    room->across = carve(&at, 2 * rows * wide);
+    room->down = carve(&at, 2 * rows * wide);
+    room->product = carve(&at, 4 * (STEP * wide + M * H));
+    return all;
+}
+
+static void gather(const bf16 *x, const i64 *tokens, bf16 *out, i64 rows, i64 M) {
+    for (i64 r = 0; r < rows; r++) memcpy(out + r * M, x + tokens[r] * M, M * sizeof(bf16));
+}
+
+static void narrow_row(const float *in, bf16 *out, i64 n) {
+#pragma omp simd
+    for (i64 j = 0; j < n; j++) out[j] = narrow_bf16(in[j]);
+}
+
+/* Pairs of rows of a weight [K, N], narrowed. */
+static void pairs_of_weight(const float *w, uint32_t *out, i64 K, i64 N) {
+    for (i64 k = 0; k < K; k += 2) {
+        const float *even = w + k * N, *odd = even + N;
+        uint32_t *to = out + k / 2 * N;
+#pragma omp simd
+        for (i64 j = 0; j < N; j++)
+            to[j] = narrow_bf16(even[j]) | (uint32_t)narrow_bf16(odd[j]) << 16;
+    }
+}
+
+/* Pairs of rows of the transpose of a weight [N, K]; `between` has room for it in bfloat16. */
+static void pairs_of_transposed(const float *w, uint32_t *out, uint32_t *between, i64 N, i64 K) {
+    narrow_row(w, (bf16 *)between, N * K);
+    transpose(between, out, N, K / 2);
+}
+
+static i64 most_rows(const i64 *first_row, i64 E) {
+    i64 most = 0;
+    for (i64 e = 0; e < E; e++)
+        if (first_row[e + 1] - first_row[e] > most) most = first_row[e + 1] - first_row[e];
+    return most;
+}
+
+static void expert_forward(struct room *room, bf16 *before, bf16 *y, i64 rows, i64 M, i64 H) {
+    for (i64 r = 0; r < rows; r += STEP) {
+        multiply(room->x + r * M, room->w_in, room->product, STEP, H, M);
+        bf16 *kept = before + r * H, *hidden = room->hidden;
+#pragma omp simd
+        for (i64 j = 0; j < STEP * H; j++) {
+            kept[j] = narrow_bf16(room->product[j]);
+            hidden[j] = narrow_bf16(gelu(widen_bf16(kept[j])));
+        }
+        multiply(hidden, room->w_out, room->product, STEP, M, H);
+        narrow_row(room->product, y + r * M, STEP * M);
+    }
+}
+
+/* `before` and `y` are of all rows, [.., H] and [.., M]. Returns 1 where there is no memory. */
+int experts_forward(const bf16 *x, const float *w_in, const float *w_out, const i64 *first_row,
+                    const i64 *token_of_row, bf16 *before, bf16 *y, i64 E, i64 M, i64 H,
+                    int threads) {
+    i64 most = most_rows(first_row, E);
+    int failed = 0;
+#pragma omp parallel num_threads(threads) reduction(| : failed)
+    {
+        struct room room;
+        char *all = make_room(&room, most, M, H);
+        failed = !all;
+        begin_products();
+#pragma omp for schedule(dynamic)
+        for (i64 e = 0; e < E; e++) {
+            i64 first = first_row[e], rows = first_row[e + 1] - first;
+            if (!all || !rows) continue;
+            gather(x, token_of_row + first, room.x, rows, M);
+            pairs_of_weight(w_in + e * M * H, room.w_in, M, H);
+            pairs_of_weight(w_out + e * M * H, room.w_out, H, M);
+            expert_forward(&room, before + first * H, y + first * M, rows, M, H);
+        }
+        end_products();
+        free(all);
+    }
+    return failed;
+}
+
+/* The rows' own gradients, and what those of the weights are made of. */
+static void expert_backward_rows(struct room *room, const bf16 *before, const float *gates,
+                                 bf16 *d_rows, float *d_gates, i64 rows, i64 M, i64 H) {
+    for (i64 r = 0; r < rows; r += STEP) {
+        multiply(room->d_y + r * M, room->w_out, room->product, STEP, H, M);
+        bf16 *d = room->d + r * H;
+        narrow_row(room->product, d, STEP * H);
+        gated_gelu_backward_bf16(before + r * H, gates + r, d, room->hidden + r * H, d_gates + r,
+                                 STEP, H, 1);
+        multiply(d, room->w_in, room->product, STEP, M, H);
+        narrow_row(room->product, d_rows + r * M, STEP * M);
+    }
+}
+
+/* d_w [M, H] = rows [n, M] transposed, times grad [n, H]. */
+static void weight_gradient(struct room *room, const bf16 *rows, const bf16 *grad, float *d_w, i64 n,
+                            i64 M, i64 H) {
+    pairs_of(rows, room->down, n, M);
+    transpose(room->down, room->across, n / 2, M);
+    pairs_of(grad, room->down, n, H);
+    multiply((bf16 *)room->across, room->down, d_w, M, H, n);
+}
+
+static void expert_backward_weights(struct room *room, float *d_w_in, float *d_w_out, i64 rows,
+                                    i64 M, i64 H) {
+    weight_gradient(room, room->x, room->d, d_w_in, rows, M, H);
+    /* That of the output matrix the other way round: the narrow side is the cheaper to transpose. */
+    weight_gradient(room, room->d_y, room->hidden, room->product, rows, M, H);
+    transpose((uint32_t *)room->product, (uint32_t *)d_w_out, M, H);
+}
+
+/* `d_y` is of the tokens, without their gates; what comes is of the rows, and of the weights. */
+int experts_backward(const bf16 *x, const bf16 *d_y, const float *w_in, const float *w_out,
+                     const i64 *first_row, const i64 *token_of_row, const bf16 *before,
+                     const float *gates, bf16 *d_rows, float *d_gates, float *d_w_in,
+                     float *d_w_out, i64 E, i64 M, i64 H, int threads) {
+    i64 most = most_rows(first_row, E);
+    int failed = 0;
+#pragma omp parallel num_threads(threads) reduction(| : failed)
+    {
+        struct room room;
+        char *all = make_room(&room, most, M, H);
+        failed = !all;
+        begin_products();
+#pragma omp for schedule(dynamic)
+        for (i64 e = 0; e < E; e++) {
+            i64 first = first_row[e], rows = first_row[e + 1] - first, at = e * M * H;
+            if (!all || !rows) {
+                memset(d_w_in + at, 0, M * H * sizeof(float));
+                memset(d_w_out + at, 0, M * H * sizeof(float));
+                continue;
+            }
+            gather(x, token_of_row + first, room.x, rows, M);
+            gather(d_y, token_of_row + first, room.d_y, rows, M);
+            pairs_of_transposed(w_in + at, room.w_in, (uint32_t *)room.product, M, H);
+            pairs_of_transposed(w_out + at, room.w_out, (uint32_t *)room.product, H, M);
+            expert_backward_rows(&room, before + first * H, gates + first, d_rows + first * M,
+                                 d_gates + first, rows, M, H);
+            expert_backward_weights(&room, d_w_in + at, d_w_out + at, rows, M, H);
+        }
+        end_products();
+        free(all);
+    }
+    return failed;
+}

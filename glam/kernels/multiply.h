@@ -1,0 +1,112 @@
+/* Products of bfloat16 matrices with sums in float32, where the processor has instructions for them:
+ * AMX, or AVX512_BF16. c [n, N] = a [n, K] b [K, N]; n, N and K are multiples of STEP, `b` comes in
+ * pairs of rows, [K / 2, N, 2]. Matrices are small: they are taken to be in the cache. */
+#include <immintrin.h>
+
+#define STEP 32
+
+/* The pairs of two rows side by side. */
+static void pair_rows(const bf16 *even, const bf16 *odd, uint32_t *out, i64 n) {
+#pragma omp simd
+    for (i64 j = 0; j < n; j++) out[j] = even[j] | (uint32_t)odd[j] << 16;
+}
+
+static void pairs_of(const bf16 *b, uint32_t *out, i64 K, i64 N) {
+    for (i64 k = 0; k < K; k += 2) pair_rows(b + k * N, b + (k + 1) * N, out + k / 2 * N, N);
+}
+
+/* [rows, columns] of 32 bits to [columns, rows]; both are multiples of 16. */
+static void transpose(const uint32_t *in, uint32_t *out, i64 rows, i64 columns) {
+    __m512i lane = _mm512_mullo_epi32(
+        _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+        _mm512_set1_epi32((int)columns));
+    for (i64 r = 0; r < rows; r += 16)
+        for (i64 c = 0; c < columns; c++)
+            _mm512_storeu_si512(out + c * rows + r,
+                                _mm512_i32gather_epi32(lane, in + r * columns + c, 4));
+}
+
+static void multiply_avx512(const bf16 *a, const uint32_t *b, float *c, i64 n, i64 N, i64 K) {
+    for (i64 j = 0; j < N; j += 32)
+        for (i64 i = 0; i < n; i += 8) {
+            __m512 sum[8][2];
+            for (int r = 0; r < 8; r++) sum[r][0] = sum[r][1] = _mm512_setzero_ps();
+            for (i64 k = 0; k < K / 2; k++) {
+                __m512bh left = (__m512bh)_mm512_loadu_si512(b + k * N + j);
+                __m512bh right = (__m512bh)_mm512_loadu_si512(b + k * N + j + 16);
+#pragma GCC unroll 8
+                for (int r = 0; r < 8; r++) {
+                    int pair;
+                    memcpy(&pair, a + (i + r) * K + 2 * k, 4);
+                    __m512bh each = (__m512bh)_mm512_set1_epi32(pair);
+                    sum[r][0] = _mm512_dpbf16_ps(sum[r][0], each, left);
+                    sum[r][1] = _mm512_dpbf16_ps(sum[r][1], each, right);
+                }
+            }
+            for (int r = 0; r < 8; r++) {
+                _mm512_storeu_ps(c + (i + r) * N + j, sum[r][0]);
+                _mm512_storeu_ps(c + (i + r) * N + j + 16, sum[r][1]);
+            }
+        }
+}
+
+#ifdef __AMX_BF16__
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Linux lends the tiles to a process that asks for them. */
+static int tiles_are_lent(void) {
+    static int lent = -1;
+    if (lent < 0) lent = syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18) == 0;
+    return lent;
+}
+
+struct tiles {
+    uint8_t palette, start, unused[14];
+    uint16_t bytes_of_row[16];
+    uint8_t rows[16];
+};
+
+/* For the thread that calls, until `end_products`. */
+static void begin_products(void) {
+    struct tiles all = {.palette = 1};
+    for (int i = 0; i < 8; i++) all.bytes_of_row[i] = 64, all.rows[i] = 16;
+    if (tiles_are_lent()) _tile_loadconfig(&all);
+}
+
+static void end_products(void) {
+    if (tiles_are_lent()) _tile_release();
+}
+
+static void multiply(const bf16 *a, const uint32_t *b, float *c, i64 n, i64 N, i64 K) {
+    if (!tiles_are_lent()) {
+        multiply_avx512(a, b, c, n, N, K);
+        return;
+    }
+    for (i64 i = 0; i < n; i += 32)
+        for (i64 j = 0; j < N; j += 32) {
+            _tile_zero(0);
+            _tile_zero(1);
+            _tile_zero(2);
+            _tile_zero(3);
+            for (i64 k = 0; k < K; k += 32) {
+                _tile_loadd(4, a + i * K + k, K * 2);
+                _tile_loadd(5, a + (i + 16) * K + k, K * 2);
+                _tile_loadd(6, b + k / 2 * N + j, N * 4);
+                _tile_loadd(7, b + k / 2 * N + j + 16, N * 4);
+                _tile_dpbf16ps(0, 4, 6);
+                _tile_dpbf16ps(1, 4, 7);
+                _tile_dpbf16ps(2, 5, 6);
+                _tile_dpbf16ps(3, 5, 7);
+            }
+            _tile_stored(0, c + i * N + j, N * 4);
+            _tile_stored(1, c + i * N + j + 16, N * 4);
+            _tile_stored(2, c + (i + 16) * N + j, N * 4);
+            _tile_stored(3, c + (i + 16) * N + j + 16, N * 4);
+        }
+}
+#else
+static void begin_products(void) {}
+static void end_products(void) {}
+#define multiply multiply_avx512
+#endif

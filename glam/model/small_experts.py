@@ -1,0 +1,71 @@
+"""Small experts on a CPU that multiplies bfloat16: a kernel of our own for the whole of an expert's
+way, forward and backward, since a product of torch's costs a small expert more in calls than in
+arithmetic."""
+
+from functools import partial
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from glam import kernels
+from glam.model.experts import Experts
+from glam.model.fused_experts import gates_of_rows, sum_of_choices
+from glam.model.routing import Routing
+from glam.model.sorted_layout import SortedLayout, sorted_layout, up_to_multiple
+
+SMALL = 2**15  # elements of a matrix
+
+
+def suits(x: Tensor, experts: Experts) -> bool:
+    """Whether the kernel is there for these, and the fastest form."""
+    _, M, H = experts.w_in_EMH.shape
+    fits = M * H <= SMALL and M % kernels.STEP == H % kernels.STEP == 0
+    typed = x.dtype == torch.bfloat16 and experts.w_in_EMH.dtype == torch.float32
+    return fits and typed and kernels.multiplies() and kernels.serve(x, experts.w_in_EMH)
+
+
+def layout_of_steps(experts_TK: Int[Tensor, "T K"], num_experts: int) -> SortedLayout:
+    return sorted_layout(experts_TK, num_experts, partial(up_to_multiple, of=kernels.STEP))
+
+
+class SmallExperts(torch.autograd.Function):
+    """`(x [T, M], gates [T, K], w_in [E, M, H], w_out [E, H, M], layout) -> y [T, M]`"""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_TM: Tensor, gates_TK: Tensor, w_in: Tensor, w_out: Tensor, at: SortedLayout
+    ) -> Tensor:
+        x_TM, sizes, num_rows = x_TM.contiguous(), w_in.shape, len(at.token_of_row)
+        before, y = x_TM.new_empty(num_rows, sizes[2]), x_TM.new_empty(num_rows, sizes[1])
+        where = (at.first_rows(), at.token_of_row)
+        if kernels.call("experts_forward", x_TM, w_in, w_out, *where, before, y, *sizes):
+            raise MemoryError("no memory for the rows of an expert")
+        ctx.save_for_backward(x_TM, gates_TK, w_in, w_out, before)
+        ctx.at = at
+        return sum_of_choices(y, at.row_of_choice.view_as(gates_TK), gates_TK)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x_TM, gates_TK, w_in, w_out, before = ctx.saved_tensors
+        at: SortedLayout = ctx.at
+        gates = gates_of_rows(gates_TK, at.row_of_choice, len(before))
+        d_rows, d_gates = before.new_empty(len(before), x_TM.shape[1]), torch.empty_like(gates)
+        d_w_in, d_w_out = torch.empty_like(w_in), torch.empty_like(w_out)
+        given = (grads[0].contiguous(), w_in, w_out, at.first_rows(), at.token_of_row)
+        made = (before, gates, d_rows, d_gates, d_w_in, d_w_out)
+        if kernels.call("experts_backward", x_TM, *given, *made, *w_in.shape):
+            raise MemoryError("no memory for the rows of an expert")
+        d_x = sum_of_choices(d_rows, at.row_of_choice.view_as(gates_TK))
+        d_gates_TK = d_gates.index_select(0, at.row_of_choice).view_as(gates_TK)
+        return d_x, d_gates_TK, d_w_in, d_w_out, None
+
+
+def small_experts(
+    x_TM: Float[Tensor, "T M"], routing: Routing, experts: Experts, layout: SortedLayout
+) -> Float[Tensor, "T M"]:
+    """For a layout of `layout_of_steps`."""
+    weights = (experts.w_in_EMH, experts.w_out_EHM)
+    y = SmallExperts.apply(x_TM, routing.gates, *weights, layout)  # pyright: ignore
+    return cast(Tensor, y)
