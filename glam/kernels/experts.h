@@ -38,7 +38,7 @@ static void gather(const bf16 *x, const i64 *tokens, bf16 *out, i64 rows, i64 M)
     for (i64 r = 0; r < rows; r++) memcpy(out + r * M, x + tokens[r] * M, M * sizeof(bf16));
 }
 
-static void narrow_row(const float *in, bf16 *out, i64 n) {
+static void narrow_row(const float *restrict in, bf16 *restrict out, i64 n) {
 #pragma omp simd
     for (i64 j = 0; j < n; j++) out[j] = narrow_bf16(in[j]);
 }
@@ -70,13 +70,9 @@ static i64 most_rows(const i64 *first_row, i64 E) {
 static void expert_forward(struct room *room, bf16 *before, bf16 *y, i64 rows, i64 M, i64 H) {
     for (i64 r = 0; r < rows; r += STEP) {
         multiply(room->x + r * M, room->w_in, room->product, STEP, H, M);
-        bf16 *kept = before + r * H, *hidden = room->hidden;
-#pragma omp simd
-        for (i64 j = 0; j < STEP * H; j++) {
-            kept[j] = narrow_bf16(room->product[j]);
-            hidden[j] = narrow_bf16(gelu(widen_bf16(kept[j])));
-        }
-        multiply(hidden, room->w_out, room->product, STEP, M, H);
+        narrow_row(room->product, before + r * H, STEP * H);
+        gelu_bf16(before + r * H, room->hidden, STEP * H, 1);
+        multiply(room->hidden, room->w_out, room->product, STEP, M, H);
         narrow_row(room->product, y + r * M, STEP * M);
     }
 }

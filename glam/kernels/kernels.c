@@ -39,6 +39,7 @@ static inline bf16 narrow_bf16(float x) {
     return (bf16)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
 }
 
+/* b where one is NaN. */
 static inline float larger(float a, float b) { return a > b ? a : b; }
 
 /* a * b + c; spelled out where the compiler may not regroup, as it may elsewhere. */
@@ -50,12 +51,8 @@ static inline float fused(float a, float b, float c) {
 #endif
 }
 
-/* exp of x <= 0 by 2^n * 2^f, |f| <= 1/2 (minimax, relative error below 1e-7 for x near 0, and |x| *
- * 2e-8 beyond); 1e-38 below -87.3, where float32 ends. */
-static inline float exp_or_tiny(float x) {
-    float bounded = -87.3f > x ? -87.3f : x; /* in this order a NaN stays one */
-    float n = rintf(bounded * 1.44269504f);
-    float f = fused(bounded, 1.44269504f, -n);
+/* 2^n * 2^f of a whole n and |f| <= 1/2 (minimax: relative error below 1e-7). */
+static inline float exp2_of_sum(float n, float f) {
     float p = 1.326472382e-3f;
     p = p * f + 9.671512991e-3f;
     p = p * f + 5.550733581e-2f;
@@ -63,6 +60,13 @@ static inline float exp_or_tiny(float x) {
     p = p * f + 6.931470037e-1f;
     p = p * f + 1.0f;
     return of_bits(bits_of(p) + ((uint32_t)(int32_t)n << 23));
+}
+
+/* exp of x <= 0, and 1e-38 below -87.3, where float32 ends. */
+static inline float exp_or_tiny(float x) {
+    float bounded = larger(-87.3f, x);
+    float n = rintf(bounded * 1.44269504f);
+    return exp2_of_sum(n, fused(bounded, 1.44269504f, -n));
 }
 
 /* The same, and 0 there: what is masked counts for nothing. */
@@ -84,37 +88,38 @@ static inline float tanh_(float x) {
     return copysignf((1.0f - e) * reciprocal(1.0f + e), x);
 }
 
-/* GELU (the erf form) and its slope share one exponential: the normal distribution beyond z * sqrt(2)
- * is exp(-z^2) times a smooth function, a polynomial here (minimax, within 7e-8 of the whole). */
-static inline float normal_cdf(float x, float *exponential) {
-    float z = fabsf(x) * 0.70710678f;
-    float e = exp_or_tiny(-z * z);
-    z = z > 4.0f ? 4.0f : z; /* beyond it is 0 to float32 */
-    float p = 5.221334504e-5f;
-    p = p * z - 7.966525736e-4f;
-    p = p * z + 5.435773171e-3f;
-    p = p * z - 2.234024927e-2f;
-    p = p * z + 6.351496279e-2f;
-    p = p * z - 1.375402063e-1f;
-    p = p * z + 2.446194738e-1f;
-    p = p * z - 3.748055995e-1f;
-    p = p * z + 4.998335838e-1f;
-    p = p * z - 5.641814470e-1f;
+/* |x|, as far as the normal distribution has a tail in float32. */
+static inline float within_tail(float x) { return fabsf(x) < 5.66f ? fabsf(x) : 5.66f; }
+
+/* The standard normal distribution beyond |x|: exp(-x^2 / 2) times a smooth function, a polynomial
+ * here (minimax, within 7e-8 of the whole). */
+static inline float normal_tail(float x, float *exponential) {
+    float y = larger(-126.0f, x * x * -0.72134752f), n = rintf(y);
+    float z = within_tail(x), p = 1.631667033e-6f;
+    p = p * z - 3.520740211e-5f;
+    p = p * z + 3.397358232e-4f;
+    p = p * z - 1.974617830e-3f;
+    p = p * z + 7.939370349e-3f;
+    p = p * z - 2.431390435e-2f;
+    p = p * z + 6.115486845e-2f;
+    p = p * z - 1.325137913e-1f;
+    p = p * z + 2.499167919e-1f;
+    p = p * z - 3.989365101e-1f;
     p = p * z + 4.999999404e-1f;
-    float tail = p * e;
-    *exponential = e;
-    return x < 0.0f ? tail : 1.0f - tail;
+    *exponential = exp2_of_sum(n, y - n);
+    return p * *exponential;
 }
 
+/* GELU, the erf form. */
 static inline float gelu(float x) {
     float e;
-    return x * normal_cdf(x, &e);
+    return larger(0.0f, x) - within_tail(x) * normal_tail(x, &e);
 }
 
 static inline float gelu_and_slope(float x, float *slope) {
-    float e, cdf = normal_cdf(x, &e);
-    *slope = cdf + x * e * 0.39894228f;
-    return x * cdf;
+    float e, tail = normal_tail(x, &e);
+    *slope = (x < 0.0f ? tail : 1.0f - tail) + x * e * 0.39894228f;
+    return larger(0.0f, x) - within_tail(x) * tail;
 }
 
 /* Keys that a query meets, up to a whole vector; those before `far` are beyond the window of the
