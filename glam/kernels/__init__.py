@@ -4,7 +4,7 @@
 operators for the others: another device, float64, or a machine without a compiler.
 """
 
-from glam.kernels.build import library
+from glam.kernels.build import library, switched_off
 from glam.kernels.calls import CHUNKS, PAD, STEP, call, multiplies, serve
 
-__all__ = ["CHUNKS", "PAD", "STEP", "call", "library", "multiplies", "serve"]
+__all__ = ["CHUNKS", "PAD", "STEP", "call", "library", "multiplies", "serve", "switched_off"]

@@ -9,24 +9,44 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 SOURCES = ("kernels.c", "typed.h", "multiply.h", "experts.h")
 # Sums may be regrouped, but there are infinities (masked keys), so no -ffast-math.
-FLAGS = ("-O3", "-fPIC", "-fopenmp", "-fno-strict-aliasing", "-fno-math-errno") + (
-    "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math")
+FLAGS = (
+    *("-O3", "-fPIC", "-fopenmp", "-fno-strict-aliasing", "-fno-math-errno"),
+    *("-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
+)
 # The widest that the machine has; the second is for compilers that know no vector width.
 MACHINE = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ())
 SWITCH = "GLAM_KERNELS"  # `off`: torch's operators instead
 
 
-@functools.cache
+_switched_off = os.environ.get(SWITCH, "on") == "off"
+
+
 def library() -> ctypes.CDLL | None:
     """None where it is switched off, or can't be had: then torch's operators do the same."""
-    if os.environ.get(SWITCH, "on") == "off":
-        return None
+    return None if _switched_off else _loaded()
+
+
+@contextmanager
+def switched_off() -> Iterator[None]:
+    """Torch's operators for a while."""
+    global _switched_off
+    before, _switched_off = _switched_off, True
+    try:
+        yield
+    finally:
+        _switched_off = before
+
+
+@functools.cache
+def _loaded() -> ctypes.CDLL | None:
     try:
         return ctypes.CDLL(str(_built()))
     except (OSError, subprocess.SubprocessError) as error:

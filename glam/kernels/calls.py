@@ -36,8 +36,6 @@ TYPED = {
 }
 UNTYPED = {
     "add_narrow": "ppn",
-    "matrices_of_blocks": "pppnn",
-    "sums_of_blocks": "pppnnn",
     "place": "ppppnn",
     "route": "ppppnnni",
     "route_backward": "ppppppnnni",
@@ -55,7 +53,6 @@ def serve(*tensors: Tensor) -> bool:
     return library() is not None
 
 
-@functools.cache
 def multiplies() -> bool:
     """Whether there are products of our own."""
     found = library()

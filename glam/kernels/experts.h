@@ -3,6 +3,10 @@
  * rows that no choice fills read some token, and their gate is 0. Weights are in float32. */
 #include "multiply.h"
 
+#ifndef AT_ONCE
+#define AT_ONCE 128 /* rows on their way through both products */
+#endif
+
 /* Buffers of one thread, for `rows` of an expert. */
 struct room {
     bf16 *x, *d_y, *hidden, *d;
@@ -19,7 +23,7 @@ static void *carve(char **at, i64 bytes) {
 /* Returns what to free, NULL where there is no memory. */
 static char *make_room(struct room *room, i64 rows, i64 M, i64 H) {
     i64 wide = M > H ? M : H;
-    i64 bytes = 2 * (2 * rows * (M + H) + 2 * M * H + 2 * rows * wide) + 4 * (STEP * wide + M * H);
+    i64 bytes = 2 * (2 * rows * (M + H) + 2 * M * H + 2 * rows * wide) + 4 * (AT_ONCE * wide + M * H);
     char *all = aligned_alloc(64, (bytes + 10 * 64 + 63) / 64 * 64), *at = all;
     if (!all) return NULL;
     room->x = carve(&at, 2 * rows * M);
@@ -30,7 +34,7 @@ static char *make_room(struct room *room, i64 rows, i64 M, i64 H) {
     room->w_out = carve(&at, 2 * M * H);
     room->across = carve(&at, 2 * rows * wide);
     room->down = carve(&at, 2 * rows * wide);
-    room->product = carve(&at, 4 * (STEP * wide + M * H));
+    room->product = carve(&at, 4 * (AT_ONCE * wide + M * H));
     return all;
 }
 
@@ -68,12 +72,13 @@ static i64 most_rows(const i64 *first_row, i64 E) {
 }
 
 static void expert_forward(struct room *room, bf16 *before, bf16 *y, i64 rows, i64 M, i64 H) {
-    for (i64 r = 0; r < rows; r += STEP) {
-        multiply(room->x + r * M, room->w_in, room->product, STEP, H, M);
-        narrow_row(room->product, before + r * H, STEP * H);
-        gelu_bf16(before + r * H, room->hidden, STEP * H, 1);
-        multiply(room->hidden, room->w_out, room->product, STEP, M, H);
-        narrow_row(room->product, y + r * M, STEP * M);
+    for (i64 r = 0; r < rows; r += AT_ONCE) {
+        i64 n = rows - r < AT_ONCE ? rows - r : AT_ONCE;
+        multiply(room->x + r * M, room->w_in, room->product, n, H, M);
+        narrow_row(room->product, before + r * H, n * H);
+        gelu_bf16(before + r * H, room->hidden, n * H, 1);
+        multiply(room->hidden, room->w_out, room->product, n, M, H);
+        narrow_row(room->product, y + r * M, n * M);
     }
 }
 
@@ -107,14 +112,15 @@ int experts_forward(const bf16 *x, const float *w_in, const float *w_out, const 
 /* The rows' own gradients, and what those of the weights are made of. */
 static void expert_backward_rows(struct room *room, const bf16 *before, const float *gates,
                                  bf16 *d_rows, float *d_gates, i64 rows, i64 M, i64 H) {
-    for (i64 r = 0; r < rows; r += STEP) {
-        multiply(room->d_y + r * M, room->w_out, room->product, STEP, H, M);
+    for (i64 r = 0; r < rows; r += AT_ONCE) {
+        i64 n = rows - r < AT_ONCE ? rows - r : AT_ONCE;
         bf16 *d = room->d + r * H;
-        narrow_row(room->product, d, STEP * H);
-        gated_gelu_backward_bf16(before + r * H, gates + r, d, room->hidden + r * H, d_gates + r,
-                                 STEP, H, 1);
-        multiply(d, room->w_in, room->product, STEP, M, H);
-        narrow_row(room->product, d_rows + r * M, STEP * M);
+        multiply(room->d_y + r * M, room->w_out, room->product, n, H, M);
+        narrow_row(room->product, d, n * H);
+        gated_gelu_backward_bf16(before + r * H, gates + r, d, room->hidden + r * H, d_gates + r, n,
+                                 H, 1);
+        multiply(d, room->w_in, room->product, n, M, H);
+        narrow_row(room->product, d_rows + r * M, n * M);
     }
 }
 

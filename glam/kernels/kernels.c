@@ -148,34 +148,6 @@ void add_narrow(float *restrict total, const bf16 *restrict product, i64 n, int 
     for (i64 i = 0; i < n; i++) total[i] += widen_bf16(product[i]);
 }
 
-/* A matrix [X * Y] of each block's expert, narrowed on the way. */
-void matrices_of_blocks(const float *w, const i64 *expert_of_block, bf16 *out, i64 blocks, i64 size,
-                        int threads) {
-#pragma omp parallel for num_threads(threads) if (parallel : blocks * size > PARALLEL_FROM)
-    for (i64 block = 0; block < blocks; block++) {
-        const float *from = w + expert_of_block[block] * size;
-        bf16 *to = out + block * size;
-#pragma omp simd
-        for (i64 i = 0; i < size; i++) to[i] = narrow_bf16(from[i]);
-    }
-}
-
-/* The other way: each expert's matrix is the sum of its blocks', which lie side by side. */
-void sums_of_blocks(const bf16 *each, const i64 *first_block, float *out, i64 experts, i64 blocks,
-                    i64 size, int threads) {
-#pragma omp parallel for num_threads(threads) if (parallel : blocks * size > PARALLEL_FROM)
-    for (i64 e = 0; e < experts; e++) {
-        float *to = out + e * size;
-        i64 end = e + 1 < experts ? first_block[e + 1] : blocks;
-        memset(to, 0, size * sizeof(float));
-        for (i64 block = first_block[e]; block < end; block++) {
-            const bf16 *from = each + block * size;
-#pragma omp simd
-            for (i64 i = 0; i < size; i++) to[i] += widen_bf16(from[i]);
-        }
-    }
-}
-
 /* Choices sorted by expert, in the order of their tokens: `next` is each expert's first row, and is
  * left at its last. Rows that no choice fills keep what `token_of_row` had. */
 void place(const i64 *expert_of_choice, i64 *next, i64 *row_of_choice, i64 *token_of_row,

@@ -15,15 +15,37 @@ static void pairs_of(const bf16 *b, uint32_t *out, i64 K, i64 N) {
     for (i64 k = 0; k < K; k += 2) pair_rows(b + k * N, b + (k + 1) * N, out + k / 2 * N, N);
 }
 
+/* Swaps, in all pairs of rows `by` apart, what lies `by` columns off the diagonal. */
+static inline void swap_across(__m512i row[16], const int by) {
+    int left[16], right[16];
+    for (int j = 0; j < 16; j++) {
+        left[j] = j & by ? 16 + j - by : j;
+        right[j] = j & by ? 16 + j : j + by;
+    }
+    __m512i of_left = _mm512_loadu_si512(left), of_right = _mm512_loadu_si512(right);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) {
+        if (i & by) continue;
+        __m512i upper = row[i], lower = row[i + by];
+        row[i] = _mm512_permutex2var_epi32(upper, of_left, lower);
+        row[i + by] = _mm512_permutex2var_epi32(upper, of_right, lower);
+    }
+}
+
 /* [rows, columns] of 32 bits to [columns, rows]; both are multiples of 16. */
 static void transpose(const uint32_t *in, uint32_t *out, i64 rows, i64 columns) {
-    __m512i lane = _mm512_mullo_epi32(
-        _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
-        _mm512_set1_epi32((int)columns));
     for (i64 r = 0; r < rows; r += 16)
-        for (i64 c = 0; c < columns; c++)
-            _mm512_storeu_si512(out + c * rows + r,
-                                _mm512_i32gather_epi32(lane, in + r * columns + c, 4));
+        for (i64 c = 0; c < columns; c += 16) {
+            __m512i row[16];
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; i++) row[i] = _mm512_loadu_si512(in + (r + i) * columns + c);
+            swap_across(row, 1);
+            swap_across(row, 2);
+            swap_across(row, 4);
+            swap_across(row, 8);
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; i++) _mm512_storeu_si512(out + (c + i) * rows + r, row[i]);
+        }
 }
 
 static void multiply_avx512(const bf16 *a, const uint32_t *b, float *c, i64 n, i64 N, i64 K) {
@@ -83,8 +105,8 @@ static void multiply(const bf16 *a, const uint32_t *b, float *c, i64 n, i64 N, i
         multiply_avx512(a, b, c, n, N, K);
         return;
     }
-    for (i64 i = 0; i < n; i += 32)
-        for (i64 j = 0; j < N; j += 32) {
+    for (i64 j = 0; j < N; j += 32) /* columns of b, which stay in the first cache */
+        for (i64 i = 0; i < n; i += 32) {
             _tile_zero(0);
             _tile_zero(1);
             _tile_zero(2);

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from glam.model.routing import Routing
 
@@ -33,8 +32,9 @@ def gshard(logits_TE: Float[Tensor, "T E"], routing: Routing, mean: Mean) -> Flo
     """E * sum of (share of tokens whose first choice it is) * (mean gate): 1 when even, E when
     one expert has all (GShard, arXiv 2006.16668, section 2.2)."""
     num_experts = logits_TE.shape[1]
-    # Its own one_hot, shared with nothing: slicing a larger one aborts GSPMD (torch_xla 2.9).
-    first_TE = functional.one_hot(routing.experts[:, 0], num_experts).to(logits_TE.dtype)
+    # Its own one-hot, shared with nothing: slicing a larger one aborts GSPMD (torch_xla 2.9).
+    expert_E = torch.arange(num_experts, device=logits_TE.device)
+    first_TE = (routing.experts[:, :1] == expert_E).to(logits_TE.dtype)
     return num_experts * (mean(first_TE) * mean(routing.probabilities)).sum()
 
 

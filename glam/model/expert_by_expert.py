@@ -1,6 +1,6 @@
-"""Large experts on a CPU: one after another, each from its rows to its output and back, so that what
-lies between its products never leaves the cache, and weights of another type are cast there too,
-not side by side for the backward pass. Of all rows only the first product is kept."""
+"""Large experts on a CPU: one after another, each from its rows to its output and back, so that
+what lies between its products never leaves the cache, and weights of another type are cast there
+too, not side by side for the backward pass. Of all rows only the first product is kept."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple, cast

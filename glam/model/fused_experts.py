@@ -1,10 +1,9 @@
 """The experts of a layer as one function, forward and backward: rows gathered by expert, two
-products with GELU between, and the gated sum back. How rows are laid out and multiplied is the
-dispatcher's choice; what is kept for the backward pass is the same: the first product, and what
-came in. The rest is made again, or never needed: a gate's gradient is that of the GELU's output
-times the output itself, so that the experts' own outputs may go."""
+products with GELU between, and the gated sum back. What is kept for the backward pass is the first
+product, and what came in. The rest is made again, or never needed: a gate's gradient is that of the
+GELU's output times the output itself, so that the experts' own outputs may go."""
 
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -14,31 +13,7 @@ from glam import kernels
 from glam.model.activations import gated_rows_backward, gelu_values
 from glam.model.experts import Experts
 from glam.model.routing import Routing
-
-
-@runtime_checkable
-class Layout(Protocol):
-    """Where the choices' rows lie, and products of each expert's rows with its own matrix."""
-
-    @property
-    def row_of_choice(self) -> Int[Tensor, "choices"]: ...
-
-    @property
-    def token_of_row(self) -> Int[Tensor, "rows"]:
-        """Rows that no choice fills read any token."""
-        ...
-
-    def weights(self, w: Float[Tensor, "E X Y"], dtype: torch.dtype) -> Tensor:
-        """The matrices in the form and the type that the products take."""
-        ...
-
-    def product(self, rows: Float[Tensor, "rows X"], w: Tensor) -> Float[Tensor, "rows Y"]: ...
-
-    def transposed(self, rows: Float[Tensor, "rows Y"], w: Tensor) -> Float[Tensor, "rows X"]: ...
-
-    def weight_gradient(
-        self, rows: Float[Tensor, "rows X"], grad: Float[Tensor, "rows Y"]
-    ) -> Float[Tensor, "E X Y"]: ...
+from glam.model.sorted_layout import SortedLayout
 
 
 class FusedExperts(torch.autograd.Function):
@@ -46,9 +21,14 @@ class FusedExperts(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x_TM: Tensor, gates_TK: Tensor, w_in_EMH: Tensor, w_out_EHM: Tensor, at: Layout
+        ctx: Any,
+        x_TM: Tensor,
+        gates_TK: Tensor,
+        w_in_EMH: Tensor,
+        w_out_EHM: Tensor,
+        at: SortedLayout,
     ) -> Tensor:
-        w_in, w_out = at.weights(w_in_EMH, x_TM.dtype), at.weights(w_out_EHM, x_TM.dtype)
+        w_in, w_out = w_in_EMH.to(x_TM.dtype), w_out_EHM.to(x_TM.dtype)
         before = at.product(x_TM.index_select(0, at.token_of_row), w_in)
         y = at.product(gelu_values(before), w_out)
         ctx.save_for_backward(x_TM, gates_TK, w_in, w_out, before)
@@ -58,7 +38,7 @@ class FusedExperts(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x_TM, gates_TK, w_in, w_out, before = ctx.saved_tensors
-        at: Layout = ctx.at
+        at: SortedLayout = ctx.at
         gates = gates_of_rows(gates_TK, at.row_of_choice, len(before))
         d_y = grads[0].index_select(0, at.token_of_row)
         d = at.transposed(d_y, w_out)
@@ -98,7 +78,7 @@ def sum_of_choices(
 
 
 def fused_experts(
-    x_TM: Float[Tensor, "T M"], routing: Routing, experts: Experts, layout: Layout
+    x_TM: Float[Tensor, "T M"], routing: Routing, experts: Experts, layout: SortedLayout
 ) -> Float[Tensor, "T M"]:
     weights = (experts.w_in_EMH, experts.w_out_EHM)
     y = FusedExperts.apply(x_TM, routing.gates, *weights, layout)  # pyright: ignore

@@ -1,6 +1,6 @@
 """The gate of an MoE layer: which experts see a token, and with what weight."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -64,6 +64,13 @@ class RouteInOnePass(torch.autograd.Function):
         return d_logits, None, None
 
 
+def routes_in_one_pass(
+    logits_TE: Float[Tensor, "T E"], top_k: int, normalize: bool
+) -> tuple[Int[Tensor, "T K"], Float[Tensor, "T K"], Float[Tensor, "T E"]]:
+    made = RouteInOnePass.apply(logits_TE, top_k, normalize)  # pyright: ignore
+    return cast(tuple[Tensor, Tensor, Tensor], made)
+
+
 def use_at_random(gates_TK: Float[Tensor, "T K"], threshold: float) -> Float[Tensor, "T K"]:
     """GShard's policy: a choice after the first is made with probability min(1, g / threshold)."""
     made = torch.rand_like(gates_TK) * threshold < gates_TK
@@ -95,13 +102,11 @@ class Router(nn.Module):
         return routing, self.config.balance_coefficient * balance_loss
 
     def route(self, logits_TE: Float[Tensor, "T E"]) -> Routing:
-        if kernels.serve(logits_TE) and logits_TE.dtype == torch.float32:
-            made = RouteInOnePass.apply(logits_TE, self.top_k, self.config.normalize)  # pyright: ignore
-            experts_TK, gates_TK, probabilities_TE = made
-        else:
-            experts_TK, gates_TK, probabilities_TE = routes(
-                logits_TE, self.top_k, self.config.normalize
-            )
+        kernel = kernels.serve(logits_TE) and logits_TE.dtype == torch.float32
+        choose = routes_in_one_pass if kernel else routes
+        experts_TK, gates_TK, probabilities_TE = choose(
+            logits_TE, self.top_k, self.config.normalize
+        )
         if self.training and self.config.second_policy == "random":
             gates_TK = use_at_random(gates_TK, self.config.second_threshold)
         return Routing(experts_TK, gates_TK, probabilities_TE)

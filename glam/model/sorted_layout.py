@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -44,9 +44,6 @@ class SortedLayout(NamedTuple):
     row_of_choice: Int[Tensor, "choices"]
     token_of_row: Int[Tensor, "rows"]  # token 0 where no choice fills the row
     counts: Int[Tensor, "E"]
-
-    def weights(self, w: Float[Tensor, "E X Y"], dtype: torch.dtype) -> Float[Tensor, "E X Y"]:
-        return w.to(dtype)
 
     def product(self, rows: Tensor, w: Tensor) -> Tensor:
         if _has_grouped_mm(rows, w.shape[2]):
