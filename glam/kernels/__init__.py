@@ -5,6 +5,17 @@ operators for the others: another device, float64, or a machine without a compil
 """
 
 from glam.kernels.build import library, switched_off
-from glam.kernels.calls import CHUNKS, PAD, STEP, call, multiplies, serve
+from glam.kernels.calls import CHUNKS, PAD, STEP, call, inner, multiplies, padded, serve
 
-__all__ = ["CHUNKS", "PAD", "STEP", "call", "library", "multiplies", "serve", "switched_off"]
+__all__ = [
+    "CHUNKS",
+    "PAD",
+    "STEP",
+    "call",
+    "inner",
+    "library",
+    "multiplies",
+    "padded",
+    "serve",
+    "switched_off",
+]

@@ -9,13 +9,13 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-SOURCES = ("kernels.c", "typed.h", "multiply.h", "experts.h")
+SOURCES = ("kernels.c", "typed.h", "multiply.h", "attention.h", "experts.h")
 # Sums may be regrouped, but there are infinities (masked keys), so no -ffast-math.
 FLAGS = (
     *("-O3", "-fPIC", "-fopenmp", "-fno-strict-aliasing", "-fno-math-errno"),
@@ -35,7 +35,7 @@ def library() -> ctypes.CDLL | None:
 
 
 @contextmanager
-def switched_off() -> Iterator[None]:
+def switched_off() -> Generator[None]:
     """Torch's operators for a while."""
     global _switched_off
     before, _switched_off = _switched_off, True

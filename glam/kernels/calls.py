@@ -40,7 +40,10 @@ UNTYPED = {
     "route": "ppppnnni",
     "route_backward": "ppppppnnni",
     "adafactor": "ppppnnnfffff",
-    "experts_forward": "pppppppnnn",  # where the processor multiplies bfloat16
+    # Where the processor multiplies bfloat16:
+    "attention_forward": "pppppnnnnnf",
+    "attention_backward": "pppppnnnnnf",
+    "experts_forward": "pppppppnnn",
     "experts_backward": "ppppppppppppnnn",
 }
 
@@ -74,3 +77,14 @@ def call(name: str, first: Tensor, *rest: Tensor | float | None) -> int:
     """Every tensor must be contiguous."""
     args = [x.data_ptr() if isinstance(x, Tensor) else x for x in rest]
     return _function(name, first.dtype)(first.data_ptr(), *args, torch.get_num_threads())
+
+
+def padded(by_offset: Tensor, end: float = 0) -> Tensor:
+    """A bias `[heads, window]`, the farthest distance first, as attention's kernels take it."""
+    before = by_offset.new_zeros(len(by_offset), PAD)
+    return torch.cat([before, by_offset, torch.full_like(before, end)], 1)
+
+
+def inner(padded: Tensor) -> Tensor:
+    """The other way."""
+    return padded[:, PAD:-PAD]

@@ -1,8 +1,6 @@
 /* Small experts, whole: an expert's rows are gathered, multiplied, and given back while they are in
  * the cache. `first_row` [E + 1] is where each expert's rows begin, as many as a multiple of STEP;
  * rows that no choice fills read some token, and their gate is 0. Weights are in float32. */
-#include "multiply.h"
-
 #ifndef AT_ONCE
 #define AT_ONCE 128 /* rows on their way through both products */
 #endif
@@ -13,12 +11,6 @@ struct room {
     uint32_t *w_in, *w_out, *across, *down;
     float *product;
 };
-
-static void *carve(char **at, i64 bytes) {
-    char *here = *at;
-    *at += (bytes + 63) / 64 * 64;
-    return here;
-}
 
 /* Returns what to free, NULL where there is no memory. */
 static char *make_room(struct room *room, i64 rows, i64 M, i64 H) {
@@ -40,11 +32,6 @@ static char *make_room(struct room *room, i64 rows, i64 M, i64 H) {
 
 static void gather(const bf16 *x, const i64 *tokens, bf16 *out, i64 rows, i64 M) {
     for (i64 r = 0; r < rows; r++) memcpy(out + r * M, x + tokens[r] * M, M * sizeof(bf16));
-}
-
-static void narrow_row(const float *restrict in, bf16 *restrict out, i64 n) {
-#pragma omp simd
-    for (i64 j = 0; j < n; j++) out[j] = narrow_bf16(in[j]);
 }
 
 /* Pairs of rows of a weight [K, N], narrowed. */
@@ -74,10 +61,10 @@ static i64 most_rows(const i64 *first_row, i64 E) {
 static void expert_forward(struct room *room, bf16 *before, bf16 *y, i64 rows, i64 M, i64 H) {
     for (i64 r = 0; r < rows; r += AT_ONCE) {
         i64 n = rows - r < AT_ONCE ? rows - r : AT_ONCE;
-        multiply(room->x + r * M, room->w_in, room->product, n, H, M);
+        multiply_whole(room->x + r * M, room->w_in, room->product, n, H, M);
         narrow_row(room->product, before + r * H, n * H);
         gelu_bf16(before + r * H, room->hidden, n * H, 1);
-        multiply(room->hidden, room->w_out, room->product, n, M, H);
+        multiply_whole(room->hidden, room->w_out, room->product, n, M, H);
         narrow_row(room->product, y + r * M, n * M);
     }
 }
@@ -115,11 +102,11 @@ static void expert_backward_rows(struct room *room, const bf16 *before, const fl
     for (i64 r = 0; r < rows; r += AT_ONCE) {
         i64 n = rows - r < AT_ONCE ? rows - r : AT_ONCE;
         bf16 *d = room->d + r * H;
-        multiply(room->d_y + r * M, room->w_out, room->product, n, H, M);
+        multiply_whole(room->d_y + r * M, room->w_out, room->product, n, H, M);
         narrow_row(room->product, d, n * H);
         gated_gelu_backward_bf16(before + r * H, gates + r, d, room->hidden + r * H, d_gates + r, n,
                                  H, 1);
-        multiply(d, room->w_in, room->product, n, M, H);
+        multiply_whole(d, room->w_in, room->product, n, M, H);
         narrow_row(room->product, d_rows + r * M, n * M);
     }
 }
@@ -130,7 +117,7 @@ static void weight_gradient(struct room *room, const bf16 *rows, const bf16 *gra
     pairs_of(rows, room->down, n, M);
     transpose(room->down, room->across, n / 2, M);
     pairs_of(grad, room->down, n, H);
-    multiply((bf16 *)room->across, room->down, d_w, M, H, n);
+    multiply_whole((bf16 *)room->across, room->down, d_w, M, H, n);
 }
 
 static void expert_backward_weights(struct room *room, float *d_w_in, float *d_w_out, i64 rows,

@@ -130,6 +130,16 @@ static inline i64 reach(i64 query, i64 window, i64 *far) {
     return (query + PAD) / PAD * PAD;
 }
 
+/* exp of each, less the largest; returns 1 / their sum. */
+static inline float exponentials(float *x, i64 n) {
+    float most = -INFINITY, total = 0.0f;
+#pragma omp simd reduction(max : most)
+    for (i64 j = 0; j < n; j++) most = larger(x[j], most);
+#pragma omp simd reduction(+ : total)
+    for (i64 j = 0; j < n; j++) total += x[j] = exp_(x[j] - most);
+    return 1.0f / total;
+}
+
 #define T float
 #define OF(name) name##_f32
 #include "typed.h"
@@ -303,5 +313,8 @@ int adafactor(float *p, const float *g, float *rows, float *columns, i64 matrice
 }
 
 #ifdef __AVX512BF16__
+#include "multiply.h"
+
+#include "attention.h"
 #include "experts.h"
 #endif

@@ -138,7 +138,7 @@ void OF(attention_weights)(T *weights, const float *bias, const T *mask, float *
         i64 matrix = i / rows, query = keys - rows + i % rows, far, end = reach(query, window, &far);
         const float *b = bias + (matrix % heads + 1) * (window + 2 * PAD) - PAD - (query + 1);
         T *row = weights + i * keys;
-        float *x = scratch + omp_get_thread_num() * (keys + PAD), most = -INFINITY, total = 0.0f;
+        float *x = scratch + omp_get_thread_num() * (keys + PAD);
         end = end < keys ? end : keys;
 #pragma omp simd
         for (i64 j = 0; j < far; j++) x[j] = scale * WIDEN(row[j]);
@@ -149,11 +149,7 @@ void OF(attention_weights)(T *weights, const float *bias, const T *mask, float *
 #pragma omp simd
             for (i64 j = 0; j < end; j++) x[j] += WIDEN(m[j]);
         }
-#pragma omp simd reduction(max : most)
-        for (i64 j = 0; j < end; j++) most = larger(x[j], most);
-#pragma omp simd reduction(+ : total)
-        for (i64 j = 0; j < end; j++) total += x[j] = exp_(x[j] - most);
-        float share = 1.0f / total;
+        float share = exponentials(x, end);
 #pragma omp simd
         for (i64 j = 0; j < end; j++) row[j] = NARROW(x[j] * share);
         memset(row + end, 0, (keys - end) * sizeof(T));

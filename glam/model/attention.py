@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from glam.config import ModelConfig
 from glam.model.block_attention import block_attention
+from glam.model.head_attention import head_attention, suits
 from glam.model.position import PositionBias
 from glam.model.precision import at_least_float32
 
@@ -71,4 +72,5 @@ class Attention(nn.Module):
     def _in_blocks(self, x_BSM: Tensor, mask_BSS: Tensor | None) -> Float[Tensor, "B S N D"]:
         w = torch.cat([self.w_query_MA, self.w_key_MA, self.w_value_MA], 1).to(x_BSM.dtype)
         qkv = (x_BSM @ w).view(*x_BSM.shape[:2], 3, self.num_heads, self.head_size)
-        return block_attention(qkv, self.position, mask_BSS)
+        attend = head_attention if suits(qkv, self.position, mask_BSS) else block_attention
+        return attend(qkv, self.position, mask_BSS)

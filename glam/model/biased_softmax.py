@@ -53,8 +53,7 @@ class InOnePass:
     def __init__(self, bias_NW: Tensor, mask: Tensor | None, shape: torch.Size) -> None:
         self.batch, self.length, _, self.heads, head_size = shape
         self.scale, self.window = head_size**-0.5, bias_NW.shape[1]
-        pad = bias_NW.new_zeros(self.heads, kernels.PAD)
-        self.bias = torch.cat([pad, bias_NW.flip(1), torch.full_like(pad, -torch.inf)], 1)
+        self.bias = kernels.padded(bias_NW.flip(1), end=-torch.inf)
         self.mask = None if mask is None else mask.contiguous()
 
     def weights(self, block: Block, q: Tensor, k: Tensor) -> Tensor:
@@ -75,8 +74,8 @@ class InOnePass:
         return self.bias.new_zeros(self.batch * self.heads, width)
 
     def by_distance(self, d_bias: Tensor) -> Tensor:
-        inner = d_bias.view(self.batch, self.heads, -1)[..., kernels.PAD : -kernels.PAD]
-        return inner.sum(0).flip(1)
+        inner = kernels.inner(d_bias)
+        return inner.reshape(self.batch, self.heads, -1).sum(0).flip(1)
 
 
 class ByOperators:
