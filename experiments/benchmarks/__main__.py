@@ -17,6 +17,7 @@ NAMES = (
     "attention",
     "loss",
     "optimizer",
+    "kernels",
     "growth",
     "threads",
     "pipeline",

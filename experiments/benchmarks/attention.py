@@ -8,8 +8,7 @@ from torch.nn import functional
 
 from experiments.benchmarks.layer import TYPES
 from experiments.benchmarks.timing import Work, interleaved
-from glam.model.attention import document_mask
-from glam.model.block_attention import block_attention
+from glam.model.attention import cpu_attention, document_mask
 from glam.model.position import PositionBias
 
 SHAPES = [(8, 4, 128, 64), (8, 4, 256, 64), (4, 4, 512, 64), (2, 8, 1024, 64)]
@@ -44,6 +43,6 @@ def _works(B: int, N: int, S: int, D: int, dtype: torch.dtype) -> dict[str, Work
     return {
         REFERENCE: lambda: sdpa(bias=False),
         "SDPA, bias as mask": lambda: sdpa(bias=True),
-        "glam": lambda: backward(block_attention(qkv, position, None)),
-        "glam, packed documents": lambda: backward(block_attention(qkv, position, packed)),
+        "glam": lambda: backward(cpu_attention(qkv, position, None)),
+        "glam, packed documents": lambda: backward(cpu_attention(qkv, position, packed)),
     }

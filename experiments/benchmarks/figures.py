@@ -103,6 +103,12 @@ FIGURES: dict[str, tuple[str, tuple[str, ...], Callable[[Row], str], str]] = {
         "ratio",
     ),
     "optimizer": ("One update, against fused AdamW", ("model",), _candidate, "ratio"),
+    "kernels": (
+        "A step with our kernels, against torch's operators",
+        ("model", "dtype"),
+        _candidate,
+        "ratio",
+    ),
     "threads": (
         "Two threads against one, by wall-clock time",
         ("size",),

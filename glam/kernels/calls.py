@@ -13,39 +13,37 @@ from glam.kernels.build import library
 SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16"}
 CHUNKS, PAD, STEP = 32, 32, 32  # as in kernels.c
 PLAIN = (Tensor, nn.Parameter)  # and no subclass, whose data lies elsewhere
-LETTERS: dict[str, Any] = {
-    "p": ctypes.c_void_p,
-    "n": ctypes.c_int64,
-    "f": ctypes.c_float,
-    "i": ctypes.c_int,
-}
-# Parameters of each function; the last is always the number of threads. Those of TYPED come in two
-# forms, for the type of the first tensor.
+# Parameters of each function, the last of which is always the number of threads: tensors of the
+# first one's type (x), float32 (s) or int64 (l), an integer (n), a float (f), whether or not (i).
+# Those of TYPED come in two forms, for the two types of the first.
 TYPED = {
-    "gelu": "ppn",
-    "geglu": "pppn",
-    "gelu_backward": "pppn",
-    "geglu_backward": "pppppn",
-    "gated_gelu_backward": "pppppnn",
-    "sum_of_choices": "ppppnnn",
-    "rms_norm": "ppppnnf",
-    "rms_norm_backward": "ppppppnn",
-    "attention_weights": "ppppnnnnnnf",
-    "attention_weights_backward": "pppnnnnf",
-    "cross_entropy": "ppppnnfi",
+    "gelu": "xxn",
+    "geglu": "xxxn",
+    "gelu_backward": "xxxn",
+    "geglu_backward": "xxxxxn",
+    "gated_gelu_backward": "xsxxsnn",
+    "sum_of_choices": "xlsxnnn",
+    "rms_norm": "xsxsnnf",
+    "rms_norm_backward": "xxssxsnn",
+    "attention_weights": "xsxsnnnnnnf",
+    "attention_weights_backward": "xxsnnnnf",
+    "cross_entropy": "xlssnnfi",
 }
 UNTYPED = {
-    "add_narrow": "ppn",
-    "place": "ppppnn",
-    "route": "ppppnnni",
-    "route_backward": "ppppppnnni",
-    "adafactor": "ppppnnnfffff",
-    # Where the processor multiplies bfloat16:
-    "attention_forward": "pppppnnnnnf",
-    "attention_backward": "pppppnnnnnf",
-    "experts_forward": "pppppppnnn",
-    "experts_backward": "ppppppppppppnnn",
+    "add_narrow": "sbn",
+    "place": "llllnn",
+    "route": "slssnnni",
+    "route_backward": "sslsssnnni",
+    "adafactor": "ssssnnnfffff",
+    # Where the processor multiplies bfloat16 (b):
+    "attention_forward": "bsbbbnnnnnf",
+    "attention_backward": "bbbsbnnnnnf",
+    "experts_forward": "bssllbbnnn",
+    "experts_backward": "bbssllbsbsssnnn",
 }
+SIGNATURES = TYPED | UNTYPED
+NUMBERS: dict[str, Any] = {"n": ctypes.c_int64, "f": ctypes.c_float, "i": ctypes.c_int}
+TYPES = {"s": torch.float32, "l": torch.int64, "b": torch.bfloat16}
 
 
 def serve(*tensors: Tensor) -> bool:
@@ -64,19 +62,26 @@ def multiplies() -> bool:
 
 @functools.cache
 def _function(name: str, dtype: torch.dtype) -> Callable[..., int]:
-    typed = name in TYPED
     found = library()
     assert found is not None, "ask `serve` first"
-    function = found[f"{name}_{SUFFIX[dtype]}" if typed else name]
-    function.argtypes = [LETTERS[letter] for letter in (TYPED if typed else UNTYPED)[name] + "i"]
+    function = found[f"{name}_{SUFFIX[dtype]}" if name in TYPED else name]
+    letters = SIGNATURES[name] + "i"
+    function.argtypes = [NUMBERS.get(letter, ctypes.c_void_p) for letter in letters]
     function.restype = ctypes.c_int
     return function
 
 
 def call(name: str, first: Tensor, *rest: Tensor | float | None) -> int:
-    """Every tensor must be contiguous."""
-    args = [x.data_ptr() if isinstance(x, Tensor) else x for x in rest]
-    return _function(name, first.dtype)(first.data_ptr(), *args, torch.get_num_threads())
+    """Sizes are the caller's affair; types and gaps are looked at here, since a kernel can't."""
+    args = list[float | None]()
+    for letter, value in zip(SIGNATURES[name], (first, *rest), strict=True):
+        if isinstance(value, Tensor):
+            assert value.dtype == TYPES.get(letter, first.dtype), (name, letter, value.dtype)
+            assert value.is_contiguous(), (name, letter, value.shape)
+            args.append(value.data_ptr())
+        else:
+            args.append(value)
+    return _function(name, first.dtype)(*args, torch.get_num_threads())
 
 
 def padded(by_offset: Tensor, end: float = 0) -> Tensor:

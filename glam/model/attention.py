@@ -39,6 +39,14 @@ def plain_attention(
     return einsum("bnqk,bnkd->bnqd", logits.softmax(-1).to(v_BNSD.dtype), v_BNSD)
 
 
+def cpu_attention(
+    qkv: Float[Tensor, "B S 3 N D"], position: PositionBias, mask_BSS: Float[Tensor, "B S S"] | None
+) -> Float[Tensor, "B S N D"]:
+    """The fastest form of it there."""
+    attend = head_attention if suits(qkv, position, mask_BSS) else block_attention
+    return attend(qkv, position, mask_BSS)
+
+
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -56,7 +64,7 @@ class Attention(nn.Module):
     def forward(
         self, x_BSM: Float[Tensor, "B S M"], mask_BSS: Float[Tensor, "B S S"] | None
     ) -> Float[Tensor, "B S M"]:
-        attend = self._in_blocks if x_BSM.device.type == "cpu" else self._plainly
+        attend = self._on_cpu if x_BSM.device.type == "cpu" else self._plainly
         return attend(x_BSM, mask_BSS).flatten(2) @ self.w_out_AM.to(x_BSM.dtype)
 
     def _plainly(self, x_BSM: Tensor, mask_BSS: Tensor | None) -> Float[Tensor, "B S N D"]:
@@ -69,8 +77,7 @@ class Attention(nn.Module):
         q = q * self.head_size**-0.5
         return plain_attention(q, k, v, bias_NSS, mask_BSS, self.einsum).transpose(1, 2)
 
-    def _in_blocks(self, x_BSM: Tensor, mask_BSS: Tensor | None) -> Float[Tensor, "B S N D"]:
+    def _on_cpu(self, x_BSM: Tensor, mask_BSS: Tensor | None) -> Float[Tensor, "B S N D"]:
         w = torch.cat([self.w_query_MA, self.w_key_MA, self.w_value_MA], 1).to(x_BSM.dtype)
         qkv = (x_BSM @ w).view(*x_BSM.shape[:2], 3, self.num_heads, self.head_size)
-        attend = head_attention if suits(qkv, self.position, mask_BSS) else block_attention
-        return attend(qkv, self.position, mask_BSS)
+        return cpu_attention(qkv, self.position, mask_BSS)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from glam.model.activations import gated_rows_backward, gelu_values
 from glam.model.experts import Experts
-from glam.model.fused_experts import gates_of_rows, sum_of_choices
+from glam.model.fused_experts import gates_of_choices, gates_of_rows, sum_of_choices
 from glam.model.routing import Routing
 from glam.model.sorted_layout import SortedLayout
 
@@ -72,7 +72,7 @@ class ExpertByExpert(torch.autograd.Function):
             d_w_in.write(expert, x_TM.index_select(0, tokens), d)
             torch.mm(d, w_in[expert].t(), out=d_rows[where])
         row_of_choice = layout.row_of_choice.view_as(gates_TK)
-        d_gates_TK = d_gates.index_select(0, layout.row_of_choice).view_as(gates_TK)
+        d_gates_TK = gates_of_choices(d_gates, layout.row_of_choice, gates_TK)
         idle = layout.counts == 0
         return (
             sum_of_choices(d_rows, row_of_choice),

@@ -12,6 +12,7 @@ from torch import Tensor
 from glam import kernels
 from glam.model.activations import gated_rows_backward, gelu_values
 from glam.model.experts import Experts
+from glam.model.precision import at_least_float32
 from glam.model.routing import Routing
 from glam.model.sorted_layout import SortedLayout
 
@@ -48,15 +49,23 @@ class FusedExperts(torch.autograd.Function):
         rows = x_TM.index_select(0, at.token_of_row)
         d_w_in = at.weight_gradient(rows, d).to(ctx.weight_dtype)
         d_x = sum_of_choices(at.transposed(d, w_in), at.row_of_choice.view_as(gates_TK))
-        d_gates_TK = d_gates.index_select(0, at.row_of_choice).view_as(gates_TK)
+        d_gates_TK = gates_of_choices(d_gates, at.row_of_choice, gates_TK)
         return d_x, d_gates_TK, d_w_in, d_w_out, None
 
 
 def gates_of_rows(
     gates_TK: Float[Tensor, "T K"], row_of_choice: Int[Tensor, "choices"], num_rows: int
 ) -> Float[Tensor, "rows"]:
-    """0 where no choice fills a row: nothing comes of it."""
+    """In float32 at least; 0 where no choice fills a row: nothing comes of it."""
+    gates_TK = at_least_float32(gates_TK)
     return gates_TK.new_zeros(num_rows).scatter_(0, row_of_choice, gates_TK.flatten())
+
+
+def gates_of_choices(
+    gates: Float[Tensor, "rows"], row_of_choice: Int[Tensor, "choices"], like_TK: Tensor
+) -> Float[Tensor, "T K"]:
+    """The other way, in a type."""
+    return gates.index_select(0, row_of_choice).view_as(like_TK).to(like_TK.dtype)
 
 
 def sum_of_choices(

@@ -1,5 +1,5 @@
-"""Attention on a CPU that multiplies bfloat16: a head at a time, from its queries, keys and values to
-its output and back, by kernels of our own. What `block_attention` computes."""
+"""Attention on a CPU that multiplies bfloat16: a head at a time, from its queries, keys and values
+to its output and back, by kernels of our own. What `block_attention` computes."""
 
 from typing import Any, cast
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from glam import kernels
 from glam.model.experts import Experts
-from glam.model.fused_experts import gates_of_rows, sum_of_choices
+from glam.model.fused_experts import gates_of_choices, gates_of_rows, sum_of_choices
 from glam.model.routing import Routing
 from glam.model.sorted_layout import SortedLayout, sorted_layout, up_to_multiple
 
@@ -37,7 +37,8 @@ class SmallExperts(torch.autograd.Function):
     def forward(
         ctx: Any, x_TM: Tensor, gates_TK: Tensor, w_in: Tensor, w_out: Tensor, at: SortedLayout
     ) -> Tensor:
-        x_TM, sizes, num_rows = x_TM.contiguous(), w_in.shape, len(at.token_of_row)
+        x_TM, w_in, w_out = x_TM.contiguous(), w_in.contiguous(), w_out.contiguous()
+        sizes, num_rows = w_in.shape, len(at.token_of_row)
         before, y = x_TM.new_empty(num_rows, sizes[2]), x_TM.new_empty(num_rows, sizes[1])
         where = (at.first_rows(), at.token_of_row)
         if kernels.call("experts_forward", x_TM, w_in, w_out, *where, before, y, *sizes):
@@ -58,7 +59,7 @@ class SmallExperts(torch.autograd.Function):
         if kernels.call("experts_backward", x_TM, *given, *made, *w_in.shape):
             raise MemoryError("no memory for the rows of an expert")
         d_x = sum_of_choices(d_rows, at.row_of_choice.view_as(gates_TK))
-        d_gates_TK = d_gates.index_select(0, at.row_of_choice).view_as(gates_TK)
+        d_gates_TK = gates_of_choices(d_gates, at.row_of_choice, gates_TK)
         return d_x, d_gates_TK, d_w_in, d_w_out, None
 
 
