@@ -1,5 +1,5 @@
-"""Which tensors have kernels; that the tables are those of the source; and that no result depends on
-the number of threads."""
+"""Which tensors have kernels; the tables of functions against the source; and that no result
+depends on the number of threads."""
 
 import re
 from pathlib import Path

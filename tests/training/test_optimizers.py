@@ -163,7 +163,7 @@ def test_adafactor_goes_on_from_a_saved_state_bit_for_bit():
 )
 def test_in_float32_a_matrix_goes_where_it_does_in_float64(experts, a, b, size, steps, clip):
     shape = (a, b) if experts is None else (experts, a, b)
-    parameter = torch.randn(shape) * 10 ** torch.randn(shape[:-2] + (1, 1))
+    parameter = torch.randn(shape) * 10 ** torch.randn((*shape[:-2], 1, 1))
     gradients = [size * torch.randn(shape) * 3**i for i in range(steps)]
     for number, gradient in enumerate(gradients):
         gradient[..., number % a, :] = 0  # a row that no token reached
