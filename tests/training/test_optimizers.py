@@ -171,9 +171,10 @@ def test_in_float32_a_matrix_goes_where_it_does_in_float64(experts, a, b, size, 
     found = run(parameter, gradients, config).double() - parameter.double()
     wide = [gradient.double() for gradient in gradients]
     exact = run(parameter.double(), wide, config) - parameter.double()
-    # The sum with the parameter is rounded at every step, all else once.
+    # The sum with the parameter is rounded at every step; steps may cancel, of a usual size each.
+    usual = exact.square().mean((-2, -1), keepdim=True).sqrt()
     rounding = 6e-8 * steps * parameter.double().abs()
-    assert ((found - exact).abs() <= 1e-5 * exact.abs() + rounding + 1e-9).all()
+    assert ((found - exact).abs() <= 1e-5 * (exact.abs() + usual) + 1.1 * rounding).all()
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (3, 5, 7), (1, 9), (9, 1), (40, 33)])
