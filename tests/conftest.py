@@ -7,8 +7,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
 
-from contextlib import contextmanager
-
 import pytest
 from jaxtyping import install_import_hook
 
@@ -22,17 +20,3 @@ def kernels_here() -> None:
 
     if kernels.library() is None:
         pytest.skip("no C compiler here, or GLAM_KERNELS=off")
-
-
-@pytest.fixture(scope="session")
-def without_kernels():
-    """A context in which torch's operators do it all, as under GLAM_KERNELS=off."""
-
-    @contextmanager
-    def operators():
-        with pytest.MonkeyPatch.context() as patch:
-            for name in ("glam.kernels.library", "glam.kernels.calls.library"):
-                patch.setattr(name, lambda: None)
-            yield
-
-    return operators

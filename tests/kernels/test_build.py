@@ -11,16 +11,16 @@ import pytest
 
 from glam.kernels import build
 
-library = build.library.__wrapped__  # which remembers nothing
+library = build._loaded.__wrapped__  # which remembers nothing
 COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+BUILD = "import torch; from glam.kernels.build import library; print(library() is not None)"
 with_a_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler here")
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch) -> Path:
     """An empty one."""
-    for name in (build.SWITCH, "CC"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "glam"
 
@@ -131,20 +131,24 @@ def test_a_library_that_does_not_load_is_none_and_said(cache, tmp_path, monkeypa
     assert len(warnings()) == 1
 
 
-def test_it_can_be_switched_off(cache, monkeypatch, warnings):
+def test_it_can_be_switched_off_for_a_while(kernels_here):
+    with build.switched_off(), build.switched_off():
+        assert build.library() is None
+    assert works(build.library())
+
+
+@pytest.mark.slow
+def test_a_process_can_be_told_to_do_without(cache, monkeypatch):
     monkeypatch.setenv(build.SWITCH, "off")
-    assert library() is None
+    told = subprocess.run([sys.executable, "-c", BUILD], capture_output=True, text=True, check=True)
+    assert (told.stdout, told.stderr) == ("False\n", "")
     assert not cache.exists()
-    assert warnings() == []
 
 
 def test_a_failed_build_leaves_nothing_behind(cache, tmp_path, monkeypatch):
     compiler(tmp_path, monkeypatch, '[ "$1" = --version ] && echo mine && exit; exit 1')
     assert library() is None
     assert list(cache.iterdir()) == []
-
-
-BUILD = "from glam.kernels.build import library; print(library() is not None)"
 
 
 @pytest.mark.slow

@@ -53,8 +53,8 @@ def test_no_subclass_is_served():
     assert not kernels.serve(torch.zeros(2), torch.zeros(2).as_subclass(Elsewhere))
 
 
-def test_nothing_is_served_without_a_library(without_kernels):
-    with without_kernels():
+def test_nothing_is_served_where_it_is_switched_off():
+    with kernels.switched_off():
         assert not kernels.serve(torch.zeros(2))
 
 
@@ -73,7 +73,8 @@ def test_the_parameters_of_a_function_are_those_of_the_source(name):
 
 def test_the_sizes_are_those_of_the_source():
     defined = dict(re.findall(r"^#define (\w+) +(\d+)", SOURCE, re.MULTILINE))
-    assert (int(defined["CHUNKS"]), int(defined["PAD"])) == (calls.CHUNKS, calls.PAD)
+    sizes = [int(defined[name]) for name in ("CHUNKS", "PAD", "STEP")]
+    assert sizes == [calls.CHUNKS, calls.PAD, calls.STEP]
 
 
 def same_for_any_threads(compute) -> None:
@@ -207,19 +208,5 @@ def test_adafactor_does_not_depend_on_the_threads(shape):
         numbers = (E, a, b, 0.9, 0.01, 1e-30, 1e-3, 1.0)
         assert not kernels.call("adafactor", p, grad, rows, columns, *numbers)
         return p, rows, columns
-
-    same_for_any_threads(compute)
-
-
-def test_blocks_do_not_depend_on_the_threads():
-    w, expert_of_block = torch.randn(4, 63, 65), torch.tensor([0, 0, 0, 1, 1, 3, 3, 3, 3, 3])
-
-    def compute():
-        each = torch.empty(10, 63, 65, dtype=torch.bfloat16)
-        kernels.call("matrices_of_blocks", w, expert_of_block, each, 10, 63 * 65)
-        total = torch.empty(4, 63, 65)
-        kernels.call("sums_of_blocks", each, torch.tensor([0, 3, 5, 5]), total, 4, 10, 63 * 65)
-        kernels.call("add_narrow", total, each[:4], 4 * 63 * 65)
-        return each, total
 
     same_for_any_threads(compute)

@@ -6,6 +6,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from glam import kernels
 from glam.checkpoints import describe
 from glam.config import ModelConfig, RouterConfig
 from glam.errors import UserError
@@ -103,11 +104,11 @@ def test_the_loss_in_chunks_is_the_loss_at_once(tiny, monkeypatch):
 @pytest.mark.usefixtures("kernels_here")
 @pytest.mark.parametrize("cap", [None, 1.5])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_our_kernels_and_torchs_operators_learn_the_same(tiny, shape, cap, without_kernels):
+def test_our_kernels_and_torchs_operators_learn_the_same(tiny, shape, cap):
     config = dataclasses.replace(tiny, logit_cap=cap, **SHAPES[shape])
     model, tokens = randomized(config), tokens_of(config, 3, 37)
     loss, grads = model.loss(tokens, tokens), gradients(model, tokens)
-    with without_kernels():
+    with kernels.switched_off():
         torch.testing.assert_close(model.loss(tokens, tokens), loss, rtol=1e-5, atol=1e-6)
         by_operators = gradients(model, tokens)
     for name, grad in by_operators.items():
@@ -116,14 +117,14 @@ def test_our_kernels_and_torchs_operators_learn_the_same(tiny, shape, cap, witho
 
 @pytest.mark.usefixtures("kernels_here")
 @pytest.mark.parametrize("shape", SHAPES)
-def test_in_bfloat16_our_kernels_are_no_farther_from_float32(tiny, shape, without_kernels):
+def test_in_bfloat16_our_kernels_are_no_farther_from_float32(tiny, shape):
     config = dataclasses.replace(tiny, **SHAPES[shape])
     fine, coarse = randomized(config), Glam(config, dtype=torch.bfloat16)
     coarse.load_state_dict(fine.state_dict())
     tokens = tokens_of(config, 3, 37)
     exact = fine.loss(tokens, tokens).token_losses
     ours = (coarse.loss(tokens, tokens).token_losses - exact).norm()
-    with without_kernels():
+    with kernels.switched_off():
         theirs = (coarse.loss(tokens, tokens).token_losses - exact).norm()
     assert ours < 1.5 * theirs
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glam.model.block_layout import block_layout
+from glam import kernels
 from glam.model.sorted_layout import as_they_come, sorted_layout, to_few_sizes
 
 
@@ -23,19 +23,13 @@ routings = given(
 
 @settings(max_examples=40, deadline=None)
 @routings
-def test_placed_they_lie_where_a_stable_sort_puts_them(
-    tokens, num_experts, top_k, skew, without_kernels
-):
+def test_placed_they_lie_where_a_stable_sort_puts_them(tokens, num_experts, top_k, skew):
     chosen = choices(tokens, num_experts, top_k, skew)
     for fill in (as_they_come, to_few_sizes):
         placed = sorted_layout(chosen, num_experts, fill)
-        with without_kernels():
+        with kernels.switched_off():
             by_sorting = sorted_layout(chosen, num_experts, fill)
         assert all(torch.equal(*pair) for pair in zip(placed, by_sorting, strict=True))
-    placed = block_layout(chosen, num_experts)
-    with without_kernels():
-        by_sorting = block_layout(chosen, num_experts)
-    assert all(torch.equal(*pair) for pair in zip(placed, by_sorting, strict=True))
 
 
 @settings(max_examples=20, deadline=None)
