@@ -7,6 +7,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
 
+import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook("glam.model", "beartype.beartype")
+
+
+@pytest.fixture
+def kernels_here() -> None:
+    """For what torch's operators would do otherwise."""
+    from glam import kernels
+
+    if kernels.library() is None:
+        pytest.skip("no C compiler here, or GLAM_KERNELS=off")

@@ -15,6 +15,7 @@ typedef uint16_t bf16;
 
 #define PARALLEL_FROM 32768 /* elements: less is not worth waking a thread */
 #define CHUNKS 32           /* of a sum over rows */
+#define SHARE 4096          /* elements of a thread's turn */
 #define PAD 32              /* elements: a whole number of vectors */
 
 static inline uint32_t bits_of(float x) {
@@ -154,8 +155,12 @@ static inline float exponentials(float *x, i64 n) {
 
 /* total += product, in the wider type. */
 void add_narrow(float *restrict total, const bf16 *restrict product, i64 n, int threads) {
-#pragma omp parallel for simd num_threads(threads) if (parallel : n > PARALLEL_FROM)
-    for (i64 i = 0; i < n; i++) total[i] += widen_bf16(product[i]);
+#pragma omp parallel for num_threads(threads) if (parallel : n > PARALLEL_FROM)
+    for (i64 start = 0; start < n; start += SHARE) {
+        i64 end = n - start < SHARE ? n : start + SHARE;
+#pragma omp simd
+        for (i64 i = start; i < end; i++) total[i] += widen_bf16(product[i]);
+    }
 }
 
 /* Choices sorted by expert, in the order of their tokens: `next` is each expert's first row, and is

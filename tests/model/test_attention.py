@@ -69,3 +69,90 @@ def test_the_layer_computes_the_same_in_both_forms(length):
     x = torch.randn(2, length, 16, dtype=torch.float64)
     mask = document_mask(torch.arange(length).expand(2, length) // 40, x.dtype)
     torch.testing.assert_close(layer._on_cpu(x, mask), layer._plainly(x, mask))
+
+
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+def assert_close_to_float64(qkv, position, mask, rows, dtype):
+    """Of the same numbers, which `qkv` has in the narrow type."""
+    exact = results(qkv.double(), position.double(), None if mask is None else mask.double(), None)
+    found = results(qkv, position.float(), mask, rows)
+    position.double()
+    tolerance = 1e-5 if dtype == torch.float32 else 0.03
+    for got, expected in zip(found, exact, strict=True):
+        assert got.shape == expected.shape
+        # A gradient may cancel to nothing; then it is as fine as what it was added up from.
+        floor = qkv.double().norm() * tolerance
+        assert (got.double() - expected).norm() <= tolerance * expected.norm() + floor
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    length=st.integers(1, 200),
+    rows=st.integers(1, 140),
+    heads=st.integers(1, 3),
+    max_distance=st.sampled_from([5, 31, 32, 33, 64, 100, 300]),
+    packed=st.booleans(),
+    dtype=st.sampled_from(DTYPES),
+)
+def test_narrow_blocks_are_close_to_float64_for_any_length_window_and_packing(
+    length, rows, heads, max_distance, packed, dtype
+):
+    qkv, position = (
+        torch.randn(2, length, 3, heads, 4).to(dtype),
+        position_of(heads, 8, max_distance),
+    )
+    segments = torch.randint(0, 4, (2, length)).sort(1).values
+    mask = document_mask(segments, dtype) if packed else None
+    assert_close_to_float64(qkv, position, mask, min(rows, length), dtype)
+
+
+def attended(qkv, mask=None, rows=64):
+    position = position_of(qkv.shape[3], 8, 50).float()
+    bucket = position.buckets(min(qkv.shape[1], 50))
+    return BlockAttention.apply(qkv, position.bias_NR, bucket, mask, rows)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_masked_key_has_no_weight(dtype):
+    qkv = torch.randn(1, 150, 3, 2, 4).to(dtype)
+    other = qkv.clone()
+    other[:, :70] = 1e3 * torch.randn(1, 70, 3, 2, 4)
+    mask = document_mask((torch.arange(150) >= 70).long()[None], dtype)
+    torch.manual_seed(1)
+    one = attended(qkv, mask)[:, 70:]
+    torch.manual_seed(1)
+    assert torch.equal(one, attended(other, mask)[:, 70:])
+
+
+@pytest.mark.parametrize("length", [33, 64, 100])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_key_ahead_has_no_weight(dtype, length):
+    qkv = torch.randn(1, length, 3, 2, 4).to(dtype)
+    for query in (0, 1, 30, 31, 32):
+        other = qkv.clone()
+        other[:, query + 1 :] = 1e3 * torch.randn(1, length - query - 1, 3, 2, 4)
+        torch.manual_seed(1)
+        one = attended(qkv)[:, : query + 1]
+        torch.manual_seed(1)
+        assert torch.equal(one, attended(other)[:, : query + 1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_first_query_has_its_own_value(dtype):
+    qkv = torch.randn(2, 5, 3, 2, 4).to(dtype)
+    assert torch.equal(attended(qkv, rows=5)[:, 0], qkv[:, 0, 2])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_enormous_logits_choose_one_key(dtype):
+    """A query that fits one key, by far: it has that key's value."""
+    qkv = torch.zeros(1, 40, 3, 1, 4)
+    qkv[0, :, 2, 0] = torch.randn(40, 4)
+    qkv[0, 7, 1, 0, 0], qkv[0, 20:, 0, 0, 0] = 1e3, 1e3
+    qkv = qkv.to(dtype).requires_grad_()
+    y = attended(qkv, rows=40)
+    assert torch.equal(y[0, 20:, 0], qkv[0, 7, 2, 0].expand(20, 4))
+    (grad,) = torch.autograd.grad(y.sum(), qkv)
+    assert grad.isfinite().all()

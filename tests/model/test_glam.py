@@ -6,6 +6,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from glam import kernels
 from glam.checkpoints import describe
 from glam.config import ModelConfig, RouterConfig
 from glam.errors import UserError
@@ -98,6 +99,34 @@ def test_the_loss_in_chunks_is_the_loss_at_once(tiny, monkeypatch):
     monkeypatch.setattr(loss_module, "LOGITS_AT_ONCE", 5 * tiny.vocab_size)
     torch.testing.assert_close(gradients(model, tokens), whole)
     torch.testing.assert_close(model.loss(tokens, tokens).token_losses, losses)
+
+
+@pytest.mark.usefixtures("kernels_here")
+@pytest.mark.parametrize("cap", [None, 1.5])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_our_kernels_and_torchs_operators_learn_the_same(tiny, shape, cap):
+    config = dataclasses.replace(tiny, logit_cap=cap, **SHAPES[shape])
+    model, tokens = randomized(config), tokens_of(config, 3, 37)
+    loss, grads = model.loss(tokens, tokens), gradients(model, tokens)
+    with kernels.switched_off():
+        torch.testing.assert_close(model.loss(tokens, tokens), loss, rtol=1e-5, atol=1e-6)
+        by_operators = gradients(model, tokens)
+    for name, grad in by_operators.items():
+        assert (grads[name] - grad).norm() < 1e-5 * grad.norm() + 1e-7, name
+
+
+@pytest.mark.usefixtures("kernels_here")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_in_bfloat16_our_kernels_are_no_farther_from_float32(tiny, shape):
+    config = dataclasses.replace(tiny, **SHAPES[shape])
+    fine, coarse = randomized(config), Glam(config, dtype=torch.bfloat16)
+    coarse.load_state_dict(fine.state_dict())
+    tokens = tokens_of(config, 3, 37)
+    exact = fine.loss(tokens, tokens).token_losses
+    ours = (coarse.loss(tokens, tokens).token_losses - exact).norm()
+    with kernels.switched_off():
+        theirs = (coarse.loss(tokens, tokens).token_losses - exact).norm()
+    assert ours < 1.5 * theirs
 
 
 def test_every_parameter_has_a_gradient(tiny):

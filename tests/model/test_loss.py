@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from glam.model import loss as loss_module
 from glam.model.loss import TracedLosses, plain_losses, token_losses
@@ -90,3 +92,84 @@ def test_a_hopeless_token_has_a_finite_loss_and_gradient():
     losses.mean.backward()
     assert losses.each.tolist() == [600.0]
     assert x.grad.tolist() == [[2.0]]
+
+
+def of_logits(logits, targets, cap=None):
+    """The losses, and the gradients of the logits that are of their mean."""
+    x = logits.clone().requires_grad_()
+    mean, each = token_losses(x, torch.eye(logits.shape[1]), targets, cap)
+    return each, torch.autograd.grad(mean, x)[0]
+
+
+def of_logits_in_float64(logits, targets, cap=None):
+    x = logits.double().requires_grad_()
+    wide = x if cap is None else cap * torch.tanh(x / cap)
+    each = torch.nn.functional.cross_entropy(wide, targets, reduction="none")
+    return each.detach(), torch.autograd.grad(each.mean(), x)[0]
+
+
+def assert_as_in_float64(logits, targets, cap, size):
+    """`size` is that of the largest logit, to whose rounding a loss is known."""
+    losses, gradient = of_logits(logits, targets, cap)
+    exact = of_logits_in_float64(logits, targets, cap)
+    torch.testing.assert_close(losses.double(), exact[0], rtol=2e-6, atol=2e-6 * max(1, size))
+    rtol = 2e-6 if logits.dtype == torch.float32 else 2**-7
+    torch.testing.assert_close(gradient.double(), exact[1], rtol=rtol, atol=5e-6 / len(logits))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.integers(1, 40),
+    V=st.sampled_from([1, 2, 15, 16, 17, 31, 33, 1009]),
+    cap=st.sampled_from([None, 0.5, 5.0, 30.0]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    size=st.sampled_from([1e-3, 1.0, 20.0]),
+)
+def test_any_vocabulary_and_number_of_tokens_is_as_in_float64(rows, V, cap, dtype, size):
+    logits, targets = (size * torch.randn(rows, V)).to(dtype), torch.randint(0, V, (rows,))
+    assert_as_in_float64(logits, targets, cap, size)
+
+
+@pytest.mark.parametrize("cap", [None, 30.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_enormous_logits_have_finite_losses_and_gradients(dtype, cap):
+    logits = 1e4 * torch.randint(-1, 2, (20, 33)).to(dtype)
+    logits[0], logits[1] = 1e4, -1e4
+    assert_as_in_float64(logits, torch.randint(0, 33, (20,)), cap, 1e4 if cap is None else cap)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_only_token_of_a_vocabulary_costs_nothing(dtype):
+    losses, gradient = of_logits(torch.randn(5, 1).to(dtype), torch.zeros(5, dtype=torch.int64))
+    assert not losses.any()
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("cap", [None, 30.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("at", [0, 5, 16])
+def test_a_logit_that_is_no_number_spoils_its_token_alone(at, dtype, cap):
+    logits, losses = torch.randn(3, 17).to(dtype), torch.empty(3)
+    logits[1, at] = torch.nan
+    loss_module._cross_entropy(logits, torch.tensor([5, 5, 5]), cap, True, losses)
+    assert losses.isnan().tolist() == [False, True, False]
+    assert logits.isnan().all(1).tolist() == [False, True, False]
+    assert logits[[0, 2]].isfinite().all()
+
+
+@pytest.mark.usefixtures("kernels_here")
+@pytest.mark.parametrize("learns", [True, False])
+@pytest.mark.parametrize("target", [-1, -100, 31, 2**40])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_target_outside_the_vocabulary_is_refused(dtype, target, learns):
+    x = torch.randn(4, 8).to(dtype).requires_grad_(learns)
+    with pytest.raises(IndexError, match="not among the 31 tokens"):
+        token_losses(x, torch.randn(31, 8), torch.tensor([1, 2, target, 3]), None)
+
+
+def test_targets_may_lie_in_any_order():
+    x, w, targets = torch.randn(6, 8), torch.randn(31, 8), torch.randint(0, 31, (6, 2))
+    torch.testing.assert_close(
+        results(token_losses, x, w, targets[:, 1], None),
+        results(token_losses, x, w, targets[:, 1].clone(), None),
+    )

@@ -3,6 +3,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from glam.config import AdafactorConfig, AdamWConfig, OptimizerConfig
@@ -148,6 +150,58 @@ def test_adafactor_goes_on_from_a_saved_state_bit_for_bit():
         weight.grad = gradient.clone()
         optimizer.step()
     assert torch.equal(straight, weight.detach())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    experts=st.sampled_from([None, 1, 3]),
+    a=st.sampled_from([1, 2, 31, 33, 70]),
+    b=st.sampled_from([1, 2, 15, 33, 100]),
+    size=st.sampled_from([1.0, 1e-3, 1e-6]),
+    steps=st.integers(1, 6),
+    clip=st.sampled_from([0.5, 1.0, 100.0]),
+)
+def test_in_float32_a_matrix_goes_where_it_does_in_float64(experts, a, b, size, steps, clip):
+    shape = (a, b) if experts is None else (experts, a, b)
+    parameter = torch.randn(shape) * 10 ** torch.randn((*shape[:-2], 1, 1))
+    gradients = [size * torch.randn(shape) * 3**i for i in range(steps)]
+    for number, gradient in enumerate(gradients):
+        gradient[..., number % a, :] = 0  # a row that no token reached
+    config = AdafactorConfig(clip_threshold=clip)
+    found = run(parameter, gradients, config).double() - parameter.double()
+    wide = [gradient.double() for gradient in gradients]
+    exact = run(parameter.double(), wide, config) - parameter.double()
+    # The sum with the parameter is rounded at every step; steps may cancel, of a usual size each.
+    usual = exact.square().mean((-2, -1), keepdim=True).sqrt()
+    rounding = 6e-8 * steps * parameter.double().abs()
+    assert ((found - exact).abs() <= 1e-5 * (exact.abs() + usual) + 1.1 * rounding).all()
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (3, 5, 7), (1, 9), (9, 1), (40, 33)])
+def test_the_second_moments_are_those_of_float64(shape):
+    torch.manual_seed(5)
+    parameter, gradients = torch.randn(shape), [1e-4 * torch.randn(shape) for _ in range(4)]
+    states = []
+    for dtype in (torch.float32, torch.float64):
+        weight = nn.Parameter(parameter.to(dtype))
+        optimizer = Adafactor([weight], AdafactorConfig())
+        for gradient in gradients:
+            weight.grad = gradient.to(dtype)
+            optimizer.step()
+        states.append(optimizer.state[weight])
+    for name in ("rows", "columns"):
+        torch.testing.assert_close(states[0][name].double(), states[1][name], rtol=2e-6, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (2, 33, 20)])
+def test_a_matrix_may_lie_in_any_order(shape):
+    torch.manual_seed(6)
+    parameter, gradients = torch.randn(shape), [torch.randn(shape) for _ in range(3)]
+    straight = run(parameter, gradients, AdafactorConfig())
+    turned = [gradient.mT.contiguous().mT for gradient in gradients]
+    torch.testing.assert_close(run(parameter, turned, AdafactorConfig()), straight)
+    other = run(parameter.mT.contiguous().mT, gradients, AdafactorConfig())
+    torch.testing.assert_close(other, straight)
 
 
 class Parts(nn.Module):
