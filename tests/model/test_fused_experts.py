@@ -1,4 +1,4 @@
-"""Rows in blocks against rows sorted, which test_moe.py holds to the definition."""
+"""Rows filled up against rows as they come, which test_moe.py holds to the definition."""
 
 from functools import partial
 
@@ -7,7 +7,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glam.model.block_layout import BLOCK, block_layout, suits
 from glam.model.experts import Experts
 from glam.model.fused_experts import fused_experts
 from glam.model.routing import Routing
@@ -41,7 +40,7 @@ def results(lay_out, x, chosen, gates, experts):
     top_k=st.integers(1, 3),
     skew=st.floats(0, 5),
 )
-def test_rows_in_blocks_or_filled_up_equal_those_as_they_come_for_any_routing(
+def test_rows_filled_up_equal_those_as_they_come_for_any_routing(
     tokens, num_experts, top_k, skew
 ):
     top_k = min(top_k, num_experts)
@@ -51,19 +50,7 @@ def test_rows_in_blocks_or_filled_up_equal_those_as_they_come_for_any_routing(
     gates[::3, top_k - 1] = 0  # choices not made
     x, experts = torch.randn(tokens, 8, dtype=torch.float64), experts_of(num_experts)
     expected = results(sorted_layout, x, chosen, gates, experts)
-    for filled in (block_layout, filled_up):
-        torch.testing.assert_close(results(filled, x, chosen, gates, experts), expected)
-
-
-def test_a_block_belongs_to_one_expert_and_a_row_to_its_token():
-    chosen = torch.randint(0, 5, (400, 2))
-    where = block_layout(chosen, 5)
-    assert torch.equal(where.expert_of_block, where.expert_of_block.sort().values)
-    blocks = where.row_of_choice // BLOCK
-    assert torch.equal(where.expert_of_block[blocks], chosen.flatten())
-    assert torch.equal(where.token_of_row[where.row_of_choice], torch.arange(800) // 2)
-    assert len(set(where.row_of_choice.tolist())) == 800
-    assert len(where.expert_of_block) <= 800 // BLOCK + 5
+    torch.testing.assert_close(results(filled_up, x, chosen, gates, experts), expected)
 
 
 def test_in_bfloat16_every_layout_is_close_to_float64():
@@ -71,8 +58,7 @@ def test_in_bfloat16_every_layout_is_close_to_float64():
     x, experts = torch.randn(200, 8, dtype=torch.float64), experts_of(4)
     exact = results(sorted_layout, x, chosen, gates, experts)
     x, experts, gates = x.bfloat16(), experts.float(), gates.float()
-    assert suits(x, experts)
-    for lay_out in (block_layout, sorted_layout, filled_up):
+    for lay_out in (sorted_layout, filled_up):
         for got, expected in zip(results(lay_out, x, chosen, gates, experts), exact, strict=True):
             assert (got.double() - expected).norm() < 0.01 * expected.norm()
 
@@ -95,13 +81,6 @@ def test_a_row_that_is_filled_is_no_choices():
     assert where.counts[5] == 0
     assert len(where.token_of_row) == to_few_sizes(where.counts.sum())
     assert torch.equal(where.token_of_row[where.row_of_choice], torch.arange(800) // 2)
-
-
-@pytest.mark.parametrize(("dtype", "width"), [(torch.float32, 8), (torch.bfloat16, 512)])
-def test_large_experts_and_float32_are_sorted(dtype, width):
-    with torch.device("meta"):
-        experts = Experts(4, width, 4 * width)
-    assert not suits(torch.empty(2, width, dtype=dtype), experts)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
