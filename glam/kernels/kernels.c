@@ -14,6 +14,8 @@ typedef int64_t i64;
 typedef uint16_t bf16;
 
 #define PARALLEL_FROM 32768 /* elements: less is not worth waking a thread */
+#define AT_ONCE 4096        /* elements of a thread's turn: only the last are no whole vectors, which
+                             * the compiler may round in another order */
 #define CHUNKS 32           /* of a sum over rows */
 #define PAD 32              /* elements: a whole number of vectors */
 
@@ -154,7 +156,8 @@ static inline float exponentials(float *x, i64 n) {
 
 /* total += product, in the wider type. */
 void add_narrow(float *restrict total, const bf16 *restrict product, i64 n, int threads) {
-#pragma omp parallel for simd num_threads(threads) if (parallel : n > PARALLEL_FROM)
+#pragma omp parallel for simd schedule(simd : static, AT_ONCE) num_threads(threads) \
+    if (parallel : n > PARALLEL_FROM)
     for (i64 i = 0; i < n; i++) total[i] += widen_bf16(product[i]);
 }
 
