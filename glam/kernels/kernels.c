@@ -224,6 +224,9 @@ void route_backward(const float *d_gates, float *d_probabilities, const i64 *exp
     }
 }
 
+/* Not fmax: what is no number stays so, and is seen, where a bound would train on. */
+static inline double at_least(double x, double bound) { return x < bound ? bound : x; }
+
 /* One matrix's step of Adafactor: `rows` and `columns` are its factored second moments. The
  * gradient is read three times, the parameter twice; nothing of their size is written but it. */
 static void adafactor_matrix(float *p, const float *g, float *rows, float *columns, i64 a, i64 b,
@@ -267,7 +270,7 @@ static void adafactor_matrix(float *p, const float *g, float *rows, float *colum
     /* Two factors, not their product, and the one bounded: both are beyond float32 where a row is
      * all zeros. */
     float mean = (float)(all_rows / a), *factor = squares;
-    for (i64 i = 0; i < a; i++) factor[i] = mean / rows[i] < 1e30f ? mean / rows[i] : 1e30f;
+    for (i64 i = 0; i < a; i++) factor[i] = mean / rows[i] > 1e30f ? 1e30f : mean / rows[i];
 #pragma omp parallel for num_threads(threads) if (parallel : a * b > PARALLEL_FROM)
     for (i64 c = 0; c < CHUNKS; c++) {
         part[c] = 0.0;
@@ -281,8 +284,8 @@ static void adafactor_matrix(float *p, const float *g, float *rows, float *colum
     }
     for (i64 c = 0; c < CHUNKS; c++) of_update += part[c];
     double numbers = sqrt((double)a * b);
-    double scale = fmax(sqrt(of_parameter), eps_scale * numbers);
-    double norm = fmax(sqrt(of_update), clip * numbers);
+    double scale = at_least(sqrt(of_parameter), eps_scale * numbers);
+    double norm = at_least(sqrt(of_update), clip * numbers);
     float size = (float)(-rate * clip * scale / norm);
 #pragma omp simd
     for (i64 j = 0; j < b; j++) inverse[j] = sqrtf(inverse[j]);
