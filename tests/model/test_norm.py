@@ -65,6 +65,13 @@ def test_any_number_and_width_of_rows_is_that_of_float64(rows, width, dtype, siz
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_scale_may_be_narrow(dtype):
+    x, scale = torch.randn(9, 33).to(dtype), torch.randn(33).bfloat16()
+    exact = by_definition(x.double(), scale.double())
+    assert (RootMeanSquareNorm.apply(x, scale).double() - exact).norm() < 8e-3 * exact.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_rows_and_gradients_may_lie_in_any_order(dtype):
     x, scale = torch.randn(9, 2, 33).to(dtype), torch.randn(33)
 
