@@ -5,7 +5,7 @@ operators for the others: another device, float64, or a machine without a compil
 """
 
 from glam.kernels.build import library, switched_off
-from glam.kernels.calls import CHUNKS, PAD, STEP, call, inner, multiplies, padded, serve
+from glam.kernels.calls import CHUNKS, PAD, STEP, call, inner, multiplies, padded, serve, wide
 
 __all__ = [
     "CHUNKS",
@@ -18,4 +18,5 @@ __all__ = [
     "padded",
     "serve",
     "switched_off",
+    "wide",
 ]

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -63,8 +64,9 @@ def _reason(error: Exception) -> str:
 
 def _built() -> Path:
     """The library's file. Raises OSError or SubprocessError."""
-    compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
-    if compiler is None:
+    found = next(filter(shutil.which, ("cc", "gcc", "clang")), "")
+    compiler = shlex.split(os.environ.get("CC", "")) or shlex.split(found)  # it may have options
+    if not compiler:
         raise FileNotFoundError("no C compiler (cc, gcc or clang)")
     file = _cache() / f"kernels-{_key(compiler)}.so"
     if not file.is_file():
@@ -72,31 +74,33 @@ def _built() -> Path:
     return file
 
 
-def _build(compiler: str, file: Path) -> None:
+def _build(compiler: list[str], file: Path) -> None:
     source = Path(__file__).with_name(SOURCES[0])
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
         compiled, linked = Path(folder, "kernels.o"), Path(folder, "kernels.so")
         for machine in MACHINE:
             try:
-                _run(compiler, *FLAGS, *machine, "-c", str(source), "-o", str(compiled))
+                _run(*compiler, *FLAGS, *machine, "-c", str(source), "-o", str(compiled))
                 break
             except subprocess.CalledProcessError:
                 if machine == MACHINE[-1]:
                     raise
         # Without an OpenMP of its own: it finds torch's in the process, and shares its threads.
-        _run(compiler, "-shared", str(compiled), "-o", str(linked), "-lm")
+        _run(*compiler, "-shared", str(compiled), "-o", str(linked), "-lm")
         linked.replace(file)  # whole or not at all, whoever else builds it
 
 
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+def _run(*command: str) -> str:
+    """What it says."""
+    ran = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    return ran.stdout
 
 
-def _key(compiler: str) -> str:
+def _key(compiler: list[str]) -> str:
     """Of all that the file depends on: a home may be shared by unlike machines."""
-    said = subprocess.run([compiler, "--version"], check=True, capture_output=True, timeout=60)
+    said = repr(compiler) + _run(*compiler, "--version")
     sources = b"".join(Path(__file__).with_name(name).read_bytes() for name in SOURCES)
-    parts = (said.stdout, sources, repr((FLAGS, MACHINE)).encode(), _processor().encode())
+    parts = (said.encode(), sources, repr((FLAGS, MACHINE)).encode(), _processor().encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
@@ -110,10 +114,10 @@ def _processor() -> str:
 
 
 def _cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(home) / "glam"
     try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(home) / "glam"
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # the latter where nobody knows a home
         return Path(tempfile.mkdtemp(prefix="glam-kernels-"))
     return folder if os.access(folder, os.W_OK) else Path(tempfile.mkdtemp(prefix="glam-kernels-"))

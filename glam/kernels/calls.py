@@ -54,6 +54,11 @@ def serve(*tensors: Tensor) -> bool:
     return library() is not None
 
 
+def wide(*tensors: Tensor) -> bool:
+    """Whether there are kernels for them where arithmetic is not narrow: what they scale may be."""
+    return serve(*tensors) and all(x.dtype == torch.float32 for x in tensors)
+
+
 def multiplies() -> bool:
     """Whether there are products of our own."""
     found = library()

@@ -1,9 +1,7 @@
 /* Small experts, whole: an expert's rows are gathered, multiplied, and given back while they are in
  * the cache. `first_row` [E + 1] is where each expert's rows begin, as many as a multiple of STEP;
  * rows that no choice fills read some token, and their gate is 0. Weights are in float32. */
-#ifndef AT_ONCE
 #define AT_ONCE 128 /* rows on their way through both products */
-#endif
 
 /* Buffers of one thread, for `rows` of an expert. */
 struct room {

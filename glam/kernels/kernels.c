@@ -14,8 +14,9 @@ typedef int64_t i64;
 typedef uint16_t bf16;
 
 #define PARALLEL_FROM 32768 /* elements: less is not worth waking a thread */
+#define SHARE 4096          /* elements of a thread's turn: only the last are no whole vectors, which
+                             * the compiler may round in another order */
 #define CHUNKS 32           /* of a sum over rows */
-#define SHARE 4096          /* elements of a thread's turn */
 #define PAD 32              /* elements: a whole number of vectors */
 
 static inline uint32_t bits_of(float x) {
@@ -155,12 +156,9 @@ static inline float exponentials(float *x, i64 n) {
 
 /* total += product, in the wider type. */
 void add_narrow(float *restrict total, const bf16 *restrict product, i64 n, int threads) {
-#pragma omp parallel for num_threads(threads) if (parallel : n > PARALLEL_FROM)
-    for (i64 start = 0; start < n; start += SHARE) {
-        i64 end = n - start < SHARE ? n : start + SHARE;
-#pragma omp simd
-        for (i64 i = start; i < end; i++) total[i] += widen_bf16(product[i]);
-    }
+#pragma omp parallel for simd schedule(simd : static, SHARE) num_threads(threads) \
+    if (parallel : n > PARALLEL_FROM)
+    for (i64 i = 0; i < n; i++) total[i] += widen_bf16(product[i]);
 }
 
 /* Choices sorted by expert, in the order of their tokens: `next` is each expert's first row, and is
@@ -226,6 +224,9 @@ void route_backward(const float *d_gates, float *d_probabilities, const i64 *exp
     }
 }
 
+/* Not fmax: what is no number stays so, and is seen, where a bound would train on. */
+static inline double at_least(double x, double bound) { return x < bound ? bound : x; }
+
 /* One matrix's step of Adafactor: `rows` and `columns` are its factored second moments. The
  * gradient is read three times, the parameter twice; nothing of their size is written but it. */
 static void adafactor_matrix(float *p, const float *g, float *rows, float *columns, i64 a, i64 b,
@@ -269,7 +270,7 @@ static void adafactor_matrix(float *p, const float *g, float *rows, float *colum
     /* Two factors, not their product, and the one bounded: both are beyond float32 where a row is
      * all zeros. */
     float mean = (float)(all_rows / a), *factor = squares;
-    for (i64 i = 0; i < a; i++) factor[i] = mean / rows[i] < 1e30f ? mean / rows[i] : 1e30f;
+    for (i64 i = 0; i < a; i++) factor[i] = mean / rows[i] > 1e30f ? 1e30f : mean / rows[i];
 #pragma omp parallel for num_threads(threads) if (parallel : a * b > PARALLEL_FROM)
     for (i64 c = 0; c < CHUNKS; c++) {
         part[c] = 0.0;
@@ -283,8 +284,8 @@ static void adafactor_matrix(float *p, const float *g, float *rows, float *colum
     }
     for (i64 c = 0; c < CHUNKS; c++) of_update += part[c];
     double numbers = sqrt((double)a * b);
-    double scale = fmax(sqrt(of_parameter), eps_scale * numbers);
-    double norm = fmax(sqrt(of_update), clip * numbers);
+    double scale = at_least(sqrt(of_parameter), eps_scale * numbers);
+    double norm = at_least(sqrt(of_update), clip * numbers);
     float size = (float)(-rate * clip * scale / norm);
 #pragma omp simd
     for (i64 j = 0; j < b; j++) inverse[j] = sqrtf(inverse[j]);

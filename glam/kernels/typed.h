@@ -4,49 +4,37 @@
 #define NARROW OF(narrow)
 
 void OF(gelu)(const T *restrict x, T *restrict y, i64 n, int threads) {
-#pragma omp parallel for num_threads(threads) if (parallel : n > PARALLEL_FROM)
-    for (i64 start = 0; start < n; start += SHARE) {
-        i64 end = n - start < SHARE ? n : start + SHARE;
-#pragma omp simd
-        for (i64 i = start; i < end; i++) y[i] = NARROW(gelu(WIDEN(x[i])));
-    }
+#pragma omp parallel for simd schedule(simd : static, SHARE) num_threads(threads) \
+    if (parallel : n > PARALLEL_FROM)
+    for (i64 i = 0; i < n; i++) y[i] = NARROW(gelu(WIDEN(x[i])));
 }
 
 /* y = gelu(gate) * x */
 void OF(geglu)(const T *restrict gate, const T *restrict x, T *restrict y, i64 n, int threads) {
-#pragma omp parallel for num_threads(threads) if (parallel : n > PARALLEL_FROM)
-    for (i64 start = 0; start < n; start += SHARE) {
-        i64 end = n - start < SHARE ? n : start + SHARE;
-#pragma omp simd
-        for (i64 i = start; i < end; i++) y[i] = NARROW(gelu(WIDEN(gate[i])) * WIDEN(x[i]));
-    }
+#pragma omp parallel for simd schedule(simd : static, SHARE) num_threads(threads) \
+    if (parallel : n > PARALLEL_FROM)
+    for (i64 i = 0; i < n; i++) y[i] = NARROW(gelu(WIDEN(gate[i])) * WIDEN(x[i]));
 }
 
 void OF(gelu_backward)(const T *restrict d_y, const T *restrict x, T *restrict d_x, i64 n,
                        int threads) {
-#pragma omp parallel for num_threads(threads) if (parallel : n > PARALLEL_FROM)
-    for (i64 start = 0; start < n; start += SHARE) {
-        i64 end = n - start < SHARE ? n : start + SHARE;
-#pragma omp simd
-        for (i64 i = start; i < end; i++) {
-            float slope;
-            gelu_and_slope(WIDEN(x[i]), &slope);
-            d_x[i] = NARROW(WIDEN(d_y[i]) * slope);
-        }
+#pragma omp parallel for simd schedule(simd : static, SHARE) num_threads(threads) \
+    if (parallel : n > PARALLEL_FROM)
+    for (i64 i = 0; i < n; i++) {
+        float slope;
+        gelu_and_slope(WIDEN(x[i]), &slope);
+        d_x[i] = NARROW(WIDEN(d_y[i]) * slope);
     }
 }
 
 void OF(geglu_backward)(const T *restrict d_y, const T *restrict gate, const T *restrict x,
                         T *restrict d_gate, T *restrict d_x, i64 n, int threads) {
-#pragma omp parallel for num_threads(threads) if (parallel : n > PARALLEL_FROM)
-    for (i64 start = 0; start < n; start += SHARE) {
-        i64 end = n - start < SHARE ? n : start + SHARE;
-#pragma omp simd
-        for (i64 i = start; i < end; i++) {
-            float slope, y = gelu_and_slope(WIDEN(gate[i]), &slope), d = WIDEN(d_y[i]);
-            d_gate[i] = NARROW(d * WIDEN(x[i]) * slope);
-            d_x[i] = NARROW(d * y);
-        }
+#pragma omp parallel for simd schedule(simd : static, SHARE) num_threads(threads) \
+    if (parallel : n > PARALLEL_FROM)
+    for (i64 i = 0; i < n; i++) {
+        float slope, y = gelu_and_slope(WIDEN(gate[i]), &slope), d = WIDEN(d_y[i]);
+        d_gate[i] = NARROW(d * WIDEN(x[i]) * slope);
+        d_x[i] = NARROW(d * y);
     }
 }
 

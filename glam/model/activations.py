@@ -80,7 +80,7 @@ def gated_rows_backward(
 ) -> tuple[Float[Tensor, "rows H"], Float[Tensor, "rows"]]:
     """Of `gate * gelu(before)`, whose gradient without the gate is `d`, and which becomes that of
     `before`: the gated rows, and the gradients of the gates, in float32 at least."""
-    if kernels.serve(before, d):
+    if kernels.serve(before, d) and kernels.wide(gates):
         gated, d_gates = torch.empty_like(before), torch.empty_like(gates)
         kernels.call("gated_gelu_backward", before, gates, d, gated, d_gates, *before.shape)
         return gated, d_gates

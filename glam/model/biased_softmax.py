@@ -142,6 +142,7 @@ def biased_softmax(
     rows: int,
 ) -> BiasedSoftmax:
     """For blocks of at most `rows` queries; `bias_NW` is by distance, zero from W on."""
-    if kernels.serve(qkv, bias_NW) and (mask_BSS is None or mask_BSS.dtype == qkv.dtype):
+    same = mask_BSS is None or mask_BSS.dtype == qkv.dtype
+    if same and kernels.serve(qkv) and kernels.wide(bias_NW):
         return InOnePass(bias_NW, mask_BSS, qkv.shape)
     return ByOperators(bias_NW, mask_BSS, qkv.shape, rows, qkv.dtype)

@@ -174,7 +174,7 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
     rows_at_once = PRODUCT_IN_CACHE // b.shape[1] if total.device.type == "cpu" else len(total)
     for rows in _pieces(len(total), rows_at_once):
         product = torch.mm(a[rows], b)
-        if kernels.serve(total, product):
+        if kernels.wide(total) and kernels.serve(product):
             kernels.call("add_narrow", total[rows], product, product.numel())
         else:
             total[rows].add_(product.to(total.dtype))

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -69,8 +70,7 @@ def test_other_sources_or_another_compiler_are_another_file(cache, tmp_path, mon
 def test_a_cache_that_cannot_be_made_does_without(tmp_path, monkeypatch, warnings):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert works(library())
     assert len(list(tmp_path.glob("glam-kernels-*/kernels-*.so"))) == 1
     assert warnings() == []
@@ -81,8 +81,7 @@ def test_a_cache_that_cannot_be_written_does_without(cache, tmp_path, monkeypatc
     cache.mkdir(parents=True)
     # Root may write anywhere.
     monkeypatch.setattr(os, "access", lambda _, mode: mode != os.W_OK)
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert works(library())
     assert list(cache.iterdir()) == []
     assert len(list(tmp_path.glob("glam-kernels-*/kernels-*.so"))) == 1
@@ -100,6 +99,41 @@ def test_a_compiler_that_is_not_there_is_named(monkeypatch, warnings):
     assert library() is None
     (said,) = warnings()
     assert "/nowhere/cc" in said
+
+
+def test_a_compiler_that_says_nothing_is_named(monkeypatch, warnings):
+    monkeypatch.setenv("CC", "/bin/false")
+    assert library() is None
+    (said,) = warnings()
+    assert "/bin/false" in said
+
+
+@with_a_compiler
+def test_a_compiler_may_have_options(cache, monkeypatch, warnings):
+    library()
+    monkeypatch.setenv("CC", f"{COMPILER} -DOTHER")
+    assert works(library())
+    assert len(list(cache.iterdir())) == 2
+    assert warnings() == []
+
+
+@with_a_compiler
+def test_a_user_without_a_home_does_without(tmp_path, monkeypatch):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", nowhere)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert works(library())
+
+
+def test_an_installed_package_has_the_sources():
+    package = Path(build.__file__).parents[1]
+    settings = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    patterns = settings["tool"]["setuptools"]["package-data"]["glam"]
+    shipped = {file for pattern in patterns for file in package.glob(pattern)}
+    assert {package / "kernels" / name for name in build.SOURCES} <= shipped
 
 
 def test_a_compiler_that_fails_gives_its_reason_in_one_line(tmp_path, monkeypatch, warnings):

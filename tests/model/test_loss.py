@@ -167,6 +167,13 @@ def test_a_target_outside_the_vocabulary_is_refused(dtype, target, learns):
         token_losses(x, torch.randn(31, 8), torch.tensor([1, 2, target, 3]), None)
 
 
+def test_weights_may_be_narrower_than_the_tokens():
+    x, w, targets = torch.randn(20, 8), torch.randn(31, 8).bfloat16(), torch.randint(0, 31, (20,))
+    exact = results(plain, x.double(), w.double(), targets, None)
+    for got, expected in zip(results(token_losses, x, w, targets, None), exact, strict=True):
+        assert (got.double() - expected).norm() < 0.01 * expected.norm()
+
+
 def test_targets_may_lie_in_any_order():
     x, w, targets = torch.randn(6, 8), torch.randn(31, 8), torch.randint(0, 31, (6, 2))
     torch.testing.assert_close(

@@ -56,10 +56,19 @@ def test_any_number_and_width_of_rows_is_that_of_float64(rows, width, dtype, siz
     exact = results(by_definition, x.double(), scale.double(), dtype)
     assert [part.shape for part in found] == [part.shape for part in exact]
     # A gradient of x is a difference: of a row of one number, of nearly the same two.
-    parts = (scale.norm(), scale.norm() * rows**0.5 / size, exact[2].norm())
+    inverse = (x.double().square().mean(-1) + EPSILON).rsqrt()
+    normal = x.double() * inverse[:, None]  # whose sum is the scale's gradient
+    parts = (scale.norm(), scale.norm() * inverse.norm(), normal.norm())
     tolerance = 1e-5 if dtype == torch.float32 else 1e-2
     for got, expected, part in zip(found, exact, parts, strict=True):
         assert (got.double() - expected).norm() <= tolerance * (expected.norm() + part)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_scale_may_be_narrow(dtype):
+    x, scale = torch.randn(9, 33).to(dtype), torch.randn(33).bfloat16()
+    exact = by_definition(x.double(), scale.double())
+    assert (RootMeanSquareNorm.apply(x, scale).double() - exact).norm() < 8e-3 * exact.norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

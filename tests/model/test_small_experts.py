@@ -58,7 +58,7 @@ def test_outputs_and_gradients_are_close_to_float64_for_any_routing(
     for got, expected in zip(found, exact, strict=True):
         assert got.shape == expected.shape
         # The sum of a few products may cancel: then it is as fine as they are.
-        bound = 0.02 * expected.norm() + 0.002 * got.numel() ** 0.5
+        bound = 0.02 * expected.norm() + 0.05
         assert (got.double() - expected).norm() <= bound
 
 

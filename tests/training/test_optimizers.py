@@ -37,7 +37,7 @@ def run(parameter, gradients, config):
     for gradient in gradients:
         weight.grad = gradient.clone()
         optimizer.step()
-        assert torch.equal(weight.grad, gradient)
+        assert torch.equal(weight.grad.nan_to_num(), gradient.nan_to_num())
     return weight.detach()
 
 
@@ -101,6 +101,24 @@ def test_rows_of_zeros_beside_enormous_ones_stay_finite():
     after = run(weight, [gradient], AdafactorConfig())
     assert after.isfinite().all()
     assert torch.equal(after[3], weight[3])
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (40, 33)])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e25])
+def test_a_gradient_beyond_float32_is_seen_in_the_whole_matrix(bad, shape):
+    """1e25 is in it, its square is not. A bound in the wrong place would make large numbers of it,
+    which train on."""
+    weight, gradient = torch.randn(3, *shape), torch.randn(3, *shape)
+    gradient[1, 2, 3] = bad
+    after = run(weight, [gradient], AdafactorConfig())
+    assert after[1].isnan().all()
+    assert after[[0, 2]].isfinite().all()
+
+
+def test_a_weight_that_is_no_number_is_seen_in_the_whole_matrix():
+    weight = torch.randn(5, 6)
+    weight[2, 3] = torch.nan
+    assert run(weight, [torch.randn(5, 6)], AdafactorConfig()).isnan().all()
 
 
 def test_the_first_step_has_no_memory_and_rank_one_gradients_move_by_their_sign():
