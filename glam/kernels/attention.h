@@ -1,6 +1,6 @@
 /* Causal attention with a bias by distance, in bfloat16, a head at a time: what lies between its
- * products stays in the cache. Queries go in chunks of STEP, each with the keys up to its end; sizes
- * are filled up with zeros to multiples of STEP. `qkv` is [batch, length, 3, heads, width], outputs
+ * products stays in the cache. Queries go in chunks of STEP, each with the keys up to its end;
+ * sizes are filled up with zeros to multiples of STEP. `qkv` is [batch, length, 3, heads, width], outputs
  * are [batch, length, heads, width], `bias` and `mask` as for attention_weights. Weights are kept
  * chunk by chunk, so that a head has `weights_of_head` of them. */
 
@@ -105,7 +105,8 @@ static void chunk_backward(const float *d_weights, const bf16 *weights, bf16 *d,
 #pragma omp simd reduction(+ : mean)
         for (i64 j = 0; j < keys; j++) mean += widen_bf16(w[j]) * dw[j];
 #pragma omp simd
-        for (i64 j = 0; j < far; j++) out[j] = narrow_bf16(scale * widen_bf16(w[j]) * (dw[j] - mean));
+        for (i64 j = 0; j < far; j++)
+            out[j] = narrow_bf16(scale * widen_bf16(w[j]) * (dw[j] - mean));
 #pragma omp simd
         for (i64 j = far; j < keys; j++) {
             float logit = widen_bf16(w[j]) * (dw[j] - mean);
@@ -131,7 +132,8 @@ static void head_forward(struct head *head, const float *bias, const bf16 *mask,
 }
 
 /* a [STEP, keys] transposed, times b [STEP, D], on top of `total` [keys, D]. */
-static void add_transposed(struct head *head, const bf16 *a, const bf16 *b, float *total, i64 keys) {
+static void add_transposed(struct head *head, const bf16 *a, const bf16 *b, float *total,
+                           i64 keys) {
     uint32_t *turned = head->down + STEP / 2 * keys;
     pairs_of(a, head->down, STEP, keys);
     transpose(head->down, turned, STEP / 2, keys);

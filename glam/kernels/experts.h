@@ -13,7 +13,8 @@ struct room {
 /* Returns what to free, NULL where there is no memory. */
 static char *make_room(struct room *room, i64 rows, i64 M, i64 H) {
     i64 wide = M > H ? M : H;
-    i64 bytes = 2 * (2 * rows * (M + H) + 2 * M * H + 2 * rows * wide) + 4 * (AT_ONCE * wide + M * H);
+    i64 bytes = 2 * (2 * rows * (M + H) + 2 * M * H + 2 * rows * wide) +
+                4 * (AT_ONCE * wide + M * H);
     char *all = aligned_alloc(64, (bytes + 10 * 64 + 63) / 64 * 64), *at = all;
     if (!all) return NULL;
     room->x = carve(&at, 2 * rows * M);
@@ -110,8 +111,8 @@ static void expert_backward_rows(struct room *room, const bf16 *before, const fl
 }
 
 /* d_w [M, H] = rows [n, M] transposed, times grad [n, H]. */
-static void weight_gradient(struct room *room, const bf16 *rows, const bf16 *grad, float *d_w, i64 n,
-                            i64 M, i64 H) {
+static void weight_gradient(struct room *room, const bf16 *rows, const bf16 *grad, float *d_w,
+                            i64 n, i64 M, i64 H) {
     pairs_of(rows, room->down, n, M);
     transpose(room->down, room->across, n / 2, M);
     pairs_of(grad, room->down, n, H);
@@ -121,7 +122,7 @@ static void weight_gradient(struct room *room, const bf16 *rows, const bf16 *gra
 static void expert_backward_weights(struct room *room, float *d_w_in, float *d_w_out, i64 rows,
                                     i64 M, i64 H) {
     weight_gradient(room, room->x, room->d, d_w_in, rows, M, H);
-    /* That of the output matrix the other way round: the narrow side is the cheaper to transpose. */
+    /* That of the output matrix the other way round: the narrow side is cheaper to transpose. */
     weight_gradient(room, room->d_y, room->hidden, room->product, rows, M, H);
     transpose((uint32_t *)room->product, (uint32_t *)d_w_out, M, H);
 }

@@ -14,8 +14,8 @@ typedef int64_t i64;
 typedef uint16_t bf16;
 
 #define PARALLEL_FROM 32768 /* elements: less is not worth waking a thread */
-#define SHARE 4096          /* elements of a thread's turn: only the last are no whole vectors, which
-                             * the compiler may round in another order */
+#define SHARE 4096          /* elements of a thread's turn: only the last turn may end in less than
+                             * a whole vector, which the compiler may round in another order */
 #define CHUNKS 32           /* of a sum over rows */
 #define PAD 32              /* elements: a whole number of vectors */
 
@@ -311,8 +311,8 @@ int adafactor(float *p, const float *g, float *rows, float *columns, i64 matrice
             continue;
         }
         i64 at = e * a * b;
-        adafactor_matrix(p + at, g + at, rows + e * a, columns + e * b, a, b, keep, rate, eps_factor,
-                         eps_scale, clip, scratch, threads);
+        adafactor_matrix(p + at, g + at, rows + e * a, columns + e * b, a, b, keep, rate,
+                         eps_factor, eps_scale, clip, scratch, threads);
         free(scratch);
     }
     return failed;

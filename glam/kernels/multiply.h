@@ -1,6 +1,6 @@
-/* Products of bfloat16 matrices with sums in float32, where the processor has instructions for them:
- * AMX, or AVX512_BF16. c [n, N] = a [n, K] b [K, N]; n, N and K are multiples of STEP, `b` comes in
- * pairs of rows, [K / 2, N, 2]. Matrices are taken to be in the cache. */
+/* Products of bfloat16 matrices with sums in float32, where the processor has instructions for
+ * them: AMX, or AVX512_BF16. c [n, N] = a [n, K] b [K, N]; n, N and K are multiples of STEP, `b`
+ * comes in pairs of rows, [K / 2, N, 2]. Matrices are taken to be in the cache. */
 #include <immintrin.h>
 
 #define STEP 32
@@ -60,8 +60,8 @@ static void transpose(const uint32_t *in, uint32_t *out, i64 rows, i64 columns) 
         }
 }
 
-/* A product's operands: where each row begins is `lda`, `ldb` and `ldc` apart. With `add` it comes on
- * top of what `c` holds. */
+/* Rows of the three are `lda`, `ldb` and `ldc` apart. With `add` the product comes on top of what `c`
+ * holds. */
 static void multiply_avx512(const bf16 *a, i64 lda, const uint32_t *b, i64 ldb, float *c, i64 ldc,
                             i64 n, i64 N, i64 K, int add) {
     for (i64 j = 0; j < N; j += 32)

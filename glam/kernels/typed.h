@@ -62,8 +62,8 @@ void OF(gated_gelu_backward)(const T *restrict before, const float *restrict gat
 
 /* Each token's sum over its choices' rows, times their gates where there are any. */
 void OF(sum_of_choices)(const T *restrict rows, const i64 *restrict row_of_choice,
-                        const float *restrict gates, T *restrict y, i64 tokens, i64 top_k, i64 width,
-                        int threads) {
+                        const float *restrict gates, T *restrict y, i64 tokens, i64 top_k,
+                        i64 width, int threads) {
 #pragma omp parallel for num_threads(threads) if (parallel : tokens * width > PARALLEL_FROM)
     for (i64 t = 0; t < tokens; t++) {
         const i64 *at = row_of_choice + t * top_k;
@@ -129,8 +129,8 @@ void OF(rms_norm_backward)(const T *restrict d_y, const T *restrict x, const flo
 }
 
 /* Causal attention weights of a block of queries, in place of their products with keys: [batch *
- * heads, rows, keys], the last row's query being the last key. `bias` [heads, PAD + window + PAD] has
- * the farthest distance first, and distance 0 before the last PAD, which are -infinity; before the
+ * heads, rows, keys], the last row's query being the last key. `bias` [heads, PAD + window + PAD]
+ * has the farthest distance first, and distance 0 before the last PAD, which are -infinity; before the
  * window, PAD zeros. `mask` [batch, length, length] is added where there is one. Rows are worked on
  * in whole vectors: beyond the query all comes out 0. */
 void OF(attention_weights)(T *weights, const float *bias, const T *mask, float *scratch, i64 batch,
@@ -139,7 +139,8 @@ void OF(attention_weights)(T *weights, const float *bias, const T *mask, float *
     i64 all = batch * heads * rows;
 #pragma omp parallel for num_threads(threads) if (parallel : all * keys > PARALLEL_FROM)
     for (i64 i = 0; i < all; i++) {
-        i64 matrix = i / rows, query = keys - rows + i % rows, far, end = reach(query, window, &far);
+        i64 matrix = i / rows, query = keys - rows + i % rows, far;
+        i64 end = reach(query, window, &far);
         const float *b = bias + (matrix % heads + 1) * (window + 2 * PAD) - PAD - (query + 1);
         T *row = weights + i * keys;
         float *x = scratch + omp_get_thread_num() * (keys + PAD);
