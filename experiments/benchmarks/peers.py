@@ -14,6 +14,8 @@ from torch import nn
 from experiments.benchmarks.timing import Work
 from glam.config import ModelConfig
 
+LEARNING_RATE = 1e-6  # so small that routing stays as drawn, even, however long one measures
+
 
 def narrower(hidden: int) -> int:
     """The width of a SwiGLU with the FLOPs of two matrices of `hidden`, in 16 byte strides."""
@@ -117,7 +119,7 @@ def mixtral(
     model = _model(config).train()
     if narrow:
         model = model.to(dtype)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
     tokens = torch.randint(0, config.vocab_size, (rows, length))
 
     def work() -> None:
@@ -153,6 +155,7 @@ def mixtral_trainer(config: ModelConfig, dtype: torch.dtype, rows: int, length: 
         use_cpu=True,
         bf16=dtype == torch.bfloat16,
         optim="adamw_torch_fused",
+        learning_rate=LEARNING_RATE,
         logging_steps=20,
         report_to=[],
         save_strategy="no",

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 
 from experiments.benchmarks.layer import TYPES
-from experiments.benchmarks.peers import mixtral, mixtral_trainer
+from experiments.benchmarks.peers import LEARNING_RATE, mixtral, mixtral_trainer
 from experiments.benchmarks.timing import Work, interleaved
 from glam.config import AdamWConfig, ModelConfig, RunConfig, TrainingConfig
 from glam.model import Glam
@@ -58,7 +58,7 @@ def _row(size: str, dtype: str, tokens: int, row: dict[str, object]) -> dict[str
 def step(config: ModelConfig, dtype: torch.dtype, rows: int, length: int) -> Work:
     """What `TrainingModule` does for a batch of two documents a row, without Lightning."""
     model = Glam(config, dtype=dtype)
-    optimizer = build_optimizer(AdamWConfig(learning_rate=1e-6), model)
+    optimizer = build_optimizer(AdamWConfig(learning_rate=LEARNING_RATE), model)
     batches = [_skewed(config.vocab_size, rows, length + 1) for _ in range(8)]
     segments = (torch.arange(length) >= length // 2).long().expand(rows, -1)
     parameters = list(model.parameters())

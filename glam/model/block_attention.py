@@ -59,8 +59,8 @@ class BlockAttention(torch.autograd.Function):
                 torch.bmm(d_products.mT, q[:, here], out=dk)
                 torch.bmm(weights.mT, dy[:, here], out=dv)
             else:
-                dk[:, past] += torch.bmm(d_products.mT, q[:, here])
-                dv[:, past] += torch.bmm(weights.mT, dy[:, here])
+                dk[:, past].baddbmm_(d_products.mT, q[:, here])
+                dv[:, past].baddbmm_(weights.mT, dy[:, here])
         by_distance = softmax.by_distance(d_bias)
         d_bias_NR = torch.zeros_like(bias_NR).index_add_(1, bucket_W, by_distance)
         d_bias_NR[:, -1] -= d_bias_NR.sum(1)

@@ -3,10 +3,10 @@ what lies between its products never leaves the cache, and weights of another ty
 too, not side by side for the backward pass. Of all rows only the first product is kept."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from glam.model.activations import gated_rows_backward, gelu_values
@@ -16,22 +16,13 @@ from glam.model.routing import Routing
 from glam.model.sorted_layout import SortedLayout
 
 
-class Rows(NamedTuple):
-    """Of an expert: where they lie among all rows, and the tokens that they read."""
-
-    expert: int
-    where: slice
-    tokens: Int[Tensor, "rows"]
-
-
-def rows_of_experts(layout: SortedLayout) -> Iterator[Rows]:
-    """Of those that have any."""
+def rows_of_experts(layout: SortedLayout) -> Iterator[tuple[int, slice]]:
+    """Each expert that has any, and where they lie among all."""
     start = 0
     for expert, count in enumerate(layout.counts_as_numbers()):
-        where = slice(start, start + count)
-        start += count
         if count:
-            yield Rows(expert, where, layout.token_of_row[where])
+            yield expert, slice(start, start + count)
+        start += count
 
 
 class ExpertByExpert(torch.autograd.Function):
@@ -49,8 +40,9 @@ class ExpertByExpert(torch.autograd.Function):
         num_rows, (M, H) = len(layout.token_of_row), w_in_EMH.shape[1:]
         before, y = x_TM.new_empty(num_rows, H), x_TM.new_empty(num_rows, M)
         w_in, w_out = (Narrow(w, x_TM.dtype) for w in (w_in_EMH, w_out_EHM))
-        for expert, where, tokens in rows_of_experts(layout):
-            torch.mm(x_TM.index_select(0, tokens), w_in[expert], out=before[where])
+        x = x_TM.index_select(0, layout.token_of_row)
+        for expert, where in rows_of_experts(layout):
+            torch.mm(x[where], w_in[expert], out=before[where])
             torch.mm(gelu_values(before[where]), w_out[expert], out=y[where])
         ctx.save_for_backward(x_TM, gates_TK, w_in_EMH, w_out_EHM, before)
         ctx.layout = layout
@@ -64,12 +56,12 @@ class ExpertByExpert(torch.autograd.Function):
         d_gates, d_rows = torch.empty_like(gates), before.new_empty(len(before), x_TM.shape[1])
         w_in, w_out = (Narrow(w, x_TM.dtype) for w in (w_in_EMH, w_out_EHM))
         d_w_in, d_w_out = (Gradient(w, x_TM.dtype) for w in (w_in_EMH, w_out_EHM))
-        for expert, where, tokens in rows_of_experts(layout):
-            d_y = grads[0].index_select(0, tokens)
-            d = torch.mm(d_y, w_out[expert].t())
+        x, d_y = (given.index_select(0, layout.token_of_row) for given in (x_TM, grads[0]))
+        for expert, where in rows_of_experts(layout):
+            d = torch.mm(d_y[where], w_out[expert].t())
             hidden, d_gates[where] = gated_rows_backward(before[where], gates[where], d)
-            d_w_out.write(expert, hidden, d_y)
-            d_w_in.write(expert, x_TM.index_select(0, tokens), d)
+            d_w_out.write(expert, hidden, d_y[where])
+            d_w_in.write(expert, x[where], d)
             torch.mm(d, w_in[expert].t(), out=d_rows[where])
         row_of_choice = layout.row_of_choice.view_as(gates_TK)
         d_gates_TK = gates_of_choices(d_gates, layout.row_of_choice, gates_TK)
