@@ -15,21 +15,20 @@ from glam.resources import MAPPED, Precision
 
 FLOAT32, INT64 = 4, 8
 SIZE = {"float32": FLOAT32, "bfloat16": 2}
-# Measured: 550 MB of imports, and what malloc and the libraries hold after the first steps.
-OTHER = 650_000_000
+# Fitted: 550 MB of imports, and what malloc and the libraries hold after the first steps.
+OTHER = 600_000_000
 # oneDNN keeps the kernels of six products for every row count that an expert has had in bfloat16.
-# Fitted to peaks after 40 steps, by which most counts have come (but where rows come in blocks:
-# glam/model/block_layout.py).
+# Fitted to peaks after 40 steps, by which most counts have come.
 KERNELS_OF_A_SIZE = 7_000_000
 # As in glam/model, which this package, being without torch, cannot ask (a test holds them equal):
-# the layout in blocks, the row counts of experts, the rows of a block of attention, the logits of
-# the loss.
-BLOCK, BLOCKS_UP_TO = 64, 2**15  # rows; elements of a matrix
+# what our own kernels multiply in bfloat16, the row counts of other experts, the rows of a block of
+# attention, the logits of the loss.
+STEP, SMALL = 32, 2**18  # rows and columns; elements of an expert's matrix
 FILL, SIZES_PER_OCTAVE = 16, 16  # rows; row counts
 QUERIES = 128
 LOGITS_AT_ONCE = 2**25
-# Measured: what malloc holds over what is in use, freed blocks that fit nothing asked for.
-ALLOCATOR = 1.18
+# Fitted: what malloc holds over what is in use, freed blocks that fit nothing asked for.
+ALLOCATOR = 1.28
 
 
 class MemoryEstimate(NamedTuple):
@@ -136,19 +135,19 @@ def activation_bytes(config: RunConfig, size: int) -> float:
     there, and the heap's gradients once more (a rule fitted to what was measured)."""
     model, tokens = config.model, config.training.tokens_per_step
     inputs = tokens * model.d_model * size
-    mask = tokens * config.training.sequence_length * size
+    mask = tokens * config.training.sequence_length * size  # of all layers; blocks keep it
     again = config.training.rematerialize
     layers = [layer(config, index, size) for index in range(model.num_layers)]
-    kept = model.num_layers * inputs if again else sum(one.kept for one in layers)
+    kept = mask + (model.num_layers * inputs if again else sum(one.kept for one in layers))
     # What the loss is made of: the last layer's output, its norm, and their gradient.
     moments = [kept + 3 * inputs + _logits(model, tokens, size)]
     widest = max(one.kept + one.passing for one in layers) if again else 2 * inputs
-    moments.append(kept + mask + widest)  # the forward pass of the last layer
+    moments.append(kept + widest)  # the forward pass of the last layer
     # The tied embedding has two gradients, and the second is as large as the first.
     moments.append(FLOAT32 * model.num_embedding_params)
     if again:
-        return max(*moments, kept + 2 * widest + mask + 3 * inputs + _heap_gradients(model))
-    below, missing = 0.0, 0.0
+        return max(*moments, kept + 2 * widest + 3 * inputs + _heap_gradients(model))
+    below, missing = float(mask), 0.0
     for index, one in enumerate(layers):
         below += one.kept
         moments.append(below + one.passing + 3 * inputs - missing)
@@ -182,7 +181,7 @@ def layer(config: RunConfig, index: int, size: int) -> Layer:
     norms = 4 * model.d_model * size + 2 * FLOAT32
     attention = _attention(model, config.training.sequence_length, size)
     mixing = _mixing(model, index, config.training, size)
-    copies = _copies(model, index, tokens, size)
+    copies = _copies(model, index, size)
     kept = tokens * (norms + attention.kept + mixing.kept) + copies.kept
     return Layer(kept, tokens * max(attention.passing, mixing.passing) + copies.passing)
 
@@ -191,74 +190,81 @@ def _attention(model: ModelConfig, length: int, size: int) -> Layer:
     """Per token. Weights are kept for the keys up to the end of a query's block alone."""
     block = rows_of_a_block(length, size)
     width = model.num_heads * model.head_size
-    kept = model.num_heads * (length + block) / 2 * size + 5 * width * size
-    return Layer(kept, 3 * model.num_heads * block * size + 5 * width * size)
+    kept = model.num_heads * (length + block) / 2 * size + 4 * width * size
+    if size < FLOAT32:  # by a kernel, a head at a time
+        return Layer(kept, 4 * width * size)
+    return Layer(kept, model.num_heads * block * size + 5 * width * size)
 
 
 def rows_of_a_block(length: int, size: int) -> int:
-    wide = length <= QUERIES or (length >= 4 * QUERIES and size < FLOAT32)
-    return min(length, QUERIES if wide else QUERIES // 2)
+    if size < FLOAT32:
+        return STEP
+    return length if length <= QUERIES else QUERIES // 2
 
 
 def _mixing(model: ModelConfig, index: int, training: TrainingConfig, size: int) -> Layer:
-    """Per token: both sides of the GELU for each unit that the token meets, and its rows. Without
-    experts autograd drops the last product's input before it makes the others' gradients."""
+    """Per token: what goes into the GELU, for each unit that the token meets, and without experts
+    what comes out; autograd drops that before it makes the others' gradients."""
     M, H, k, E = model.d_model, model.d_ff, model.top_k, model.num_experts
     if not model.is_moe_layer(index):
-        return Layer(4 * H * size, 2 * H * size)
+        return Layer(3 * H * size, 2 * H * size)
     if not model.is_sparse:
         return Layer(2 * k * H * size, k * H * size)
-    # The router's input in float32, its softmax and the choices; one_hot counts in int64.
+    # The router's input in float32, its softmax and the choices; and the softmax's gradients.
     gate = (FLOAT32 * M if size < FLOAT32 else 0) + FLOAT32 * E + 4 * k * INT64
-    counts = (FLOAT32 + INT64) * E
+    slopes = 2 * FLOAT32 * E
     if model.dispatcher == "grouped":
         rows = k + E * _filled_rows(model, size) / training.tokens_per_step
-        return Layer(gate + 2 * rows * (M + H) * size, max(counts, rows * (2 * M + H) * size))
+        # What comes of all rows, beside all else of the rows of one expert.
+        passing = rows * (M + 2 * (M + H) / E) * size
+        return Layer(gate + rows * H * size, max(slopes, passing))
     length = training.sequence_length
     seats = min(length, max(model.min_capacity, math.ceil(model.capacity_factor * k * length / E)))
     rows = E * seats / length  # seats per token, taken or not
     one_hot = 2 * E * seats * size + k * (E + seats * size)
     passing = max(2 * E * seats + 2 * rows * M, rows * (M + H)) * size
-    return Layer(gate + one_hot + 2 * rows * (M + H) * size, max(counts, passing))
+    return Layer(gate + one_hot + 2 * rows * (M + H) * size, max(slopes, passing))
 
 
-def _copies(model: ModelConfig, index: int, tokens: int, size: int) -> Layer:
+def _copies(model: ModelConfig, index: int, size: int) -> Layer:
     """Weights side by side or cast to a narrower type, kept for the backward pass; and one
-    matrix's gradient in that type on its way to float32."""
+    matrix's gradient in that type on its way to float32. Of dropless experts none is kept: two
+    matrices of one and their gradients are there at a time. (On a GPU the stacks are cast whole,
+    which is not counted.)"""
     M, H = model.d_model, model.d_ff
     attention = M * model.num_heads * model.head_size
     if size == FLOAT32:
         return Layer(3 * size * attention, 3 * size * attention)
     if not model.is_moe_layer(index):
         return Layer(size * (4 * attention + 3 * M * H), size * M * H)
-    copies = model.num_experts if model.is_sparse else model.top_k
-    if model.is_sparse and _in_blocks(model, size):
-        copies = copies / 2 + tokens * model.top_k / BLOCK
-    matrix = M * H * copies
+    if model.is_sparse and model.dispatcher == "grouped":
+        return Layer(size * 4 * attention, size * 4 * M * H)
+    matrix = M * H * (model.num_experts if model.is_sparse else model.top_k)
     return Layer(size * (4 * attention + 2 * matrix), size * matrix)
 
 
 def _filled_rows(model: ModelConfig, size: int) -> float:
-    """Of an expert, that no choice fills: half of a block, or of a step between two row counts."""
-    if _in_blocks(model, size):
-        return BLOCK / 2
-    return FILL / 2 if _is_filled(model, size) else 0
+    """Of an expert, that no choice fills: half of a step between two row counts."""
+    if size == FLOAT32:
+        return 0
+    return STEP / 2 if _is_small(model) else FILL / 2
 
 
 def _is_filled(model: ModelConfig, size: int) -> bool:
+    """Whether oneDNN multiplies experts' rows in bfloat16."""
     ragged = model.is_sparse and model.dispatcher == "grouped"
-    return size < FLOAT32 and ragged and not _in_blocks(model, size)
+    return size < FLOAT32 and ragged and not _is_small(model)
 
 
-def _in_blocks(model: ModelConfig, size: int) -> bool:
-    """Whether the rows of experts come in blocks, each beside a copy of its matrices."""
-    small = model.d_model * model.d_ff <= BLOCKS_UP_TO and size < FLOAT32
-    return small and model.dispatcher == "grouped"
+def _is_small(model: ModelConfig) -> bool:
+    """Whether a kernel of our own multiplies an expert's matrices in bfloat16."""
+    M, H = model.d_model, model.d_ff
+    return M * H <= SMALL and M % STEP == H % STEP == 0
 
 
 def _logits(model: ModelConfig, tokens: int, size: int) -> float:
     """A piece of the logits beside the next one, the embedding in a narrower type, and its
-    gradient: made in the forward pass, in that type on its way to float32."""
+    gradient, made in the forward pass."""
     logits = min(tokens * model.vocab_size, 2 * max(LOGITS_AT_ONCE, model.vocab_size))
-    narrow = 2 * size if size < FLOAT32 else 0
+    narrow = size if size < FLOAT32 else 0
     return logits * size + (FLOAT32 + narrow) * model.num_embedding_params

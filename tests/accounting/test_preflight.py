@@ -102,7 +102,7 @@ def test_the_suggestion_is_the_configuration_that_its_line_composes():
 
 def test_the_first_line_stands_alone():
     first = refusal(["model=glam_1b64e"], machine(24)).splitlines()[0]
-    assert first.startswith("model=glam_1b64e needs 4.3 TB of memory")
+    assert first.startswith("model=glam_1b64e needs 3.3 TB of memory")
     assert "training.batch_size=1024" in first
     assert "this machine has 24.0 GB" in first
 
