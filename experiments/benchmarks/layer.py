@@ -40,7 +40,7 @@ def _shape(T: int, M: int, E: int, name: str, dtype: torch.dtype) -> Iterator[di
     works = {
         "limit": trained(dense(M, 4 * M).to(dtype), many),
         "limitE": trained(Balanced(E, M, 4 * M).to(dtype), sorted_rows),
-        "glam": trained(mixture(M, 4 * M, E), x),
+        "glam": trained(mixture(M, 4 * M, E, dtype), x),
     }
     peers = moe_blocks(M, 4 * M, E, TOP_K)
     if dtype == torch.bfloat16:
@@ -80,10 +80,14 @@ def dense(d_model: int, hidden: int) -> FeedForward:
     return layer
 
 
-def mixture(d_model: int, hidden: int, num_experts: int) -> MixtureOfExperts:
+def mixture(
+    d_model: int, hidden: int, num_experts: int, dtype: torch.dtype = torch.float32
+) -> MixtureOfExperts:
+    """With experts in `dtype`; the gate is in float32 whatever they are."""
     sizes = {"d_model": d_model, "d_ff": hidden, "num_experts": num_experts, "top_k": TOP_K}
     layer = MixtureOfExperts(ModelConfig(**sizes, num_heads=1))
     initialize(layer, 0)
+    layer.experts.to(dtype)
     return layer
 
 

@@ -35,15 +35,20 @@ UNTYPED = {
     "route": "slssnnni",
     "route_backward": "sslsssnnni",
     "adafactor": "ssssnnnfffff",
-    # Where the processor multiplies bfloat16 (b):
+    # Where the processor multiplies bfloat16 (b), with weights (w) in that or in float32:
     "attention_forward": "bsbbbnnnnnf",
     "attention_backward": "bbbsbnnnnnf",
-    "experts_forward": "bssllbbnnn",
-    "experts_backward": "bbssllbsbsssnnn",
+    "experts_forward": "bwwllbbnnni",
+    "experts_backward": "bbwwllbsbswwnnni",
 }
 SIGNATURES = TYPED | UNTYPED
 NUMBERS: dict[str, Any] = {"n": ctypes.c_int64, "f": ctypes.c_float, "i": ctypes.c_int}
-TYPES = {"s": torch.float32, "l": torch.int64, "b": torch.bfloat16}
+TYPES = {
+    "s": (torch.float32,),
+    "l": (torch.int64,),
+    "b": (torch.bfloat16,),
+    "w": (torch.float32, torch.bfloat16),
+}
 
 
 def serve(*tensors: Tensor) -> bool:
@@ -81,7 +86,8 @@ def call(name: str, first: Tensor, *rest: Tensor | float | None) -> int:
     args = list[float | None]()
     for letter, value in zip(SIGNATURES[name], (first, *rest), strict=True):
         if isinstance(value, Tensor):
-            assert value.dtype == TYPES.get(letter, first.dtype), (name, letter, value.dtype)
+            expected = TYPES.get(letter, (first.dtype,))
+            assert value.dtype in expected, (name, letter, value.dtype)
             assert value.is_contiguous(), (name, letter, value.shape)
             args.append(value.data_ptr())
         else:

@@ -1,20 +1,21 @@
 /* Small experts, whole: an expert's rows are gathered, multiplied, and given back while they are in
  * the cache. `first_row` [E + 1] is where each expert's rows begin, as many as a multiple of STEP;
- * rows that no choice fills read some token, and their gate is 0. Weights are in float32. */
+ * rows that no choice fills read some token, and their gate is 0. Weights and their gradients are in
+ * float32 where `wide`, else in bfloat16. */
 #define AT_ONCE 128 /* rows on their way through both products */
 
 /* Buffers of one thread, for `rows` of an expert. */
 struct room {
     bf16 *x, *d_y, *hidden, *d;
     uint32_t *w_in, *w_out, *across, *down;
-    float *product;
+    float *product, *turned;
 };
 
 /* Returns what to free, NULL where there is no memory. */
 static char *make_room(struct room *room, i64 rows, i64 M, i64 H) {
     i64 wide = M > H ? M : H;
     i64 bytes = 2 * (2 * rows * (M + H) + 2 * M * H + 2 * rows * wide) +
-                4 * (AT_ONCE * wide + M * H);
+                4 * (AT_ONCE * wide + 2 * M * H);
     char *all = aligned_alloc(64, (bytes + 10 * 64 + 63) / 64 * 64), *at = all;
     if (!all) return NULL;
     room->x = carve(&at, 2 * rows * M);
@@ -26,6 +27,7 @@ static char *make_room(struct room *room, i64 rows, i64 M, i64 H) {
     room->across = carve(&at, 2 * rows * wide);
     room->down = carve(&at, 2 * rows * wide);
     room->product = carve(&at, 4 * (AT_ONCE * wide + M * H));
+    room->turned = carve(&at, 4 * M * H);
     return all;
 }
 
@@ -33,8 +35,18 @@ static void gather(const bf16 *x, const i64 *tokens, bf16 *out, i64 rows, i64 M)
     for (i64 r = 0; r < rows; r++) memcpy(out + r * M, x + tokens[r] * M, M * sizeof(bf16));
 }
 
+/* An expert's part of a weight or a gradient. */
+static void *part(const void *stack, i64 elements, int wide) {
+    return (char *)stack + elements * (wide ? sizeof(float) : sizeof(bf16));
+}
+
 /* Pairs of rows of a weight [K, N], narrowed. */
-static void pairs_of_weight(const float *w, uint32_t *out, i64 K, i64 N) {
+static void pairs_of_weight(const void *weight, uint32_t *out, i64 K, i64 N, int wide) {
+    const float *w = weight;
+    if (!wide) {
+        pairs_of(weight, out, K, N);
+        return;
+    }
     for (i64 k = 0; k < K; k += 2) {
         const float *even = w + k * N, *odd = even + N;
         uint32_t *to = out + k / 2 * N;
@@ -45,9 +57,10 @@ static void pairs_of_weight(const float *w, uint32_t *out, i64 K, i64 N) {
 }
 
 /* Pairs of rows of the transpose of a weight [N, K]; `between` has room for it in bfloat16. */
-static void pairs_of_transposed(const float *w, uint32_t *out, uint32_t *between, i64 N, i64 K) {
-    narrow_row(w, (bf16 *)between, N * K);
-    transpose(between, out, N, K / 2);
+static void pairs_of_transposed(const void *w, uint32_t *out, uint32_t *between, i64 N, i64 K,
+                                int wide) {
+    if (wide) narrow_row(w, (bf16 *)between, N * K);
+    transpose(wide ? between : w, out, N, K / 2);
 }
 
 static i64 most_rows(const i64 *first_row, i64 E) {
@@ -69,8 +82,8 @@ static void expert_forward(struct room *room, bf16 *before, bf16 *y, i64 rows, i
 }
 
 /* `before` and `y` are of all rows, [.., H] and [.., M]. Returns 1 where there is no memory. */
-int experts_forward(const bf16 *x, const float *w_in, const float *w_out, const i64 *first_row,
-                    const i64 *token_of_row, bf16 *before, bf16 *y, i64 E, i64 M, i64 H,
+int experts_forward(const bf16 *x, const void *w_in, const void *w_out, const i64 *first_row,
+                    const i64 *token_of_row, bf16 *before, bf16 *y, i64 E, i64 M, i64 H, int wide,
                     int threads) {
     i64 most = most_rows(first_row, E);
     int failed = 0;
@@ -85,8 +98,8 @@ int experts_forward(const bf16 *x, const float *w_in, const float *w_out, const 
             i64 first = first_row[e], rows = first_row[e + 1] - first;
             if (!all || !rows) continue;
             gather(x, token_of_row + first, room.x, rows, M);
-            pairs_of_weight(w_in + e * M * H, room.w_in, M, H);
-            pairs_of_weight(w_out + e * M * H, room.w_out, H, M);
+            pairs_of_weight(part(w_in, e * M * H, wide), room.w_in, M, H, wide);
+            pairs_of_weight(part(w_out, e * M * H, wide), room.w_out, H, M, wide);
             expert_forward(&room, before + first * H, y + first * M, rows, M, H);
         }
         end_products();
@@ -119,19 +132,22 @@ static void weight_gradient(struct room *room, const bf16 *rows, const bf16 *gra
     multiply_whole((bf16 *)room->across, room->down, d_w, M, H, n);
 }
 
-static void expert_backward_weights(struct room *room, float *d_w_in, float *d_w_out, i64 rows,
-                                    i64 M, i64 H) {
-    weight_gradient(room, room->x, room->d, d_w_in, rows, M, H);
+static void expert_backward_weights(struct room *room, void *d_w_in, void *d_w_out, i64 rows,
+                                    i64 M, i64 H, int wide) {
+    float *turned = wide ? d_w_out : room->turned;
+    weight_gradient(room, room->x, room->d, wide ? d_w_in : room->product, rows, M, H);
+    if (!wide) narrow_row(room->product, d_w_in, M * H);
     /* That of the output matrix the other way round: the narrow side is cheaper to transpose. */
     weight_gradient(room, room->d_y, room->hidden, room->product, rows, M, H);
-    transpose((uint32_t *)room->product, (uint32_t *)d_w_out, M, H);
+    transpose((uint32_t *)room->product, (uint32_t *)turned, M, H);
+    if (!wide) narrow_row(turned, d_w_out, M * H);
 }
 
 /* `d_y` is of the tokens, without their gates; what comes is of the rows, and of the weights. */
-int experts_backward(const bf16 *x, const bf16 *d_y, const float *w_in, const float *w_out,
+int experts_backward(const bf16 *x, const bf16 *d_y, const void *w_in, const void *w_out,
                      const i64 *first_row, const i64 *token_of_row, const bf16 *before,
-                     const float *gates, bf16 *d_rows, float *d_gates, float *d_w_in,
-                     float *d_w_out, i64 E, i64 M, i64 H, int threads) {
+                     const float *gates, bf16 *d_rows, float *d_gates, void *d_w_in, void *d_w_out,
+                     i64 E, i64 M, i64 H, int wide, int threads) {
     i64 most = most_rows(first_row, E);
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
@@ -143,18 +159,20 @@ int experts_backward(const bf16 *x, const bf16 *d_y, const float *w_in, const fl
 #pragma omp for schedule(dynamic)
         for (i64 e = 0; e < E; e++) {
             i64 first = first_row[e], rows = first_row[e + 1] - first, at = e * M * H;
+            void *d_in = part(d_w_in, at, wide), *d_out = part(d_w_out, at, wide);
             if (!all || !rows) {
-                memset(d_w_in + at, 0, M * H * sizeof(float));
-                memset(d_w_out + at, 0, M * H * sizeof(float));
+                memset(d_in, 0, M * H * (wide ? sizeof(float) : sizeof(bf16)));
+                memset(d_out, 0, M * H * (wide ? sizeof(float) : sizeof(bf16)));
                 continue;
             }
             gather(x, token_of_row + first, room.x, rows, M);
             gather(d_y, token_of_row + first, room.d_y, rows, M);
-            pairs_of_transposed(w_in + at, room.w_in, (uint32_t *)room.product, M, H);
-            pairs_of_transposed(w_out + at, room.w_out, (uint32_t *)room.product, H, M);
+            uint32_t *between = (uint32_t *)room.product;
+            pairs_of_transposed(part(w_in, at, wide), room.w_in, between, M, H, wide);
+            pairs_of_transposed(part(w_out, at, wide), room.w_out, between, H, M, wide);
             expert_backward_rows(&room, before + first * H, gates + first, d_rows + first * M,
                                  d_gates + first, rows, M, H);
-            expert_backward_weights(&room, d_w_in + at, d_w_out + at, rows, M, H);
+            expert_backward_weights(&room, d_in, d_out, rows, M, H, wide);
         }
         end_products();
         free(all);

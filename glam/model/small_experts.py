@@ -22,8 +22,8 @@ def suits(x: Tensor, experts: Experts) -> bool:
     """Whether the kernel is there for these, and the fastest form."""
     _, M, H = experts.w_in_EMH.shape
     fits = M * H <= SMALL and M % kernels.STEP == H % kernels.STEP == 0
-    typed = x.dtype == torch.bfloat16 and experts.w_in_EMH.dtype == torch.float32
-    return fits and typed and kernels.multiplies() and kernels.serve(x, experts.w_in_EMH)
+    served = kernels.multiplies() and kernels.serve(x, experts.w_in_EMH)
+    return fits and served and x.dtype == torch.bfloat16
 
 
 def layout_of_steps(experts_TK: Int[Tensor, "T K"], num_experts: int) -> SortedLayout:
@@ -40,8 +40,8 @@ class SmallExperts(torch.autograd.Function):
         x_TM, w_in, w_out = x_TM.contiguous(), w_in.contiguous(), w_out.contiguous()
         sizes, num_rows = w_in.shape, len(at.token_of_row)
         before, y = x_TM.new_empty(num_rows, sizes[2]), x_TM.new_empty(num_rows, sizes[1])
-        where = (at.first_rows(), at.token_of_row)
-        if kernels.call("experts_forward", x_TM, w_in, w_out, *where, before, y, *sizes):
+        where, wide = (at.first_rows(), at.token_of_row), w_in.dtype == torch.float32
+        if kernels.call("experts_forward", x_TM, w_in, w_out, *where, before, y, *sizes, wide):
             raise MemoryError("no memory for the rows of an expert")
         ctx.save_for_backward(x_TM, gates_TK, w_in, w_out, before)
         ctx.at = at
@@ -56,7 +56,8 @@ class SmallExperts(torch.autograd.Function):
         d_w_in, d_w_out = torch.empty_like(w_in), torch.empty_like(w_out)
         given = (grads[0].contiguous(), w_in, w_out, at.first_rows(), at.token_of_row)
         made = (before, gates, d_rows, d_gates, d_w_in, d_w_out)
-        if kernels.call("experts_backward", x_TM, *given, *made, *w_in.shape):
+        sizes = (*w_in.shape, w_in.dtype == torch.float32)
+        if kernels.call("experts_backward", x_TM, *given, *made, *sizes):
             raise MemoryError("no memory for the rows of an expert")
         d_x = sum_of_choices(d_rows, at.row_of_choice.view_as(gates_TK))
         d_gates_TK = gates_of_choices(d_gates, at.row_of_choice, gates_TK)

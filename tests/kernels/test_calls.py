@@ -61,7 +61,7 @@ def test_nothing_is_served_where_it_is_switched_off():
 def letter(parameter: str) -> str:
     kind = parameter.removeprefix("const ").split()[0]
     if "*" in parameter:
-        return {"T": "x", "float": "s", "i64": "l", "bf16": "b"}[kind]
+        return {"T": "x", "float": "s", "i64": "l", "bf16": "b", "void": "w"}[kind]
     return {"i64": "n", "float": "f", "int": "i"}[kind]
 
 

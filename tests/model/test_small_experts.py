@@ -42,15 +42,17 @@ def results(form, lay_out, x, chosen, gates, experts):
     top_k=st.integers(1, 3),
     skew=st.floats(0, 5),
     sizes=st.sampled_from([(32, 32), (32, 96), (64, 32), (96, 160)]),
+    weights=st.sampled_from([torch.float32, torch.bfloat16]),
 )
 def test_outputs_and_gradients_are_close_to_float64_for_any_routing(
-    tokens, num_experts, top_k, skew, sizes
+    tokens, num_experts, top_k, skew, sizes, weights
 ):
     logits = torch.randn(tokens, num_experts) + skew * torch.arange(num_experts)
     chosen = logits.topk(min(top_k, num_experts)).indices  # where it is skewed most experts idle
     gates = torch.rand(chosen.shape)
     gates[::3, -1] = 0  # choices not made
-    x, experts = torch.randn(tokens, sizes[0]).bfloat16(), experts_of(num_experts, *sizes)
+    x = torch.randn(tokens, sizes[0]).bfloat16()
+    experts = experts_of(num_experts, *sizes).to(weights)
     assert suits(x, experts)
     found = results(small_experts, layout_of_steps, x, chosen, gates, experts)
     wide = [x.double(), chosen, gates.double(), experts.double()]
@@ -62,10 +64,13 @@ def test_outputs_and_gradients_are_close_to_float64_for_any_routing(
         assert (got.double() - expected).norm() <= bound
 
 
-def test_an_expert_nobody_chose_has_zero_gradient():
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+def test_an_expert_nobody_chose_has_zero_gradient(weights):
     chosen, x = torch.randint(0, 2, (40, 2)) * 3, torch.randn(40, 32).bfloat16()  # 1, 2, 4 idle
-    found = results(small_experts, layout_of_steps, x, chosen, torch.rand(40, 2), experts_of(5))
+    experts = experts_of(5).to(weights)
+    found = results(small_experts, layout_of_steps, x, chosen, torch.rand(40, 2), experts)
     for grad in found[-2:]:
+        assert grad.dtype == weights
         assert not grad[[1, 2, 4]].any()
         assert grad[[0, 3]].flatten(1).any(1).all()
 
