@@ -231,6 +231,11 @@ def _device(name: str, elsewhere: bool) -> Device:
     return "mps" if name == "mps" or (name == "auto" and found["mps"]) else "cpu"
 
 
+def is_cpu(name: str) -> bool:
+    """Whether a `hardware.device` comes to the CPU: on this machine, where it is open."""
+    return name in ("cpu", "xla_cpu") or (name == "auto" and _device(name, False) == "cpu")
+
+
 def _num_gpus() -> int:
     if not _has_cuda():
         return 0

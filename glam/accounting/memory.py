@@ -11,7 +11,7 @@ from typing import NamedTuple
 from glam.accounting import sharded
 from glam.config import AdafactorConfig, ModelConfig, RunConfig, TrainingConfig
 from glam.parallel.layout import local_shape, parameters
-from glam.resources import MAPPED, Precision
+from glam.resources import MAPPED, Precision, is_cpu
 
 FLOAT32, INT64 = 4, 8
 SIZE = {"float32": FLOAT32, "bfloat16": 2}
@@ -181,7 +181,7 @@ def layer(config: RunConfig, index: int, size: int) -> Layer:
     norms = 4 * model.d_model * size + 2 * FLOAT32
     attention = _attention(model, config.training.sequence_length, size)
     mixing = _mixing(model, index, config.training, size)
-    copies = _copies(model, index, size)
+    copies = _copies(model, index, size, whole=not is_cpu(config.hardware.device))
     kept = tokens * (norms + attention.kept + mixing.kept) + copies.kept
     return Layer(kept, tokens * max(attention.passing, mixing.passing) + copies.passing)
 
@@ -226,18 +226,17 @@ def _mixing(model: ModelConfig, index: int, training: TrainingConfig, size: int)
     return Layer(gate + one_hot + 2 * rows * (M + H) * size, max(slopes, passing))
 
 
-def _copies(model: ModelConfig, index: int, size: int) -> Layer:
+def _copies(model: ModelConfig, index: int, size: int, *, whole: bool) -> Layer:
     """Weights side by side or cast to a narrower type, kept for the backward pass; and one
-    matrix's gradient in that type on its way to float32. Of dropless experts none is kept: two
-    matrices of one and their gradients are there at a time. (On a GPU the stacks are cast whole,
-    which is not counted.)"""
+    matrix's gradient in that type on its way to float32. Of dropless experts none is kept, but on
+    a GPU, which has them `whole`: two matrices of one and their gradients are there at a time."""
     M, H = model.d_model, model.d_ff
     attention = M * model.num_heads * model.head_size
     if size == FLOAT32:
         return Layer(3 * size * attention, 3 * size * attention)
     if not model.is_moe_layer(index):
         return Layer(size * (4 * attention + 3 * M * H), size * M * H)
-    if model.is_sparse and model.dispatcher == "grouped":
+    if model.is_sparse and model.dispatcher == "grouped" and not whole:
         return Layer(size * 4 * attention, size * 4 * M * H)
     matrix = M * H * (model.num_experts if model.is_sparse else model.top_k)
     return Layer(size * (4 * attention + 2 * matrix), size * matrix)

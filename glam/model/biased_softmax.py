@@ -30,7 +30,11 @@ class Block(NamedTuple):
 
 @runtime_checkable
 class BiasedSoftmax(Protocol):
-    def weights(self, block: Block, q: Tensor, k: Tensor) -> Float[Tensor, "BN rows keys"]: ...
+    """What it makes in the forward pass it may keep for the backward pass, and no mask."""
+
+    def weights(
+        self, block: Block, q: Tensor, k: Tensor, mask: Tensor | None
+    ) -> Float[Tensor, "BN rows keys"]: ...
 
     def backward(
         self, block: Block, d_weights: Tensor, weights: Tensor, d_bias: Tensor
@@ -50,18 +54,18 @@ class BiasedSoftmax(Protocol):
 class InOnePass:
     """By a kernel of our own, in place of the products."""
 
-    def __init__(self, bias_NW: Tensor, mask: Tensor | None, shape: torch.Size) -> None:
+    def __init__(self, bias_NW: Tensor, shape: torch.Size) -> None:
         self.batch, self.length, _, self.heads, head_size = shape
         self.scale, self.window = head_size**-0.5, bias_NW.shape[1]
         self.bias = kernels.padded(bias_NW.flip(1), end=-torch.inf)
-        self.mask = None if mask is None else mask.contiguous()
 
-    def weights(self, block: Block, q: Tensor, k: Tensor) -> Tensor:
+    def weights(self, block: Block, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
         made = torch.bmm(q, k.mT)
         _, rows, keys = made.shape
         scratch = self.bias.new_empty(torch.get_num_threads(), keys + kernels.PAD)
         sizes = (self.batch, self.heads, rows, keys, self.window, self.length, self.scale)
-        kernels.call("attention_weights", made, self.bias, self.mask, scratch, *sizes)
+        mask = None if mask is None else mask.contiguous()
+        kernels.call("attention_weights", made, self.bias, mask, scratch, *sizes)
         return made
 
     def backward(self, block: Block, d_weights: Tensor, weights: Tensor, d_bias: Tensor) -> Tensor:
@@ -81,18 +85,16 @@ class InOnePass:
 class ByOperators:
     """By torch's, for other types and machines without a compiler."""
 
-    def __init__(
-        self, bias_NW: Tensor, mask: Tensor | None, shape: torch.Size, rows: int, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, bias_NW: Tensor, shape: torch.Size, rows: int, dtype: torch.dtype) -> None:
         self.batch, length, _, self.heads, head_size = shape
-        self.scale, self.mask, self.rows, self.near = head_size**-0.5, mask, rows, bias_NW.shape[1]
+        self.scale, self.rows, self.near = head_size**-0.5, rows, bias_NW.shape[1]
         # The first query of a block may be `near` away from a key, the last one `rows` more.
         self.window = min(length, self.near + rows)
         wide = functional.pad(bias_NW, (0, self.window - self.near))
         self.bias, self.dtype_of_bias = windows(wide, rows).to(dtype), bias_NW.dtype
 
-    def weights(self, block: Block, q: Tensor, k: Tensor) -> Tensor:
-        logits = self._mask_and_bias(block)
+    def weights(self, block: Block, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+        logits = self._mask_and_bias(block, mask)
         return torch.softmax(logits.baddbmm_(q, k.mT, alpha=self.scale), -1)
 
     def backward(self, block: Block, d_weights: Tensor, weights: Tensor, d_bias: Tensor) -> Tensor:
@@ -111,17 +113,17 @@ class ByOperators:
         sums = aten.unfold_backward(d_bias.flip(1), [N, W + R - 1], 1, W, 1)
         return sums[:, :W].flip(1)[:, : self.near]
 
-    def _mask_and_bias(self, block: Block) -> Tensor:
+    def _mask_and_bias(self, block: Block, mask: Tensor | None) -> Tensor:
         N, R, W = self.bias.shape
         rows, biased = block.stop - block.start, min(block.stop, self.window)
         far = block.stop - biased
         near = self.bias[:, R - rows :, W - biased :]
         added = self.bias.new_empty(self.batch, N, rows, block.stop)
-        if self.mask is None:
+        if mask is None:
             added[..., :far] = 0
             added[..., far:] = near
         else:
-            shared = self.mask[:, None, block.queries, block.keys]
+            shared = mask[:, None, block.queries, block.keys]
             added[..., :far] = shared[..., :far]
             torch.add(shared[..., far:], near, out=added[..., far:])
         return added.view(self.batch * N, rows, block.stop)
@@ -144,5 +146,5 @@ def biased_softmax(
     """For blocks of at most `rows` queries; `bias_NW` is by distance, zero from W on."""
     same = mask_BSS is None or mask_BSS.dtype == qkv.dtype
     if same and kernels.serve(qkv) and kernels.wide(bias_NW):
-        return InOnePass(bias_NW, mask_BSS, qkv.shape)
-    return ByOperators(bias_NW, mask_BSS, qkv.shape, rows, qkv.dtype)
+        return InOnePass(bias_NW, qkv.shape)
+    return ByOperators(bias_NW, qkv.shape, rows, qkv.dtype)

@@ -35,7 +35,7 @@ class BlockAttention(torch.autograd.Function):
         softmax = biased_softmax(qkv, relative_NW, mask, rows)
         y, kept = torch.empty_like(q), list[Tensor]()
         for block in blocks(S, rows):
-            kept.append(softmax.weights(block, q[:, block.queries], k[:, block.keys]))
+            kept.append(softmax.weights(block, q[:, block.queries], k[:, block.keys], mask))
             y[:, block.queries] = torch.bmm(kept[-1], v[:, block.keys])
         ctx.save_for_backward(q, k, v, bias_NR, bucket_W, *kept)
         ctx.shape, ctx.rows, ctx.softmax = (B, S, N, D), rows, softmax

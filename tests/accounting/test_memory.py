@@ -18,6 +18,7 @@ from glam.config import (
     ROOT,
     AdafactorConfig,
     AdamWConfig,
+    HardwareConfig,
     ModelConfig,
     RunConfig,
     TrainingConfig,
@@ -112,6 +113,15 @@ def test_rematerializing_and_adafactor_need_less():
     factored = dataclasses.replace(config, optimizer=AdafactorConfig())
     assert memory(again).activations < memory(config).activations
     assert memory(factored).optimizer < memory(config).optimizer / 100
+
+
+def test_on_a_gpu_the_experts_are_kept_in_bfloat16_too():
+    def kept(device: str) -> int:
+        config = RunConfig(model=MEDIUM, hardware=HardwareConfig(device=device))
+        return memory(config, "bfloat16").activations
+
+    matrices = MEDIUM.num_moe_layers * MEDIUM.num_experts * 2 * MEDIUM.d_model * MEDIUM.d_ff
+    assert kept("gpu") - kept("cpu") >= 2 * matrices
 
 
 def test_an_open_precision_is_counted_at_the_dearer_of_the_two():
