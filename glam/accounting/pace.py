@@ -15,6 +15,8 @@ from glam.resources import Resources
 FLOPS_PER_CORE = {"float32": 40e9, "bfloat16": 90e9}
 FLOPS_PER_DEVICE = {"cuda": 100e12, "mps": 1.5e12}
 BACKWARD = 3  # forward once, backward twice
+# Raised when the program becomes faster: a pace that was kept before is no longer its own.
+GENERATION = 2
 
 
 class Pace(NamedTuple):
@@ -52,7 +54,7 @@ def calibrated(config: RunConfig, resources: Resources) -> float | None:
 
 
 def calibration_file(config: RunConfig, resources: Resources) -> Path:
-    return config.cache_path / "pace" / f"{pace_key(config, resources)}.json"
+    return config.cache_path / "pace" / f"{pace_key(config, resources)}-{GENERATION}.json"
 
 
 def pace_key(config: RunConfig, resources: Resources) -> str:
