@@ -86,6 +86,7 @@ def call(name: str, first: Tensor, *rest: Tensor | float | None) -> int:
     args = list[float | None]()
     for letter, value in zip(SIGNATURES[name], (first, *rest), strict=True):
         if isinstance(value, Tensor):
+            assert letter not in NUMBERS, (name, letter)
             expected = TYPES.get(letter, (first.dtype,))
             assert value.dtype in expected, (name, letter, value.dtype)
             assert value.is_contiguous(), (name, letter, value.shape)

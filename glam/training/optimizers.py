@@ -119,7 +119,7 @@ class Adafactor(torch.optim.Optimizer):
     def _update_in_one_pass(self, here: "Matrices", beta2: float, rate: float) -> None:
         """What `_update_piece` does, by a kernel of our own."""
         eps, clip = (self.config.eps_factor, self.config.eps_scale), self.config.clip_threshold
-        numbers = (*here.grad.shape, beta2, rate, *eps, clip)
+        numbers = (*here.grad.shape, beta2, float(rate), *eps, clip)  # the rate may be a tensor
         if kernels.call("adafactor", *here, *numbers):
             raise MemoryError("no memory for a few rows of a matrix")
 

@@ -71,6 +71,8 @@ def test_a_tensor_of_another_type_or_with_gaps_is_refused():
         kernels.call("gelu", x, y.bfloat16(), 16)
     with pytest.raises(AssertionError, match="gelu"):
         kernels.call("gelu", x, torch.zeros(8, 2).t(), 16)
+    with pytest.raises(AssertionError, match="gelu"):
+        kernels.call("gelu", x, y, torch.tensor(16))
 
 
 @pytest.mark.parametrize("name", [*calls.TYPED, *calls.UNTYPED])
