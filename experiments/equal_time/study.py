@@ -70,7 +70,7 @@ def calibrate() -> None:
     speeds: dict[str, list[float]] = {}
     for experts in EXPERTS:
         few = ("evaluation.points=0", "evaluation.tokens_per_domain=1024", "rerun=true")
-        runs = _grid(experts, TRIAL, range(90, 94), "filtered", "calibrate", *few)
+        runs = grid(experts, TRIAL, range(90, 94), "filtered", "calibrate", *few)
         speeds[str(experts)] = [run["tokens_per_second"] for run in runs]
     CALIBRATION.write_text(json.dumps({"tokens_per_second": speeds}, indent=1) + "\n")
 
@@ -85,10 +85,10 @@ def train() -> None:
     for data, half in STUDY.items():
         for budget in reversed(half.budgets):
             for experts in half.experts:
-                _grid(experts, tokens_for(budget, experts), half.seeds, data, "equal_time")
+                grid(experts, tokens_for(budget, experts), half.seeds, data, "equal_time")
 
 
-def _grid(
+def grid(
     experts: int, tokens: int, seeds: range, data: str, name: str, *more: str
 ) -> list[dict[str, Any]]:
     """Runs what is missing of it; the summaries of all of it."""
@@ -148,18 +148,18 @@ def read() -> list[Row]:
 def report() -> None:
     found = rows()
     with RESULTS.open("w", newline="") as file:
-        _write(found, file)
+        write(found, file)
     for name, content in _figure(found).items():
         (FOLDER / name).write_bytes(content)
     for data, half in STUDY.items():
         for domain in MEANS:
             for experts in half.experts[1:]:
-                told = [_told(found, data, budget, experts, domain) for budget in half.budgets]
+                told = [told(found, data, budget, experts, domain) for budget in half.budgets]
                 print(f"{data}, {domain}, E {experts}:", "; ".join(told))
                 print("  below the dense twin from", overtakes(found, data, experts, domain))
 
 
-def _write(found: Sequence[Row], file: TextIO) -> None:
+def write(found: Sequence[Row], file: TextIO) -> None:
     writer = csv.writer(file, lineterminator="\n")
     domains = list(found[0].loss)
     writer.writerow([*Row._fields[:-1], *(f"loss/{name}" for name in domains)])
@@ -181,7 +181,7 @@ def differences(
     return [mine[seed] - dense[seed] for seed in sorted(mine.keys() & dense.keys())]
 
 
-def _told(found: Sequence[Row], data: str, budget: int, experts: int, domain: str) -> str:
+def told(found: Sequence[Row], data: str, budget: int, experts: int, domain: str) -> str:
     paired = differences(found, data, budget, experts, domain)
     low, high = interval(paired) or (math.nan, math.nan)
     return f"{budget} s {signed(statistics.mean(paired))} ({signed(low)} to {signed(high)})"
