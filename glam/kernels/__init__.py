@@ -1,4 +1,4 @@
-"""A training step's work between matrix products, in C, on a CPU.
+"""A training step's work between matrix products, in C, on a CPU; and some of it whole.
 
 `call(name, …)` runs a function of `kernels.c` on tensors that it can `serve`; who calls has torch's
 operators for the others: another device, float64, or a machine without a compiler.

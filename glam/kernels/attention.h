@@ -1,7 +1,7 @@
 /* Causal attention with a bias by distance, in bfloat16, a head at a time: what lies between its
  * products stays in the cache. Queries go in chunks of STEP, each with the keys up to its end;
- * sizes are filled up with zeros to multiples of STEP. `qkv` is [batch, length, 3, heads, width], outputs
- * are [batch, length, heads, width], `bias` and `mask` as for attention_weights. Weights are kept
+ * sizes are filled up with zeros to multiples of STEP. `qkv` is [batch, length, 3, heads, width],
+ * outputs are [batch, length, heads, width], `bias` and `mask` as for attention_weights. Weights are kept
  * chunk by chunk, so that a head has `weights_of_head` of them. */
 
 /* A head's sizes, filled up, and a thread's buffers for it. */
@@ -45,6 +45,14 @@ static char *make_head(struct head *head, i64 length, i64 width) {
 static void take(const bf16 *from, bf16 *to, i64 apart, i64 length, i64 width, i64 S, i64 D) {
     memset(to, 0, S * D * sizeof(bf16));
     for (i64 i = 0; i < length; i++) memcpy(to + i * D, from + i * apart, width * sizeof(bf16));
+}
+
+/* Of `qkv` from a head's first query on. */
+static void take_head(struct head *head, const bf16 *q, i64 heads, i64 length, i64 width) {
+    i64 all = heads * width;
+    take(q, head->q, 3 * all, length, width, head->S, head->D);
+    take(q + all, head->k, 3 * all, length, width, head->S, head->D);
+    take(q + 2 * all, head->v, 3 * all, length, width, head->S, head->D);
 }
 
 static void give(const float *from, bf16 *to, i64 apart, i64 rows, i64 width, i64 D) {
@@ -175,12 +183,10 @@ int attention_forward(const bf16 *qkv, const float *bias, const bf16 *mask, bf16
         begin_products();
 #pragma omp for
         for (i64 i = 0; i < batch * heads; i++) {
-            i64 b = i / heads, n = i % heads, apart = 3 * heads * width;
-            const bf16 *q = qkv + b * length * apart + n * width;
+            i64 b = i / heads, n = i % heads;
+            const bf16 *q = qkv + b * length * 3 * heads * width + n * width;
             if (!all) continue;
-            take(q, head.q, apart, length, width, head.S, head.D);
-            take(q + heads * width, head.k, apart, length, width, head.S, head.D);
-            take(q + 2 * heads * width, head.v, apart, length, width, head.S, head.D);
+            take_head(&head, q, heads, length, width);
             head_forward(&head, bias + n * (window + 2 * PAD),
                          mask ? mask + b * length * length : NULL,
                          weights + i * weights_of_head(length),
@@ -209,9 +215,7 @@ int attention_backward(const bf16 *qkv, const bf16 *d_y, const bf16 *weights, fl
             i64 b = i / heads, n = i % heads, apart = 3 * heads * width;
             i64 at = b * length * apart + n * width;
             if (!all) continue;
-            take(qkv + at, head.q, apart, length, width, head.S, head.D);
-            take(qkv + at + heads * width, head.k, apart, length, width, head.S, head.D);
-            take(qkv + at + 2 * heads * width, head.v, apart, length, width, head.S, head.D);
+            take_head(&head, qkv + at, heads, length, width);
             take(d_y + (b * length * heads + n) * width, head.d_y, heads * width, length, width,
                  head.S, head.D);
             head_backward(&head, weights + i * weights_of_head(length),

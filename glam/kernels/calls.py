@@ -1,4 +1,4 @@
-"""`kernels.c` for tensors. Shapes are the caller's affair; what comes is made contiguous."""
+"""`kernels.c` for tensors, without gaps. Shapes are the caller's affair."""
 
 import ctypes
 import functools

@@ -52,7 +52,7 @@ def weights_of_head(length: int) -> int:
 def suits(qkv: Tensor, position: PositionBias, mask: Tensor | None) -> bool:
     typed = qkv.dtype == torch.bfloat16 and position.bias_NR.dtype == torch.float32
     masked = mask is None or mask.dtype == qkv.dtype
-    return typed and masked and kernels.multiplies() and kernels.serve(qkv, position.bias_NR)
+    return typed and masked and kernels.serve(qkv, position.bias_NR) and kernels.multiplies()
 
 
 def head_attention(

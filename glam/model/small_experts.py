@@ -22,8 +22,8 @@ def suits(x: Tensor, experts: Experts) -> bool:
     """Whether the kernel is there for these, and the fastest form."""
     _, M, H = experts.w_in_EMH.shape
     fits = M * H <= SMALL and M % kernels.STEP == H % kernels.STEP == 0
-    served = kernels.multiplies() and kernels.serve(x, experts.w_in_EMH)
-    return fits and served and x.dtype == torch.bfloat16
+    fits = fits and x.dtype == torch.bfloat16
+    return fits and kernels.serve(x, experts.w_in_EMH) and kernels.multiplies()
 
 
 def layout_of_steps(experts_TK: Int[Tensor, "T K"], num_experts: int) -> SortedLayout:
