@@ -28,6 +28,9 @@ TYPED = {
     "attention_weights": "xsxsnnnnnnf",
     "attention_weights_backward": "xxsnnnnf",
     "cross_entropy": "xlssnnfi",
+    # Where the processor has products for the type:
+    "attention_forward": "xsxxxnnnnnf",
+    "attention_backward": "xxxsxnnnnnf",
 }
 UNTYPED = {
     "add_narrow": "sbn",
@@ -35,9 +38,7 @@ UNTYPED = {
     "route": "slssnnni",
     "route_backward": "sslsssnnni",
     "adafactor": "ssssnnnfffff",
-    # Where the processor multiplies bfloat16 (b), with weights (w) in that or in float32:
-    "attention_forward": "bsbbbnnnnnf",
-    "attention_backward": "bbbsbnnnnnf",
+    # The same, of bfloat16 (b), with weights (w) in that or in float32:
     "experts_forward": "bwwllbbnnni",
     "experts_backward": "bbwwllbsbswwnnni",
 }
@@ -64,10 +65,10 @@ def wide(*tensors: Tensor) -> bool:
     return serve(*tensors) and all(x.dtype == torch.float32 for x in tensors)
 
 
-def multiplies() -> bool:
-    """Whether there are products of our own."""
+def multiplies(dtype: torch.dtype) -> bool:
+    """Whether there are products of our own, of such matrices."""
     found = library()
-    return found is not None and hasattr(found, "experts_forward")
+    return found is not None and hasattr(found, f"attention_forward_{SUFFIX[dtype]}")
 
 
 @functools.cache

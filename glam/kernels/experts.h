@@ -6,8 +6,7 @@
 
 /* Buffers of one thread, for `rows` of an expert. */
 struct room {
-    bf16 *x, *d_y, *hidden, *d;
-    uint32_t *w_in, *w_out, *across, *down;
+    bf16 *x, *d_y, *hidden, *d, *w_in, *w_out, *across, *down;
     float *product, *turned;
 };
 
@@ -15,7 +14,7 @@ struct room {
 static char *make_room(struct room *room, i64 rows, i64 M, i64 H) {
     i64 wide = M > H ? M : H;
     i64 bytes = 2 * (2 * rows * (M + H) + 2 * M * H + 2 * rows * wide) +
-                4 * (AT_ONCE * wide + 2 * M * H);
+                4 * (AT_ONCE * (wide + ASIDE) + 2 * M * H);
     char *all = aligned_alloc(64, (bytes + 10 * 64 + 63) / 64 * 64), *at = all;
     if (!all) return NULL;
     room->x = carve(&at, 2 * rows * M);
@@ -26,7 +25,7 @@ static char *make_room(struct room *room, i64 rows, i64 M, i64 H) {
     room->w_out = carve(&at, 2 * M * H);
     room->across = carve(&at, 2 * rows * wide);
     room->down = carve(&at, 2 * rows * wide);
-    room->product = carve(&at, 4 * (AT_ONCE * wide + M * H));
+    room->product = carve(&at, 4 * (AT_ONCE * (wide + ASIDE) + M * H));
     room->turned = carve(&at, 4 * M * H);
     return all;
 }
@@ -40,27 +39,22 @@ static void *part(const void *stack, i64 elements, int wide) {
     return (char *)stack + elements * (wide ? sizeof(float) : sizeof(bf16));
 }
 
-/* Pairs of rows of a weight [K, N], narrowed. */
-static void pairs_of_weight(const void *weight, uint32_t *out, i64 K, i64 N, int wide) {
-    const float *w = weight;
-    if (!wide) {
-        pairs_of(weight, out, K, N);
-        return;
-    }
-    for (i64 k = 0; k < K; k += 2) {
-        const float *even = w + k * N, *odd = even + N;
-        uint32_t *to = out + k / 2 * N;
-#pragma omp simd
-        for (i64 j = 0; j < N; j++)
-            to[j] = narrow_bf16(even[j]) | (uint32_t)narrow_bf16(odd[j]) << 16;
-    }
+/* Panels of a weight [K, N], or of its transpose, narrowed; `between` has room for it. */
+static void panels_of_weight(const void *w, bf16 *out, bf16 *between, i64 K, i64 N, int wide) {
+    if (wide) narrow_row(w, between, K * N);
+    panels_bf16(wide ? between : w, out, K, N);
 }
 
-/* Pairs of rows of the transpose of a weight [N, K]; `between` has room for it in bfloat16. */
-static void pairs_of_transposed(const void *w, uint32_t *out, uint32_t *between, i64 N, i64 K,
-                                int wide) {
-    if (wide) narrow_row(w, (bf16 *)between, N * K);
-    transpose(wide ? between : w, out, N, K / 2);
+static void panels_across_weight(const void *w, bf16 *out, bf16 *between, i64 N, i64 K, int wide) {
+    if (wide) narrow_row(w, between, N * K);
+    panels_across_bf16(wide ? between : w, out, N, K);
+}
+
+/* a [n, K] times the panels of b, whose product has ASIDE between its rows until it is narrowed. */
+static void multiply_narrow(struct room *room, const bf16 *a, const bf16 *b, bf16 *out, i64 n,
+                            i64 N, i64 K) {
+    multiply_bf16(a, K, b, STEP * K, room->product, N + ASIDE, n, N, K, 0);
+    for (i64 r = 0; r < n; r++) narrow_row(room->product + r * (N + ASIDE), out + r * N, N);
 }
 
 static i64 most_rows(const i64 *first_row, i64 E) {
@@ -73,11 +67,9 @@ static i64 most_rows(const i64 *first_row, i64 E) {
 static void expert_forward(struct room *room, bf16 *before, bf16 *y, i64 rows, i64 M, i64 H) {
     for (i64 r = 0; r < rows; r += AT_ONCE) {
         i64 n = rows - r < AT_ONCE ? rows - r : AT_ONCE;
-        multiply_whole(room->x + r * M, room->w_in, room->product, n, H, M);
-        narrow_row(room->product, before + r * H, n * H);
+        multiply_narrow(room, room->x + r * M, room->w_in, before + r * H, n, H, M);
         gelu_bf16(before + r * H, room->hidden, n * H, 1);
-        multiply_whole(room->hidden, room->w_out, room->product, n, M, H);
-        narrow_row(room->product, y + r * M, n * M);
+        multiply_narrow(room, room->hidden, room->w_out, y + r * M, n, M, H);
     }
 }
 
@@ -98,8 +90,9 @@ int experts_forward(const bf16 *x, const void *w_in, const void *w_out, const i6
             i64 first = first_row[e], rows = first_row[e + 1] - first;
             if (!all || !rows) continue;
             gather(x, token_of_row + first, room.x, rows, M);
-            pairs_of_weight(part(w_in, e * M * H, wide), room.w_in, M, H, wide);
-            pairs_of_weight(part(w_out, e * M * H, wide), room.w_out, H, M, wide);
+            bf16 *between = (bf16 *)room.product;
+            panels_of_weight(part(w_in, e * M * H, wide), room.w_in, between, M, H, wide);
+            panels_of_weight(part(w_out, e * M * H, wide), room.w_out, between, H, M, wide);
             expert_forward(&room, before + first * H, y + first * M, rows, M, H);
         }
         end_products();
@@ -114,22 +107,19 @@ static void expert_backward_rows(struct room *room, const bf16 *before, const fl
     for (i64 r = 0; r < rows; r += AT_ONCE) {
         i64 n = rows - r < AT_ONCE ? rows - r : AT_ONCE;
         bf16 *d = room->d + r * H;
-        multiply_whole(room->d_y + r * M, room->w_out, room->product, n, H, M);
-        narrow_row(room->product, d, n * H);
+        multiply_narrow(room, room->d_y + r * M, room->w_out, d, n, H, M);
         gated_gelu_backward_bf16(before + r * H, gates + r, d, room->hidden + r * H, d_gates + r, n,
                                  H, 1);
-        multiply_whole(d, room->w_in, room->product, n, M, H);
-        narrow_row(room->product, d_rows + r * M, n * M);
+        multiply_narrow(room, d, room->w_in, d_rows + r * M, n, M, H);
     }
 }
 
 /* d_w [M, H] = rows [n, M] transposed, times grad [n, H]. */
 static void weight_gradient(struct room *room, const bf16 *rows, const bf16 *grad, float *d_w,
                             i64 n, i64 M, i64 H) {
-    pairs_of(rows, room->down, n, M);
-    transpose(room->down, room->across, n / 2, M);
-    pairs_of(grad, room->down, n, H);
-    multiply_whole((bf16 *)room->across, room->down, d_w, M, H, n);
+    turn_bf16(rows, room->across, n, M, room->down);
+    panels_bf16(grad, room->down, n, H);
+    multiply_bf16(room->across, n, room->down, STEP * n, d_w, H, M, H, n, 0);
 }
 
 static void expert_backward_weights(struct room *room, void *d_w_in, void *d_w_out, i64 rows,
@@ -167,9 +157,9 @@ int experts_backward(const bf16 *x, const bf16 *d_y, const void *w_in, const voi
             }
             gather(x, token_of_row + first, room.x, rows, M);
             gather(d_y, token_of_row + first, room.d_y, rows, M);
-            uint32_t *between = (uint32_t *)room.product;
-            pairs_of_transposed(part(w_in, at, wide), room.w_in, between, M, H, wide);
-            pairs_of_transposed(part(w_out, at, wide), room.w_out, between, H, M, wide);
+            bf16 *between = (bf16 *)room.product;
+            panels_across_weight(part(w_in, at, wide), room.w_in, between, M, H, wide);
+            panels_across_weight(part(w_out, at, wide), room.w_out, between, H, M, wide);
             expert_backward_rows(&room, before + first * H, gates + first, d_rows + first * M,
                                  d_gates + first, rows, M, H);
             expert_backward_weights(&room, d_in, d_out, rows, M, H, wide);

@@ -1,7 +1,7 @@
 /* What lies between the matrix products of a training step, each in one pass over memory: on a CPU
  * a chain of small operators costs more in traffic and calls than in arithmetic. Products are
- * torch's, but for those of attention and of small experts where the processor has bfloat16
- * (multiply.h): these run whole. Every function is in terms of pointers to contiguous arrays; arithmetic is in float32.
+ * torch's, but for those of attention and of small experts where the processor has what
+ * multiply.h asks for: these run whole. Every function is in terms of pointers to contiguous arrays; arithmetic is in float32.
  *
  * Sums are split in ways that do not depend on the number of threads, so neither do results.
  */
@@ -143,6 +143,8 @@ static inline float exponentials(float *x, i64 n) {
     return 1.0f / total;
 }
 
+#define WIDEN OF(widen)
+#define NARROW OF(narrow)
 #define T float
 #define OF(name) name##_f32
 #include "typed.h"
@@ -319,9 +321,23 @@ int adafactor(float *p, const float *g, float *rows, float *columns, i64 matrice
     return failed;
 }
 
-#ifdef __AVX512BF16__
+#ifdef __AVX512F__
 #include "multiply.h"
 
+static i64 filled(i64 size) { return (size + STEP - 1) / STEP * STEP; }
+
+static i64 weights_before(i64 chunk) { return STEP * STEP * (chunk * (chunk + 1) / 2); }
+
+#define T float
+#define OF(name) name##_f32
+#include "attention.h"
+#undef T
+#undef OF
+
+#ifdef __AVX512BF16__
+#define T bf16
+#define OF(name) name##_bf16
 #include "attention.h"
 #include "experts.h"
+#endif
 #endif

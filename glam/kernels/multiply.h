@@ -1,30 +1,19 @@
-/* Products of bfloat16 matrices with sums in float32, where the processor has instructions for
- * them: AMX, or AVX512_BF16. c [n, N] = a [n, K] b [K, N]; n, N and K are multiples of STEP, `b`
- * comes in pairs of rows, [K / 2, N, 2]. Matrices are taken to be in the cache. */
+/* Products of matrices that are in the cache, c [n, N] = a [n, K] b [K, N], with sums in float32: of
+ * float32 by AVX-512, of bfloat16 by AMX or AVX512_BF16, where the processor has them. n, N and K
+ * are multiples of STEP. `b` comes as panels of STEP columns, one whole panel after another, so that
+ * none of its rows meet in one set of the first cache; in bfloat16 a panel is made of pairs of rows.
+ * Rows of a and c are `lda` and `ldc` apart, panels of b `panel`, which is STEP * K where all of its
+ * rows are used. With `add` the product comes on top of what `c` holds. */
 #include <immintrin.h>
 
 #define STEP 32
+#define ASIDE 16 /* floats between rows of a product, so that they don't meet in one set either */
 
 /* The next part of a buffer, on a cache line. */
 static void *carve(char **at, i64 bytes) {
     char *here = *at;
     *at += (bytes + 63) / 64 * 64;
     return here;
-}
-
-static void narrow_row(const float *restrict in, bf16 *restrict out, i64 n) {
-#pragma omp simd
-    for (i64 j = 0; j < n; j++) out[j] = narrow_bf16(in[j]);
-}
-
-/* The pairs of two rows side by side. */
-static void pair_rows(const bf16 *even, const bf16 *odd, uint32_t *out, i64 n) {
-#pragma omp simd
-    for (i64 j = 0; j < n; j++) out[j] = even[j] | (uint32_t)odd[j] << 16;
-}
-
-static void pairs_of(const bf16 *b, uint32_t *out, i64 K, i64 N) {
-    for (i64 k = 0; k < K; k += 2) pair_rows(b + k * N, b + (k + 1) * N, out + k / 2 * N, N);
 }
 
 /* Swaps, in all pairs of rows `by` apart, what lies `by` columns off the diagonal. */
@@ -44,10 +33,13 @@ static inline void swap_across(__m512i row[16], const int by) {
     }
 }
 
-/* [rows, columns] of 32 bits to [columns, rows]; both are multiples of 16. */
-static void transpose(const uint32_t *in, uint32_t *out, i64 rows, i64 columns) {
+/* [rows, columns] of 32 bits, both multiples of 16, the other way round: rows of the result are
+ * `apart`, and its panels `panel`. */
+static inline void transpose_to(const uint32_t *in, uint32_t *out, i64 rows, i64 columns, i64 apart,
+                                i64 panel) {
     for (i64 r = 0; r < rows; r += 16)
         for (i64 c = 0; c < columns; c += 16) {
+            uint32_t *to = out + r / STEP * panel + r % STEP + c * apart;
             __m512i row[16];
 #pragma GCC unroll 16
             for (int i = 0; i < 16; i++) row[i] = _mm512_loadu_si512(in + (r + i) * columns + c);
@@ -56,15 +48,30 @@ static void transpose(const uint32_t *in, uint32_t *out, i64 rows, i64 columns) 
             swap_across(row, 4);
             swap_across(row, 8);
 #pragma GCC unroll 16
-            for (int i = 0; i < 16; i++) _mm512_storeu_si512(out + (c + i) * rows + r, row[i]);
+            for (int i = 0; i < 16; i++) _mm512_storeu_si512(to + i * apart, row[i]);
         }
 }
 
-/* Rows of the three are `lda`, `ldb` and `ldc` apart. With `add` the product comes on top of what `c`
- * holds. */
-static void multiply_avx512(const bf16 *a, i64 lda, const uint32_t *b, i64 ldb, float *c, i64 ldc,
-                            i64 n, i64 N, i64 K, int add) {
-    for (i64 j = 0; j < N; j += 32)
+static void transpose(const uint32_t *in, uint32_t *out, i64 rows, i64 columns) {
+    transpose_to(in, out, rows, columns, rows, STEP);
+}
+
+static void panels_f32(const float *b, float *out, i64 K, i64 N) {
+    for (i64 k = 0; k < K; k++)
+        for (i64 j = 0; j < N; j += STEP)
+            memcpy(out + j * K + k * STEP, b + k * N + j, STEP * sizeof(float));
+}
+
+/* Panels of the transpose of b [N, K]. */
+static void panels_across_f32(const float *b, float *out, i64 N, i64 K) {
+    transpose_to((const uint32_t *)b, (uint32_t *)out, N, K, STEP, STEP * K);
+}
+
+/* Of a whose rows and columns are `row` and `column` apart. */
+static inline __attribute__((always_inline)) void
+multiply_strided(const float *a, i64 row, i64 column, const float *b, i64 panel, float *c, i64 ldc,
+                 i64 n, i64 N, i64 K, int add) {
+    for (i64 j = 0; j < N; j += STEP, b += panel)
         for (i64 i = 0; i < n; i += 8) {
             __m512 sum[8][2];
             for (int r = 0; r < 8; r++) {
@@ -72,13 +79,84 @@ static void multiply_avx512(const bf16 *a, i64 lda, const uint32_t *b, i64 ldb, 
                 sum[r][0] = add ? _mm512_loadu_ps(at) : _mm512_setzero_ps();
                 sum[r][1] = add ? _mm512_loadu_ps(at + 16) : _mm512_setzero_ps();
             }
-            for (i64 k = 0; k < K / 2; k++) {
-                __m512bh left = (__m512bh)_mm512_loadu_si512(b + k * ldb + j);
-                __m512bh right = (__m512bh)_mm512_loadu_si512(b + k * ldb + j + 16);
+            for (i64 k = 0; k < K; k++) {
+                __m512 left = _mm512_loadu_ps(b + k * STEP);
+                __m512 right = _mm512_loadu_ps(b + k * STEP + 16);
+#pragma GCC unroll 8
+                for (int r = 0; r < 8; r++) {
+                    __m512 each = _mm512_set1_ps(a[(i + r) * row + k * column]);
+                    sum[r][0] = _mm512_fmadd_ps(each, left, sum[r][0]);
+                    sum[r][1] = _mm512_fmadd_ps(each, right, sum[r][1]);
+                }
+            }
+            for (int r = 0; r < 8; r++) {
+                _mm512_storeu_ps(c + (i + r) * ldc + j, sum[r][0]);
+                _mm512_storeu_ps(c + (i + r) * ldc + j + 16, sum[r][1]);
+            }
+        }
+}
+
+static void multiply_f32(const float *a, i64 lda, const float *b, i64 panel, float *c, i64 ldc,
+                         i64 n, i64 N, i64 K, int add) {
+    multiply_strided(a, lda, 1, b, panel, c, ldc, n, N, K, add);
+}
+
+/* c [n, N] += a [STEP, n] transposed, times b [STEP, N]; `scratch` has room for a and b. */
+static void add_transposed_f32(const float *a, const float *b, float *c, i64 n, i64 N,
+                               float *scratch) {
+    panels_f32(b, scratch, STEP, N);
+    multiply_strided(a, 1, n, scratch, STEP * STEP, c, N, n, N, STEP, 1);
+}
+
+#ifdef __AVX512BF16__
+static void narrow_row(const float *restrict in, bf16 *restrict out, i64 n) {
+#pragma omp simd
+    for (i64 j = 0; j < n; j++) out[j] = narrow_bf16(in[j]);
+}
+
+/* Pairs of rows of b, rows of which are `apart` in the result, and panels `panel`. */
+static inline void pairs_to(const bf16 *b, uint32_t *out, i64 K, i64 N, i64 apart, i64 panel) {
+    for (i64 k = 0; k < K; k += 2)
+        for (i64 p = 0; p < N; p += STEP) {
+            const bf16 *even = b + k * N + p, *odd = even + N;
+            uint32_t *to = out + p / STEP * panel + k / 2 * apart;
+#pragma omp simd
+            for (i64 j = 0; j < STEP; j++) to[j] = even[j] | (uint32_t)odd[j] << 16;
+        }
+}
+
+static void panels_bf16(const bf16 *b, bf16 *out, i64 K, i64 N) {
+    pairs_to(b, (uint32_t *)out, K, N, STEP, STEP * K / 2);
+}
+
+/* Panels of the transpose of b [N, K]. */
+static void panels_across_bf16(const bf16 *b, bf16 *out, i64 N, i64 K) {
+    transpose_to((const uint32_t *)b, (uint32_t *)out, N, K / 2, STEP, STEP * K / 2);
+}
+
+/* x [K, N] the other way round; `scratch` has room for it. */
+static void turn_bf16(const bf16 *x, bf16 *out, i64 K, i64 N, bf16 *scratch) {
+    pairs_to(x, (uint32_t *)scratch, K, N, N, STEP);
+    transpose((const uint32_t *)scratch, (uint32_t *)out, K / 2, N);
+}
+
+static void multiply_avx512(const bf16 *a, i64 lda, const bf16 *b, i64 panel, float *c, i64 ldc,
+                            i64 n, i64 N, i64 K, int add) {
+    for (i64 j = 0; j < N; j += STEP, b += panel)
+        for (i64 i = 0; i < n; i += 8) {
+            __m512 sum[8][2];
+            for (int r = 0; r < 8; r++) {
+                float *at = c + (i + r) * ldc + j;
+                sum[r][0] = add ? _mm512_loadu_ps(at) : _mm512_setzero_ps();
+                sum[r][1] = add ? _mm512_loadu_ps(at + 16) : _mm512_setzero_ps();
+            }
+            for (i64 k = 0; k < K; k += 2) {
+                __m512bh left = (__m512bh)_mm512_loadu_si512(b + k * STEP);
+                __m512bh right = (__m512bh)_mm512_loadu_si512(b + (k + 1) * STEP);
 #pragma GCC unroll 8
                 for (int r = 0; r < 8; r++) {
                     int pair;
-                    memcpy(&pair, a + (i + r) * lda + 2 * k, 4);
+                    memcpy(&pair, a + (i + r) * lda + k, 4);
                     __m512bh each = (__m512bh)_mm512_set1_epi32(pair);
                     sum[r][0] = _mm512_dpbf16_ps(sum[r][0], each, left);
                     sum[r][1] = _mm512_dpbf16_ps(sum[r][1], each, right);
@@ -119,13 +197,13 @@ static void end_products(void) {
     if (tiles_are_lent()) _tile_release();
 }
 
-static void multiply(const bf16 *a, i64 lda, const uint32_t *b, i64 ldb, float *c, i64 ldc, i64 n,
-                     i64 N, i64 K, int add) {
+static void multiply_bf16(const bf16 *a, i64 lda, const bf16 *b, i64 panel, float *c, i64 ldc,
+                          i64 n, i64 N, i64 K, int add) {
     if (!tiles_are_lent()) {
-        multiply_avx512(a, lda, b, ldb, c, ldc, n, N, K, add);
+        multiply_avx512(a, lda, b, panel, c, ldc, n, N, K, add);
         return;
     }
-    for (i64 j = 0; j < N; j += 32) /* columns of b, which stay in the first cache */
+    for (i64 j = 0; j < N; j += STEP, b += panel)
         for (i64 i = 0; i < n; i += 32) {
             float *upper = c + i * ldc + j, *lower = upper + 16 * ldc;
             if (add) {
@@ -142,8 +220,8 @@ static void multiply(const bf16 *a, i64 lda, const uint32_t *b, i64 ldb, float *
             for (i64 k = 0; k < K; k += 32) {
                 _tile_loadd(4, a + i * lda + k, lda * 2);
                 _tile_loadd(5, a + (i + 16) * lda + k, lda * 2);
-                _tile_loadd(6, b + k / 2 * ldb + j, ldb * 4);
-                _tile_loadd(7, b + k / 2 * ldb + j + 16, ldb * 4);
+                _tile_loadd(6, b + k * STEP, STEP * 4);
+                _tile_loadd(7, b + k * STEP + 32, STEP * 4);
                 _tile_dpbf16ps(0, 4, 6);
                 _tile_dpbf16ps(1, 4, 7);
                 _tile_dpbf16ps(2, 5, 6);
@@ -156,12 +234,20 @@ static void multiply(const bf16 *a, i64 lda, const uint32_t *b, i64 ldb, float *
         }
 }
 #else
-static void begin_products(void) {}
-static void end_products(void) {}
-#define multiply multiply_avx512
+#define multiply_bf16 multiply_avx512
 #endif
 
-/* Of matrices without gaps. */
-static void multiply_whole(const bf16 *a, const uint32_t *b, float *c, i64 n, i64 N, i64 K) {
-    multiply(a, K, b, N, c, N, n, N, K, 0);
+/* c [n, N] += a [STEP, n] transposed, times b [STEP, N]; `scratch` has room for a, twice, and b. */
+static void add_transposed_bf16(const bf16 *a, const bf16 *b, float *c, i64 n, i64 N,
+                                bf16 *scratch) {
+    bf16 *turned = scratch + STEP * n, *panels = turned + STEP * n;
+    turn_bf16(a, turned, STEP, n, scratch);
+    panels_bf16(b, panels, STEP, N);
+    multiply_bf16(turned, STEP, panels, STEP * STEP, c, N, n, N, STEP, 1);
 }
+#endif
+
+#ifndef __AMX_BF16__
+static void begin_products(void) {}
+static void end_products(void) {}
+#endif

@@ -1,8 +1,5 @@
 /* Functions of T, which kernels.c includes once for each element type. OF(name) has its suffix. */
 
-#define WIDEN OF(widen)
-#define NARROW OF(narrow)
-
 void OF(gelu)(const T *restrict x, T *restrict y, i64 n, int threads) {
 #pragma omp parallel for simd schedule(simd : static, SHARE) num_threads(threads) \
     if (parallel : n > PARALLEL_FROM)
@@ -240,6 +237,3 @@ int OF(cross_entropy)(T *logits, const i64 *targets, float *losses, float *scrat
     }
     return 0;
 }
-
-#undef WIDEN
-#undef NARROW

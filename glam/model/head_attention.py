@@ -1,5 +1,5 @@
-"""Attention on a CPU that multiplies bfloat16: a head at a time, from its queries, keys and values
-to its output and back, by kernels of our own. What `block_attention` computes."""
+"""Attention on a CPU that has products for its type: a head at a time, from its queries, keys and
+values to its output and back, by kernels of our own. What `block_attention` computes."""
 
 from typing import Any, cast
 
@@ -50,9 +50,9 @@ def weights_of_head(length: int) -> int:
 
 
 def suits(qkv: Tensor, position: PositionBias, mask: Tensor | None) -> bool:
-    typed = qkv.dtype == torch.bfloat16 and position.bias_NR.dtype == torch.float32
     masked = mask is None or mask.dtype == qkv.dtype
-    return typed and masked and kernels.serve(qkv, position.bias_NR) and kernels.multiplies()
+    served = kernels.serve(qkv) and kernels.wide(position.bias_NR)
+    return masked and served and kernels.multiplies(qkv.dtype)
 
 
 def head_attention(

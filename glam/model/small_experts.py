@@ -23,7 +23,7 @@ def suits(x: Tensor, experts: Experts) -> bool:
     _, M, H = experts.w_in_EMH.shape
     fits = M * H <= SMALL and M % kernels.STEP == H % kernels.STEP == 0
     fits = fits and x.dtype == torch.bfloat16
-    return fits and kernels.serve(x, experts.w_in_EMH) and kernels.multiplies()
+    return fits and kernels.serve(x, experts.w_in_EMH) and kernels.multiplies(torch.bfloat16)
 
 
 def layout_of_steps(experts_TK: Int[Tensor, "T K"], num_experts: int) -> SortedLayout:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from glam import kernels
@@ -11,10 +11,11 @@ from glam.model.head_attention import head_attention, suits
 from glam.model.position import PositionBias
 
 
-@pytest.fixture(autouse=True)
-def multiplies():
-    if not kernels.multiplies():
+@pytest.fixture(autouse=True, params=[torch.float32, torch.bfloat16], ids=str)
+def dtype(request: pytest.FixtureRequest) -> torch.dtype:
+    if not kernels.multiplies(request.param):
         pytest.skip("no products of our own here")
+    return request.param
 
 
 def position_of(heads: int, max_distance: int = 20) -> PositionBias:
@@ -37,7 +38,12 @@ def results(form, qkv, position, mask):
     return [y, *torch.autograd.grad((y * weight).sum(), [qkv, position.bias_NR])]
 
 
-@settings(max_examples=60, deadline=None)
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 0.03}
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     length=st.integers(1, 200),
     width=st.sampled_from([1, 4, 16, 31, 32, 33, 48]),
@@ -46,14 +52,12 @@ def results(form, qkv, position, mask):
     packed=st.booleans(),
 )
 def test_they_are_close_to_float64_for_any_size_window_and_packing(
-    length, width, heads, max_distance, packed
+    dtype, length, width, heads, max_distance, packed
 ):
-    qkv, position = (
-        torch.randn(2, length, 3, heads, width).bfloat16(),
-        position_of(heads, max_distance),
-    )
+    qkv = torch.randn(2, length, 3, heads, width).to(dtype)
+    position = position_of(heads, max_distance)
     segments = torch.randint(0, 4, (2, length)).sort(1).values
-    mask = document_mask(segments, torch.bfloat16) if packed else None
+    mask = document_mask(segments, dtype) if packed else None
     assert suits(qkv, position, mask)
     found = results(head_attention, qkv, position, mask)
     wide = None if mask is None else mask.double()
@@ -61,13 +65,13 @@ def test_they_are_close_to_float64_for_any_size_window_and_packing(
     for got, expected in zip(found, exact, strict=True):
         assert got.shape == expected.shape
         # A gradient may cancel to nothing; then it is as fine as what it was added up from.
-        floor = 0.01 * qkv.double().norm()
-        assert (got.double() - expected).norm() <= 0.03 * expected.norm() + floor
+        floor = TOLERANCE[dtype] / 3 * qkv.double().norm()
+        assert (got.double() - expected).norm() <= TOLERANCE[dtype] * expected.norm() + floor
 
 
-def test_a_masked_key_and_one_ahead_have_no_weight():
-    qkv, position = torch.randn(1, 150, 3, 2, 5).bfloat16(), position_of(2)
-    mask = document_mask((torch.arange(150) >= 70).long()[None], torch.bfloat16)
+def test_a_masked_key_and_one_ahead_have_no_weight(dtype):
+    qkv, position = torch.randn(1, 150, 3, 2, 5).to(dtype), position_of(2)
+    mask = document_mask((torch.arange(150) >= 70).long()[None], dtype)
     one = head_attention(qkv, position, mask)
     other = qkv.clone()
     other[:, :70] = 1e3 * torch.randn(1, 70, 3, 2, 5)
@@ -80,8 +84,8 @@ def test_a_masked_key_and_one_ahead_have_no_weight():
         )
 
 
-def test_they_do_not_depend_on_the_threads():
-    qkv, position = torch.randn(3, 100, 3, 3, 20).bfloat16(), position_of(3)
+def test_they_do_not_depend_on_the_threads(dtype):
+    qkv, position = torch.randn(3, 100, 3, 3, 20).to(dtype), position_of(3)
     before, made = torch.get_num_threads(), list[list[torch.Tensor]]()
     try:
         for number in (1, 2, 3):
@@ -93,11 +97,11 @@ def test_they_do_not_depend_on_the_threads():
         assert all(torch.equal(*pair) for pair in zip(made[0], other, strict=True))
 
 
-def test_only_what_the_kernel_reads_suits():
-    qkv, position = torch.randn(1, 9, 3, 2, 4).bfloat16(), position_of(2)
+def test_only_what_the_kernel_reads_suits(dtype):
+    qkv, position = torch.randn(1, 9, 3, 2, 4).to(dtype), position_of(2)
     assert suits(qkv, position, None)
-    assert not suits(qkv.float(), position, None)
-    assert not suits(qkv, position, torch.zeros(1, 9, 9))
+    assert not suits(qkv.double(), position, None)
+    assert not suits(qkv, position, torch.zeros(1, 9, 9, dtype=torch.float64))
     assert not suits(qkv, position_of(2).bfloat16(), None)
     with kernels.switched_off():
         assert not suits(qkv, position, None)
