@@ -16,7 +16,7 @@ import torch
 from rich.progress import track
 from torch.profiler import ProfilerActivity, profile
 
-from glam.resources import keep_freed_memory
+from glam.resources import keep_freed_memory, settled
 
 Work = Callable[[], object]
 
@@ -43,9 +43,10 @@ def interleaved(
         work()
     calls = {name: max(1, round(turn / _seconds(work, 1))) for name, work in candidates.items()}
     taken: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in track(range(rounds), label, transient=True):
-        for name, work in candidates.items():
-            taken[name].append(_seconds(work, calls[name]))
+    with settled():
+        for _ in track(range(rounds), label, transient=True):
+            for name, work in candidates.items():
+                taken[name].append(_seconds(work, calls[name]))
     return [
         {"candidate": name, "ms": 1e3 * statistics.median(seconds)}
         | ratio(seconds, taken[reference])

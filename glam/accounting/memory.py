@@ -21,11 +21,9 @@ OTHER = 600_000_000
 # Fitted to peaks after 40 steps, by which most counts have come.
 KERNELS_OF_A_SIZE = 7_000_000
 # As in glam/model, which this package, being without torch, cannot ask (a test holds them equal):
-# what our own kernels multiply in bfloat16, the row counts of other experts, the rows of a block of
-# attention, the logits of the loss.
-STEP, SMALL = 32, 2**18  # rows and columns; elements of an expert's matrix
+# what our own kernels multiply, the row counts of other experts, the logits of the loss.
+STEP = 32  # rows and columns
 FILL, SIZES_PER_OCTAVE = 16, 16  # rows; row counts
-QUERIES = 128
 LOGITS_AT_ONCE = 2**25
 # Fitted: what malloc holds over what is in use, freed blocks that fit nothing asked for.
 ALLOCATOR = 1.28
@@ -187,19 +185,11 @@ def layer(config: RunConfig, index: int, size: int) -> Layer:
 
 
 def _attention(model: ModelConfig, length: int, size: int) -> Layer:
-    """Per token. Weights are kept for the keys up to the end of a query's block alone."""
-    block = rows_of_a_block(length, size)
+    """Per token, by a kernel, a head at a time. Weights are kept for the keys up to the end of a
+    chunk of queries alone."""
     width = model.num_heads * model.head_size
-    kept = model.num_heads * (length + block) / 2 * size + 4 * width * size
-    if size < FLOAT32:  # by a kernel, a head at a time
-        return Layer(kept, 4 * width * size)
-    return Layer(kept, model.num_heads * block * size + 5 * width * size)
-
-
-def rows_of_a_block(length: int, size: int) -> int:
-    if size < FLOAT32:
-        return STEP
-    return length if length <= QUERIES else QUERIES // 2
+    kept = model.num_heads * (length + STEP) / 2 * size + 4 * width * size
+    return Layer(kept, 4 * width * size)
 
 
 def _mixing(model: ModelConfig, index: int, training: TrainingConfig, size: int) -> Layer:
@@ -246,19 +236,18 @@ def _filled_rows(model: ModelConfig, size: int) -> float:
     """Of an expert, that no choice fills: half of a step between two row counts."""
     if size == FLOAT32:
         return 0
-    return STEP / 2 if _is_small(model) else FILL / 2
+    return STEP / 2 if _is_whole(model) else FILL / 2
 
 
 def _is_filled(model: ModelConfig, size: int) -> bool:
     """Whether oneDNN multiplies experts' rows in bfloat16."""
     ragged = model.is_sparse and model.dispatcher == "grouped"
-    return size < FLOAT32 and ragged and not _is_small(model)
+    return size < FLOAT32 and ragged and not _is_whole(model)
 
 
-def _is_small(model: ModelConfig) -> bool:
+def _is_whole(model: ModelConfig) -> bool:
     """Whether a kernel of our own multiplies an expert's matrices in bfloat16."""
-    M, H = model.d_model, model.d_ff
-    return M * H <= SMALL and M % STEP == H % STEP == 0
+    return model.d_model % STEP == model.d_ff % STEP == 0
 
 
 def _logits(model: ModelConfig, tokens: int, size: int) -> float:

@@ -2,7 +2,7 @@
  * in the cache. Included once for each type T, as typed.h. Queries go in chunks of STEP, each with
  * the keys up to its end; sizes are filled up with zeros to multiples of STEP. `qkv` is [batch,
  * length, 3, heads, width], outputs are [batch, length, heads, width], `bias` and `mask` as for
- * attention_weights. Weights are kept chunk by chunk, so that a head has weights_before(all chunks). */
+ * attention_weights. Weights are kept chunk by chunk: a head has weights_before(all of them). */
 
 /* A head's sizes, filled up, and a thread's buffers for it. */
 struct OF(head) {
@@ -85,8 +85,8 @@ static void OF(weights_of_chunk)(struct OF(head) *head, T *weights, const float 
     }
 }
 
-/* The gradient of a chunk's products, `row`, of that of its weights, which `product` holds; `d_bias` is
- * added to. */
+/* The gradient of a chunk's products, `row`, of that of its weights, which `product` holds; `d_bias`
+ * is added to. */
 static void OF(chunk_backward)(struct OF(head) *head, const T *weights, float *d_bias, i64 first,
                                i64 length, i64 window, float scale) {
     i64 keys = first + STEP;
@@ -141,7 +141,8 @@ static void OF(head_backward)(struct OF(head) *head, const T *weights, float *d_
     for (i64 first = 0; first < S; first += STEP) {
         i64 keys = first + STEP, rows = length - first < STEP ? length - first : STEP;
         const T *kept = weights + weights_before(first / STEP), *d_y = head->d_y + first * D;
-        OF(multiply)(d_y, D, head->v_across, STEP * D, head->product, head->apart, STEP, keys, D, 0);
+        OF(multiply)(d_y, D, head->v_across, STEP * D, head->product, head->apart, STEP, keys, D,
+                     0);
         OF(chunk_backward)(head, kept, d_bias, first, length, window, scale);
         OF(multiply)(head->row, keys, head->k_panels, STEP * S, head->out, D, STEP, D, keys, 0);
         OF(give)(head->out, d_q + first * apart, apart, rows, width, D);

@@ -1,21 +1,20 @@
-/* Small experts, whole: an expert's rows are gathered, multiplied, and given back while they are in
- * the cache. `first_row` [E + 1] is where each expert's rows begin, as many as a multiple of STEP;
+/* Experts, whole: an expert's rows are gathered, multiplied, and given back a block at a time, which
+ * is in the cache. `first_row` [E + 1] is where each expert's rows begin, as many as a multiple of STEP;
  * rows that no choice fills read some token, and their gate is 0. Weights and their gradients are in
  * float32 where `wide`, else in bfloat16. */
 #define AT_ONCE 128 /* rows on their way through both products */
 
 /* Buffers of one thread, for `rows` of an expert. */
 struct room {
-    bf16 *x, *d_y, *hidden, *d, *w_in, *w_out, *across, *down;
-    float *product, *turned;
+    bf16 *x, *d_y, *hidden, *d, *w_in, *w_out, *across, *panels, *narrowed;
+    float *block, *turned; /* of a product, STEP columns: [AT_ONCE or M, STEP] */
 };
 
 /* Returns what to free, NULL where there is no memory. */
 static char *make_room(struct room *room, i64 rows, i64 M, i64 H) {
-    i64 wide = M > H ? M : H;
-    i64 bytes = 2 * (2 * rows * (M + H) + 2 * M * H + 2 * rows * wide) +
-                4 * (AT_ONCE * (wide + ASIDE) + 2 * M * H);
-    char *all = aligned_alloc(64, (bytes + 10 * 64 + 63) / 64 * 64), *at = all;
+    i64 wide = M > H ? M : H, high = M > AT_ONCE ? M : AT_ONCE;
+    i64 bytes = 2 * (2 * rows * (M + H) + 3 * M * H + 2 * rows * wide) + 4 * 2 * high * STEP;
+    char *all = aligned_alloc(64, (bytes + 11 * 64 + 63) / 64 * 64), *at = all;
     if (!all) return NULL;
     room->x = carve(&at, 2 * rows * M);
     room->d_y = carve(&at, 2 * rows * M);
@@ -23,10 +22,11 @@ static char *make_room(struct room *room, i64 rows, i64 M, i64 H) {
     room->d = carve(&at, 2 * rows * H);
     room->w_in = carve(&at, 2 * M * H);
     room->w_out = carve(&at, 2 * M * H);
+    room->narrowed = carve(&at, 2 * M * H);
     room->across = carve(&at, 2 * rows * wide);
-    room->down = carve(&at, 2 * rows * wide);
-    room->product = carve(&at, 4 * (AT_ONCE * (wide + ASIDE) + M * H));
-    room->turned = carve(&at, 4 * M * H);
+    room->panels = carve(&at, 2 * rows * wide);
+    room->block = carve(&at, 4 * high * STEP);
+    room->turned = carve(&at, 4 * high * STEP);
     return all;
 }
 
@@ -39,22 +39,20 @@ static void *part(const void *stack, i64 elements, int wide) {
     return (char *)stack + elements * (wide ? sizeof(float) : sizeof(bf16));
 }
 
-/* Panels of a weight [K, N], or of its transpose, narrowed; `between` has room for it. */
-static void panels_of_weight(const void *w, bf16 *out, bf16 *between, i64 K, i64 N, int wide) {
-    if (wide) narrow_row(w, between, K * N);
-    panels_bf16(wide ? between : w, out, K, N);
+/* A weight in bfloat16; `narrowed` has room for it. */
+static const bf16 *narrow_weight(const void *w, bf16 *narrowed, i64 n, int wide) {
+    if (!wide) return w;
+    narrow_row(w, narrowed, n);
+    return narrowed;
 }
 
-static void panels_across_weight(const void *w, bf16 *out, bf16 *between, i64 N, i64 K, int wide) {
-    if (wide) narrow_row(w, between, N * K);
-    panels_across_bf16(wide ? between : w, out, N, K);
+/* Of a [n, K] times the panels of a matrix, the columns from j on. */
+static void multiply_block(const bf16 *a, const bf16 *panels, float *block, i64 n, i64 j, i64 K) {
+    multiply_bf16(a, K, panels + j * K, STEP * K, block, STEP, n, STEP, K, 0);
 }
 
-/* a [n, K] times the panels of b, whose product has ASIDE between its rows until it is narrowed. */
-static void multiply_narrow(struct room *room, const bf16 *a, const bf16 *b, bf16 *out, i64 n,
-                            i64 N, i64 K) {
-    multiply_bf16(a, K, b, STEP * K, room->product, N + ASIDE, n, N, K, 0);
-    for (i64 r = 0; r < n; r++) narrow_row(room->product + r * (N + ASIDE), out + r * N, N);
+static void narrow_block(const float *block, bf16 *out, i64 n, i64 apart) {
+    for (i64 r = 0; r < n; r++) narrow_row(block + r * STEP, out + r * apart, STEP);
 }
 
 static i64 most_rows(const i64 *first_row, i64 E) {
@@ -64,12 +62,28 @@ static i64 most_rows(const i64 *first_row, i64 E) {
     return most;
 }
 
+/* GELU of STEP numbers. */
+static void activate(const bf16 *x, bf16 *y) {
+    float out[STEP];
+#pragma omp simd
+    for (i64 j = 0; j < STEP; j++) out[j] = gelu(widen_bf16(x[j]));
+    narrow_row(out, y, STEP);
+}
+
+/* Both matrices' products without what lies between them ever leaving the first cache. */
 static void expert_forward(struct room *room, bf16 *before, bf16 *y, i64 rows, i64 M, i64 H) {
     for (i64 r = 0; r < rows; r += AT_ONCE) {
         i64 n = rows - r < AT_ONCE ? rows - r : AT_ONCE;
-        multiply_narrow(room, room->x + r * M, room->w_in, before + r * H, n, H, M);
-        gelu_bf16(before + r * H, room->hidden, n * H, 1);
-        multiply_narrow(room, room->hidden, room->w_out, y + r * M, n, M, H);
+        for (i64 j = 0; j < H; j += STEP) {
+            bf16 *kept = before + r * H + j;
+            multiply_block(room->x + r * M, room->w_in, room->block, n, j, M);
+            narrow_block(room->block, kept, n, H);
+            for (i64 i = 0; i < n; i++) activate(kept + i * H, room->hidden + i * H + j);
+        }
+        for (i64 j = 0; j < M; j += STEP) {
+            multiply_block(room->hidden, room->w_out, room->block, n, j, H);
+            narrow_block(room->block, y + r * M + j, n, M);
+        }
     }
 }
 
@@ -90,9 +104,9 @@ int experts_forward(const bf16 *x, const void *w_in, const void *w_out, const i6
             i64 first = first_row[e], rows = first_row[e + 1] - first;
             if (!all || !rows) continue;
             gather(x, token_of_row + first, room.x, rows, M);
-            bf16 *between = (bf16 *)room.product;
-            panels_of_weight(part(w_in, e * M * H, wide), room.w_in, between, M, H, wide);
-            panels_of_weight(part(w_out, e * M * H, wide), room.w_out, between, H, M, wide);
+            const void *in = part(w_in, e * M * H, wide), *out = part(w_out, e * M * H, wide);
+            panels_bf16(narrow_weight(in, room.narrowed, M * H, wide), room.w_in, M, H);
+            panels_bf16(narrow_weight(out, room.narrowed, M * H, wide), room.w_out, H, M);
             expert_forward(&room, before + first * H, y + first * M, rows, M, H);
         }
         end_products();
@@ -101,36 +115,64 @@ int experts_forward(const bf16 *x, const void *w_in, const void *w_out, const i6
     return failed;
 }
 
+/* Of STEP numbers, as gated_gelu_backward: `d` comes as the gradient of GELU(before). Returns the
+ * gate's gradient. */
+static float activate_backward(const float *d_hidden, const bf16 *before, float gate, bf16 *d,
+                               bf16 *gated) {
+    float dx[STEP], out[STEP], total = 0.0f;
+#pragma omp simd reduction(+ : total)
+    for (i64 j = 0; j < STEP; j++) {
+        float slope, y = gelu_and_slope(widen_bf16(before[j]), &slope), dy = d_hidden[j];
+        total += y * dy;
+        out[j] = gate * y;
+        dx[j] = gate * dy * slope;
+    }
+    narrow_row(out, gated, STEP);
+    narrow_row(dx, d, STEP);
+    return total;
+}
+
 /* The rows' own gradients, and what those of the weights are made of. */
 static void expert_backward_rows(struct room *room, const bf16 *before, const float *gates,
                                  bf16 *d_rows, float *d_gates, i64 rows, i64 M, i64 H) {
+    memset(d_gates, 0, rows * sizeof(float));
     for (i64 r = 0; r < rows; r += AT_ONCE) {
         i64 n = rows - r < AT_ONCE ? rows - r : AT_ONCE;
-        bf16 *d = room->d + r * H;
-        multiply_narrow(room, room->d_y + r * M, room->w_out, d, n, H, M);
-        gated_gelu_backward_bf16(before + r * H, gates + r, d, room->hidden + r * H, d_gates + r, n,
-                                 H, 1);
-        multiply_narrow(room, d, room->w_in, d_rows + r * M, n, M, H);
+        for (i64 j = 0; j < H; j += STEP) {
+            multiply_block(room->d_y + r * M, room->w_out, room->block, n, j, M);
+            for (i64 i = 0; i < n; i++) {
+                i64 at = (r + i) * H + j;
+                __builtin_prefetch(before + at + STEP); /* the next columns': too far for hardware */
+                d_gates[r + i] += activate_backward(room->block + i * STEP, before + at,
+                                                    gates[r + i], room->d + at, room->hidden + at);
+            }
+        }
+        for (i64 j = 0; j < M; j += STEP) {
+            multiply_block(room->d + r * H, room->w_in, room->block, n, j, H);
+            narrow_block(room->block, d_rows + r * M + j, n, M);
+        }
     }
 }
 
-/* d_w [M, H] = rows [n, M] transposed, times grad [n, H]. */
-static void weight_gradient(struct room *room, const bf16 *rows, const bf16 *grad, float *d_w,
-                            i64 n, i64 M, i64 H) {
-    turn_bf16(rows, room->across, n, M, room->down);
-    panels_bf16(grad, room->down, n, H);
-    multiply_bf16(room->across, n, room->down, STEP * n, d_w, H, M, H, n, 0);
-}
-
-static void expert_backward_weights(struct room *room, void *d_w_in, void *d_w_out, i64 rows,
-                                    i64 M, i64 H, int wide) {
-    float *turned = wide ? d_w_out : room->turned;
-    weight_gradient(room, room->x, room->d, wide ? d_w_in : room->product, rows, M, H);
-    if (!wide) narrow_row(room->product, d_w_in, M * H);
-    /* That of the output matrix the other way round: the narrow side is cheaper to transpose. */
-    weight_gradient(room, room->d_y, room->hidden, room->product, rows, M, H);
-    transpose((uint32_t *)room->product, (uint32_t *)turned, M, H);
-    if (!wide) narrow_row(turned, d_w_out, M * H);
+/* rows [n, M] transposed, times grad [n, H]: d_w [M, H], or that transposed where it is `turned`: the
+ * narrow side is cheaper to turn. */
+static void weight_gradient(struct room *room, const bf16 *rows, const bf16 *grad, void *d_w,
+                            i64 n, i64 M, i64 H, int turned, int wide) {
+    turn_bf16(rows, room->across, n, M, room->panels);
+    panels_bf16(grad, room->panels, n, H);
+    for (i64 j = 0; j < H; j += STEP) {
+        multiply_block(room->across, room->panels, room->block, M, j, n);
+        if (turned) {
+            float *out = wide ? (float *)d_w + j * M : room->turned;
+            transpose((uint32_t *)room->block, (uint32_t *)out, M, STEP);
+            if (!wide) narrow_row(out, (bf16 *)d_w + j * M, STEP * M);
+        } else if (wide) {
+            for (i64 i = 0; i < M; i++)
+                memcpy((float *)d_w + i * H + j, room->block + i * STEP, STEP * sizeof(float));
+        } else {
+            narrow_block(room->block, (bf16 *)d_w + j, M, H);
+        }
+    }
 }
 
 /* `d_y` is of the tokens, without their gates; what comes is of the rows, and of the weights. */
@@ -157,12 +199,13 @@ int experts_backward(const bf16 *x, const bf16 *d_y, const void *w_in, const voi
             }
             gather(x, token_of_row + first, room.x, rows, M);
             gather(d_y, token_of_row + first, room.d_y, rows, M);
-            bf16 *between = (bf16 *)room.product;
-            panels_across_weight(part(w_in, at, wide), room.w_in, between, M, H, wide);
-            panels_across_weight(part(w_out, at, wide), room.w_out, between, H, M, wide);
+            const void *in = part(w_in, at, wide), *out = part(w_out, at, wide);
+            panels_across_bf16(narrow_weight(in, room.narrowed, M * H, wide), room.w_in, M, H);
+            panels_across_bf16(narrow_weight(out, room.narrowed, M * H, wide), room.w_out, H, M);
             expert_backward_rows(&room, before + first * H, gates + first, d_rows + first * M,
                                  d_gates + first, rows, M, H);
-            expert_backward_weights(&room, d_in, d_out, rows, M, H, wide);
+            weight_gradient(&room, room.x, room.d, d_in, rows, M, H, 0, wide);
+            weight_gradient(&room, room.d_y, room.hidden, d_out, rows, M, H, 1, wide);
         }
         end_products();
         free(all);

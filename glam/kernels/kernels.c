@@ -1,7 +1,8 @@
 /* What lies between the matrix products of a training step, each in one pass over memory: on a CPU
  * a chain of small operators costs more in traffic and calls than in arithmetic. Products are
- * torch's, but for those of attention and of small experts where the processor has what
- * multiply.h asks for: these run whole. Every function is in terms of pointers to contiguous arrays; arithmetic is in float32.
+ * torch's, but for those of attention and of experts where the processor has what multiply.h asks
+ * for: these run whole. Every function is in terms of pointers to contiguous arrays; arithmetic is
+ * in float32.
  *
  * Sums are split in ways that do not depend on the number of threads, so neither do results.
  */

@@ -22,7 +22,7 @@ from glam.identity import code_fingerprint
 from glam.model import Glam
 from glam.peers import Peers
 from glam.progress import bar
-from glam.resources import Resources, keep_freed_memory
+from glam.resources import Resources, keep_freed_memory, settled
 from glam.runs import RunFolder
 from glam.tracking import Tracker
 from glam.training.callbacks import LogRows, ProgressBar, Timekeeper
@@ -71,7 +71,8 @@ def train(
         on.load(module, checkpoint["state_dict"])
         module.on_load_checkpoint(checkpoint)
     else:
-        saving = _fit(module, prepared, run, on, checkpoints, tracker or Tracker(), found)
+        with settled():
+            saving = _fit(module, prepared, run, on, checkpoints, tracker or Tracker(), found)
         _leave_if_asked(saving, module.ledger.step)
     on.place(module.model)
     return _result(module, on.peers)

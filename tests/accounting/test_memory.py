@@ -23,7 +23,7 @@ from glam.config import (
     RunConfig,
     TrainingConfig,
 )
-from glam.model import Glam, block_attention, loss, small_experts, sorted_layout
+from glam.model import Glam, loss, sorted_layout
 
 TINY = ModelConfig()
 MEDIUM = ModelConfig(
@@ -47,13 +47,10 @@ def test_every_case_that_is_measured_now_is_one_of_the_results():
 
 
 def test_what_is_repeated_of_the_model_is_what_the_model_does():
-    assert (accounted.STEP, accounted.SMALL) == (kernels.STEP, small_experts.SMALL)
+    assert accounted.STEP == kernels.STEP
     assert accounted.FILL == sorted_layout.FILL
     assert accounted.SIZES_PER_OCTAVE == sorted_layout.SIZES_PER_OCTAVE
     assert accounted.LOGITS_AT_ONCE == loss.LOGITS_AT_ONCE
-    for length in (1, 64, 100, 128, 129, 300, 511, 512, 2000):
-        rows = block_attention.rows_of_a_block(length, torch.float32)
-        assert accounted.rows_of_a_block(length, accounted.FLOAT32) == rows
 
 
 def test_the_estimate_is_within_8_percent_of_the_measured_peak_but_for_one():

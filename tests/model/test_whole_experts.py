@@ -1,4 +1,4 @@
-"""Small experts by a kernel of their own against all of them at once, in float64."""
+"""Whole experts by a kernel of their own against all of them at once, in float64."""
 
 import pytest
 import torch
@@ -9,8 +9,8 @@ from glam import kernels
 from glam.model.experts import Experts
 from glam.model.fused_experts import fused_experts
 from glam.model.routing import Routing
-from glam.model.small_experts import SMALL, layout_of_steps, small_experts, suits
 from glam.model.sorted_layout import sorted_layout
+from glam.model.whole_experts import layout_of_steps, suits, whole_experts
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_outputs_and_gradients_are_close_to_float64_for_any_routing(
     x = torch.randn(tokens, sizes[0]).bfloat16()
     experts = experts_of(num_experts, *sizes).to(weights)
     assert suits(x, experts)
-    found = results(small_experts, layout_of_steps, x, chosen, gates, experts)
+    found = results(whole_experts, layout_of_steps, x, chosen, gates, experts)
     wide = [x.double(), chosen, gates.double(), experts.double()]
     exact = results(fused_experts, sorted_layout, *wide)
     for got, expected in zip(found, exact, strict=True):
@@ -68,7 +68,7 @@ def test_outputs_and_gradients_are_close_to_float64_for_any_routing(
 def test_an_expert_nobody_chose_has_zero_gradient(weights):
     chosen, x = torch.randint(0, 2, (40, 2)) * 3, torch.randn(40, 32).bfloat16()  # 1, 2, 4 idle
     experts = experts_of(5).to(weights)
-    found = results(small_experts, layout_of_steps, x, chosen, torch.rand(40, 2), experts)
+    found = results(whole_experts, layout_of_steps, x, chosen, torch.rand(40, 2), experts)
     for grad in found[-2:]:
         assert grad.dtype == weights
         assert not grad[[1, 2, 4]].any()
@@ -82,7 +82,7 @@ def test_they_do_not_depend_on_the_threads():
     try:
         for number in (1, 2, 3):
             torch.set_num_threads(number)
-            made.append(results(small_experts, layout_of_steps, x, chosen, gates, experts))
+            made.append(results(whole_experts, layout_of_steps, x, chosen, gates, experts))
     finally:
         torch.set_num_threads(before)
     for other in made[1:]:
@@ -91,8 +91,7 @@ def test_they_do_not_depend_on_the_threads():
 
 @pytest.mark.parametrize(
     ("dtype", "width", "hidden"),
-    [(torch.float32, 32, 64), (torch.bfloat16, 32, 60), (torch.bfloat16, 16, 64),
-     (torch.bfloat16, 32, SMALL // 32 + 32)],
+    [(torch.float32, 32, 64), (torch.bfloat16, 32, 60), (torch.bfloat16, 16, 64)],
 )  # fmt: skip
 def test_other_types_and_sizes_are_not_for_the_kernel(dtype, width, hidden):
     assert not suits(torch.empty(2, width, dtype=dtype), experts_of(3, width, hidden))
