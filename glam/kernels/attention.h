@@ -131,6 +131,15 @@ static void OF(head_forward)(struct OF(head) *head, const float *bias, const T *
     }
 }
 
+/* a [STEP, keys] transposed, times b [STEP, D], on top of `total` [keys, D]. */
+static void OF(add_transposed)(struct OF(head) *head, const T *a, const T *b, float *total,
+                               i64 keys) {
+    T *turned = head->scratch + STEP * keys, *panels = turned + STEP * keys;
+    OF(turn)(a, turned, STEP, keys, head->scratch);
+    OF(panels)(b, panels, STEP, head->D);
+    OF(multiply)(turned, STEP, panels, STEP * STEP, total, head->D, keys, head->D, STEP, 1);
+}
+
 static void OF(head_backward)(struct OF(head) *head, const T *weights, float *d_bias, T *d_q,
                               i64 apart, i64 length, i64 width, i64 window, float scale) {
     i64 S = head->S, D = head->D;
@@ -146,8 +155,8 @@ static void OF(head_backward)(struct OF(head) *head, const T *weights, float *d_
         OF(chunk_backward)(head, kept, d_bias, first, length, window, scale);
         OF(multiply)(head->row, keys, head->k_panels, STEP * S, head->out, D, STEP, D, keys, 0);
         OF(give)(head->out, d_q + first * apart, apart, rows, width, D);
-        OF(add_transposed)(head->row, head->q + first * D, head->d_k, keys, D, head->scratch);
-        OF(add_transposed)(kept, d_y, head->d_v, keys, D, head->scratch);
+        OF(add_transposed)(head, head->row, head->q + first * D, head->d_k, keys);
+        OF(add_transposed)(head, kept, d_y, head->d_v, keys);
     }
 }
 

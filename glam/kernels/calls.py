@@ -31,6 +31,8 @@ TYPED = {
     # Where the processor has products for the type:
     "attention_forward": "xsxxxnnnnnf",
     "attention_backward": "xxxsxnnnnnf",
+    "experts_forward": "xwwllxxnnni",  # weights (w) are in float32, or as narrow as x
+    "experts_backward": "xxwwllxsxswwnnni",
 }
 UNTYPED = {
     "add_narrow": "sbn",
@@ -38,9 +40,6 @@ UNTYPED = {
     "route": "slssnnni",
     "route_backward": "sslsssnnni",
     "adafactor": "ssssnnnfffff",
-    # The same, of bfloat16 (b), with weights (w) in that or in float32:
-    "experts_forward": "bwwllbbnnni",
-    "experts_backward": "bbwwllbsbswwnnni",
 }
 SIGNATURES = TYPED | UNTYPED
 NUMBERS: dict[str, Any] = {"n": ctypes.c_int64, "f": ctypes.c_float, "i": ctypes.c_int}
@@ -66,7 +65,8 @@ def wide(*tensors: Tensor) -> bool:
 
 
 def multiplies(dtype: torch.dtype) -> bool:
-    """Whether there are products of our own, of such matrices."""
+    """Whether there are products of our own, of such matrices. What they do is whole steps of the
+    model, attention and experts, of which there are forms for the same types."""
     found = library()
     return found is not None and hasattr(found, f"attention_forward_{SUFFIX[dtype]}")
 

@@ -1,113 +1,107 @@
 /* Experts, whole: an expert's rows are gathered, multiplied, and given back a block at a time, which
- * is in the cache. `first_row` [E + 1] is where each expert's rows begin, as many as a multiple of STEP;
- * rows that no choice fills read some token, and their gate is 0. Weights and their gradients are in
- * float32 where `wide`, else in bfloat16. */
-#define AT_ONCE 128 /* rows on their way through both products */
+ * is in the cache. `first_row` [E + 1] is where each expert's rows begin, as many as a multiple of what
+ * products take; rows that no choice fills read some token, and their gate is 0. Weights and their
+ * gradients are in float32 where `wide`, else in T. Included once for each type T, as typed.h. */
 
 /* Buffers of one thread, for `rows` of an expert. */
-struct room {
-    bf16 *x, *d_y, *hidden, *d, *w_in, *w_out, *across, *panels, *narrowed;
+struct OF(room) {
+    T *x, *d_y, *hidden, *d, *w_in, *w_out, *across, *panels, *narrowed;
     float *block, *turned; /* of a product, STEP columns: [AT_ONCE or M, STEP] */
 };
 
 /* Returns what to free, NULL where there is no memory. */
-static char *make_room(struct room *room, i64 rows, i64 M, i64 H) {
+static char *OF(make_room)(struct OF(room) *room, i64 rows, i64 M, i64 H) {
     i64 wide = M > H ? M : H, high = M > AT_ONCE ? M : AT_ONCE;
-    i64 bytes = 2 * (2 * rows * (M + H) + 3 * M * H + 2 * rows * wide) + 4 * 2 * high * STEP;
+    rows = whole_vectors(rows);
+    i64 size = sizeof(T), of_block = high * STEP * sizeof(float);
+    i64 bytes = size * (2 * rows * (M + H + wide) + 3 * M * H) + 2 * of_block;
     char *all = aligned_alloc(64, (bytes + 11 * 64 + 63) / 64 * 64), *at = all;
     if (!all) return NULL;
-    room->x = carve(&at, 2 * rows * M);
-    room->d_y = carve(&at, 2 * rows * M);
-    room->hidden = carve(&at, 2 * rows * H);
-    room->d = carve(&at, 2 * rows * H);
-    room->w_in = carve(&at, 2 * M * H);
-    room->w_out = carve(&at, 2 * M * H);
-    room->narrowed = carve(&at, 2 * M * H);
-    room->across = carve(&at, 2 * rows * wide);
-    room->panels = carve(&at, 2 * rows * wide);
-    room->block = carve(&at, 4 * high * STEP);
-    room->turned = carve(&at, 4 * high * STEP);
+    room->x = carve(&at, size * rows * M);
+    room->d_y = carve(&at, size * rows * M);
+    room->hidden = carve(&at, size * rows * H);
+    room->d = carve(&at, size * rows * H);
+    room->w_in = carve(&at, size * M * H);
+    room->w_out = carve(&at, size * M * H);
+    room->narrowed = carve(&at, size * M * H);
+    room->across = carve(&at, size * rows * wide);
+    room->panels = carve(&at, size * rows * wide);
+    room->block = carve(&at, of_block);
+    room->turned = carve(&at, of_block);
     return all;
 }
 
-static void gather(const bf16 *x, const i64 *tokens, bf16 *out, i64 rows, i64 M) {
-    for (i64 r = 0; r < rows; r++) memcpy(out + r * M, x + tokens[r] * M, M * sizeof(bf16));
+static void OF(gather)(const T *x, const i64 *tokens, T *out, i64 rows, i64 M) {
+    for (i64 r = 0; r < rows; r++) memcpy(out + r * M, x + tokens[r] * M, M * sizeof(T));
 }
 
 /* An expert's part of a weight or a gradient. */
-static void *part(const void *stack, i64 elements, int wide) {
-    return (char *)stack + elements * (wide ? sizeof(float) : sizeof(bf16));
+static void *OF(part)(const void *stack, i64 elements, int wide) {
+    return (char *)stack + elements * (wide ? sizeof(float) : sizeof(T));
 }
 
-/* A weight in bfloat16; `narrowed` has room for it. */
-static const bf16 *narrow_weight(const void *w, bf16 *narrowed, i64 n, int wide) {
-    if (!wide) return w;
-    narrow_row(w, narrowed, n);
+/* A weight in T; `narrowed` has room for it. */
+static const T *OF(narrow_weight)(const void *w, T *narrowed, i64 n, int wide) {
+    if (!wide || sizeof(T) == sizeof(float)) return w;
+    OF(narrow_row)(w, narrowed, n);
     return narrowed;
 }
 
 /* Of a [n, K] times the panels of a matrix, the columns from j on. */
-static void multiply_block(const bf16 *a, const bf16 *panels, float *block, i64 n, i64 j, i64 K) {
-    multiply_bf16(a, K, panels + j * K, STEP * K, block, STEP, n, STEP, K, 0);
+static void OF(multiply_block)(const T *a, const T *panels, float *block, i64 n, i64 j, i64 K) {
+    OF(multiply)(a, K, panels + j * K, STEP * K, block, STEP, n, STEP, K, 0);
 }
 
-static void narrow_block(const float *block, bf16 *out, i64 n, i64 apart) {
-    for (i64 r = 0; r < n; r++) narrow_row(block + r * STEP, out + r * apart, STEP);
-}
-
-static i64 most_rows(const i64 *first_row, i64 E) {
-    i64 most = 0;
-    for (i64 e = 0; e < E; e++)
-        if (first_row[e + 1] - first_row[e] > most) most = first_row[e + 1] - first_row[e];
-    return most;
+static void OF(narrow_block)(const float *block, T *out, i64 n, i64 apart) {
+    for (i64 r = 0; r < n; r++) OF(narrow_row)(block + r * STEP, out + r * apart, STEP);
 }
 
 /* GELU of STEP numbers. */
-static void activate(const bf16 *x, bf16 *y) {
+static void OF(activate)(const T *x, T *y) {
     float out[STEP];
 #pragma omp simd
-    for (i64 j = 0; j < STEP; j++) out[j] = gelu(widen_bf16(x[j]));
-    narrow_row(out, y, STEP);
+    for (i64 j = 0; j < STEP; j++) out[j] = gelu(WIDEN(x[j]));
+    OF(narrow_row)(out, y, STEP);
 }
 
 /* Both matrices' products without what lies between them ever leaving the first cache. */
-static void expert_forward(struct room *room, bf16 *before, bf16 *y, i64 rows, i64 M, i64 H) {
+static void OF(expert_forward)(struct OF(room) *room, T *before, T *y, i64 rows, i64 M, i64 H) {
     for (i64 r = 0; r < rows; r += AT_ONCE) {
         i64 n = rows - r < AT_ONCE ? rows - r : AT_ONCE;
         for (i64 j = 0; j < H; j += STEP) {
-            bf16 *kept = before + r * H + j;
-            multiply_block(room->x + r * M, room->w_in, room->block, n, j, M);
-            narrow_block(room->block, kept, n, H);
-            for (i64 i = 0; i < n; i++) activate(kept + i * H, room->hidden + i * H + j);
+            T *kept = before + r * H + j;
+            OF(multiply_block)(room->x + r * M, room->w_in, room->block, n, j, M);
+            OF(narrow_block)(room->block, kept, n, H);
+            for (i64 i = 0; i < n; i++) OF(activate)(kept + i * H, room->hidden + i * H + j);
         }
         for (i64 j = 0; j < M; j += STEP) {
-            multiply_block(room->hidden, room->w_out, room->block, n, j, H);
-            narrow_block(room->block, y + r * M + j, n, M);
+            OF(multiply_block)(room->hidden, room->w_out, room->block, n, j, H);
+            OF(narrow_block)(room->block, y + r * M + j, n, M);
         }
     }
 }
 
 /* `before` and `y` are of all rows, [.., H] and [.., M]. Returns 1 where there is no memory. */
-int experts_forward(const bf16 *x, const void *w_in, const void *w_out, const i64 *first_row,
-                    const i64 *token_of_row, bf16 *before, bf16 *y, i64 E, i64 M, i64 H, int wide,
+int OF(experts_forward)(const T *x, const void *w_in, const void *w_out, const i64 *first_row,
+                    const i64 *token_of_row, T *before, T *y, i64 E, i64 M, i64 H, int wide,
                     int threads) {
     i64 most = most_rows(first_row, E);
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
-        struct room room;
-        char *all = make_room(&room, most, M, H);
+        struct OF(room) room;
+        char *all = OF(make_room)(&room, most, M, H);
         failed = !all;
         begin_products();
 #pragma omp for schedule(dynamic)
         for (i64 e = 0; e < E; e++) {
             i64 first = first_row[e], rows = first_row[e + 1] - first;
             if (!all || !rows) continue;
-            gather(x, token_of_row + first, room.x, rows, M);
-            const void *in = part(w_in, e * M * H, wide), *out = part(w_out, e * M * H, wide);
-            panels_bf16(narrow_weight(in, room.narrowed, M * H, wide), room.w_in, M, H);
-            panels_bf16(narrow_weight(out, room.narrowed, M * H, wide), room.w_out, H, M);
-            expert_forward(&room, before + first * H, y + first * M, rows, M, H);
+            OF(gather)(x, token_of_row + first, room.x, rows, M);
+            const void *in = OF(part)(w_in, e * M * H, wide), *out = OF(part)(w_out, e * M * H, wide);
+            OF(panels)(OF(narrow_weight)(in, room.narrowed, M * H, wide), room.w_in, M, H);
+            OF(panels)(OF(narrow_weight)(out, room.narrowed, M * H, wide), room.w_out, H, M);
+            OF(expert_forward)(&room, before + first * H, y + first * M, rows, M, H);
         }
         end_products();
         free(all);
@@ -117,95 +111,95 @@ int experts_forward(const bf16 *x, const void *w_in, const void *w_out, const i6
 
 /* Of STEP numbers, as gated_gelu_backward: `d` comes as the gradient of GELU(before). Returns the
  * gate's gradient. */
-static float activate_backward(const float *d_hidden, const bf16 *before, float gate, bf16 *d,
-                               bf16 *gated) {
+static float OF(activate_backward)(const float *d_hidden, const T *before, float gate, T *d,
+                               T *gated) {
     float dx[STEP], out[STEP], total = 0.0f;
 #pragma omp simd reduction(+ : total)
     for (i64 j = 0; j < STEP; j++) {
-        float slope, y = gelu_and_slope(widen_bf16(before[j]), &slope), dy = d_hidden[j];
+        float slope, y = gelu_and_slope(WIDEN(before[j]), &slope), dy = d_hidden[j];
         total += y * dy;
         out[j] = gate * y;
         dx[j] = gate * dy * slope;
     }
-    narrow_row(out, gated, STEP);
-    narrow_row(dx, d, STEP);
+    OF(narrow_row)(out, gated, STEP);
+    OF(narrow_row)(dx, d, STEP);
     return total;
 }
 
 /* The rows' own gradients, and what those of the weights are made of. */
-static void expert_backward_rows(struct room *room, const bf16 *before, const float *gates,
-                                 bf16 *d_rows, float *d_gates, i64 rows, i64 M, i64 H) {
+static void OF(expert_backward_rows)(struct OF(room) *room, const T *before, const float *gates,
+                                 T *d_rows, float *d_gates, i64 rows, i64 M, i64 H) {
     memset(d_gates, 0, rows * sizeof(float));
     for (i64 r = 0; r < rows; r += AT_ONCE) {
         i64 n = rows - r < AT_ONCE ? rows - r : AT_ONCE;
         for (i64 j = 0; j < H; j += STEP) {
-            multiply_block(room->d_y + r * M, room->w_out, room->block, n, j, M);
+            OF(multiply_block)(room->d_y + r * M, room->w_out, room->block, n, j, M);
             for (i64 i = 0; i < n; i++) {
                 i64 at = (r + i) * H + j;
                 __builtin_prefetch(before + at + STEP); /* the next columns': too far for hardware */
-                d_gates[r + i] += activate_backward(room->block + i * STEP, before + at,
+                d_gates[r + i] += OF(activate_backward)(room->block + i * STEP, before + at,
                                                     gates[r + i], room->d + at, room->hidden + at);
             }
         }
         for (i64 j = 0; j < M; j += STEP) {
-            multiply_block(room->d + r * H, room->w_in, room->block, n, j, H);
-            narrow_block(room->block, d_rows + r * M + j, n, M);
+            OF(multiply_block)(room->d + r * H, room->w_in, room->block, n, j, H);
+            OF(narrow_block)(room->block, d_rows + r * M + j, n, M);
         }
     }
 }
 
 /* rows [n, M] transposed, times grad [n, H]: d_w [M, H], or that transposed where it is `turned`: the
  * narrow side is cheaper to turn. */
-static void weight_gradient(struct room *room, const bf16 *rows, const bf16 *grad, void *d_w,
+static void OF(weight_gradient)(struct OF(room) *room, const T *rows, const T *grad, void *d_w,
                             i64 n, i64 M, i64 H, int turned, int wide) {
-    turn_bf16(rows, room->across, n, M, room->panels);
-    panels_bf16(grad, room->panels, n, H);
+    OF(turn)(rows, room->across, n, M, room->panels);
+    OF(panels)(grad, room->panels, n, H);
     for (i64 j = 0; j < H; j += STEP) {
-        multiply_block(room->across, room->panels, room->block, M, j, n);
+        OF(multiply_turned)(room->across, room->panels + j * n, room->block, M, n);
         if (turned) {
             float *out = wide ? (float *)d_w + j * M : room->turned;
             transpose((uint32_t *)room->block, (uint32_t *)out, M, STEP);
-            if (!wide) narrow_row(out, (bf16 *)d_w + j * M, STEP * M);
+            if (!wide) OF(narrow_row)(out, (T *)d_w + j * M, STEP * M);
         } else if (wide) {
             for (i64 i = 0; i < M; i++)
                 memcpy((float *)d_w + i * H + j, room->block + i * STEP, STEP * sizeof(float));
         } else {
-            narrow_block(room->block, (bf16 *)d_w + j, M, H);
+            OF(narrow_block)(room->block, (T *)d_w + j, M, H);
         }
     }
 }
 
 /* `d_y` is of the tokens, without their gates; what comes is of the rows, and of the weights. */
-int experts_backward(const bf16 *x, const bf16 *d_y, const void *w_in, const void *w_out,
-                     const i64 *first_row, const i64 *token_of_row, const bf16 *before,
-                     const float *gates, bf16 *d_rows, float *d_gates, void *d_w_in, void *d_w_out,
+int OF(experts_backward)(const T *x, const T *d_y, const void *w_in, const void *w_out,
+                     const i64 *first_row, const i64 *token_of_row, const T *before,
+                     const float *gates, T *d_rows, float *d_gates, void *d_w_in, void *d_w_out,
                      i64 E, i64 M, i64 H, int wide, int threads) {
     i64 most = most_rows(first_row, E);
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
-        struct room room;
-        char *all = make_room(&room, most, M, H);
+        struct OF(room) room;
+        char *all = OF(make_room)(&room, most, M, H);
         failed = !all;
         begin_products();
 #pragma omp for schedule(dynamic)
         for (i64 e = 0; e < E; e++) {
             i64 first = first_row[e], rows = first_row[e + 1] - first, at = e * M * H;
-            void *d_in = part(d_w_in, at, wide), *d_out = part(d_w_out, at, wide);
+            void *d_in = OF(part)(d_w_in, at, wide), *d_out = OF(part)(d_w_out, at, wide);
             if (!all || !rows) {
-                memset(d_in, 0, M * H * (wide ? sizeof(float) : sizeof(bf16)));
-                memset(d_out, 0, M * H * (wide ? sizeof(float) : sizeof(bf16)));
+                memset(d_in, 0, M * H * (wide ? sizeof(float) : sizeof(T)));
+                memset(d_out, 0, M * H * (wide ? sizeof(float) : sizeof(T)));
                 continue;
             }
-            gather(x, token_of_row + first, room.x, rows, M);
-            gather(d_y, token_of_row + first, room.d_y, rows, M);
-            const void *in = part(w_in, at, wide), *out = part(w_out, at, wide);
-            panels_across_bf16(narrow_weight(in, room.narrowed, M * H, wide), room.w_in, M, H);
-            panels_across_bf16(narrow_weight(out, room.narrowed, M * H, wide), room.w_out, H, M);
-            expert_backward_rows(&room, before + first * H, gates + first, d_rows + first * M,
+            OF(gather)(x, token_of_row + first, room.x, rows, M);
+            OF(gather)(d_y, token_of_row + first, room.d_y, rows, M);
+            const void *in = OF(part)(w_in, at, wide), *out = OF(part)(w_out, at, wide);
+            OF(panels_across)(OF(narrow_weight)(in, room.narrowed, M * H, wide), room.w_in, M, H);
+            OF(panels_across)(OF(narrow_weight)(out, room.narrowed, M * H, wide), room.w_out, H, M);
+            OF(expert_backward_rows)(&room, before + first * H, gates + first, d_rows + first * M,
                                  d_gates + first, rows, M, H);
-            weight_gradient(&room, room.x, room.d, d_in, rows, M, H, 0, wide);
-            weight_gradient(&room, room.d_y, room.hidden, d_out, rows, M, H, 1, wide);
+            OF(weight_gradient)(&room, room.x, room.d, d_in, rows, M, H, 0, wide);
+            OF(weight_gradient)(&room, room.d_y, room.hidden, d_out, rows, M, H, 1, wide);
         }
         end_products();
         free(all);

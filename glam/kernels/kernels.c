@@ -329,9 +329,19 @@ static i64 filled(i64 size) { return (size + STEP - 1) / STEP * STEP; }
 
 static i64 weights_before(i64 chunk) { return STEP * STEP * (chunk * (chunk + 1) / 2); }
 
+#define AT_ONCE 128 /* rows of an expert on their way through both products */
+
+static i64 most_rows(const i64 *first_row, i64 E) {
+    i64 most = 0;
+    for (i64 e = 0; e < E; e++)
+        if (first_row[e + 1] - first_row[e] > most) most = first_row[e + 1] - first_row[e];
+    return most;
+}
+
 #define T float
 #define OF(name) name##_f32
 #include "attention.h"
+#include "experts.h"
 #undef T
 #undef OF
 

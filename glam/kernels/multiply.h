@@ -1,13 +1,14 @@
 /* Products of matrices that are in the cache, c [n, N] = a [n, K] b [K, N], with sums in float32: of
  * float32 by AVX-512, of bfloat16 by AMX or AVX512_BF16, where the processor has them. n, N and K
- * are multiples of STEP. `b` comes as panels of STEP columns, one whole panel after another, so that
+ * are multiples of STEP, but n and K of 8 in float32. `b` comes as panels of STEP columns, one whole panel after another, so that
  * none of its rows meet in one set of the first cache; in bfloat16 a panel is made of pairs of rows.
  * Rows of a and c are `lda` and `ldc` apart, panels of b `panel`, which is STEP * K where all of its
  * rows are used. With `add` the product comes on top of what `c` holds. */
 #include <immintrin.h>
 
 #define STEP 32
-#define ASIDE 16 /* floats between rows of a product, so that they don't meet in one set either */
+#define DEPTH 256 /* rows of a panel in float32, of which the first cache has room */
+#define ASIDE 16  /* floats between rows of a product, so that they don't meet in one set either */
 
 /* The next part of a buffer, on a cache line. */
 static void *carve(char **at, i64 bytes) {
@@ -15,6 +16,8 @@ static void *carve(char **at, i64 bytes) {
     *at += (bytes + 63) / 64 * 64;
     return here;
 }
+
+static i64 whole_vectors(i64 n) { return (n + 15) / 16 * 16; }
 
 /* Swaps, in all pairs of rows `by` apart, what lies `by` columns off the diagonal. */
 static inline void swap_across(__m512i row[16], const int by) {
@@ -67,50 +70,55 @@ static void panels_across_f32(const float *b, float *out, i64 N, i64 K) {
     transpose_to((const uint32_t *)b, (uint32_t *)out, N, K, STEP, STEP * K);
 }
 
-/* Of a whose rows and columns are `row` and `column` apart. */
-static inline __attribute__((always_inline)) void
-multiply_strided(const float *a, i64 row, i64 column, const float *b, i64 panel, float *c, i64 ldc,
-                 i64 n, i64 N, i64 K, int add) {
+static void multiply_f32(const float *a, i64 lda, const float *b, i64 panel, float *c, i64 ldc,
+                         i64 n, i64 N, i64 K, int add) {
     for (i64 j = 0; j < N; j += STEP, b += panel)
-        for (i64 i = 0; i < n; i += 8) {
-            __m512 sum[8][2];
-            for (int r = 0; r < 8; r++) {
-                float *at = c + (i + r) * ldc + j;
-                sum[r][0] = add ? _mm512_loadu_ps(at) : _mm512_setzero_ps();
-                sum[r][1] = add ? _mm512_loadu_ps(at + 16) : _mm512_setzero_ps();
-            }
-            for (i64 k = 0; k < K; k++) {
-                __m512 left = _mm512_loadu_ps(b + k * STEP);
-                __m512 right = _mm512_loadu_ps(b + k * STEP + 16);
-#pragma GCC unroll 8
+        for (i64 first = 0; first < K; first += DEPTH) {
+            i64 last = first + DEPTH < K ? first + DEPTH : K;
+            int more = add || first;
+            for (i64 i = 0; i < n; i += 8) {
+                __m512 sum[8][2];
                 for (int r = 0; r < 8; r++) {
-                    __m512 each = _mm512_set1_ps(a[(i + r) * row + k * column]);
-                    sum[r][0] = _mm512_fmadd_ps(each, left, sum[r][0]);
-                    sum[r][1] = _mm512_fmadd_ps(each, right, sum[r][1]);
+                    float *at = c + (i + r) * ldc + j;
+                    sum[r][0] = more ? _mm512_loadu_ps(at) : _mm512_setzero_ps();
+                    sum[r][1] = more ? _mm512_loadu_ps(at + 16) : _mm512_setzero_ps();
                 }
-            }
-            for (int r = 0; r < 8; r++) {
-                _mm512_storeu_ps(c + (i + r) * ldc + j, sum[r][0]);
-                _mm512_storeu_ps(c + (i + r) * ldc + j + 16, sum[r][1]);
+                for (i64 k = first; k < last; k++) {
+                    __m512 left = _mm512_loadu_ps(b + k * STEP);
+                    __m512 right = _mm512_loadu_ps(b + k * STEP + 16);
+#pragma GCC unroll 8
+                    for (int r = 0; r < 8; r++) {
+                        __m512 each = _mm512_set1_ps(a[(i + r) * lda + k]);
+                        sum[r][0] = _mm512_fmadd_ps(each, left, sum[r][0]);
+                        sum[r][1] = _mm512_fmadd_ps(each, right, sum[r][1]);
+                    }
+                }
+                for (int r = 0; r < 8; r++) {
+                    _mm512_storeu_ps(c + (i + r) * ldc + j, sum[r][0]);
+                    _mm512_storeu_ps(c + (i + r) * ldc + j + 16, sum[r][1]);
+                }
             }
         }
 }
 
-static void multiply_f32(const float *a, i64 lda, const float *b, i64 panel, float *c, i64 ldc,
-                         i64 n, i64 N, i64 K, int add) {
-    multiply_strided(a, lda, 1, b, panel, c, ldc, n, N, K, add);
+/* x [K, n] the other way round, for `multiply_turned`; both have room for as many rows as a
+ * multiple of 16, and `scratch` for the same. */
+static void turn_f32(const float *x, float *out, i64 K, i64 n, float *scratch) {
+    (void)scratch;
+    transpose((const uint32_t *)x, (uint32_t *)out, whole_vectors(K), n);
 }
 
-/* c [n, N] += a [STEP, n] transposed, times b [STEP, N]; `scratch` has room for a and b. */
-static void add_transposed_f32(const float *a, const float *b, float *c, i64 n, i64 N,
-                               float *scratch) {
-    panels_f32(b, scratch, STEP, N);
-    multiply_strided(a, 1, n, scratch, STEP * STEP, c, N, n, N, STEP, 1);
+/* block [n, STEP] = the product of what was turned and a panel. */
+static void multiply_turned_f32(const float *turned, const float *panel, float *block, i64 n,
+                                i64 K) {
+    multiply_f32(turned, whole_vectors(K), panel, STEP * K, block, STEP, n, STEP, K, 0);
 }
+
+static void narrow_row_f32(const float *in, float *out, i64 n) { memcpy(out, in, n * sizeof(float)); }
 
 #ifdef __AVX512BF16__
 /* n is a multiple of STEP. */
-static inline void narrow_row(const float *in, bf16 *out, i64 n) {
+static inline void narrow_row_bf16(const float *in, bf16 *out, i64 n) {
     for (i64 j = 0; j < n; j += 32) {
         __m512bh both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(in + j + 16), _mm512_loadu_ps(in + j));
         _mm512_storeu_si512(out + j, (__m512i)both);
@@ -137,10 +145,9 @@ static void panels_across_bf16(const bf16 *b, bf16 *out, i64 N, i64 K) {
     transpose_to((const uint32_t *)b, (uint32_t *)out, N, K / 2, STEP, STEP * K / 2);
 }
 
-/* x [K, N] the other way round; `scratch` has room for it. */
-static void turn_bf16(const bf16 *x, bf16 *out, i64 K, i64 N, bf16 *scratch) {
-    pairs_to(x, (uint32_t *)scratch, K, N, N, STEP);
-    transpose((const uint32_t *)scratch, (uint32_t *)out, K / 2, N);
+static void turn_bf16(const bf16 *x, bf16 *out, i64 K, i64 n, bf16 *scratch) {
+    pairs_to(x, (uint32_t *)scratch, K, n, n, STEP);
+    transpose((const uint32_t *)scratch, (uint32_t *)out, K / 2, n);
 }
 
 static void multiply_avx512(const bf16 *a, i64 lda, const bf16 *b, i64 panel, float *c, i64 ldc,
@@ -240,13 +247,9 @@ static void multiply_bf16(const bf16 *a, i64 lda, const bf16 *b, i64 panel, floa
 #define multiply_bf16 multiply_avx512
 #endif
 
-/* c [n, N] += a [STEP, n] transposed, times b [STEP, N]; `scratch` has room for a, twice, and b. */
-static void add_transposed_bf16(const bf16 *a, const bf16 *b, float *c, i64 n, i64 N,
-                                bf16 *scratch) {
-    bf16 *turned = scratch + STEP * n, *panels = turned + STEP * n;
-    turn_bf16(a, turned, STEP, n, scratch);
-    panels_bf16(b, panels, STEP, N);
-    multiply_bf16(turned, STEP, panels, STEP * STEP, c, N, n, N, STEP, 1);
+static void multiply_turned_bf16(const bf16 *turned, const bf16 *panel, float *block, i64 n,
+                                 i64 K) {
+    multiply_bf16(turned, K, panel, STEP * K, block, STEP, n, STEP, K, 0);
 }
 #endif
 

@@ -15,7 +15,8 @@ def grouped(x_BSM: Float[Tensor, "B S M"], routing: Routing, experts: Experts) -
     """How the rows are laid out and multiplied is chosen by device and size."""
     x_TM, chosen, num_experts = x_BSM.flatten(0, 1), routing.experts, len(experts.w_in_EMH)
     if suits(x_BSM, experts):
-        y_TM = whole_experts(x_TM, routing, experts, layout_of_steps(chosen, num_experts))
+        layout = layout_of_steps(chosen, num_experts, x_BSM.dtype)
+        y_TM = whole_experts(x_TM, routing, experts, layout)
     else:
         layout = sorted_layout(chosen, num_experts, fill(x_BSM))
         mixed = expert_by_expert if x_BSM.device.type == "cpu" else fused_experts

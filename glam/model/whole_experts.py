@@ -1,6 +1,6 @@
-"""Experts on a CPU that multiplies bfloat16: a kernel of our own for the whole of an expert's way,
-forward and backward. Products of torch's cost small ones more in calls than in arithmetic, and
-large ones (seen up to 1,024 by 4,096) in traffic between them."""
+"""Experts on a CPU that has products for their type: a kernel of our own for the whole of an
+expert's way, forward and backward. Products of torch's cost small ones more in calls than in
+arithmetic, and in bfloat16 large ones (seen up to 1,024 by 4,096) in traffic between them."""
 
 from functools import partial
 from typing import Any, cast
@@ -15,16 +15,24 @@ from glam.model.fused_experts import gates_of_choices, gates_of_rows, sum_of_cho
 from glam.model.routing import Routing
 from glam.model.sorted_layout import SortedLayout, sorted_layout, up_to_multiple
 
+ROWS = {torch.bfloat16: kernels.STEP, torch.float32: 8}  # products take multiples of it
+LARGEST = {torch.bfloat16: 2**62, torch.float32: 2**15}  # matrix for which it is the fastest form
+
 
 def suits(x: Tensor, experts: Experts) -> bool:
-    """Whether the kernel is there for these."""
-    _, M, H = experts.w_in_EMH.shape
-    fits = x.dtype == torch.bfloat16 and M % kernels.STEP == H % kernels.STEP == 0
-    return fits and kernels.serve(x, experts.w_in_EMH) and kernels.multiplies(torch.bfloat16)
+    """Whether the kernel is there for these, and the fastest form."""
+    w = experts.w_in_EMH
+    _, M, H = w.shape
+    served = kernels.serve(x, w) and w.dtype in (x.dtype, torch.float32)
+    fits = M % kernels.STEP == H % kernels.STEP == 0
+    return served and fits and LARGEST[x.dtype] >= M * H and kernels.multiplies(x.dtype)
 
 
-def layout_of_steps(experts_TK: Int[Tensor, "T K"], num_experts: int) -> SortedLayout:
-    return sorted_layout(experts_TK, num_experts, partial(up_to_multiple, of=kernels.STEP))
+def layout_of_steps(
+    experts_TK: Int[Tensor, "T K"], num_experts: int, dtype: torch.dtype
+) -> SortedLayout:
+    """For rows in `dtype`."""
+    return sorted_layout(experts_TK, num_experts, partial(up_to_multiple, of=ROWS[dtype]))
 
 
 class WholeExperts(torch.autograd.Function):
