@@ -226,12 +226,12 @@ def _figure(found: Sequence[Row]) -> dict[str, bytes]:
     panels = figure.subplots(2, 2, sharey=True)
     for line, (data, half) in zip(panels, STUDY.items(), strict=True):
         for axes, domain in zip(line, MEANS, strict=True):
-            _panel(axes, found, data, half, domain)
+            panel(axes, found, data, half, domain)
     panels[0, 0].legend(fontsize=8, frameon=False, labelcolor=PRINT.ink)
     return save(figure, "difference_by_seconds", "equal_time")
 
 
-def _panel(axes: Axes, found: Sequence[Row], data: str, half: Half, domain: str) -> None:
+def panel(axes: Axes, found: Sequence[Row], data: str, half: Half, domain: str) -> None:
     dress(axes, PRINT)
     axes.set_xscale("log")
     axes.set_xticks(half.budgets, [f"{budget} s" for budget in half.budgets])
@@ -239,11 +239,12 @@ def _panel(axes: Axes, found: Sequence[Row], data: str, half: Half, domain: str)
     axes.axhline(0, color=PRINT.muted, linewidth=0.8)
     for experts in half.experts[1:]:
         index = EXPERTS.index(experts)
-        paired = [differences(found, data, budget, experts, domain) for budget in half.budgets]
+        all_pairs = {b: differences(found, data, b, experts, domain) for b in half.budgets}
+        budgets, paired = zip(*((b, pairs) for b, pairs in all_pairs.items() if pairs), strict=True)
         means = [statistics.mean(values) for values in paired]
         tops = [(interval(values) or (0.0, 0.0))[1] for values in paired]
         half_widths = [top - mean for top, mean in zip(tops, means, strict=True)]
-        moved = [budget * 1.04 ** (index - 2) for budget in half.budgets]  # side by side
+        moved = [budget * 1.04 ** (index - 2) for budget in budgets]  # side by side
         style = {"color": PRINT.colour(index), "marker": "o", "markersize": 4}
         axes.errorbar(moved, means, half_widths, label=f"{experts} experts", **style)
     which = "all five domains" if domain == "mean" else "domains like the training text"

@@ -3,8 +3,8 @@ again, on `glam/kernels`, unfiltered text, at the learning rate that suits the d
 
 Calibrates as the study does, two runs at a time (with_kernels.json); trains the dense twin and 16
 experts at five rates on two seeds (rates.csv), and all models on five other seeds at the rate at
-which the dense twin had the lowest loss (with_kernels.csv); prints the differences. What is there
-of it is not run again.
+which the dense twin had the lowest loss (with_kernels.csv); prints the differences and draws them
+(with_kernels.png, .svg). What is there of it is not run again.
 """
 
 import csv
@@ -15,8 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
 from experiments.equal_time import study
-from experiments.equal_time.study import EXPERTS, MEANS, ROUNDED, STUDY, TRIAL, Row
+from experiments.equal_time.study import EXPERTS, MEANS, ROUNDED, STUDY, TRIAL, Half, Row
+from glam.reporting.theme import PRINT, dress, save
 
 FOLDER = Path(__file__).parent
 CALIBRATION, RESULTS = FOLDER / "with_kernels.json", FOLDER / "with_kernels.csv"
@@ -45,8 +49,8 @@ def speeds() -> dict[str, list[float]]:
     return json.loads(CALIBRATION.read_text())
 
 
-def scan() -> float:
-    """The rate that suits the dense twin best; writes what it is told from."""
+def scan() -> list[dict[str, Any]]:
+    """Losses by rate, written down too."""
     found = [
         {"rate": rate, "experts": experts, "seed": run["seed"], "trained on": _trained_on(run)}
         for rate in RATES
@@ -60,7 +64,7 @@ def scan() -> float:
         writer = csv.DictWriter(file, list(found[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows({**row, "trained on": f"{row['trained on']:.5f}"} for row in found)
-    return min(RATES, key=lambda rate: _mean(found, rate, 1))
+    return found
 
 
 def _mean(found: Sequence[dict[str, Any]], rate: float, experts: int) -> float:
@@ -87,12 +91,42 @@ def rows(rate: float) -> list[Row]:
     return found
 
 
+def figure(scanned: Sequence[dict[str, Any]], found: Sequence[Row]) -> dict[str, bytes]:
+    """Losses by learning rate; differences to the dense twin by seconds."""
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    rates, *rest = figure.subplots(1, 3)
+    _rates(rates, scanned)
+    half = Half(EXPERTS, SEEDS, tuple(BUDGETS), STUDY[DATA].trained_on)
+    for axes, domain in zip(rest, MEANS, strict=True):
+        study.panel(axes, found, DATA, half, domain)
+    rest[0].legend(fontsize=8, frameon=False, labelcolor=PRINT.ink)
+    return save(figure, "with_kernels", "equal_time")
+
+
+def _rates(axes: Axes, scanned: Sequence[dict[str, Any]]) -> None:
+    dress(axes, PRINT)
+    axes.set_xscale("log")
+    axes.set_xticks(RATES, [str(rate) for rate in RATES], fontsize=8)
+    axes.minorticks_off()
+    for experts in SCAN_TOKENS:
+        colour = PRINT.colour(EXPERTS.index(experts))
+        means = [_mean(scanned, rate, experts) for rate in RATES]
+        label = "dense twin" if experts == 1 else f"{experts} experts"
+        axes.plot(RATES, means, color=colour, marker="o", markersize=4, label=label)
+    axes.set_title("three minutes, by learning rate", fontsize=10, loc="left", color=PRINT.ink)
+    axes.set_ylabel("loss, domains like the training text", fontsize=9)
+    axes.legend(fontsize=8, frameon=False, labelcolor=PRINT.ink)
+
+
 def main() -> int:
     speeds()  # while the machine is cold and quiet
-    rate = scan()
+    scanned = scan()
+    rate = min(RATES, key=lambda rate: _mean(scanned, rate, 1))
     found = rows(rate)
     with RESULTS.open("w", newline="") as file:
         study.write(found, file)
+    for name, content in figure(scanned, found).items():
+        (FOLDER / name).write_bytes(content)
     print("learning rate", rate)
     for domain in (*MEANS, *(name for name in found[0].loss if name not in MEANS)):
         for budget, several in BUDGETS.items():

@@ -133,19 +133,19 @@ def activation_bytes(config: RunConfig, size: int) -> float:
     there, and the heap's gradients once more (a rule fitted to what was measured)."""
     model, tokens = config.model, config.training.tokens_per_step
     inputs = tokens * model.d_model * size
-    mask = tokens * config.training.sequence_length * size  # of all layers; blocks keep it
+    mask = tokens * config.training.sequence_length * size  # of all layers, in the forward pass
     again = config.training.rematerialize
     layers = [layer(config, index, size) for index in range(model.num_layers)]
-    kept = mask + (model.num_layers * inputs if again else sum(one.kept for one in layers))
+    kept = model.num_layers * inputs if again else sum(one.kept for one in layers)
     # What the loss is made of: the last layer's output, its norm, and their gradient.
     moments = [kept + 3 * inputs + _logits(model, tokens, size)]
     widest = max(one.kept + one.passing for one in layers) if again else 2 * inputs
-    moments.append(kept + widest)  # the forward pass of the last layer
+    moments.append(mask + kept + widest)  # the forward pass of the last layer
     # The tied embedding has two gradients, and the second is as large as the first.
     moments.append(FLOAT32 * model.num_embedding_params)
     if again:
-        return max(*moments, kept + 2 * widest + 3 * inputs + _heap_gradients(model))
-    below, missing = float(mask), 0.0
+        return max(*moments, mask + kept + 2 * widest + 3 * inputs + _heap_gradients(model))
+    below, missing = 0.0, 0.0
     for index, one in enumerate(layers):
         below += one.kept
         moments.append(below + one.passing + 3 * inputs - missing)

@@ -350,5 +350,7 @@ static i64 most_rows(const i64 *first_row, i64 E) {
 #define OF(name) name##_bf16
 #include "attention.h"
 #include "experts.h"
+#undef T
+#undef OF
 #endif
 #endif
