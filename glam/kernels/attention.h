@@ -85,8 +85,8 @@ static void OF(weights_of_chunk)(struct OF(head) *head, T *weights, const float 
     }
 }
 
-/* The gradient of a chunk's products, `row`, of that of its weights, which `product` holds; `d_bias`
- * is added to. */
+/* The gradient of a chunk's products, `row`, of that of its weights, which `product` holds;
+ * `d_bias` is added to. */
 static void OF(chunk_backward)(struct OF(head) *head, const T *weights, float *d_bias, i64 first,
                                i64 length, i64 window, float scale) {
     i64 keys = first + STEP;
@@ -161,8 +161,8 @@ static void OF(head_backward)(struct OF(head) *head, const T *weights, float *d_
 }
 
 int OF(attention_forward)(const T *qkv, const float *bias, const T *mask, T *weights, T *y,
-                      i64 batch, i64 length, i64 heads, i64 width, i64 window, float scale,
-                      int threads) {
+                          i64 batch, i64 length, i64 heads, i64 width, i64 window, float scale,
+                          int threads) {
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
@@ -176,11 +176,10 @@ int OF(attention_forward)(const T *qkv, const float *bias, const T *mask, T *wei
             const T *q = qkv + b * length * 3 * heads * width + n * width;
             if (!all) continue;
             OF(take_head)(&head, q, heads, length, width);
-            OF(head_forward)(&head, bias + n * (window + 2 * PAD),
-                         mask ? mask + b * length * length : NULL,
-                         weights + i * weights_before(filled(length) / STEP),
-                         y + (b * length * heads + n) * width, heads * width, length, width, window,
-                         scale);
+            OF(head_forward)(
+                &head, bias + n * (window + 2 * PAD), mask ? mask + b * length * length : NULL,
+                weights + i * weights_before(filled(length) / STEP),
+                y + (b * length * heads + n) * width, heads * width, length, width, window, scale);
         }
         end_products();
         free(all);
@@ -189,9 +188,9 @@ int OF(attention_forward)(const T *qkv, const float *bias, const T *mask, T *wei
 }
 
 /* `d_bias` is [batch * heads, PAD + window + PAD], zeros at first. */
-int OF(attention_backward)(const T *qkv, const T *d_y, const T *weights, float *d_bias,
-                       T *d_qkv, i64 batch, i64 length, i64 heads, i64 width, i64 window,
-                       float scale, int threads) {
+int OF(attention_backward)(const T *qkv, const T *d_y, const T *weights, float *d_bias, T *d_qkv,
+                           i64 batch, i64 length, i64 heads, i64 width, i64 window, float scale,
+                           int threads) {
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
@@ -206,10 +205,10 @@ int OF(attention_backward)(const T *qkv, const T *d_y, const T *weights, float *
             if (!all) continue;
             OF(take_head)(&head, qkv + at, heads, length, width);
             OF(take)(d_y + (b * length * heads + n) * width, head.d_y, heads * width, length, width,
-                 head.S, head.D);
+                     head.S, head.D);
             OF(head_backward)(&head, weights + i * weights_before(filled(length) / STEP),
-                          d_bias + i * (window + 2 * PAD), d_qkv + at, apart, length, width, window,
-                          scale);
+                              d_bias + i * (window + 2 * PAD), d_qkv + at, apart, length, width,
+                              window, scale);
             OF(give)(head.d_k, d_qkv + at + heads * width, apart, length, width, head.D);
             OF(give)(head.d_v, d_qkv + at + 2 * heads * width, apart, length, width, head.D);
         }

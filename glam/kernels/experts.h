@@ -1,7 +1,8 @@
-/* Experts, whole: an expert's rows are gathered, multiplied, and given back a block at a time, which
- * is in the cache. `first_row` [E + 1] is where each expert's rows begin, as many as a multiple of what
- * products take; rows that no choice fills read some token, and their gate is 0. Weights and their
- * gradients are in float32 where `wide`, else in T. Included once for each type T, as typed.h. */
+/* Experts, whole: an expert's rows are gathered, multiplied, and given back a block at a time,
+ * which is in the cache. `first_row` [E + 1] is where each expert's rows begin, as many as a
+ * multiple of what products take; rows that no choice fills read some token, and their gate is 0.
+ * Weights and their gradients are in float32 where `wide`, else in T. Included once for each type
+ * T, as typed.h. */
 
 /* Buffers of one thread, for `rows` of an expert. */
 struct OF(room) {
@@ -83,8 +84,8 @@ static void OF(expert_forward)(struct OF(room) *room, T *before, T *y, i64 rows,
 
 /* `before` and `y` are of all rows, [.., H] and [.., M]. Returns 1 where there is no memory. */
 int OF(experts_forward)(const T *x, const void *w_in, const void *w_out, const i64 *first_row,
-                    const i64 *token_of_row, T *before, T *y, i64 E, i64 M, i64 H, int wide,
-                    int threads) {
+                        const i64 *token_of_row, T *before, T *y, i64 E, i64 M, i64 H, int wide,
+                        int threads) {
     i64 most = most_rows(first_row, E);
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
@@ -98,7 +99,8 @@ int OF(experts_forward)(const T *x, const void *w_in, const void *w_out, const i
             i64 first = first_row[e], rows = first_row[e + 1] - first;
             if (!all || !rows) continue;
             OF(gather)(x, token_of_row + first, room.x, rows, M);
-            const void *in = OF(part)(w_in, e * M * H, wide), *out = OF(part)(w_out, e * M * H, wide);
+            const void *in = OF(part)(w_in, e * M * H, wide);
+            const void *out = OF(part)(w_out, e * M * H, wide);
             OF(panels)(OF(narrow_weight)(in, room.narrowed, M * H, wide), room.w_in, M, H);
             OF(panels)(OF(narrow_weight)(out, room.narrowed, M * H, wide), room.w_out, H, M);
             OF(expert_forward)(&room, before + first * H, y + first * M, rows, M, H);
@@ -112,7 +114,7 @@ int OF(experts_forward)(const T *x, const void *w_in, const void *w_out, const i
 /* Of STEP numbers, as gated_gelu_backward: `d` comes as the gradient of GELU(before). Returns the
  * gate's gradient. */
 static float OF(activate_backward)(const float *d_hidden, const T *before, float gate, T *d,
-                               T *gated) {
+                                   T *gated) {
     float dx[STEP], out[STEP], total = 0.0f;
 #pragma omp simd reduction(+ : total)
     for (i64 j = 0; j < STEP; j++) {
@@ -128,7 +130,7 @@ static float OF(activate_backward)(const float *d_hidden, const T *before, float
 
 /* The rows' own gradients, and what those of the weights are made of. */
 static void OF(expert_backward_rows)(struct OF(room) *room, const T *before, const float *gates,
-                                 T *d_rows, float *d_gates, i64 rows, i64 M, i64 H) {
+                                     T *d_rows, float *d_gates, i64 rows, i64 M, i64 H) {
     memset(d_gates, 0, rows * sizeof(float));
     for (i64 r = 0; r < rows; r += AT_ONCE) {
         i64 n = rows - r < AT_ONCE ? rows - r : AT_ONCE;
@@ -136,9 +138,11 @@ static void OF(expert_backward_rows)(struct OF(room) *room, const T *before, con
             OF(multiply_block)(room->d_y + r * M, room->w_out, room->block, n, j, M);
             for (i64 i = 0; i < n; i++) {
                 i64 at = (r + i) * H + j;
-                __builtin_prefetch(before + at + STEP); /* the next columns': too far for hardware */
-                d_gates[r + i] += OF(activate_backward)(room->block + i * STEP, before + at,
-                                                    gates[r + i], room->d + at, room->hidden + at);
+                /* Of the next columns, which are too far for the hardware's. */
+                __builtin_prefetch(before + at + STEP);
+                d_gates[r + i] +=
+                    OF(activate_backward)(room->block + i * STEP, before + at, gates[r + i],
+                                          room->d + at, room->hidden + at);
             }
         }
         for (i64 j = 0; j < M; j += STEP) {
@@ -148,10 +152,10 @@ static void OF(expert_backward_rows)(struct OF(room) *room, const T *before, con
     }
 }
 
-/* rows [n, M] transposed, times grad [n, H]: d_w [M, H], or that transposed where it is `turned`: the
- * narrow side is cheaper to turn. */
+/* rows [n, M] transposed, times grad [n, H]: d_w [M, H], or that transposed where it is `turned`:
+ * the narrow side is cheaper to turn. */
 static void OF(weight_gradient)(struct OF(room) *room, const T *rows, const T *grad, void *d_w,
-                            i64 n, i64 M, i64 H, int turned, int wide) {
+                                i64 n, i64 M, i64 H, int turned, int wide) {
     OF(turn)(rows, room->across, n, M, room->panels);
     OF(panels)(grad, room->panels, n, H);
     for (i64 j = 0; j < H; j += STEP) {
@@ -171,9 +175,9 @@ static void OF(weight_gradient)(struct OF(room) *room, const T *rows, const T *g
 
 /* `d_y` is of the tokens, without their gates; what comes is of the rows, and of the weights. */
 int OF(experts_backward)(const T *x, const T *d_y, const void *w_in, const void *w_out,
-                     const i64 *first_row, const i64 *token_of_row, const T *before,
-                     const float *gates, T *d_rows, float *d_gates, void *d_w_in, void *d_w_out,
-                     i64 E, i64 M, i64 H, int wide, int threads) {
+                         const i64 *first_row, const i64 *token_of_row, const T *before,
+                         const float *gates, T *d_rows, float *d_gates, void *d_w_in, void *d_w_out,
+                         i64 E, i64 M, i64 H, int wide, int threads) {
     i64 most = most_rows(first_row, E);
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
@@ -197,7 +201,7 @@ int OF(experts_backward)(const T *x, const T *d_y, const void *w_in, const void 
             OF(panels_across)(OF(narrow_weight)(in, room.narrowed, M * H, wide), room.w_in, M, H);
             OF(panels_across)(OF(narrow_weight)(out, room.narrowed, M * H, wide), room.w_out, H, M);
             OF(expert_backward_rows)(&room, before + first * H, gates + first, d_rows + first * M,
-                                 d_gates + first, rows, M, H);
+                                     d_gates + first, rows, M, H);
             OF(weight_gradient)(&room, room.x, room.d, d_in, rows, M, H, 0, wide);
             OF(weight_gradient)(&room, room.d_y, room.hidden, d_out, rows, M, H, 1, wide);
         }

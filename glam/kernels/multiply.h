@@ -1,9 +1,10 @@
-/* Products of matrices that are in the cache, c [n, N] = a [n, K] b [K, N], with sums in float32: of
- * float32 by AVX-512, of bfloat16 by AMX or AVX512_BF16, where the processor has them. n, N and K
- * are multiples of STEP, but n and K of 8 in float32. `b` comes as panels of STEP columns, one whole panel after another, so that
- * none of its rows meet in one set of the first cache; in bfloat16 a panel is made of pairs of rows.
- * Rows of a and c are `lda` and `ldc` apart, panels of b `panel`, which is STEP * K where all of its
- * rows are used. With `add` the product comes on top of what `c` holds. */
+/* Products of matrices that are in the cache, c [n, N] = a [n, K] b [K, N], with sums in float32:
+ * of float32 by AVX-512, of bfloat16 by AMX or AVX512_BF16, where the processor has them. n, N and
+ * K are multiples of STEP, but n and K of 8 in float32. `b` comes as panels of STEP columns, one
+ * whole panel after another, so that none of its rows meet in one set of the first cache; in
+ * bfloat16 a panel is made of pairs of rows. Rows of a and c are `lda` and `ldc` apart, panels of b
+ * `panel`, which is STEP * K where all of its rows are used. With `add` the product comes on top of
+ * what `c` holds. */
 #include <immintrin.h>
 
 #define STEP 32
@@ -114,7 +115,9 @@ static void multiply_turned_f32(const float *turned, const float *panel, float *
     multiply_f32(turned, whole_vectors(K), panel, STEP * K, block, STEP, n, STEP, K, 0);
 }
 
-static void narrow_row_f32(const float *in, float *out, i64 n) { memcpy(out, in, n * sizeof(float)); }
+static void narrow_row_f32(const float *in, float *out, i64 n) {
+    memcpy(out, in, n * sizeof(float));
+}
 
 #ifdef __AVX512BF16__
 /* n is a multiple of STEP. */

@@ -127,9 +127,9 @@ void OF(rms_norm_backward)(const T *restrict d_y, const T *restrict x, const flo
 
 /* Causal attention weights of a block of queries, in place of their products with keys: [batch *
  * heads, rows, keys], the last row's query being the last key. `bias` [heads, PAD + window + PAD]
- * has the farthest distance first, and distance 0 before the last PAD, which are -infinity; before the
- * window, PAD zeros. `mask` [batch, length, length] is added where there is one. Rows are worked on
- * in whole vectors: beyond the query all comes out 0. */
+ * has the farthest distance first, and distance 0 before the last PAD, which are -infinity; before
+ * the window, PAD zeros. `mask` [batch, length, length] is added where there is one. Rows are
+ * worked on in whole vectors: beyond the query all comes out 0. */
 void OF(attention_weights)(T *weights, const float *bias, const T *mask, float *scratch, i64 batch,
                            i64 heads, i64 rows, i64 keys, i64 window, i64 length, float scale,
                            int threads) {
