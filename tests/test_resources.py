@@ -1,7 +1,9 @@
 """What a run may use is resolved once, and without torch."""
 
+import gc
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -99,3 +101,16 @@ print(faults() - before)
         int(subprocess.check_output([sys.executable, "-c", script, how])) for how in ("keep", "not")
     )
     assert kept < 100 < returned
+
+
+def test_a_settled_loop_still_has_its_own_cycles_collected_and_leaves_nothing_frozen():
+    class Cycle:
+        def __init__(self) -> None:
+            self.itself = self
+
+    with resources.settled():
+        assert gc.get_freeze_count()
+        seen = weakref.ref(Cycle())
+        gc.collect()
+        assert seen() is None
+    assert not gc.get_freeze_count()
