@@ -5,13 +5,14 @@ operators for the others: another device, float64, or a machine without a compil
 """
 
 from glam.kernels.build import library, switched_off
-from glam.kernels.calls import CHUNKS, PAD, STEP, call, inner, multiplies, padded, serve, wide
+from glam.kernels.calls import CHUNKS, PAD, STEP, call, has, inner, multiplies, padded, serve, wide
 
 __all__ = [
     "CHUNKS",
     "PAD",
     "STEP",
     "call",
+    "has",
     "inner",
     "library",
     "multiplies",

@@ -40,6 +40,7 @@ UNTYPED = {
     "route": "slssnnni",
     "route_backward": "sslsssnnni",
     "adafactor": "ssssnnnfffff",
+    "output_loss_bf16": "bwlsbwnnnffii",  # where the processor has tiles (AMX)
 }
 SIGNATURES = TYPED | UNTYPED
 NUMBERS: dict[str, Any] = {"n": ctypes.c_int64, "f": ctypes.c_float, "i": ctypes.c_int}
@@ -64,11 +65,16 @@ def wide(*tensors: Tensor) -> bool:
     return serve(*tensors) and all(x.dtype == torch.float32 for x in tensors)
 
 
+def has(name: str) -> bool:
+    """Whether the processor has what a kernel asks for, whose name has its type."""
+    found = library()
+    return found is not None and hasattr(found, name)
+
+
 def multiplies(dtype: torch.dtype) -> bool:
     """Whether there are products of our own, of such matrices. What they do is whole steps of the
     model, attention and experts, of which there are forms for the same types."""
-    found = library()
-    return found is not None and hasattr(found, f"attention_forward_{SUFFIX[dtype]}")
+    return has(f"attention_forward_{SUFFIX[dtype]}")
 
 
 @functools.cache

@@ -353,4 +353,9 @@ static i64 most_rows(const i64 *first_row, i64 E) {
 #undef T
 #undef OF
 #endif
+
+/* Where products cost so little that one more is cheaper than what it spares the memory. */
+#ifdef __AMX_BF16__
+#include "loss.h"
+#endif
 #endif

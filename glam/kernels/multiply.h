@@ -128,11 +128,12 @@ static inline void narrow_row_bf16(const float *in, bf16 *out, i64 n) {
     }
 }
 
-/* Pairs of rows of b, rows of which are `apart` in the result, and panels `panel`. */
-static inline void pairs_to(const bf16 *b, uint32_t *out, i64 K, i64 N, i64 apart, i64 panel) {
+/* Pairs of rows of b, which are `ldb` apart, and `apart` in the result, where panels are `panel`. */
+static inline void pairs_to(const bf16 *b, i64 ldb, uint32_t *out, i64 K, i64 N, i64 apart,
+                            i64 panel) {
     for (i64 k = 0; k < K; k += 2)
         for (i64 p = 0; p < N; p += STEP) {
-            const bf16 *even = b + k * N + p, *odd = even + N;
+            const bf16 *even = b + k * ldb + p, *odd = even + ldb;
             uint32_t *to = out + p / STEP * panel + k / 2 * apart;
 #pragma omp simd
             for (i64 j = 0; j < STEP; j++) to[j] = even[j] | (uint32_t)odd[j] << 16;
@@ -140,7 +141,7 @@ static inline void pairs_to(const bf16 *b, uint32_t *out, i64 K, i64 N, i64 apar
 }
 
 static void panels_bf16(const bf16 *b, bf16 *out, i64 K, i64 N) {
-    pairs_to(b, (uint32_t *)out, K, N, STEP, STEP * K / 2);
+    pairs_to(b, N, (uint32_t *)out, K, N, STEP, STEP * K / 2);
 }
 
 /* Panels of the transpose of b [N, K]. */
@@ -149,7 +150,7 @@ static void panels_across_bf16(const bf16 *b, bf16 *out, i64 N, i64 K) {
 }
 
 static void turn_bf16(const bf16 *x, bf16 *out, i64 K, i64 n, bf16 *scratch) {
-    pairs_to(x, (uint32_t *)scratch, K, n, n, STEP);
+    pairs_to(x, n, (uint32_t *)scratch, K, n, n, STEP);
     transpose((const uint32_t *)scratch, (uint32_t *)out, K / 2, n);
 }
 

@@ -56,24 +56,17 @@ class FusedLosses(torch.autograd.Function):
     """`(x [T, M], w [V, M], targets [T], cap, whether gradients are wanted) -> (mean, losses [T])`
 
     The gradients are made in the forward pass, while the logits are there, and only scaled in the
-    backward: so three products are all there is, and the logits of a few rows are forgotten before
-    the next rows'.
+    backward.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, w_VM: Tensor, targets: Tensor, cap: float | None, learns: bool
     ) -> tuple[Tensor, Tensor]:
-        w = w_VM.to(x.dtype)
         losses = x.new_empty(len(x), dtype=torch.promote_types(x.dtype, torch.float32))
-        gradients = (torch.empty_like(x), torch.zeros_like(w_VM)) if learns else None
-        for rows in _pieces(len(x), LOGITS_AT_ONCE // len(w)):
-            logits = torch.mm(x[rows], w.t())
-            _cross_entropy(logits, targets[rows], cap, learns, losses[rows])
-            if gradients is not None:
-                torch.mm(logits, w, out=gradients[0][rows])
-                _add_product(gradients[1], logits.t(), x[rows])
-        ctx.gradients = gradients
+        ctx.gradients = (torch.empty_like(x), torch.empty_like(w_VM)) if learns else None
+        form = _block_by_block if _suits(x, w_VM) else _row_by_row
+        form(x, w_VM, targets, cap, losses, ctx.gradients)
         ctx.mark_non_differentiable(losses)
         return losses.mean(), losses
 
@@ -82,8 +75,10 @@ class FusedLosses(torch.autograd.Function):
         if ctx.gradients is None:
             raise RuntimeError("this loss can be differentiated once: its gradients were given out")
         (d_x, d_w), ctx.gradients = ctx.gradients, None
-        scale = grads[0] / len(d_x)
-        return d_x.mul_(scale), d_w.mul_(scale), None, None, None
+        scale = grads[0]
+        if not scale.is_cpu or scale != 1:  # on a device nobody waits for the answer
+            d_x, d_w = d_x.mul_(scale), d_w.mul_(scale)
+        return d_x, d_w, None, None, None
 
 
 class TracedLosses(torch.autograd.Function):
@@ -126,6 +121,59 @@ class TracedLosses(torch.autograd.Function):
         return (d_x * scale).to(d_x.dtype), (d_w * scale).to(d_w.dtype), None, None, None, None
 
 
+Gradients = tuple[Tensor, Tensor]  # [T, M], [V, M] of the losses' mean
+
+
+def _suits(x: Tensor, w: Tensor) -> bool:
+    """Whether our own kernel is there for these."""
+    served = kernels.serve(x, w) and x.dtype == torch.bfloat16
+    return served and x.shape[1] % kernels.STEP == 0 and kernels.has("output_loss_bf16")
+
+
+def _block_by_block(
+    x: Tensor,
+    w: Tensor,
+    targets: Tensor,
+    cap: float | None,
+    losses: Tensor,
+    gradients: Gradients | None,
+) -> None:
+    """Four products, whose logits never leave the cache."""
+    given, made = (x.contiguous(), w.contiguous(), targets.contiguous()), gradients or (None, None)
+    sizes = (*x.shape, len(w), cap or 0, 1 / len(x), w.dtype == torch.float32, bool(gradients))
+    _refuse_targets(kernels.call("output_loss_bf16", *given, losses, *made, *sizes), len(w))
+
+
+def _row_by_row(
+    x: Tensor,
+    w_VM: Tensor,
+    targets: Tensor,
+    cap: float | None,
+    losses: Tensor,
+    gradients: Gradients | None,
+) -> None:
+    """Three products; the logits of some rows are forgotten before the next rows'."""
+    w, learns = w_VM.to(x.dtype), gradients is not None
+    if gradients is not None:
+        gradients[1].zero_()
+    for rows in _pieces(len(x), LOGITS_AT_ONCE // len(w)):
+        logits = torch.mm(x[rows], w.t())
+        _cross_entropy(logits, targets[rows], cap, learns, losses[rows])
+        if gradients is not None:
+            torch.mm(logits, w, out=gradients[0][rows])
+            _add_product(gradients[1], logits.t(), x[rows])
+    for gradient in gradients or ():
+        gradient.div_(len(x))
+
+
+def _refuse_targets(failed: int, V: int) -> None:
+    """What kernels say."""
+    if failed < 0:
+        raise MemoryError("no memory for the logits of a few tokens")
+    if failed:
+        raise IndexError(f"a target is not among the {V} tokens of the vocabulary")
+
+
 def _pieces(total: int, size: int) -> Iterator[slice]:
     size = max(1, size)
     return (slice(start, min(start + size, total)) for start in range(0, total, size))
@@ -140,8 +188,8 @@ def _cross_entropy(
     if kernels.serve(logits):
         scratch = logits.new_empty(torch.get_num_threads(), V, dtype=torch.float32)
         sizes = (rows, V, cap or 0, learns)
-        if kernels.call("cross_entropy", logits, targets.contiguous(), losses, scratch, *sizes):
-            raise IndexError(f"a target is not among the {V} tokens of the vocabulary")
+        given = (logits, targets.contiguous(), losses, scratch)
+        _refuse_targets(kernels.call("cross_entropy", *given, *sizes), V)
         return
     for part in _pieces(rows, LOGITS_IN_CACHE // V):
         losses[part] = _cross_entropy_in_cache(logits[part], targets[part], cap, learns)

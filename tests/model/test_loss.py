@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from glam import kernels
 from glam.model import loss as loss_module
 from glam.model.loss import TracedLosses, plain_losses, token_losses
 
@@ -120,7 +121,7 @@ def assert_as_in_float64(logits, targets, cap, size):
 @settings(max_examples=60, deadline=None)
 @given(
     rows=st.integers(1, 40),
-    V=st.sampled_from([1, 2, 15, 16, 17, 31, 33, 1009]),
+    V=st.sampled_from([1, 2, 15, 16, 17, 31, 32, 33, 96, 1009, 1024]),
     cap=st.sampled_from([None, 0.5, 5.0, 30.0]),
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
     size=st.sampled_from([1e-3, 1.0, 20.0]),
@@ -133,9 +134,10 @@ def test_any_vocabulary_and_number_of_tokens_is_as_in_float64(rows, V, cap, dtyp
 @pytest.mark.parametrize("cap", [None, 30.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_enormous_logits_have_finite_losses_and_gradients(dtype, cap):
-    logits = 1e4 * torch.randint(-1, 2, (20, 33)).to(dtype)
-    logits[0], logits[1] = 1e4, -1e4
-    assert_as_in_float64(logits, torch.randint(0, 33, (20,)), cap, 1e4 if cap is None else cap)
+    for V in (33, 64):
+        logits = 1e4 * torch.randint(-1, 2, (20, V)).to(dtype)
+        logits[0], logits[1] = 1e4, -1e4
+        assert_as_in_float64(logits, torch.randint(0, V, (20,)), cap, 1e4 if cap is None else cap)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -161,10 +163,11 @@ def test_a_logit_that_is_no_number_spoils_its_token_alone(at, dtype, cap):
 @pytest.mark.parametrize("learns", [True, False])
 @pytest.mark.parametrize("target", [-1, -100, 31, 2**40])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_target_outside_the_vocabulary_is_refused(dtype, target, learns):
-    x = torch.randn(4, 8).to(dtype).requires_grad_(learns)
+@pytest.mark.parametrize("width", [8, 32])
+def test_a_target_outside_the_vocabulary_is_refused(width, dtype, target, learns):
+    x = torch.randn(4, width).to(dtype).requires_grad_(learns)
     with pytest.raises(IndexError, match="not among the 31 tokens"):
-        token_losses(x, torch.randn(31, 8), torch.tensor([1, 2, target, 3]), None)
+        token_losses(x, torch.randn(31, width), torch.tensor([1, 2, target, 3]), None)
 
 
 def test_weights_may_be_narrower_than_the_tokens():
@@ -180,3 +183,62 @@ def test_targets_may_lie_in_any_order():
         results(token_losses, x, w, targets[:, 1], None),
         results(token_losses, x, w, targets[:, 1].clone(), None),
     )
+
+
+def distances(form, x, w, targets, cap):
+    """Of losses and gradients from the definition in float64, on the same narrow numbers."""
+    exact = results(plain, x.double(), w.to(x.dtype).double(), targets, cap)
+    made = results(form, x, w, targets, cap)
+    return [(a.double() - b).norm() / b.norm() for a, b in zip(made, exact, strict=True)]
+
+
+needs_tiles = pytest.mark.skipif(
+    not kernels.has("output_loss_bf16"), reason="no tiles (AMX), or no compiler"
+)
+
+
+@needs_tiles
+@settings(max_examples=60, deadline=None)
+@given(
+    tokens=st.sampled_from([1, 31, 32, 65, 256, 257, 600]),
+    width=st.sampled_from([32, 96, 512, 800]),
+    V=st.sampled_from([1, 17, 127, 128, 129, 400, 2100]),
+    cap=st.sampled_from([None, 3.0, 30.0]),
+    weights=st.sampled_from([torch.float32, torch.bfloat16]),
+)
+def test_block_by_block_logits_are_never_rounded(tokens, width, V, cap, weights):
+    x, targets = torch.randn(tokens, width).bfloat16(), torch.randint(0, V, (tokens,))
+    w = (torch.randn(V, width) * 2 * width**-0.5).to(weights)
+    loss, mean, d_x, d_w = distances(token_losses, x, w, targets, cap)
+    if V > 1:
+        assert max(loss, mean) < 1e-5
+        assert d_x < 0.006
+        assert d_w < (0.003 if weights == torch.float32 and tokens > 1 else 0.006)
+
+
+@needs_tiles
+@pytest.mark.parametrize("cap", [None, 5.0])
+def test_block_by_block_nothing_depends_on_the_threads(cap):
+    x, w = torch.randn(700, 96).bfloat16(), torch.randn(1100, 96)
+    targets, before = torch.randint(0, 1100, (700,)), torch.get_num_threads()
+    made = list[list[torch.Tensor]]()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            made.append(results(token_losses, x, w, targets, cap))
+    finally:
+        torch.set_num_threads(before)
+    for one, two, three in zip(*made, strict=True):
+        assert torch.equal(one, two)
+        assert torch.equal(one, three)
+
+
+@needs_tiles
+def test_block_by_block_what_is_no_number_spoils_its_token_alone():
+    x, w, targets = torch.randn(70, 32).bfloat16(), torch.randn(200, 32), torch.arange(70)
+    x[40, 7] = torch.nan
+    x = x.requires_grad_()
+    losses = token_losses(x, w, targets, None)
+    losses.mean.backward()
+    assert losses.each.isnan().nonzero().flatten().tolist() == [40]
+    assert x.grad.isnan().any(1).nonzero().flatten().tolist() == [40]
