@@ -44,7 +44,11 @@ static void *OF(part)(const void *stack, i64 elements, int wide) {
 /* A weight in T; `narrowed` has room for it. */
 static const T *OF(narrow_weight)(const void *w, T *narrowed, i64 n, int wide) {
     if (!wide || sizeof(T) == sizeof(float)) return w;
-    OF(narrow_row)(w, narrowed, n);
+    for (i64 i = 0; i < n; i += STEP) {
+        __builtin_prefetch((const float *)w + i + 512);
+        __builtin_prefetch((const float *)w + i + 528);
+        OF(narrow_row)((const float *)w + i, narrowed + i, STEP);
+    }
     return narrowed;
 }
 

@@ -135,6 +135,8 @@ static inline void pairs_to(const bf16 *b, i64 ldb, uint32_t *out, i64 K, i64 N,
         for (i64 p = 0; p < N; p += STEP) {
             const bf16 *even = b + k * ldb + p, *odd = even + ldb;
             uint32_t *to = out + p / STEP * panel + k / 2 * apart;
+            __builtin_prefetch(even + 4 * ldb);
+            __builtin_prefetch(odd + 4 * ldb);
 #pragma omp simd
             for (i64 j = 0; j < STEP; j++) to[j] = even[j] | (uint32_t)odd[j] << 16;
         }
