@@ -13,7 +13,7 @@ struct OF(room) {
 /* Returns what to free, NULL where there is no memory. */
 static char *OF(make_room)(struct OF(room) *room, i64 rows, i64 M, i64 H) {
     i64 wide = M > H ? M : H, high = M > AT_ONCE ? M : AT_ONCE;
-    rows = whole_vectors(rows);
+    rows = filled(rows);
     i64 size = sizeof(T), of_block = high * STEP * sizeof(float);
     i64 bytes = size * (2 * rows * (M + H + wide) + 3 * M * H) + 2 * of_block;
     char *all = aligned_alloc(64, (bytes + 11 * 64 + 63) / 64 * 64), *at = all;
@@ -156,6 +156,16 @@ static void OF(expert_backward_rows)(struct OF(room) *room, const T *before, con
     }
 }
 
+/* Rows of which the gradients of weights are sums, zeros after those that there are. */
+static i64 OF(fill_rows)(struct OF(room) *room, i64 rows, i64 M, i64 H) {
+    i64 n = sizeof(T) == sizeof(float) ? rows : filled(rows), more = (n - rows) * sizeof(T);
+    memset(room->x + rows * M, 0, more * M);
+    memset(room->d_y + rows * M, 0, more * M);
+    memset(room->hidden + rows * H, 0, more * H);
+    memset(room->d + rows * H, 0, more * H);
+    return n;
+}
+
 /* rows [n, M] transposed, times grad [n, H]: d_w [M, H], or that transposed where it is `turned`:
  * the narrow side is cheaper to turn. */
 static void OF(weight_gradient)(struct OF(room) *room, const T *rows, const T *grad, void *d_w,
@@ -206,6 +216,7 @@ int OF(experts_backward)(const T *x, const T *d_y, const void *w_in, const void 
             OF(panels_across)(OF(narrow_weight)(out, room.narrowed, M * H, wide), room.w_out, H, M);
             OF(expert_backward_rows)(&room, before + first * H, gates + first, d_rows + first * M,
                                      d_gates + first, rows, M, H);
+            rows = OF(fill_rows)(&room, rows, M, H);
             OF(weight_gradient)(&room, room.x, room.d, d_in, rows, M, H, 0, wide);
             OF(weight_gradient)(&room, room.d_y, room.hidden, d_out, rows, M, H, 1, wide);
         }

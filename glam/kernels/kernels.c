@@ -177,6 +177,22 @@ void place(const i64 *expert_of_choice, i64 *next, i64 *row_of_choice, i64 *toke
     }
 }
 
+/* The first of the highest; where none is a number, the first. */
+static inline i64 highest(const float *x, i64 n) {
+    float most = -INFINITY;
+    i64 first = n;
+    if (n < 16) { /* less than a vector */
+        for (i64 j = 0; j < n; j++)
+            if (x[j] > most || (x[j] == most && first == n)) most = x[first = j];
+        return first < n ? first : 0;
+    }
+#pragma omp simd reduction(max : most)
+    for (i64 j = 0; j < n; j++) most = larger(x[j], most);
+#pragma omp simd reduction(min : first)
+    for (i64 j = 0; j < n; j++) first = x[j] == most && j < first ? j : first;
+    return first < n ? first : 0;
+}
+
 /* The gate's softmax over experts, its `top_k` highest (the first of equals), and their gates: the
  * softmax of the chosen logits where `normalize`, else their probabilities. */
 void route(const float *logits, i64 *experts, float *gates, float *probabilities, i64 tokens,
@@ -186,15 +202,8 @@ void route(const float *logits, i64 *experts, float *gates, float *probabilities
         const float *row = logits + t * num_experts;
         float *p = probabilities + t * num_experts, *g = gates + t * top_k;
         i64 *chosen = experts + t * top_k;
-        for (i64 k = 0; k < top_k; k++) {
-            i64 best = -1;
-            for (i64 e = 0; e < num_experts; e++) {
-                int taken = 0;
-                for (i64 j = 0; j < k; j++) taken |= chosen[j] == e;
-                if (!taken && (best < 0 || row[e] > row[best])) best = e;
-            }
-            chosen[k] = best;
-        }
+        memcpy(p, row, num_experts * sizeof(float));
+        for (i64 k = 0; k < top_k; k++) p[chosen[k] = highest(p, num_experts)] = NAN;
         float most = row[chosen[0]], total = 0.0f, of_chosen = 0.0f;
 #pragma omp simd reduction(+ : total)
         for (i64 e = 0; e < num_experts; e++) total += p[e] = exp_(row[e] - most);

@@ -1,6 +1,6 @@
 /* Products of matrices that are in the cache, c [n, N] = a [n, K] b [K, N], with sums in float32:
- * of float32 by AVX-512, of bfloat16 by AMX or AVX512_BF16, where the processor has them. n, N and
- * K are multiples of STEP, but n and K of 8 in float32. `b` comes as panels of STEP columns, one
+ * of float32 by AVX-512, of bfloat16 by AMX or AVX512_BF16, where the processor has them. N and K
+ * are multiples of STEP, but K of 8 in float32; n is one of 8 there, of 16 in bfloat16. `b` comes as panels of STEP columns, one
  * whole panel after another, so that none of its rows meet in one set of the first cache; in
  * bfloat16 a panel is made of pairs of rows. Rows of a and c are `lda` and `ldc` apart, panels of b
  * `panel`, which is STEP * K where all of its rows are used. With `add` the product comes on top of
@@ -213,41 +213,49 @@ static void end_products(void) {
     if (tiles_are_lent()) _tile_release();
 }
 
+/* Of 32 rows, or of 16 where not `both` halves are there, and STEP columns. */
+static inline void multiply_tiles(const bf16 *a, i64 lda, const bf16 *b, float *c, i64 ldc, i64 K,
+                                  int add, const int both) {
+    float *lower = c + 16 * ldc;
+    if (add) {
+        _tile_loadd(0, c, ldc * 4);
+        _tile_loadd(1, c + 16, ldc * 4);
+        if (both) _tile_loadd(2, lower, ldc * 4);
+        if (both) _tile_loadd(3, lower + 16, ldc * 4);
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    for (i64 k = 0; k < K; k += 32) {
+        _tile_loadd(4, a + k, lda * 2);
+        if (both) _tile_loadd(5, a + 16 * lda + k, lda * 2);
+        _tile_loadd(6, b + k * STEP, STEP * 4);
+        _tile_loadd(7, b + k * STEP + 32, STEP * 4);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        if (both) _tile_dpbf16ps(2, 5, 6);
+        if (both) _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, c, ldc * 4);
+    _tile_stored(1, c + 16, ldc * 4);
+    if (both) _tile_stored(2, lower, ldc * 4);
+    if (both) _tile_stored(3, lower + 16, ldc * 4);
+}
+
 static void multiply_bf16(const bf16 *a, i64 lda, const bf16 *b, i64 panel, float *c, i64 ldc,
                           i64 n, i64 N, i64 K, int add) {
     if (!tiles_are_lent()) {
         multiply_avx512(a, lda, b, panel, c, ldc, n, N, K, add);
         return;
     }
-    for (i64 j = 0; j < N; j += STEP, b += panel)
-        for (i64 i = 0; i < n; i += 32) {
-            float *upper = c + i * ldc + j, *lower = upper + 16 * ldc;
-            if (add) {
-                _tile_loadd(0, upper, ldc * 4);
-                _tile_loadd(1, upper + 16, ldc * 4);
-                _tile_loadd(2, lower, ldc * 4);
-                _tile_loadd(3, lower + 16, ldc * 4);
-            } else {
-                _tile_zero(0);
-                _tile_zero(1);
-                _tile_zero(2);
-                _tile_zero(3);
-            }
-            for (i64 k = 0; k < K; k += 32) {
-                _tile_loadd(4, a + i * lda + k, lda * 2);
-                _tile_loadd(5, a + (i + 16) * lda + k, lda * 2);
-                _tile_loadd(6, b + k * STEP, STEP * 4);
-                _tile_loadd(7, b + k * STEP + 32, STEP * 4);
-                _tile_dpbf16ps(0, 4, 6);
-                _tile_dpbf16ps(1, 4, 7);
-                _tile_dpbf16ps(2, 5, 6);
-                _tile_dpbf16ps(3, 5, 7);
-            }
-            _tile_stored(0, upper, ldc * 4);
-            _tile_stored(1, upper + 16, ldc * 4);
-            _tile_stored(2, lower, ldc * 4);
-            _tile_stored(3, lower + 16, ldc * 4);
-        }
+    for (i64 j = 0; j < N; j += STEP, b += panel) {
+        i64 i = 0;
+        for (; i + 32 <= n; i += 32)
+            multiply_tiles(a + i * lda, lda, b, c + i * ldc + j, ldc, K, add, 1);
+        if (i < n) multiply_tiles(a + i * lda, lda, b, c + i * ldc + j, ldc, K, add, 0);
+    }
 }
 #else
 #define multiply_bf16 multiply_avx512

@@ -15,7 +15,7 @@ from glam.model.fused_experts import gates_of_choices, gates_of_rows, sum_of_cho
 from glam.model.routing import Routing
 from glam.model.sorted_layout import SortedLayout, sorted_layout, up_to_multiple
 
-ROWS = {torch.bfloat16: kernels.STEP, torch.float32: 8}  # products take multiples of it
+ROWS = {torch.bfloat16: 16, torch.float32: 8}  # products take multiples of it
 LARGEST = {torch.bfloat16: 2**62, torch.float32: 2**15}  # matrix for which it is the fastest form
 
 

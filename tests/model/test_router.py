@@ -58,8 +58,9 @@ def test_the_first_of_equals_is_chosen(top_k, normalize):
     assert_as_in_float64(logits, top_k, normalize)
 
 
-def test_few_values_have_many_ties_and_no_expert_twice():
-    logits = torch.randint(0, 3, (500, 9)).float()
+@pytest.mark.parametrize("num_experts", [9, 16, 40])
+def test_few_values_have_many_ties_and_no_expert_twice(num_experts):
+    logits = torch.randint(0, 3, (500, num_experts)).float()
     experts, _, _ = RouteInOnePass.apply(logits, 3, True)
     assert torch.equal(experts, routes(logits, 3, True)[0])
     assert all(len(set(chosen)) == 3 for chosen in experts.tolist())
@@ -78,13 +79,15 @@ def test_a_choice_of_all_experts_has_their_probabilities_for_gates():
 
 
 @pytest.mark.parametrize("normalize", [True, False])
-def test_a_logit_that_is_no_number_spoils_its_token_alone(normalize):
-    logits = torch.randn(3, 5)
-    logits[1, 2] = torch.nan
+@pytest.mark.parametrize("num_experts", [5, 16, 21])
+@pytest.mark.parametrize("spoilt", [slice(2, 3), slice(0, None)])
+def test_a_logit_that_is_no_number_spoils_its_token_alone(spoilt, num_experts, normalize):
+    logits = torch.randn(3, num_experts)
+    logits[1, spoilt] = torch.nan
     experts, gates, probabilities = RouteInOnePass.apply(logits, 2, normalize)
     assert probabilities.isnan().all(1).tolist() == [False, True, False]
     assert gates.isnan().any(1).tolist()[::2] == [False, False]
-    assert ((experts >= 0) & (experts < 5)).all()
+    assert ((experts >= 0) & (experts < num_experts)).all()
 
 
 def test_logits_may_lie_in_any_order():
