@@ -69,7 +69,8 @@ def step(config: ModelConfig, dtype: torch.dtype, rows: int, length: int) -> Wor
         output = model.loss(batch[:, :-1], batch[:, 1:], segments)
         (output.loss + output.balance_loss).backward()
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        torch.nn.utils.clip_grads_with_norm_(parameters, 1.0, norm)
+        if norm.item() > 1:
+            torch.nn.utils.clip_grads_with_norm_(parameters, 1.0, norm)
         optimizer.step()
         optimizer.zero_grad()
 

@@ -26,7 +26,7 @@ STEP = 32  # rows and columns
 FILL, SIZES_PER_OCTAVE = 16, 16  # rows; row counts
 LOGITS_AT_ONCE = 2**25
 # Fitted: what malloc holds over what is in use, freed blocks that fit nothing asked for.
-ALLOCATOR = 1.28
+ALLOCATOR = 1.25
 
 
 class MemoryEstimate(NamedTuple):
@@ -130,7 +130,8 @@ def activation_bytes(config: RunConfig, size: int) -> float:
 
     Where layers are computed again, malloc finds no second use for its heap: each layer's
     gradients stay between the holes that its activations left. So the widest layer counts twice
-    there, and the heap's gradients once more (a rule fitted to what was measured)."""
+    there, and the heap's gradients once more, or half of them in bfloat16 (a rule fitted to what was
+    measured)."""
     model, tokens = config.model, config.training.tokens_per_step
     inputs = tokens * model.d_model * size
     mask = tokens * config.training.sequence_length * size  # of all layers, in the forward pass
@@ -144,7 +145,8 @@ def activation_bytes(config: RunConfig, size: int) -> float:
     # The tied embedding has two gradients, and the second is as large as the first.
     moments.append(FLOAT32 * model.num_embedding_params)
     if again:
-        return max(*moments, mask + kept + 2 * widest + 3 * inputs + _heap_gradients(model))
+        heap = _heap_gradients(model) * size / FLOAT32
+        return max(*moments, mask + kept + 2 * widest + 3 * inputs + heap)
     below, missing = 0.0, 0.0
     for index, one in enumerate(layers):
         below += one.kept
@@ -234,9 +236,7 @@ def _copies(model: ModelConfig, index: int, size: int, *, whole: bool) -> Layer:
 
 def _filled_rows(model: ModelConfig, size: int) -> float:
     """Of an expert, that no choice fills: half of a step between two row counts."""
-    if size == FLOAT32:
-        return 0
-    return STEP / 2 if _is_whole(model) else FILL / 2
+    return FILL / 2 if size < FLOAT32 else 0
 
 
 def _is_filled(model: ModelConfig, size: int) -> bool:
@@ -251,8 +251,12 @@ def _is_whole(model: ModelConfig) -> bool:
 
 
 def _logits(model: ModelConfig, tokens: int, size: int) -> float:
-    """A piece of the logits beside the next one, the embedding in a narrower type, and its
-    gradient, made in the forward pass."""
+    """What the loss is made in, and the embedding's gradient, which comes of the forward pass. In
+    bfloat16 that is the tokens, in another order and with their gradient in float32; in float32 a
+    piece of the logits beside the next one."""
+    gradient = FLOAT32 * model.num_embedding_params
+    if size < FLOAT32 and model.d_model % STEP == 0:
+        return gradient + tokens * model.d_model * (2 * size + FLOAT32)
     logits = min(tokens * model.vocab_size, 2 * max(LOGITS_AT_ONCE, model.vocab_size))
-    narrow = size if size < FLOAT32 else 0
-    return logits * size + (FLOAT32 + narrow) * model.num_embedding_params
+    narrow = size * model.num_embedding_params if size < FLOAT32 else 0
+    return gradient + logits * size + narrow
