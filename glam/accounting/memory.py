@@ -130,7 +130,7 @@ def activation_bytes(config: RunConfig, size: int) -> float:
 
     Where layers are computed again, malloc finds no second use for its heap: each layer's
     gradients stay between the holes that its activations left. So the widest layer counts twice
-    there, and the heap's gradients once more, or half of them in bfloat16 (a rule fitted to what was
+    there, and the heap's gradients once more, in bfloat16 half of them (fitted to what was
     measured)."""
     model, tokens = config.model, config.training.tokens_per_step
     inputs = tokens * model.d_model * size

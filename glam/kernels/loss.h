@@ -68,8 +68,8 @@ static i64 lay_out(struct output *out, char *at, int threads) {
 static char *make_output(struct output *out, int threads) {
     static char nowhere[64] __attribute__((aligned(64)));
     out->rows = filled(out->in.tokens);
-    out->columns = least(filled_to(TILE / out->in.M + 1, BLOCK_COLUMNS),
-                         filled_to(out->in.V, BLOCK_COLUMNS));
+    out->columns =
+        least(filled_to(TILE / out->in.M + 1, BLOCK_COLUMNS), filled_to(out->in.V, BLOCK_COLUMNS));
     char *all = aligned_alloc(64, lay_out(out, nowhere, threads));
     if (all) lay_out(out, all, threads);
     return all;
