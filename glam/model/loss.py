@@ -140,7 +140,7 @@ def _block_by_block(
 ) -> None:
     """Four products, whose logits never leave the cache."""
     given, made = (x.contiguous(), w.contiguous(), targets.contiguous()), gradients or (None, None)
-    sizes = (*x.shape, len(w), cap or 0, 1 / len(x), w.dtype == torch.float32, bool(gradients))
+    sizes = (*x.shape, len(w), cap or 0, 1 / max(1, len(x)), w.dtype == torch.float32, bool(gradients))
     _refuse_targets(kernels.call("output_loss_bf16", *given, losses, *made, *sizes), len(w))
 
 
@@ -163,7 +163,7 @@ def _row_by_row(
             torch.mm(logits, w, out=gradients[0][rows])
             _add_product(gradients[1], logits.t(), x[rows])
     for gradient in gradients or ():
-        gradient.div_(len(x))
+        gradient.div_(max(1, len(x)))
 
 
 def _refuse_targets(failed: int, V: int) -> None:

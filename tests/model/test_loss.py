@@ -177,6 +177,16 @@ def test_weights_may_be_narrower_than_the_tokens():
         assert (got.double() - expected).norm() < 0.01 * expected.norm()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_tokens_have_no_mean_and_change_nothing(dtype):
+    x, w = torch.zeros(0, 32, dtype=dtype), torch.randn(31, 32, requires_grad=True)
+    losses = token_losses(x, w, torch.zeros(0, dtype=torch.int64), None)
+    losses.mean.backward()
+    assert losses.mean.isnan()
+    assert losses.each.shape == (0,)
+    assert not w.grad.any()
+
+
 def test_targets_may_lie_in_any_order():
     x, w, targets = torch.randn(6, 8), torch.randn(31, 8), torch.randint(0, 31, (6, 2))
     torch.testing.assert_close(
