@@ -125,8 +125,8 @@ Gradients = tuple[Tensor, Tensor]  # [T, M], [V, M] of the losses' mean
 
 
 def _suits(x: Tensor, w: Tensor) -> bool:
-    """Whether our own kernel is there for these."""
-    served = kernels.serve(x, w) and x.dtype == torch.bfloat16
+    """Whether our own kernel is there for these. It wants tokens: of none nothing is written."""
+    served = kernels.serve(x, w) and x.dtype == torch.bfloat16 and len(x) > 0
     return served and x.shape[1] % kernels.STEP == 0 and kernels.has("output_loss_bf16")
 
 
@@ -140,7 +140,8 @@ def _block_by_block(
 ) -> None:
     """Four products, whose logits never leave the cache."""
     given, made = (x.contiguous(), w.contiguous(), targets.contiguous()), gradients or (None, None)
-    sizes = (*x.shape, len(w), cap or 0, 1 / max(1, len(x)), w.dtype == torch.float32, bool(gradients))
+    numbers = (cap or 0, 1 / len(x), w.dtype == torch.float32, bool(gradients))
+    sizes = (*x.shape, len(w), *numbers)
     _refuse_targets(kernels.call("output_loss_bf16", *given, losses, *made, *sizes), len(w))
 
 
