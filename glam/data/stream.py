@@ -8,6 +8,7 @@ a row belongs to follows a fixed cycle that keeps to the mixture's weights at ev
 `i` follows from `i` alone.
 """
 
+from types import EllipsisType
 from typing import NamedTuple
 
 import numpy as np
@@ -64,22 +65,22 @@ class TrainStream:
         batch = empty_batch(len(rows), self.sequence_length)
         for row, number in enumerate(index * self.batch_size + row for row in rows):
             kind = int(self._cycle[number % _CYCLE])
-            first = int(self._rows_before(number)[kind]) * self.sequence_length
+            first = int(self._rows_before(number, kind)) * self.sequence_length
             self._runs[kind].fill(batch, row, first)
         return batch
 
     def epochs(self, num_batches: int) -> dict[str, float]:
         """How often `num_batches` go through each component."""
-        slots = self._rows_before(num_batches * self.batch_size) * self.sequence_length
+        slots = self._rows_before(num_batches * self.batch_size, ...) * self.sequence_length
         return {
             name: float(seen / run.num_slots)
             for name, seen, run in zip(self._names, slots, self._runs, strict=True)
         }
 
-    def _rows_before(self, number: int) -> NDArray[np.int64]:
-        """Rows of each component among the first `number`."""
+    def _rows_before(self, number: int, kind: int | EllipsisType) -> NDArray[np.int64]:
+        """Rows of a component, or of each, among the first `number`."""
         cycles, rest = divmod(number, _CYCLE)
-        return cycles * self._before[-1] + self._before[rest]
+        return cycles * self._before[-1, kind] + self._before[rest, kind]
 
 
 def mixture_cycle(weights: list[float]) -> NDArray[np.int64]:

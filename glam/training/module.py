@@ -110,6 +110,13 @@ class TrainingModule(LightningModule):
         """Of the update that step `step` (from 0) makes."""
         return self.config.optimizer.learning_rate * self._schedule(step)
 
+    def transfer_batch_to_device(
+        self, batch: StepBatch, device: torch.device, dataloader_idx: int
+    ) -> StepBatch:
+        if device.type == "cpu":  # where it is; Lightning would look through it at every step
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def on_train_batch_start(self, batch: StepBatch, batch_idx: int) -> None:
         # Draws depend on seed and step alone, so a checkpoint needs no generator state, and
         # neither an evaluation nor a resume changes what is drawn after it.
