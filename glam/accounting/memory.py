@@ -139,7 +139,7 @@ def activation_bytes(config: RunConfig, size: int) -> float:
     layers = [layer(config, index, size) for index in range(model.num_layers)]
     kept = model.num_layers * inputs if again else sum(one.kept for one in layers)
     # What the loss is made of: the last layer's output, its norm, and their gradient.
-    moments = [kept + 3 * inputs + _logits(model, tokens, size)]
+    moments = [kept + 3 * inputs + _logits(config, tokens, size)]
     widest = max(one.kept + one.passing for one in layers) if again else 2 * inputs
     moments.append(mask + kept + widest)  # the forward pass of the last layer
     # The tied embedding has two gradients, and the second is as large as the first.
@@ -250,12 +250,13 @@ def _is_whole(model: ModelConfig) -> bool:
     return model.d_model % STEP == model.d_ff % STEP == 0
 
 
-def _logits(model: ModelConfig, tokens: int, size: int) -> float:
+def _logits(config: RunConfig, tokens: int, size: int) -> float:
     """What the loss is made in, and the embedding's gradient, which comes of the forward pass. In
-    bfloat16 that is the tokens, in another order and with their gradient in float32; in float32 a
-    piece of the logits beside the next one."""
+    bfloat16 on a CPU (one with tiles) that is the tokens, in another order and with their gradient
+    in float32; elsewhere a piece of the logits beside the next one."""
+    model = config.model
     gradient = FLOAT32 * model.num_embedding_params
-    if size < FLOAT32 and model.d_model % STEP == 0:
+    if size < FLOAT32 and model.d_model % STEP == 0 and is_cpu(config.hardware.device):
         return gradient + tokens * model.d_model * (2 * size + FLOAT32)
     logits = min(tokens * model.vocab_size, 2 * max(LOGITS_AT_ONCE, model.vocab_size))
     narrow = size * model.num_embedding_params if size < FLOAT32 else 0

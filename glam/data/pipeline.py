@@ -215,6 +215,6 @@ def _check_folds(sources: list[Source], sides: list[splitting.Sides], folds: int
         if found < folds:
             raise UserError(
                 f"data.filter.folds={folds} needs as many documents to train on from "
-                f"data.corpus.{key}, which leaves {found}; give more (one a line of .jsonl, one a "
-                f".txt), or data=unfiltered"
+                f"data.corpus.{key}, which leaves {found} beside held-out text and its copies; "
+                f"give more (one a line of .jsonl, one a .txt), or data=unfiltered"
             )

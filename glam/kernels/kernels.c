@@ -177,20 +177,28 @@ void place(const i64 *expert_of_choice, i64 *next, i64 *row_of_choice, i64 *toke
     }
 }
 
-/* The first of the highest; where none is a number, the first. */
+/* The first of the highest; n where none is a number. */
 static inline i64 highest(const float *x, i64 n) {
     float most = -INFINITY;
     i64 first = n;
     if (n < 16) { /* less than a vector */
         for (i64 j = 0; j < n; j++)
             if (x[j] > most || (x[j] == most && first == n)) most = x[first = j];
-        return first < n ? first : 0;
+        return first;
     }
 #pragma omp simd reduction(max : most)
     for (i64 j = 0; j < n; j++) most = larger(x[j], most);
 #pragma omp simd reduction(min : first)
     for (i64 j = 0; j < n; j++) first = x[j] == most && j < first ? j : first;
-    return first < n ? first : 0;
+    return first;
+}
+
+/* The first that is not among `k` choices. */
+static i64 first_left(const i64 *chosen, i64 k) {
+    i64 first = 0;
+    for (i64 j = 0; j < k; j++)
+        if (chosen[j] == first) first++, j = -1;
+    return first;
 }
 
 /* The gate's softmax over experts, its `top_k` highest (the first of equals), and their gates: the
@@ -203,11 +211,16 @@ void route(const float *logits, i64 *experts, float *gates, float *probabilities
         float *p = probabilities + t * num_experts, *g = gates + t * top_k;
         i64 *chosen = experts + t * top_k;
         memcpy(p, row, num_experts * sizeof(float));
-        for (i64 k = 0; k < top_k; k++) p[chosen[k] = highest(p, num_experts)] = NAN;
+        for (i64 k = 0; k < top_k; k++) {
+            i64 best = highest(p, num_experts);
+            chosen[k] = best < num_experts ? best : first_left(chosen, k);
+            p[chosen[k]] = NAN;
+        }
         float most = row[chosen[0]], total = 0.0f, of_chosen = 0.0f;
 #pragma omp simd reduction(+ : total)
         for (i64 e = 0; e < num_experts; e++) total += p[e] = exp_(row[e] - most);
         for (i64 k = 0; k < top_k; k++) of_chosen += p[chosen[k]];
+        if (isnan(total)) of_chosen = total; /* a logit that is no number shows in the gates */
         for (i64 k = 0; k < top_k; k++) g[k] = p[chosen[k]] / (normalize ? of_chosen : total);
 #pragma omp simd
         for (i64 e = 0; e < num_experts; e++) p[e] /= total;

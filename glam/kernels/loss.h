@@ -32,7 +32,8 @@ struct output {
     struct given in;
     i64 rows, columns;         /* tokens, filled up; of a whole tile */
     bf16 *x, *turned;          /* [rows, M]; of ROWS_AT_ONCE after others [M, as many] */
-    float *sums, *partition;   /* [rows, 2, LANES]: largest logit, sum of exponentials; [rows] */
+    float *sums;               /* [rows, 2, LANES]: the largest logits, and the sums above them */
+    float *most, *share;       /* [rows]: of all lanes; 1 / the sum of all exponentials */
     bf16 *w, *across, *panels; /* a tile: [columns, M], and panels of both kinds */
     bf16 *d_logits, *d_panels; /* [ROWS_AT_ONCE, columns], and its panels */
     float *d_x, *d_w;          /* [rows, M]; panels of a tile's [M, columns] */
@@ -52,7 +53,8 @@ static i64 lay_out(struct output *out, char *at, int threads) {
     out->w = carve(&at, narrow * tile);
     out->across = carve(&at, narrow * tile);
     out->sums = carve(&at, wide * rows * 2 * LANES);
-    out->partition = carve(&at, wide * rows);
+    out->most = carve(&at, wide * rows);
+    out->share = carve(&at, wide * rows);
     out->blocks = carve(&at, wide * threads * BLOCK_ROWS * BLOCK_COLUMNS);
     out->scratches = carve(&at, wide * threads * ROWS_AT_ONCE * M * learns);
     out->turned = carve(&at, narrow * rows * M * learns);
@@ -170,21 +172,24 @@ static void finish_losses(struct output *out) {
         float most = NEVER, total = 0.0f;
         for (i64 j = 0; j < LANES; j++) most = larger(each[j], most);
         for (i64 j = 0; j < LANES; j++) total += sums[j] * exp_or_tiny(each[j] - most);
-        out->partition[i] = most + logf(total);
-        if (i < out->in.tokens) out->in.losses[i] = out->partition[i] - out->in.losses[i];
+        out->most[i] = most;
+        out->share[i] = 1.0f / total;
+        if (i < out->in.tokens) out->in.losses[i] = most - out->in.losses[i] + logf(total);
     }
 }
 
-/* Logits to their gradients; `target` may lie elsewhere. */
-static inline void gradient_of_row(float *x, float partition, i64 target, const float cap) {
+/* A token's logits to their gradients, zeros beyond the `known`; `target` may lie elsewhere. */
+static inline void gradient_of_row(float *x, float most, float share, i64 target, i64 known,
+                                   const float cap) {
     float slope[BLOCK_COLUMNS];
     if (cap > 0.0f) bend(x, slope, cap);
 #pragma omp simd
-    for (i64 j = 0; j < BLOCK_COLUMNS; j++) x[j] = exp_or_tiny(x[j] - partition);
-    if (target >= 0 && target < BLOCK_COLUMNS) x[target] -= 1.0f;
+    for (i64 j = 0; j < BLOCK_COLUMNS; j++) x[j] = exp_or_tiny(x[j] - most) * share;
+    if (target >= 0 && target < known) x[target] -= 1.0f;
     if (cap > 0.0f)
 #pragma omp simd
         for (i64 j = 0; j < BLOCK_COLUMNS; j++) x[j] *= slope[j];
+    for (i64 j = known; j < BLOCK_COLUMNS; j++) x[j] = 0.0f;
 }
 
 /* Gradients of a tile's logits of `n` tokens, in rows and in panels; their product is the tile's
@@ -197,12 +202,14 @@ static void rows_backward(struct output *out, float *block, i64 row, i64 n, i64 
         i64 rows = least(BLOCK_ROWS, n - r);
         bf16 *d = out->d_logits + r * apart;
         for (i64 j = 0; j < columns; j += BLOCK_COLUMNS) {
+            i64 known = least(BLOCK_COLUMNS, out->in.V - first - j);
             logits_of_block(out, block, row + r, rows, j);
             for (i64 i = 0; i < rows; i++) {
-                i64 token = row + r + i;
-                i64 target = token < out->in.tokens ? out->in.targets[token] - first - j : -1;
+                i64 token = row + r + i, there = token < out->in.tokens;
+                i64 target = there ? out->in.targets[token] - first - j : -1;
                 float *x = block + i * BLOCK_COLUMNS;
-                gradient_of_row(x, out->partition[token], target, out->in.cap);
+                gradient_of_row(x, out->most[token], out->share[token], target, there ? known : 0,
+                                out->in.cap);
                 narrow_row_bf16(x, d + i * apart + j, BLOCK_COLUMNS);
             }
             pairs_to(d + j, apart, (uint32_t *)(out->d_panels + j * n + r * STEP), rows,

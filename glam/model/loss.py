@@ -56,15 +56,18 @@ class FusedLosses(torch.autograd.Function):
     """`(x [T, M], w [V, M], targets [T], cap, whether gradients are wanted) -> (mean, losses [T])`
 
     The gradients are made in the forward pass, while the logits are there, and only scaled in the
-    backward.
+    backward. Raises ValueError for shapes that do not go together: a kernel would not see it.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, w_VM: Tensor, targets: Tensor, cap: float | None, learns: bool
     ) -> tuple[Tensor, Tensor]:
+        if x.shape[1] != w_VM.shape[1] or targets.shape != x.shape[:1]:
+            shapes = f"x {list(x.shape)}, w {list(w_VM.shape)}, targets {list(targets.shape)}"
+            raise ValueError(f"x [T, M], w [V, M] and targets [T] do not go together: {shapes}")
         losses = x.new_empty(len(x), dtype=torch.promote_types(x.dtype, torch.float32))
-        ctx.gradients = (torch.empty_like(x), torch.empty_like(w_VM)) if learns else None
+        ctx.gradients = (_room(x), _room(w_VM)) if learns else None
         form = _block_by_block if _suits(x, w_VM) else _row_by_row
         form(x, w_VM, targets, cap, losses, ctx.gradients)
         ctx.mark_non_differentiable(losses)
@@ -124,9 +127,14 @@ class TracedLosses(torch.autograd.Function):
 Gradients = tuple[Tensor, Tensor]  # [T, M], [V, M] of the losses' mean
 
 
+def _room(x: Tensor) -> Tensor:
+    """For its gradient, row by row whatever its own strides."""
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
 def _suits(x: Tensor, w: Tensor) -> bool:
     """Whether our own kernel is there for these. It wants tokens: of none nothing is written."""
-    served = kernels.serve(x, w) and x.dtype == torch.bfloat16 and len(x) > 0
+    served = kernels.serve(x, w) and x.dtype == torch.bfloat16 and x.numel() > 0
     return served and x.shape[1] % kernels.STEP == 0 and kernels.has("output_loss_bf16")
 
 
@@ -139,7 +147,8 @@ def _block_by_block(
     gradients: Gradients | None,
 ) -> None:
     """Four products, whose logits never leave the cache."""
-    given, made = (x.contiguous(), w.contiguous(), targets.contiguous()), gradients or (None, None)
+    given = (x.contiguous(), w.contiguous(), targets.long().contiguous())
+    made = gradients or (None, None)
     numbers = (cap or 0, 1 / len(x), w.dtype == torch.float32, bool(gradients))
     sizes = (*x.shape, len(w), *numbers)
     _refuse_targets(kernels.call("output_loss_bf16", *given, losses, *made, *sizes), len(w))
@@ -189,7 +198,7 @@ def _cross_entropy(
     if kernels.serve(logits):
         scratch = logits.new_empty(torch.get_num_threads(), V, dtype=torch.float32)
         sizes = (rows, V, cap or 0, learns)
-        given = (logits, targets.contiguous(), losses, scratch)
+        given = (logits, targets.long().contiguous(), losses, scratch)
         _refuse_targets(kernels.call("cross_entropy", *given, *sizes), V)
         return
     for part in _pieces(rows, LOGITS_IN_CACHE // V):

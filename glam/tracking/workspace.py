@@ -77,7 +77,7 @@ def publish(logger: LoggerConfig, subject: Subject) -> None:
     """Save a workspace and a report of `subject`, each time new ones, and say where they are. Where
     that can't be, one line says why."""
     if importlib.util.find_spec("wandb_workspaces") is None:
-        _say("the package wandb-workspaces is not installed; pip install wandb-workspaces")
+        _say("wandb-workspaces is not installed; .venv/bin/pip install -e '.[workspaces]'")
         return
     if not logged_in():
         _say("W&B has no key here; wandb login, and then the same line again")

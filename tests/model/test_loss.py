@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from glam import kernels
 from glam.model import loss as loss_module
-from glam.model.loss import TracedLosses, plain_losses, token_losses
+from glam.model.loss import FusedLosses, TracedLosses, plain_losses, token_losses
 
 
 def results(form, x, w, targets, cap):
@@ -252,3 +252,50 @@ def test_block_by_block_what_is_no_number_spoils_its_token_alone():
     losses.mean.backward()
     assert losses.each.isnan().nonzero().flatten().tolist() == [40]
     assert x.grad.isnan().any(1).nonzero().flatten().tolist() == [40]
+
+
+@needs_tiles
+@pytest.mark.parametrize("cap", [None, 300.0])
+@pytest.mark.parametrize("shift", [-94.5, -271.0, -1e3, 1e3])
+def test_block_by_block_only_differences_of_logits_count(shift, cap):
+    x, w = torch.zeros(40, 32).bfloat16(), torch.randn(300, 32).bfloat16()
+    x[:, 0], w[:, 0], x[:, 1:] = 1, shift, torch.randn(40, 31)
+    targets = torch.randint(0, 300, (40,))
+    made = results(token_losses, x, w, targets, cap)
+    exact = results(plain, x.double(), w.double(), targets, cap)
+    for got, expected in zip(made, exact, strict=True):
+        assert got.isfinite().all()
+        # Not of the column that shifts: a sum of narrow numbers that should be 0.
+        got, expected = (g[:, 1:] if g.ndim == 2 else g for g in (got, expected))
+        assert (got.double() - expected).norm() < 0.01 * expected.norm()
+
+
+@needs_tiles
+def test_block_by_block_a_capped_infinity_is_finite_in_every_gradient():
+    x, w = torch.randn(40, 64).bfloat16(), torch.randn(300, 64)
+    w[3, 5] = torch.inf
+    targets = torch.randint(0, 300, (40,))
+    losses, mean, _, d_w = results(token_losses, x, w, targets, 30.0)
+    assert losses.isfinite().all()
+    assert mean.isfinite()
+    assert d_w.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("sizes", [(64, 32, 40), (32, 64, 40), (32, 32, 10), (32, 32, 41)])
+def test_shapes_that_do_not_go_together_are_refused(sizes, dtype):
+    of_x, of_w, tokens = sizes
+    x, w = torch.randn(40, of_x).to(dtype), torch.randn(300, of_w)
+    with pytest.raises(ValueError, match=r"x \[T, M\], w \[V, M\] and targets \[T\]"):
+        FusedLosses.apply(x, w, torch.zeros(tokens, dtype=torch.int64), None, True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_activations_and_weights_may_lie_in_any_order(dtype):
+    x, w, targets = torch.randn(64, 40).to(dtype).t(), torch.randn(64, 300).t(), torch.arange(40)
+    for got, expected in zip(
+        results(token_losses, x, w, targets.int(), None),
+        results(token_losses, x.contiguous(), w.contiguous(), targets, None),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, expected)

@@ -164,4 +164,4 @@ def test_without_the_package_one_line_says_so(study, monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     publish(LoggerConfig(), subject_of(study))
     [line] = capsys.readouterr().err.splitlines()
-    assert line.endswith("is not installed; pip install wandb-workspaces")
+    assert line.endswith("is not installed; .venv/bin/pip install -e '.[workspaces]'")
