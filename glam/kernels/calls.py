@@ -40,7 +40,7 @@ UNTYPED = {
     "route": "slssnnni",
     "route_backward": "sslsssnnni",
     "adafactor": "ssssnnnfffff",
-    "output_loss_bf16": "bwlsbwnnnffii",  # where the processor has tiles (AMX)
+    "output_loss_bf16": "bwlsbwnnnffi",  # where the processor has tiles (AMX)
 }
 SIGNATURES = TYPED | UNTYPED
 NUMBERS: dict[str, Any] = {"n": ctypes.c_int64, "f": ctypes.c_float, "i": ctypes.c_int}

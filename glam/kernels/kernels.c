@@ -347,8 +347,6 @@ int adafactor(float *p, const float *g, float *rows, float *columns, i64 matrice
 #ifdef __AVX512F__
 #include "multiply.h"
 
-static i64 filled(i64 size) { return (size + STEP - 1) / STEP * STEP; }
-
 static i64 weights_before(i64 chunk) { return STEP * STEP * (chunk * (chunk + 1) / 2); }
 
 #define AT_ONCE 128 /* rows of an expert on their way through both products */

@@ -25,7 +25,7 @@ struct given {
     void *d_w;
     i64 tokens, M, V;
     float cap, scale;
-    int wide, learns;
+    int wide;
 };
 
 struct output {
@@ -42,12 +42,10 @@ struct output {
 
 static i64 least(i64 a, i64 b) { return a < b ? a : b; }
 
-static i64 filled_to(i64 n, i64 step) { return (n + step - 1) / step * step; }
-
 /* How many bytes there are from `at` on. */
 static i64 lay_out(struct output *out, char *at, int threads) {
     char *start = at;
-    i64 M = out->in.M, rows = out->rows, tile = out->columns * M, learns = out->in.learns;
+    i64 M = out->in.M, rows = out->rows, tile = out->columns * M, learns = out->in.d_x != NULL;
     i64 narrow = sizeof(bf16), wide = sizeof(float), kept = learns * ROWS_AT_ONCE * narrow;
     out->x = carve(&at, narrow * rows * M);
     out->w = carve(&at, narrow * tile);
@@ -87,7 +85,7 @@ static void take_tokens(struct output *out, bf16 *scratch) {
         i64 n = least(ROWS_AT_ONCE, out->rows - r), known = least(n, out->in.tokens - r);
         memcpy(out->x + r * M, out->in.x + r * M, known * M * sizeof(bf16));
         memset(out->x + (r + known) * M, 0, (n - known) * M * sizeof(bf16));
-        if (out->in.learns) turn_bf16(out->x + r * M, out->turned + r * M, n, M, scratch);
+        if (out->in.d_x) turn_bf16(out->x + r * M, out->turned + r * M, n, M, scratch);
         for (i64 i = r * 2; i < (r + n) * 2; i++)
             for (i64 j = 0; j < LANES; j++) out->sums[i * LANES + j] = i % 2 ? 0.0f : NEVER;
     }
@@ -270,7 +268,7 @@ static void all_of_output(struct output *out) {
         sum_tile(out, block, first, columns);
     }
     finish_losses(out);
-    if (!out->in.learns) return;
+    if (!out->in.d_x) return;
     for (i64 first = 0; first < V; first += out->columns) {
         i64 columns = least(out->columns, filled_to(V - first, BLOCK_COLUMNS));
         take_tile(out, first, columns, 1);
@@ -284,15 +282,14 @@ static void all_of_output(struct output *out) {
     give_tokens(out);
 }
 
-/* Losses of x [tokens, M] by the tied w [V, M], which is in float32 where `wide`; where one
- * `learns`, the gradients of their sum times `scale`. With a cap logits are cap * tanh(logits /
+/* Losses of x [tokens, M] by the tied w [V, M], which is in float32 where `wide`; with room
+ * for them, the gradients of their sum times `scale`. With a cap logits are cap * tanh(logits /
  * cap); 0: without. Returns 1 where a target is beyond the vocabulary, -1 where there is no
  * memory. */
 int output_loss_bf16(const bf16 *x, const void *w, const i64 *targets, float *losses, bf16 *d_x,
                      void *d_w, i64 tokens, i64 M, i64 V, float cap, float scale, int wide,
-                     int learns, int threads) {
-    struct output out = {
-        .in = {x, w, targets, losses, d_x, d_w, tokens, M, V, cap, scale, wide, learns}};
+                     int threads) {
+    struct output out = {.in = {x, w, targets, losses, d_x, d_w, tokens, M, V, cap, scale, wide}};
     for (i64 i = 0; i < tokens; i++)
         if (targets[i] < 0 || targets[i] >= V) return 1;
     char *all = make_output(&out, threads);

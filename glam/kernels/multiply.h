@@ -18,7 +18,11 @@ static void *carve(char **at, i64 bytes) {
     return here;
 }
 
-static i64 whole_vectors(i64 n) { return (n + 15) / 16 * 16; }
+static i64 filled_to(i64 n, i64 step) { return (n + step - 1) / step * step; }
+
+static i64 filled(i64 n) { return filled_to(n, STEP); }
+
+static i64 whole_vectors(i64 n) { return filled_to(n, 16); }
 
 /* Swaps, in all pairs of rows `by` apart, what lies `by` columns off the diagonal. */
 static inline void swap_across(__m512i row[16], const int by) {

@@ -149,8 +149,7 @@ def _block_by_block(
     """Four products, whose logits never leave the cache."""
     given = (x.contiguous(), w.contiguous(), targets.long().contiguous())
     made = gradients or (None, None)
-    numbers = (cap or 0, 1 / len(x), w.dtype == torch.float32, bool(gradients))
-    sizes = (*x.shape, len(w), *numbers)
+    sizes = (*x.shape, len(w), cap or 0, 1 / len(x), w.dtype == torch.float32)
     _refuse_targets(kernels.call("output_loss_bf16", *given, losses, *made, *sizes), len(w))
 
 
