@@ -16,7 +16,8 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-SOURCES = ("kernels.c", "typed.h", "multiply.h", "attention.h", "experts.h", "loss.h")
+PARTS = ("typed", "adafactor", "multiply", "attention", "experts", "loss")
+SOURCES = ("kernels.c", *(f"{part}.h" for part in PARTS))
 # Sums may be regrouped, but there are infinities (masked keys), so no -ffast-math.
 FLAGS = (
     *("-O3", "-fPIC", "-fopenmp", "-fno-strict-aliasing", "-fno-math-errno"),

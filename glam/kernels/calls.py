@@ -40,6 +40,7 @@ UNTYPED = {
     "route": "slssnnni",
     "route_backward": "sslsssnnni",
     "adafactor": "ssssnnnfffff",
+    "adafactor_vector": "sssnfffff",
     "output_loss_bf16": "bwlsbwnnnffi",  # where the processor has tiles (AMX)
 }
 SIGNATURES = TYPED | UNTYPED

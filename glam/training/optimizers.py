@@ -118,10 +118,14 @@ class Adafactor(torch.optim.Optimizer):
 
     def _update_in_one_pass(self, here: "Matrices", beta2: float, rate: float) -> None:
         """What `_update_piece` does, by a kernel of our own."""
-        eps, clip = (self.config.eps_factor, self.config.eps_scale), self.config.clip_threshold
-        numbers = (*here.grad.shape, beta2, float(rate), *eps, clip)  # the rate may be a tensor
-        if kernels.call("adafactor", *here, *numbers):
+        if kernels.call("adafactor", *here, *here.grad.shape, *self._numbers(beta2, rate)):
             raise MemoryError("no memory for a few rows of a matrix")
+
+    def _numbers(self, beta2: float, rate: float) -> tuple[float, ...]:
+        """As kernels take them."""
+        config = self.config
+        eps = config.eps_factor, config.eps_scale
+        return beta2, float(rate), *eps, config.clip_threshold  # the rate may be a tensor
 
     def _update_piece(
         self, here: "Matrices", parts: list[slice], beta2: float, rate: float
@@ -158,11 +162,16 @@ class Adafactor(torch.optim.Optimizer):
     ) -> None:
         if "square" not in state:
             state["square"] = torch.zeros_like(grad)
-        state["square"].lerp_(grad.square().add_(self.config.eps_factor), 1 - beta2)
-        update = grad * state["square"].rsqrt()
-        squares = parameter.square().sum(), update.square().sum()
+        here = parameter, grad, state["square"]
+        if all(_in_one_piece(x) for x in here):
+            numbers = self._numbers(beta2, rate)
+            kernels.call("adafactor_vector", *here, grad.numel(), *numbers)
+            return
+        square = grad.square()
+        state["square"].lerp_(square + self.config.eps_factor, 1 - beta2)
+        squares = parameter.square().sum(), (square / state["square"]).sum()
         size = self._step_size(*squares, parameter.numel(), rate)
-        parameter.addcmul_(update, size)
+        parameter.addcmul_(grad * state["square"].rsqrt(), size)
 
     def _step_size(self, parameter: Tensor, update: Tensor, numbers: int, rate: float) -> Tensor:
         """What an update is multiplied by, from its and the parameter's sums of squares, which it

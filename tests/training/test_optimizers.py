@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from glam import kernels
 from glam.config import AdafactorConfig, AdamWConfig, OptimizerConfig
 from glam.training.optimizers import Adafactor, build_optimizer
 
@@ -113,6 +114,26 @@ def test_a_gradient_beyond_float32_is_seen_in_the_whole_matrix(bad, shape):
     after = run(weight, [gradient], AdafactorConfig())
     assert after[1].isnan().all()
     assert after[[0, 2]].isfinite().all()
+
+
+@pytest.mark.parametrize("served", [True, False])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 1e25])
+def test_and_in_a_whole_vector(bad, served, monkeypatch):
+    if not served:
+        monkeypatch.setattr(kernels, "serve", lambda *tensors: False)
+    gradient = torch.randn(40)
+    gradient[3] = bad
+    assert run(torch.randn(40), [gradient], AdafactorConfig()).isnan().all()
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (3, 8, 12), (17,), (1,), (200,)])
+def test_kernels_do_what_torch_does(shape, monkeypatch):
+    torch.manual_seed(5)
+    weight, gradients = torch.randn(shape), [torch.randn(shape) for _ in range(5)]
+    found = run(weight, gradients, AdafactorConfig())
+    monkeypatch.setattr(kernels, "serve", lambda *tensors: False)
+    expected = run(weight, gradients, AdafactorConfig())
+    torch.testing.assert_close(found, expected, rtol=2e-6, atol=1e-6)
 
 
 def test_a_weight_that_is_no_number_is_seen_in_the_whole_matrix():
