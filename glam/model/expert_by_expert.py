@@ -16,15 +16,6 @@ from glam.model.routing import Routing
 from glam.model.sorted_layout import SortedLayout
 
 
-def rows_of_experts(layout: SortedLayout) -> Iterator[tuple[int, slice]]:
-    """Each expert that has any, and where they lie among all."""
-    start = 0
-    for expert, count in enumerate(layout.counts_as_numbers()):
-        if count:
-            yield expert, slice(start, start + count)
-        start += count
-
-
 class ExpertByExpert(torch.autograd.Function):
     """`(x [T, M], gates [T, K], w_in [E, M, H], w_out [E, H, M], layout) -> y [T, M]`"""
 
@@ -39,11 +30,11 @@ class ExpertByExpert(torch.autograd.Function):
     ) -> Tensor:
         num_rows, (M, H) = len(layout.token_of_row), w_in_EMH.shape[1:]
         before, y = x_TM.new_empty(num_rows, H), x_TM.new_empty(num_rows, M)
-        w_in, w_out = (Narrow(w, x_TM.dtype) for w in (w_in_EMH, w_out_EHM))
-        x = x_TM.index_select(0, layout.token_of_row)
-        for expert, where in rows_of_experts(layout):
-            torch.mm(x[where], w_in[expert], out=before[where])
-            torch.mm(gelu_values(before[where]), w_out[expert], out=y[where])
+        w_in, w_out = (narrowed(w, x_TM.dtype) for w in (w_in_EMH, w_out_EHM))
+        given, parts = gathered(x_TM, layout), (layout.split(rows) for rows in (before, y))
+        for w_1, w_2, x, hidden, out in zip(w_in, w_out, given, *parts, strict=False):
+            torch.mm(x, w_1, out=hidden)
+            torch.mm(gelu_values(hidden), w_2, out=out)
         ctx.save_for_backward(x_TM, gates_TK, w_in_EMH, w_out_EHM, before)
         ctx.layout = layout
         return sum_of_choices(y, layout.row_of_choice.view_as(gates_TK), gates_TK)
@@ -54,37 +45,45 @@ class ExpertByExpert(torch.autograd.Function):
         layout: SortedLayout = ctx.layout
         gates = gates_of_rows(gates_TK, layout.row_of_choice, len(before))
         d_gates, d_rows = torch.empty_like(gates), before.new_empty(len(before), x_TM.shape[1])
-        w_in, w_out = (Narrow(w, x_TM.dtype) for w in (w_in_EMH, w_out_EHM))
+        w_in, w_out = (narrowed(w, x_TM.dtype) for w in (w_in_EMH, w_out_EHM))
         d_w_in, d_w_out = (Gradient(w, x_TM.dtype) for w in (w_in_EMH, w_out_EHM))
-        x, d_y = (given.index_select(0, layout.token_of_row) for given in (x_TM, grads[0]))
-        for expert, where in rows_of_experts(layout):
-            d = torch.mm(d_y[where], w_out[expert].t())
-            hidden, d_gates[where] = gated_rows_backward(before[where], gates[where], d)
-            d_w_out.write(expert, hidden, d_y[where])
-            d_w_in.write(expert, x[where], d)
-            torch.mm(d, w_in[expert].t(), out=d_rows[where])
+        given = (gathered(tokens, layout) for tokens in (x_TM, grads[0]))
+        parts = (layout.split(rows) for rows in (before, gates, d_gates, d_rows))
+        each = zip(w_in, w_out, *given, *parts, strict=False)
+        for w_1, w_2, x, d_y, hidden, gate, d_gate, d_x in each:
+            d = torch.mm(d_y, w_2.t())
+            gated, d_gate[:] = gated_rows_backward(hidden, gate, d)
+            d_w_out.write(gated, d_y)
+            d_w_in.write(x, d)
+            torch.mm(d, w_1.t(), out=d_x)
         row_of_choice = layout.row_of_choice.view_as(gates_TK)
         d_gates_TK = gates_of_choices(d_gates, layout.row_of_choice, gates_TK)
-        idle = layout.counts == 0
         return (
             sum_of_choices(d_rows, row_of_choice),
             d_gates_TK,
-            d_w_in.whole(idle),
-            d_w_out.whole(idle),
+            d_w_in.total,
+            d_w_out.total,
             None,
         )
 
 
-class Narrow:
-    """Matrices of a stack, one at a time, in another type: each in the place of the last."""
+def gathered(
+    given_TM: Float[Tensor, "T M"], layout: SortedLayout
+) -> Iterator[Float[Tensor, "rows M"]]:
+    """The tokens of one expert's rows after another's, each in the place of the last."""
+    buffer = given_TM.new_empty(max(layout.counts_as_numbers()), given_TM.shape[1])
+    for tokens in layout.split(layout.token_of_row):
+        yield torch.index_select(given_TM, 0, tokens, out=buffer[: len(tokens)])
 
-    def __init__(self, stack: Float[Tensor, "E X Y"], dtype: torch.dtype) -> None:
-        self.stack = stack
-        self.buffer = None if stack.dtype == dtype else stack.new_empty(stack[0].shape, dtype=dtype)
 
-    def __getitem__(self, expert: int) -> Float[Tensor, "X Y"]:
-        matrix = self.stack[expert]
-        return matrix if self.buffer is None else self.buffer.copy_(matrix)
+def narrowed(stack: Float[Tensor, "E X Y"], dtype: torch.dtype) -> Iterator[Float[Tensor, "X Y"]]:
+    """Matrices in another type, each in the place of the last."""
+    if stack.dtype == dtype:
+        yield from stack.unbind()
+        return
+    buffer = stack.new_empty(stack[0].shape, dtype=dtype)
+    for matrix in stack.unbind():
+        yield buffer.copy_(matrix)
 
 
 class Gradient:
@@ -92,19 +91,16 @@ class Gradient:
 
     def __init__(self, stack: Float[Tensor, "E X Y"], dtype: torch.dtype) -> None:
         self.total = torch.empty_like(stack)
+        self.left = iter(self.total.unbind())
         self.buffer = None if stack.dtype == dtype else stack.new_empty(stack[0].shape, dtype=dtype)
 
-    def write(self, expert: int, rows: Tensor, grad: Tensor) -> None:
+    def write(self, rows: Tensor, grad: Tensor) -> None:
+        """The next; of no rows it is 0."""
+        matrix = next(self.left)
         if self.buffer is None:
-            torch.mm(rows.t(), grad, out=self.total[expert])
+            torch.mm(rows.t(), grad, out=matrix)
         else:
-            self.total[expert].copy_(torch.mm(rows.t(), grad, out=self.buffer))
-
-    def whole(self, idle_E: Tensor) -> Float[Tensor, "E X Y"]:
-        """With zeros for the experts that had no rows."""
-        for expert in idle_E.nonzero().flatten():
-            self.total[expert].zero_()
-        return self.total
+            matrix.copy_(torch.mm(rows.t(), grad, out=self.buffer))
 
 
 def expert_by_expert(

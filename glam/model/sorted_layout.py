@@ -49,7 +49,7 @@ class SortedLayout(NamedTuple):
         if _has_grouped_mm(rows, w.shape[2]):
             return functional.grouped_mm(rows, w, offs=self._ends)
         y = rows.new_empty(len(rows), w.shape[2])
-        for part, matrix, out in zip(self._split(rows), w, self._split(y), strict=False):
+        for part, matrix, out in zip(self.split(rows), w, self.split(y), strict=False):
             torch.mm(part, matrix, out=out)
         return y
 
@@ -60,7 +60,7 @@ class SortedLayout(NamedTuple):
         if _has_grouped_mm(rows, grad.shape[1]):
             return functional.grouped_mm(rows.t(), grad, offs=self._ends)
         d_w = rows.new_empty(len(self.counts), rows.shape[1], grad.shape[1])
-        for part, d_part, out in zip(self._split(rows), self._split(grad), d_w, strict=False):
+        for part, d_part, out in zip(self.split(rows), self.split(grad), d_w, strict=False):
             torch.mm(part.t(), d_part, out=out)
         return d_w
 
@@ -75,7 +75,7 @@ class SortedLayout(NamedTuple):
     def _ends(self) -> Int[Tensor, "E"]:
         return self.counts.cumsum(0, dtype=torch.int32)
 
-    def _split(self, rows: Tensor) -> tuple[Tensor, ...]:
+    def split(self, rows: Tensor) -> tuple[Tensor, ...]:
         """By expert; the last part is rows of none."""
         counts = self.counts_as_numbers()
         return torch.split(rows, [*counts, len(rows) - sum(counts)])
