@@ -16,7 +16,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from experiments.equal_loss import geometric, spent
-from experiments.equal_time.study import MEANS, STUDY, Row, read
+from experiments.equal_time.study import MEANS, RESULTS, STUDY, Row, read
 from glam.accounting.energy import WATTS_PER_CORE
 from glam.reporting.theme import PRINT, dress, save
 
@@ -57,7 +57,7 @@ def pairs(found: Sequence[Row]) -> list[Pair]:
 
 
 def main() -> int:
-    found = read()
+    found = read(RESULTS)
     if not found:
         print("experiments/equal_time/results.csv is empty; run its study first", file=sys.stderr)
         return 2

@@ -131,9 +131,9 @@ def rows() -> list[Row]:
     return sorted(found)
 
 
-def read() -> list[Row]:
-    """What `report` wrote."""
-    with RESULTS.open() as file:
+def read(table: Path) -> list[Row]:
+    """What `write` wrote."""
+    with table.open() as file:
         return [
             Row(
                 row["data"],
@@ -154,9 +154,10 @@ def report() -> None:
     for data, half in STUDY.items():
         for domain in MEANS:
             for experts in half.experts[1:]:
-                told = [told(found, data, budget, experts, domain) for budget in half.budgets]
-                print(f"{data}, {domain}, E {experts}:", "; ".join(told))
-                print("  below the dense twin from", overtakes(found, data, experts, domain))
+                line = [told(found, data, budget, experts, domain) for budget in half.budgets]
+                since = overtakes(found, data, experts, domain, half.budgets)
+                print(f"{data}, {domain}, E {experts}:", "; ".join(line))
+                print("  below the dense twin from", since)
 
 
 def write(found: Sequence[Row], file: TextIO) -> None:
@@ -187,10 +188,11 @@ def told(found: Sequence[Row], data: str, budget: int, experts: int, domain: str
     return f"{budget} s {signed(statistics.mean(paired))} ({signed(low)} to {signed(high)})"
 
 
-def overtakes(found: Sequence[Row], data: str, experts: int, domain: str) -> str:
+def overtakes(
+    found: Sequence[Row], data: str, experts: int, domain: str, budgets: Sequence[int]
+) -> str:
     """Where the mean difference to dense, straight between the budgets in the logarithm of
     seconds, falls below zero; the interval by bootstrap over the seeds."""
-    budgets = STUDY[data].budgets
     table = np.array([differences(found, data, b, experts, domain) for b in budgets])
     draws = np.random.default_rng(0).integers(0, table.shape[1], (2000, table.shape[1]))
     where = [_crossing(budgets, table[:, draw].mean(axis=1)) for draw in draws]

@@ -1,5 +1,5 @@
-"""`python -m experiments.equal_time.with_kernels`: the study's question at one and three minutes
-again, on `glam/kernels`, unfiltered text, at the learning rate that suits the dense twin best.
+"""`python -m experiments.equal_time.with_kernels`: the study's question up to three minutes again,
+on `glam/kernels`, unfiltered text, at the learning rate that suits the dense twin best.
 
 Calibrates as the study does, two runs at a time (with_kernels.json); trains the dense twin and 16
 experts at five rates on two seeds (rates.csv), and all models on five other seeds at the rate at
@@ -26,7 +26,7 @@ FOLDER = Path(__file__).parent
 CALIBRATION, RESULTS = FOLDER / "with_kernels.json", FOLDER / "with_kernels.csv"
 SCAN = FOLDER / "rates.csv"
 DATA, SEEDS = "unfiltered", range(2, 7)
-BUDGETS = {60: (1, 16), 180: EXPERTS}  # seconds: who is trained for so long
+BUDGETS = {20: EXPERTS, 60: EXPERTS, 120: (1, 16), 180: EXPERTS}  # seconds: who trains for so long
 RATES, SCAN_SEEDS = (0.004, 0.006, 0.012, 0.018, 0.026), range(2)
 SCAN_TOKENS = {1: 6_892_544, 16: 5_758_976}  # of three minutes, as they were once
 NO_POINTS = "evaluation.points=0"
@@ -91,6 +91,10 @@ def rows(rate: float) -> list[Row]:
     return found
 
 
+def budgets_of(experts: int) -> tuple[int, ...]:
+    return tuple(budget for budget, several in BUDGETS.items() if experts in several)
+
+
 def figure(scanned: Sequence[dict[str, Any]], found: Sequence[Row]) -> dict[str, bytes]:
     """Losses by learning rate; differences to the dense twin by seconds."""
     figure = Figure(figsize=(11, 3.4), layout="constrained")
@@ -129,9 +133,12 @@ def main() -> int:
         (FOLDER / name).write_bytes(content)
     print("learning rate", rate)
     for domain in (*MEANS, *(name for name in found[0].loss if name not in MEANS)):
-        for budget, several in BUDGETS.items():
-            for experts in several[1:]:
-                print(f"{domain}, E {experts}:", study.told(found, DATA, budget, experts, domain))
+        for experts in EXPERTS[1:]:
+            budgets = budgets_of(experts)
+            line = [study.told(found, DATA, budget, experts, domain) for budget in budgets]
+            since = study.overtakes(found, DATA, experts, domain, budgets)
+            print(f"{domain}, E {experts}:", "; ".join(line))
+            print("  below the dense twin from", since)
     return 0
 
 
