@@ -89,13 +89,14 @@ def train() -> None:
 
 
 def grid(
-    experts: int, tokens: int, seeds: range, data: str, name: str, *more: str
+    experts: int | Sequence[int], tokens: int, seeds: range, data: str, name: str, *more: str
 ) -> list[dict[str, Any]]:
-    """Runs what is missing of it; the summaries of all of it."""
+    """Runs what is missing of it, seed by seed; the summaries of all of it."""
+    several = (experts,) if isinstance(experts, int) else experts
     line = [
-        *(sys.executable, "run.py", "-m", f"model.num_experts={experts}", f"data={data}"),
+        *(sys.executable, "run.py", "-m", f"seed={','.join(map(str, seeds))}"),
+        *(f"model.num_experts={','.join(map(str, several))}", f"data={data}"),
         f"training.tokens={tokens}",
-        f"seed={','.join(map(str, seeds))}",
         *("hardware=cpu", "hardware.threads=1", "logger=csv"),
         f"study.name={_study(name, data, experts)}",
         *more,
@@ -104,8 +105,8 @@ def grid(
     return _summaries(_study(name, data, experts))
 
 
-def _study(name: str, data: str, experts: int) -> str:
-    return f"{name}_{data}_e{experts}"
+def _study(name: str, data: str, experts: int | Sequence[int]) -> str:
+    return f"{name}_{data}" + (f"_e{experts}" if isinstance(experts, int) else "")
 
 
 def _summaries(study: str) -> list[dict[str, Any]]:
