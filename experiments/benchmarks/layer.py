@@ -84,8 +84,9 @@ def mixture(
     d_model: int, hidden: int, num_experts: int, dtype: torch.dtype = torch.float32
 ) -> MixtureOfExperts:
     """With experts in `dtype`; the gate is in float32 whatever they are."""
-    sizes = {"d_model": d_model, "d_ff": hidden, "num_experts": num_experts, "top_k": TOP_K}
-    layer = MixtureOfExperts(ModelConfig(**sizes, num_heads=1))
+    layer = MixtureOfExperts(
+        ModelConfig(d_model=d_model, d_ff=hidden, num_experts=num_experts, top_k=TOP_K, num_heads=1)
+    )
     initialize(layer, 0)
     layer.experts.to(dtype)
     return layer

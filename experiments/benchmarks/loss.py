@@ -35,8 +35,8 @@ def _works(T: int, M: int, V: int, dtype: torch.dtype) -> dict[str, Work]:
         narrow = w.detach().to(dtype)
         for piece in x.detach().split(rows):
             logits = piece @ narrow.t()
-            logits @ narrow
-            logits.t() @ piece
+            torch.mm(logits, narrow)
+            torch.mm(logits.t(), piece)
 
     def trained(loss: torch.Tensor) -> None:
         loss.backward()

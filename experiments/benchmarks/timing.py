@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from rich.progress import track
@@ -72,7 +73,7 @@ def peak_bytes(work: Work) -> int:
     """The most that a call holds at once beyond what was there before it."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         work()
-    kineto = profiled.profiler.kineto_results
+    kineto: Any = cast(Any, profiled.profiler).kineto_results
     events = sorted(
         (event for event in kineto.events() if event.name() == "[memory]"),
         key=lambda event: event.start_ns(),

@@ -138,7 +138,10 @@ def read(table: Path) -> list[Row]:
         return [
             Row(
                 row["data"],
-                *(int(row[name]) for name in ("budget", "experts", "seed", "tokens")),
+                int(row["budget"]),
+                int(row["experts"]),
+                int(row["seed"]),
+                int(row["tokens"]),
                 float(row["train_seconds"]),
                 {k.partition("/")[2]: float(v) for k, v in row.items() if k.startswith("loss/")},
             )
