@@ -184,18 +184,24 @@ def report(config: RunConfig, overrides: list[str]) -> None:
 
 
 def _trained(config: RunConfig, overrides: list[str]) -> tuple[RunFolder, RunConfig]:
-    """The run named by `checkpoint`, and its own configuration with this line's task, hardware
-    and evaluation. Raises UserError for a line that asks for another model or other data."""
+    """The run named by `checkpoint`, and its own configuration with this line's task and hardware,
+    and what it says of the evaluation. Raises UserError for a line that asks for another model or
+    other data."""
     run = RunFolder.at(str(config.checkpoint))
+    trained, typed = run.run_config(), dict[str, Any]()
     for override in overrides:
-        section = override.lstrip("+").split("=")[0].split(".")[0].split("/")[0]
+        key, _, name = override.lstrip("+").partition("=")[0].partition(".")
+        section = key.split("/")[0]
         if section in DETERMINES_THE_RESULT and section != "seed":
             raise UserError(
                 f"{override}: task={config.task.name} takes {section} from the run at checkpoint="
                 f"{config.checkpoint}; leave it out"
             )
-    mine = {name: getattr(config, name) for name in ("task", "hardware", "evaluation", "seed")}
-    return run, replace(run.run_config(), **mine, checkpoint=config.checkpoint)
+        if section == "evaluation":
+            whole = vars(config.evaluation)  # a choice of the group sets all of it
+            typed |= {name: whole[name]} if name else whole
+    mine = {name: getattr(config, name) for name in ("task", "hardware", "seed", "checkpoint")}
+    return run, replace(trained, **mine, evaluation=replace(trained.evaluation, **typed))
 
 
 def _loaded(run: RunFolder, config: RunConfig) -> "tuple[Glam, PreparedData]":

@@ -105,10 +105,13 @@ def test_a_report_that_is_missing_is_written_when_the_run_is_asked_for_again(hom
     assert (done / "report.html").exists()
 
 
-def test_evaluate_gives_the_losses_of_the_run(home, done):
-    verb(home, done, "evaluate", "evaluation.tokens_per_domain=2000")
+def test_evaluate_gives_the_losses_of_the_run_or_those_on_other_text(home, done):
+    verb(home, done, "evaluate", "evaluation.tokens_per_domain=500")
+    fewer = json.loads((done / "evaluation.json").read_text())
+    verb(home, done, "evaluate")
     found = json.loads((done / "evaluation.json").read_text())
     assert found["loss"] == json.loads((done / "summary.json").read_text())["loss"]
+    assert found["loss"] != fewer["loss"]
 
 
 def test_evaluate_refuses_another_model_than_the_runs(home, done):

@@ -105,9 +105,17 @@ class HardwareConfig:
         if chips != self.devices:
             raise UserError(
                 f"hardware.topology={self.topology} is of {chips:,} chips and "
-                f"hardware.mesh={self.mesh} of {self.devices:,}; make them equal, or leave the "
-                f"topology out with hardware.topology=null"
+                f"hardware.mesh={self.mesh} of {self.devices:,}; {self._of_devices(chips)}"
+                f"leave the topology out with hardware.topology=null"
             )
+
+    def _of_devices(self, number: int) -> str:
+        """Which size of one axis makes the mesh of that many, where there is one."""
+        for axis, size in reversed(self.mesh.items()):
+            others = self.devices // size
+            if self.num_devices is None and number % others == 0:
+                return f"try hardware.mesh.{axis}={number // others}, or "
+        return "make them equal, or "
 
     @property
     def devices(self) -> int:
