@@ -12,6 +12,7 @@ from torch import Tensor
 from glam.model.activations import gated_rows_backward, gelu_values
 from glam.model.experts import Experts
 from glam.model.fused_experts import gates_of_choices, gates_of_rows, sum_of_choices
+from glam.model.kept import room_like
 from glam.model.routing import Routing
 from glam.model.sorted_layout import SortedLayout
 
@@ -90,7 +91,7 @@ class Gradient:
     """Of a stack, filled matrix by matrix by products in another type."""
 
     def __init__(self, stack: Float[Tensor, "E X Y"], dtype: torch.dtype) -> None:
-        self.total = torch.empty_like(stack)
+        self.total = room_like(stack)
         self.left = iter(self.total.unbind())
         self.buffer = None if stack.dtype == dtype else stack.new_empty(stack[0].shape, dtype=dtype)
 

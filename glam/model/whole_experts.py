@@ -12,6 +12,7 @@ from torch import Tensor
 from glam import kernels
 from glam.model.experts import Experts
 from glam.model.fused_experts import gates_of_choices, gates_of_rows, sum_of_choices
+from glam.model.kept import room_like
 from glam.model.routing import Routing
 from glam.model.sorted_layout import SortedLayout, sorted_layout, up_to_multiple
 
@@ -58,7 +59,7 @@ class WholeExperts(torch.autograd.Function):
         at: SortedLayout = ctx.at
         gates = gates_of_rows(gates_TK, at.row_of_choice, len(before))
         d_rows, d_gates = before.new_empty(len(before), x_TM.shape[1]), torch.empty_like(gates)
-        d_w_in, d_w_out = torch.empty_like(w_in), torch.empty_like(w_out)
+        d_w_in, d_w_out = room_like(w_in), room_like(w_out)
         given = (grads[0].contiguous(), w_in, w_out, at.first_rows(), at.token_of_row)
         made = (before, gates, d_rows, d_gates, d_w_in, d_w_out)
         sizes = (*w_in.shape, w_in.dtype == torch.float32)

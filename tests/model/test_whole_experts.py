@@ -80,8 +80,9 @@ def test_outputs_and_gradients_are_close_to_float64_for_any_routing(
     exact = results(fused_experts, sorted_layout, *wide)
     for got, expected in zip(found, exact, strict=True):
         assert got.shape == expected.shape
-        # The sum of a few products may cancel: then it is as fine as they are.
-        bound = TOLERANCE[types[0]] * (expected.norm() + 2.5)
+        # A sum of products may cancel, most of all a gate's of one token: then it is as fine as
+        # they are.
+        bound = TOLERANCE[types[0]] * (expected.norm() + (sizes[0] * sizes[1]) ** 0.5 / 20)
         assert (got.double() - expected).norm() <= bound
 
 

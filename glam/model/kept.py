@@ -1,0 +1,42 @@
+"""Memory of large gradients, kept from step to step.
+
+The C library maps a block of 32 MB or more anew each time and gives it back when it is freed, so
+that every step faults a large stack of experts' gradients in again, page by page: up to a quarter
+of a step's time. Here a block that its last tensor lets go of waits for the next gradient of its
+size. Nothing more is held at once than without: from one backward pass to the next, gradients are
+dropped after the forward pass (as Lightning does) or replace one another.
+"""
+
+import ctypes
+import mmap
+import weakref
+
+import torch
+from torch import Tensor, nn
+
+KEPT_FROM = 2**25  # bytes: smaller blocks are the C library's, which keeps them too
+
+_free: dict[int, list[mmap.mmap]] = {}  # by size
+
+
+def room_like(x: Tensor) -> Tensor:
+    """Uninitialized and contiguous, `x`'s shape, type and device."""
+    size = x.numel() * x.element_size()
+    if size < KEPT_FROM or not x.is_cpu or type(x) not in (Tensor, nn.Parameter):
+        return torch.empty_like(x, memory_format=torch.contiguous_format)
+    block = _taken(size)
+    lent = (ctypes.c_char * size).from_buffer(block)  # goes when the last tensor that sees it does
+    weakref.finalize(lent, _give_back, size, block).atexit = False
+    return torch.frombuffer(lent, dtype=x.dtype).view(x.shape)
+
+
+def _taken(size: int) -> mmap.mmap:
+    try:
+        return _free[size].pop()
+    except (KeyError, IndexError):
+        _free.clear()  # who asks for other sizes has no use for these
+        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def _give_back(size: int, block: mmap.mmap) -> None:
+    _free.setdefault(size, []).append(block)
