@@ -3,8 +3,9 @@
 The C library maps a block of 32 MB or more anew each time and gives it back when it is freed, so
 that every step faults a large stack of experts' gradients in again, page by page: up to a quarter
 of a step's time. Here a block that its last tensor lets go of waits for the next gradient of its
-size. Nothing more is held at once than without: from one backward pass to the next, gradients are
-dropped after the forward pass (as Lightning does) or replace one another.
+size. It is for gradients that the backward pass makes: those that it replaces were dropped after
+the forward pass (as Lightning does), so that no more is held at once than without. The loss makes
+its gradients in the forward pass, while the last ones are there, and has no part in this.
 """
 
 import ctypes

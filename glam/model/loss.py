@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from glam import kernels
-from glam.model.kept import room_like
 from glam.model.precision import at_least_float32
 
 LOGITS_AT_ONCE = 2**25  # of one pair of products; 64 MB in bfloat16
@@ -68,7 +67,7 @@ class FusedLosses(torch.autograd.Function):
             shapes = f"x {list(x.shape)}, w {list(w_VM.shape)}, targets {list(targets.shape)}"
             raise ValueError(f"x [T, M], w [V, M] and targets [T] do not go together: {shapes}")
         losses = x.new_empty(len(x), dtype=torch.promote_types(x.dtype, torch.float32))
-        ctx.gradients = (room_like(x), room_like(w_VM)) if learns else None
+        ctx.gradients = (_room(x), _room(w_VM)) if learns else None
         form = _block_by_block if _suits(x, w_VM) else _row_by_row
         form(x, w_VM, targets, cap, losses, ctx.gradients)
         ctx.mark_non_differentiable(losses)
@@ -126,6 +125,11 @@ class TracedLosses(torch.autograd.Function):
 
 
 Gradients = tuple[Tensor, Tensor]  # [T, M], [V, M] of the losses' mean
+
+
+def _room(x: Tensor) -> Tensor:
+    """For its gradient, row by row whatever its own strides."""
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 def _suits(x: Tensor, w: Tensor) -> bool:
