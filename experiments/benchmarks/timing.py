@@ -7,19 +7,17 @@ reference's turn of the same round), with its quartiles.
 
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
-from unittest.mock import patch
 
 import torch
 from rich.progress import track
 from torch.profiler import ProfilerActivity, profile
 
-from glam.model import kept
+from glam.model.kept import keeping
 from glam.resources import keep_freed_memory, settled
 
 Work = Callable[[], object]
@@ -47,7 +45,7 @@ def interleaved(
         work()
     calls = {name: max(1, round(turn / _seconds(work, 1))) for name, work in candidates.items()}
     taken: dict[str, list[float]] = {name: [] for name in candidates}
-    with settled():
+    with settled(), keeping():
         for _ in track(range(rounds), label, transient=True):
             for name, work in candidates.items():
                 taken[name].append(_seconds(work, calls[name]))
@@ -73,12 +71,9 @@ def _seconds(work: Work, calls: int) -> float:
 
 
 def peak_bytes(work: Work) -> int:
-    """The most that a call holds at once beyond what was there before it. Torch records what it
-    allocates itself: gradients of ours that lie elsewhere are left to it meanwhile."""
-    with (
-        patch.object(kept, "KEPT_FROM", sys.maxsize),
-        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled,
-    ):
+    """The most that a call holds at once beyond what was there before it. Torch records all of
+    it, since nothing is kept from step to step here."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         work()
     kineto: Any = cast(Any, profiled.profiler).kineto_results
     events = sorted(

@@ -156,6 +156,7 @@ def measure(case: Case) -> int:
     import torch
 
     from glam.model import Glam
+    from glam.model.kept import keeping
     from glam.resources import keep_freed_memory
     from glam.training.module import UpdatesInBackward
     from glam.training.optimizers import Adafactor, build_optimizer
@@ -174,16 +175,17 @@ def measure(case: Case) -> int:
     sizes = (case.rows, case.length)
     segments = (torch.arange(case.length) >= case.length // 2).long().expand(sizes)
     torch.manual_seed(0)
-    for _ in range(case.steps):
-        tokens = torch.randint(0, config.model.vocab_size, sizes)
-        output = model.loss(tokens, tokens, segments)
-        loss = output.loss + output.balance_loss
-        if updates is not None:
-            updates.run(loss.backward, config.optimizer.learning_rate)
-            continue
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    with keeping():
+        for _ in range(case.steps):
+            tokens = torch.randint(0, config.model.vocab_size, sizes)
+            output = model.loss(tokens, tokens, segments)
+            loss = output.loss + output.balance_loss
+            if updates is not None:
+                updates.run(loss.backward, config.optimizer.learning_rate)
+                continue
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return round((peak - before) / 1e6)
 

@@ -2,15 +2,18 @@
 
 The C library maps a block of 32 MB or more anew each time and gives it back when it is freed, so
 that every step faults a large stack of experts' gradients in again, page by page: up to a quarter
-of a step's time. Here a block that its last tensor lets go of waits for the next gradient of its
-size. It is for gradients that the backward pass makes: those that it replaces were dropped after
-the forward pass (as Lightning does), so that no more is held at once than without. The loss makes
-its gradients in the forward pass, while the last ones are there, and has no part in this.
+of a step's time. While `keeping`, a block that its last tensor lets go of waits for the next
+gradient of its size. It is for gradients that the backward pass makes: those that it replaces were
+dropped after the forward pass (as Lightning does), so that no more is held at once than without.
+The loss makes its gradients in the forward pass, while the last ones are there, and has no part in
+this.
 """
 
 import ctypes
 import mmap
 import weakref
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +21,27 @@ from torch import Tensor, nn
 KEPT_FROM = 2**25  # bytes: smaller blocks are the C library's, which keeps them too
 
 _free: dict[int, list[mmap.mmap]] = {}  # by size
+_keepers = 0
+
+
+@contextmanager
+def keeping() -> Generator[None]:
+    """For a training loop."""
+    global _keepers
+    _keepers += 1
+    try:
+        yield
+    finally:
+        _keepers -= 1
+        if not _keepers:
+            _free.clear()
 
 
 def room_like(x: Tensor) -> Tensor:
     """Uninitialized and contiguous, `x`'s shape, type and device."""
     size = x.numel() * x.element_size()
-    if size < KEPT_FROM or not x.is_cpu or type(x) not in (Tensor, nn.Parameter):
+    plain = x.is_cpu and type(x) in (Tensor, nn.Parameter)
+    if not _keepers or size < KEPT_FROM or not plain:
         return torch.empty_like(x, memory_format=torch.contiguous_format)
     block = _taken(size)
     lent = (ctypes.c_char * size).from_buffer(block)  # goes when the last tensor that sees it does
@@ -40,4 +58,5 @@ def _taken(size: int) -> mmap.mmap:
 
 
 def _give_back(size: int, block: mmap.mmap) -> None:
-    _free.setdefault(size, []).append(block)
+    if _keepers:
+        _free.setdefault(size, []).append(block)

@@ -15,6 +15,7 @@ from glam.accounting.pace import BACKWARD, flops_per_second
 from glam.config import RunConfig
 from glam.errors import UserError
 from glam.model import Glam
+from glam.model.kept import keeping
 from glam.resources import Resources, keep_freed_memory
 from glam.runs import write_atomically
 from glam.training.optimizers import build_optimizer
@@ -51,7 +52,8 @@ def calibrate(config: RunConfig, resources: Resources, file: Path) -> float:
             f"{needed / 1e9:,.0f} GB and this machine has {resources.memory_bytes / 1e9:,.0f}; "
             f"leave it out, and the pace is modelled"
         )
-    first, last = _timed(smaller, resources)
+    with keeping():
+        first, last = _timed(smaller, resources)
     more = (model.num_layers - depths[0]) / period if len(depths) > 1 else 0.0
     passes = first.passes + more * max(0.0, last.passes - first.passes)
     update = first.update + more * max(0.0, last.update - first.update)

@@ -20,6 +20,7 @@ from glam.errors import UserError
 from glam.evaluation.held_out import evaluate_domains, mean_loss
 from glam.identity import code_fingerprint
 from glam.model import Glam
+from glam.model.kept import keeping
 from glam.peers import Peers
 from glam.progress import bar
 from glam.resources import Resources, keep_freed_memory, settled
@@ -71,7 +72,7 @@ def train(
         on.load(module, checkpoint["state_dict"])
         module.on_load_checkpoint(checkpoint)
     else:
-        with settled():
+        with settled(), keeping():
             saving = _fit(module, prepared, run, on, checkpoints, tracker or Tracker(), found)
         _leave_if_asked(saving, module.ledger.step)
     on.place(module.model)

@@ -6,7 +6,7 @@ from torch import nn
 
 from glam.config import ModelConfig
 from glam.model import Glam, kept
-from glam.model.kept import room_like
+from glam.model.kept import keeping, room_like
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +18,8 @@ def nothing_left(monkeypatch):
 @pytest.fixture
 def all_kept(monkeypatch):
     monkeypatch.setattr(kept, "KEPT_FROM", 1)
+    with keeping():
+        yield
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -49,7 +51,23 @@ def test_another_size_gives_the_rest_back(all_kept):
 
 
 def test_small_ones_are_left_to_the_c_library():
-    room_like(torch.zeros(100))
+    with keeping():
+        room_like(torch.zeros(100))
+        assert kept._free == {}
+
+
+def test_nothing_waits_when_the_loop_is_over(monkeypatch):
+    monkeypatch.setattr(kept, "KEPT_FROM", 1)
+    like = torch.zeros(1000)
+    with keeping():
+        with keeping():
+            still, gone = room_like(like), room_like(like)
+            del gone
+        assert len(kept._free[4000]) == 1
+    assert kept._free == {}
+    assert torch.equal(still.fill_(2), torch.full((1000,), 2.0))
+    del still
+    room_like(like)
     assert kept._free == {}
 
 
@@ -82,10 +100,11 @@ def steps(dtype: torch.dtype, form: dict[str, int]) -> tuple[list[float], list[t
 @pytest.mark.parametrize("form", [{}, {"d_model": 256, "d_ff": 1024, "num_heads": 4}, {"d_ff": 40}])
 def test_training_is_the_same_and_its_gradients_lie_there(dtype, form, monkeypatch):
     torch.manual_seed(0)
-    *expected, none = steps(dtype, form)
-    monkeypatch.setattr(kept, "KEPT_FROM", 1)
-    torch.manual_seed(0)
-    *found, lent = steps(dtype, form)
+    with keeping():
+        *expected, none = steps(dtype, form)
+        monkeypatch.setattr(kept, "KEPT_FROM", 1)
+        torch.manual_seed(0)
+        *found, lent = steps(dtype, form)
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
     assert none == 0
     # Two matrices in each of two layers, where experts are ours: they were not copied.
