@@ -207,7 +207,7 @@ def checked(
         if not cell.is_done:
             check_fits(config, resources, list(line))
             if config.data not in texts:
-                _check_text(config, line)
+                _check_text(config)
                 texts.append(config.data)
         cells.setdefault(run.id, cell)
     if len(cells) < len(lines):
@@ -216,16 +216,14 @@ def checked(
     return list(cells.values())
 
 
-def _check_text(config: RunConfig, line: Sequence[str]) -> None:
+def _check_text(config: RunConfig) -> None:
     """That the text of a cell is there."""
     try:
         checked_sources(config.data)
     except UserError as error:
-        chosen = next((word for word in line if word.startswith("experiment=")), None)
-        if chosen is None or config.data.corpus.name != "local":
+        if config.study.text_by is None:
             raise
-        file = f"conf/{chosen.replace('=', '/')}.yaml"
-        raise UserError(f"{error}; {file} says which command writes it") from None
+        raise UserError(f"{error}; {config.study.text_by} writes it") from None
 
 
 def _same_threads(

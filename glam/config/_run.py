@@ -96,6 +96,7 @@ class StudyConfig:
     baseline: str | None = None  # the value of that key that the others are compared with
     budget: str | None = None  # what compared runs have in common: tokens | flops | seconds
     cell: str | None = None  # what this run is within the grid, e.g. num_experts=8
+    text_by: str | None = None  # the command that writes its text; None: it needs none written
 
     def __post_init__(self) -> None:
         plain_name("study.name", self.name)
