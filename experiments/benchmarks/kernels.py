@@ -1,13 +1,20 @@
 """A training step with the kernels of `glam/kernels` and without them: what a machine without a C
-compiler, or `GLAM_KERNELS=off`, runs on."""
+compiler, or `GLAM_KERNELS=off`, runs on. Where gradients are large, also with memory mapped anew for
+them at every step."""
 
+import dataclasses
+import sys
 from collections.abc import Iterator
+from unittest.mock import patch
+
+import torch
 
 from experiments.benchmarks.layer import TYPES
 from experiments.benchmarks.step import LARGE, LENGTH, ROWS, step
 from experiments.benchmarks.timing import Work, interleaved
 from glam import kernels
 from glam.config import ModelConfig
+from glam.model import kept
 
 REFERENCE = "torch's operators"
 
@@ -27,6 +34,26 @@ def measure() -> Iterator[dict[str, object]]:
             label = f"kernels, {name} {dtype_name}"
             for row in interleaved(works, REFERENCE, rounds=7, turn=0.4, label=label):
                 yield {"model": name, "dtype": dtype_name, **row}
+    yield from _large_gradients()
+
+
+def _large_gradients() -> Iterator[dict[str, object]]:
+    config = dataclasses.replace(LARGE, num_experts=64)
+    works = {
+        REFERENCE: without(step(config, torch.bfloat16, ROWS, LENGTH)),
+        "with kernels, memory mapped anew": anew(step(config, torch.bfloat16, ROWS, LENGTH)),
+        "with kernels": step(config, torch.bfloat16, ROWS, LENGTH),
+    }
+    for row in interleaved(works, REFERENCE, rounds=7, label="kernels, large gradients"):
+        yield {"model": "L 4 M 256 E 64", "dtype": "bfloat16", **row}
+
+
+def anew(work: Work) -> Work:
+    def run() -> None:
+        with patch.object(kept, "KEPT_FROM", sys.maxsize):
+            work()
+
+    return run
 
 
 def without(work: Work) -> Work:

@@ -148,7 +148,10 @@ def test_a_dense_model_has_no_experts_to_divide():
         ),
         ({"mesh": {"expert": 0, "model": 4}}, "hardware.mesh.expert=0 must be positive"),
         ({"num_devices": 7}, "hardware.num_devices=7 but hardware.mesh=.* is of 1024"),
-        ({"topology": "v4:4x4x4"}, "hardware.topology=v4:4x4x4 is of 64 chips .* of 1,024; make"),
+        (
+            {"topology": "v4:4x4x4"},
+            "v4:4x4x4 is of 64 chips .* 1,024; try hardware.mesh.model=1, or",
+        ),
         (
             {"topology": "v9:8x8x16"},
             "v9:8x8x16 is not a kind of TPU .* for example v3:4x4, v4:4x4x4",
