@@ -1,6 +1,6 @@
 """A training step with the kernels of `glam/kernels` and without them: what a machine without a C
-compiler, or `GLAM_KERNELS=off`, runs on. Where gradients are large, also with memory mapped anew for
-them at every step."""
+compiler, or `GLAM_KERNELS=off`, runs on. Where gradients are large, also with memory mapped anew
+for them at every step."""
 
 import dataclasses
 import sys

@@ -150,7 +150,7 @@ def test_a_dense_model_has_no_experts_to_divide():
         ({"num_devices": 7}, "hardware.num_devices=7 but hardware.mesh=.* is of 1024"),
         (
             {"topology": "v4:4x4x4"},
-            "v4:4x4x4 is of 64 chips .* 1,024; try hardware.mesh.model=1, or",
+            "v4:4x4x4 is of 64 chips .* 1,024; try hardware.mesh.model=1,",
         ),
         (
             {"topology": "v9:8x8x16"},
