@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from glam.reporting.cells import interval
+from glam.analysis.paired import interval
 
 
 def spent(loss: float, budgets: Sequence[float], losses: Sequence[float]) -> float:

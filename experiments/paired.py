@@ -16,8 +16,8 @@ import numpy as np
 from scipy import stats
 
 from experiments.tables import domains, finished, refuse, swept
-from glam.reporting.cells import interval
-from glam.reporting.units import signed
+from glam.analysis.paired import interval
+from glam.units import signed
 
 LEVEL = 0.05
 Pairs = dict[tuple[str, str], list[float]]  # (value, domain): a difference a seed

@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from experiments.benchmarks.layer import TYPES
 from experiments.benchmarks.timing import Work, interleaved
-from glam.model.attention import cpu_attention, document_mask
-from glam.model.position import PositionBias
+from glam.model.attention.attention import cpu_attention, document_mask
+from glam.model.attention.position import PositionBias
 
 SHAPES = [(8, 4, 128, 64), (8, 4, 256, 64), (4, 4, 512, 64), (2, 8, 1024, 64)]
 REFERENCE = "SDPA, no bias"

@@ -14,7 +14,7 @@ from experiments.benchmarks.step import LARGE, LENGTH, ROWS, step
 from experiments.benchmarks.timing import Work, interleaved
 from glam import kernels
 from glam.config import ModelConfig
-from glam.model import kept
+from glam.model import gradient_pool as kept
 
 REFERENCE = "torch's operators"
 

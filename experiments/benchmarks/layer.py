@@ -2,7 +2,7 @@
 
 limit:  the same two matrices and GELU as a dense feed-forward on top_k * T tokens, by autograd.
 limitE: a balanced, pre-sorted batched product over the E experts: adds the weights' traffic.
-Peers' experts have three matrices (SwiGLU); theirs are two thirds as wide, rounded down, so that
+Processes' experts have three matrices (SwiGLU); theirs are two thirds as wide, rounded down, so that
 FLOPs are equal or in the peer's favour. Weights are in the activations' type for all.
 """
 
@@ -18,7 +18,7 @@ from experiments.benchmarks.timing import Work, interleaved, peak_bytes
 from glam.config import ModelConfig
 from glam.model.feed_forward import FeedForward
 from glam.model.init import initialize
-from glam.model.moe import MixtureOfExperts
+from glam.model.moe.moe import MixtureOfExperts
 
 TOP_K = 2
 SHAPES = [(4096, 256, 16), (8192, 256, 64), (4096, 512, 8), (2048, 768, 16), (2048, 256, 64)]

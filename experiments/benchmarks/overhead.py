@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from glam.resources import resolve
-from glam.runs import RunFolder
+from glam.machine.resources import resolve
+from glam.runs.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 REPEATS = 5

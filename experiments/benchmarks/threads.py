@@ -10,7 +10,7 @@ from rich.progress import track
 from experiments.benchmarks.step import LARGE, step
 from experiments.benchmarks.timing import ratio
 from glam.config import ModelConfig, RunConfig, TrainingConfig
-from glam.resources import FLOPS_WORTH_A_THREAD
+from glam.machine.resources import FLOPS_WORTH_A_THREAD
 
 SIZES = {
     "default": (ModelConfig(), 8, 128),

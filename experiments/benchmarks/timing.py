@@ -17,8 +17,8 @@ import torch
 from rich.progress import track
 from torch.profiler import ProfilerActivity, profile
 
-from glam.model.kept import keeping
-from glam.resources import keep_freed_memory, settled
+from glam.machine.resources import frozen_gc, tune_malloc
+from glam.model.gradient_pool import pooling
 
 Work = Callable[[], object]
 
@@ -26,7 +26,7 @@ Work = Callable[[], object]
 def one_thread() -> None:
     """How every benchmark here runs, peers included."""
     torch.set_num_threads(1)
-    keep_freed_memory()
+    tune_malloc()
 
 
 def interleaved(
@@ -45,7 +45,7 @@ def interleaved(
         work()
     calls = {name: max(1, round(turn / _seconds(work, 1))) for name, work in candidates.items()}
     taken: dict[str, list[float]] = {name: [] for name in candidates}
-    with settled(), keeping():
+    with frozen_gc(), pooling():
         for _ in track(range(rounds), label, transient=True):
             for name, work in candidates.items():
                 taken[name].append(_seconds(work, calls[name]))

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from experiments.equal_loss import geometric, spent
 from experiments.equal_time import study, with_kernels
 from experiments.equal_time.study import MEANS, Row, read
-from glam.accounting.energy import WATTS_PER_CORE
+from glam.machine.energy import WATTS_PER_CORE
 from glam.reporting.theme import PRINT, dress, save
 
 FOLDER = Path(__file__).parent

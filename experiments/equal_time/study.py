@@ -21,11 +21,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from glam.analysis.paired import interval
 from glam.config import ROOT
-from glam.reporting.cells import interval
 from glam.reporting.theme import PRINT, dress, save
-from glam.reporting.units import signed
-from glam.runs import RunFolder
+from glam.runs.folder import RunFolder
+from glam.units import signed
 
 FOLDER = Path(__file__).parent
 CALIBRATION, RESULTS = FOLDER / "calibration.json", FOLDER / "results.csv"

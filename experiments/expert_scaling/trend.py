@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from experiments.tables import domains, finished, refuse, swept
-from glam.reporting.cells import EXPERTS, interval
-from glam.reporting.units import signed
+from glam.analysis.paired import EXPERTS, interval
+from glam.units import signed
 
 
 def slope(rows: Sequence[dict[str, str]], column: str) -> float:

@@ -3,7 +3,7 @@
 Each configuration takes a few steps in a process of its own, in the order that Lightning takes
 them: the gradients of one step are dropped after the next forward pass. Measured is the most that
 was resident, over what the process held when torch and glam.model were imported, plus the 550 MB
-that all imports of a training process take (glam/accounting/memory.py counts them in `other`).
+that all imports of a training process take (glam/planning/memory.py counts them in `other`).
 
 With `predict`: measures nothing, counts anew beside the peaks of results.csv.
 """
@@ -19,8 +19,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from glam.accounting.memory import memory
-from glam.accounting.paper import PAPER_MODELS
 from glam.config import (
     AdafactorConfig,
     AdamWConfig,
@@ -29,6 +27,8 @@ from glam.config import (
     TrainingConfig,
     from_mapping,
 )
+from glam.planning.memory import memory
+from glam.planning.paper import PAPER_MODELS
 from glam.progress import track
 
 FOLDER = Path(__file__).parent
@@ -155,15 +155,15 @@ def measure(case: Case) -> int:
     import psutil
     import torch
 
+    from glam.machine.resources import tune_malloc
     from glam.model import Glam
-    from glam.model.kept import keeping
-    from glam.resources import keep_freed_memory
+    from glam.model.gradient_pool import pooling
     from glam.training.module import UpdatesInBackward
     from glam.training.optimizers import Adafactor, build_optimizer
 
     config = configured(case)
     torch.set_num_threads(1)
-    keep_freed_memory()
+    tune_malloc()
     before = psutil.Process().memory_info().rss
     dtype = torch.bfloat16 if case.precision == BFLOAT16 else torch.float32
     model = Glam(config.model, dtype=dtype, rematerialize=config.training.rematerialize)
@@ -175,7 +175,7 @@ def measure(case: Case) -> int:
     sizes = (case.rows, case.length)
     segments = (torch.arange(case.length) >= case.length // 2).long().expand(sizes)
     torch.manual_seed(0)
-    with keeping():
+    with pooling():
         for _ in range(case.steps):
             tokens = torch.randint(0, config.model.vocab_size, sizes)
             output = model.loss(tokens, tokens, segments)

@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 
 from experiments.equal_loss import geometric, spent
 from experiments.tables import finished, refuse
-from glam.accounting.energy import WATTS_PER_CORE
+from glam.analysis.paired import interval
 from glam.config import RunConfig
-from glam.reporting.cells import interval
+from glam.machine.energy import WATTS_PER_CORE
 from glam.reporting.theme import PRINT, log_axis, panels, save
 
 FOLDER = Path(__file__).parent

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from glam.accounting.paper import PAPER_MODELS
 from glam.config import ROOT
+from glam.planning.paper import PAPER_MODELS
 
 RESULTS = Path(__file__).parent / "numbers.csv"
 EXPLAINED = 0.02  # a smaller deviation needs no words

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from experiments.tables import finished
-from glam.studies.forecast import foretold
-from glam.studies.scaling_law import FORMS, Runs, fit
+from glam.analysis.forecast import predict_held_out
+from glam.analysis.scaling_law import FORMS, Runs, fit
 
 HERE = Path(__file__).parent
 KNOWN, NEW = HERE / "results.csv", HERE.parent / "expert_scaling" / "results.csv"
@@ -41,7 +41,7 @@ def table(known: Path, new: Path) -> str:
         cell = measured.where(measured.experts == count)
         row = [f"{count:.0f}"]
         for law in laws:
-            one = foretold(law, cell, np.random.default_rng(1))
+            one = predict_held_out(law, cell, np.random.default_rng(1))
             if len(row) == 1:
                 row.append(f"{one.measured:.3f}")
             low, high = one.interval

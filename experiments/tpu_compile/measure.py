@@ -19,7 +19,7 @@ from typing import Any
 
 from glam.config import ROOT
 from glam.progress import track
-from glam.runs import write_atomically
+from glam.runs.folder import write_atomically
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.csv"

@@ -6,12 +6,14 @@ import tempfile
 import traceback
 
 from glam.errors import JobFailedError, UserError, first_line
+from glam.log import configure, log
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: list[str]) -> int:
     """Run what the line asks for; every refusal is one line on stderr, never a traceback."""
+    configure()
     try:
         status = _status(arguments)
         sys.stdout.flush()
@@ -53,7 +55,7 @@ def _fault(error: Exception) -> str:
 
 def _say(error: BaseException | str, status: int) -> int:
     text = str(error) or "stopped; the same line again goes on where it was cut off"
-    print(text, file=sys.stderr)
+    log.error(text)
     return status
 
 
@@ -64,10 +66,10 @@ def _run(arguments: list[str]) -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     from glam.cli.app import run_with_hydra
-    from glam.cli.overrides import check_line, reworded
+    from glam.composition.overrides import check_line, explain_hydra_error
 
     check_line(arguments)
     try:
         run_with_hydra(arguments)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(reworded(error, arguments)) from error
+        raise UserError(explain_hydra_error(error, arguments)) from error

@@ -6,8 +6,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from glam.cli.overrides import CONF, is_override
-from glam.cli.schema import register, to_run_config
+from glam.composition.overrides import CONF, is_override
+from glam.composition.schema import register, to_run_config
 
 
 def run_with_hydra(arguments: list[str]) -> None:
@@ -20,7 +20,7 @@ def run_with_hydra(arguments: list[str]) -> None:
         # Hydra prints a block of its own about an exception in here; ours leaves by the side.
         try:
             config = to_run_config(composed)
-            from glam.tasks import run_task
+            from glam.tasks.run_task import run_task
 
             run_task(config, list(HydraConfig.get().overrides.task))
         except BaseException as error:

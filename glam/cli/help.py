@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from glam.cli.overrides import choices, groups, known_keys
+from glam.composition.overrides import choices, groups, known_keys
 from glam.reporting.console import Stdout
 
 USAGE = """[bold]python run.py[/] \\[group=choice] \\[key=value] ...   one run
@@ -14,8 +14,8 @@ EXAMPLES = {
     "model=glam_1b64e data=filtered": "the paper's 1.7B/64E, where it fits",
     "-m model.num_experts=1,8,16,32": "loss against experts at equal FLOPs",
     "-m experiment=expert_scaling/quick": "a study of the paper, in minutes; task=plan: its cost",
-    "task=evaluate checkpoint=runs/...": "held-out loss per domain of a run",
-    "task=generate checkpoint=runs/...": "text from a run (task.prompt=...)",
+    "task=evaluate run=runs/...": "held-out loss per domain of a run",
+    "task=generate run=runs/...": "text from a run (task.prompt=...)",
 }
 
 END = """Exit status: 0 done, 1 a job failed or diverged, 2 the line is refused, 130 after Ctrl-C.

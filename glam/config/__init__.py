@@ -14,7 +14,7 @@ from glam.config._data import (
     LocalCorpusConfig,
     MixtureConfig,
 )
-from glam.config._hardware import LOGICAL_AXES, HardwareConfig, dividing
+from glam.config._hardware import LOGICAL_AXES, HardwareConfig, check_divisible
 from glam.config._load import from_mapping
 from glam.config._model import BALANCE_LOSSES, DISPATCHERS, ModelConfig, RouterConfig
 from glam.config._run import (
@@ -68,6 +68,6 @@ __all__ = [
     "StudyConfig",
     "TaskConfig",
     "TrainingConfig",
-    "dividing",
+    "check_divisible",
     "from_mapping",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 from glam.errors import UserError
 
 
-def aside(default: Any) -> Any:
+def not_in_identity(default: Any) -> Any:
     """A field that does not determine the result, so that it is no part of a run's identity."""
     return field(default=default, metadata={"result": False})
 

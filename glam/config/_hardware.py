@@ -140,7 +140,7 @@ class HardwareConfig:
         return self.mesh[self.rules[axis]] if axis in self.rules else 1
 
 
-def dividing(axis: str, key: str, value: int, hardware: HardwareConfig) -> None:
+def check_divisible(axis: str, key: str, value: int, hardware: HardwareConfig) -> None:
     """Refuse a mesh that does not divide `value`, which `key` sets."""
     parts = hardware.shards(axis)
     if value % parts:

@@ -1,9 +1,10 @@
 """The shape of a model, and all that follows from it by arithmetic."""
 
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from glam.config._checks import aside, plain_name, positive, within
+from glam.config._checks import not_in_identity, plain_name, positive, within
 from glam.errors import UserError, one_of
 
 DISPATCHERS = ("grouped", "capacity")
@@ -32,7 +33,7 @@ class ModelConfig:
     """The shape of a GLaM decoder (paper table 4). `num_experts=1` is the dense twin: each MoE
     layer becomes a feed-forward of hidden size `top_k * d_ff`, the same active FLOPs."""
 
-    name: str = aside("glam_tiny")  # for people: names of runs and titles of figures
+    name: str = not_in_identity("glam_tiny")  # for people: names of runs and titles of figures
     vocab_size: int = 2048
     num_layers: int = 4
     d_model: int = 64
@@ -43,7 +44,7 @@ class ModelConfig:
     top_k: int = 2
     moe_every: int = 2  # layers 1, 3, 5, … are MoE; 0: none is
     dispatcher: str = "grouped"
-    capacity_factor: float = 2.0  # seats per expert, relative to a perfectly even load
+    capacity_factor: float = 2.0  # slots per expert, relative to a perfectly even load
     min_capacity: int = 4
     position_buckets: int = 32
     position_max_distance: int = 128
@@ -84,6 +85,11 @@ class ModelConfig:
     def is_moe_layer(self, index: int) -> bool:
         """Whether layer `index` (from 0) holds experts, or their dense twin."""
         return self.moe_every > 0 and (index + 1) % self.moe_every == 0
+
+    def slots_per_expert(self, tokens: int) -> int:
+        """Capacity of an expert for a group of `tokens`; more than all of them are never taken."""
+        wanted = math.ceil(self.capacity_factor * self.top_k * tokens / self.num_experts)
+        return min(tokens, max(self.min_capacity, wanted))
 
     @property
     def num_moe_layers(self) -> int:

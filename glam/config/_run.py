@@ -1,9 +1,9 @@
 """A whole run: the groups of `conf/` put together with what surrounds them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from glam.config._checks import aside, plain_name, positive, within
+from glam.config._checks import not_in_identity, plain_name, positive, within
 from glam.config._data import DataConfig
 from glam.config._hardware import HardwareConfig
 from glam.config._model import ModelConfig
@@ -16,6 +16,7 @@ from glam.config._training import (
     TrainingConfig,
 )
 from glam.errors import UserError, one_of
+from glam.log import LEVELS
 
 TASKS = ("train", "plan", "prepare", "evaluate", "generate", "report")
 PLAN_FORMATS = ("table", "json", "csv")
@@ -96,6 +97,7 @@ class StudyConfig:
     baseline: str | None = None  # the value of that key that the others are compared with
     budget: str | None = None  # what compared runs have in common: tokens | flops | seconds
     cell: str | None = None  # what this run is within the grid, e.g. num_experts=8
+    folder: str | None = None  # of a study, for task=report: study=runs/studies/<study>
     text_by: str | None = None  # the command that writes its text; None: it needs none written
 
     def __post_init__(self) -> None:
@@ -123,13 +125,15 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
     seed: int = 0
-    rerun: bool = aside(False)  # move an old run aside and run again
-    checkpoint: str | None = aside(None)  # a run folder, for evaluate, generate and report
-    runs_dir: str = aside("runs")  # relative to the repository's root
-    cache_dir: str = aside("cache")
+    rerun: bool = not_in_identity(False)  # move an old run aside and run again
+    run: str | None = not_in_identity(None)  # a run folder, for evaluate, generate and report
+    log_level: str = not_in_identity("info")  # debug | info | warning | error
+    runs_dir: str = not_in_identity("runs")  # relative to the repository's root
+    cache_dir: str = not_in_identity("cache")
 
     def __post_init__(self) -> None:
         within("", self, 0, 2**32 - 1, "seed")
+        one_of("log_level", self.log_level, LEVELS)
         for key in ("runs_dir", "cache_dir"):
             if not getattr(self, key).strip():
                 raise UserError(f"{key} is empty; name a folder, for example {key}={key[:-4]}")
@@ -139,21 +143,32 @@ class RunConfig:
                 f"the norm of all gradients; take optimizer=adafactor, or leave it out"
             )
         reading = self.task.name in ("evaluate", "generate", "report")
-        if self.checkpoint is not None and not reading:
+        if self.run is not None and not reading:
             raise UserError(
-                f"checkpoint={self.checkpoint} is for task=evaluate, generate and report; a run "
-                f"that was cut off goes on by its own line, without it"
+                f"run={self.run} is for task=evaluate, generate and report; a run that was cut "
+                f"off is resumed by its own command, without it"
             )
-        if reading and self.checkpoint is None:
+        if self.study.folder is not None and self.task.name != "report":
+            raise UserError(f"study={self.study.folder} names a study's folder, for task=report")
+        if reading and self.run is None and self.study.folder is None:
             raise UserError(
-                f"task={self.task.name} needs checkpoint=<a run folder>, for example "
-                f"checkpoint=runs/<name>-<id>"
+                f"task={self.task.name} needs run=<a run folder>, for example run=runs/<name>-<id>"
             )
 
     @property
     def flops_per_token(self) -> int:
         """Forward FLOPs per token at the sequence length trained on."""
         return self.model.flops_per_token(self.training.sequence_length)
+
+    @property
+    def dispatcher(self) -> str:
+        """The dispatcher that trains: XLA needs static shapes, whatever `model.dispatcher` says."""
+        return "capacity" if self.hardware.is_xla else self.model.dispatcher
+
+    @property
+    def model_as_built(self) -> ModelConfig:
+        """`model` with the dispatcher that its hardware needs."""
+        return replace(self.model, dispatcher=self.dispatcher)
 
     @property
     def runs_path(self) -> Path:

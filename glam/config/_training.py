@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from glam.config._checks import aside, positive, within
+from glam.config._checks import not_in_identity, positive, within
 
 
 @dataclass(kw_only=True)
@@ -90,8 +90,8 @@ class TrainingConfig:
     # Each weight is updated when its gradient is there, which is then let go: no set of gradients
     # in memory. For Adafactor. A step that meets NaN or Inf on the way is cut short, not undone.
     update_in_backward: bool = False
-    log_every: int = aside(20)  # steps
-    checkpoint_minutes: float = aside(1.0)
+    log_every: int = not_in_identity(20)  # steps
+    checkpoint_minutes: float = not_in_identity(1.0)
 
     def __post_init__(self) -> None:
         within("training.", self, 1, 10**15, "tokens")

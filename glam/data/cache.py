@@ -9,7 +9,6 @@ import errno
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from glam.data.hashing import digest, file_digest
 from glam.errors import NO_SPACE, UserError
+from glam.log import log
 
 _MANIFEST = "manifest.json"
 
@@ -54,7 +54,7 @@ class Cache:
         if damage is None:  # another job built it while we waited
             return
         if folder.exists():
-            print(f"cache: {folder.name} is damaged ({damage}): made anew", file=sys.stderr)
+            log.warning(f"cache: {folder.name} is damaged ({damage}): made anew")
         for old in (folder, *self.root.glob(f"{folder.name}.part-*")):
             shutil.rmtree(old, ignore_errors=True)
         self._check_space()
@@ -116,7 +116,7 @@ def _locked(path: Path, stage: str) -> Generator[None]:
     try:
         lock.acquire(timeout=0.2)
     except Timeout:
-        print(f"waiting for another job that makes {stage}", file=sys.stderr)
+        log.info(f"waiting for another job that makes {stage}")
         lock.acquire()
     try:
         yield

@@ -73,7 +73,7 @@ class TrainStream:
         """How often `num_batches` go through each component."""
         slots = self._rows_before(num_batches * self.batch_size, ...) * self.sequence_length
         return {
-            name: float(seen / run.num_slots)
+            name: float(seen / run.num_positions)
             for name, seen, run in zip(self._names, slots, self._runs, strict=True)
         }
 
@@ -108,7 +108,7 @@ class _EndlessRun:
         left: NDArray[np.int64] = component.lengths[self._document] - self._begin
         self._lengths: NDArray[np.int64] = np.minimum(left, stretch)
         self._key = [seed, COMPONENTS.index(component.name)]
-        self.num_slots = component.num_tokens
+        self.num_positions = component.num_tokens
         self._orders: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
 
     def fill(self, batch: Batch, row: int, position: int) -> None:
@@ -116,7 +116,7 @@ class _EndlessRun:
         length = batch.tokens.shape[1]
         done = segment = 0
         while done < length:
-            epoch, within = divmod(position + done, self.num_slots)
+            epoch, within = divmod(position + done, self.num_positions)
             order, ends = self._order(epoch)
             rank = int(np.searchsorted(ends, within, side="right"))
             piece = int(order[rank])

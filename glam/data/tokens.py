@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from glam.data.hashing import text_hash
 from glam.data.tokenizer import Tokenizer
+from glam.machine.resources import num_cores
 from glam.progress import Bar
-from glam.resources import num_cores
 
 VERSION = 1
 _BATCH = 2_000_000  # characters encoded at once

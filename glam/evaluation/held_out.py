@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from glam.data import HeldOutBatch, PreparedData, held_out, held_out_bytes
+from glam.machine.processes import SINGLE, Processes
 from glam.model import Glam
-from glam.peers import ALONE, Peers
 
 
 class DomainResult(NamedTuple):
@@ -31,7 +31,7 @@ def evaluate_domains(
     batch_size: int,
     max_tokens: int,
     domains: Iterable[str] | None = None,
-    peers: Peers = ALONE,
+    processes: Processes = SINGLE,
 ) -> dict[str, DomainResult]:
     """By domain, each on at most `max_tokens` tokens, spread over its text; of all domains, or of
     those that `domains` brings one by one. Draws nothing from torch's generators; leaves the model
@@ -42,7 +42,7 @@ def evaluate_domains(
                 model,
                 held_out(prepared, domain, sequence_length, batch_size, max_tokens),
                 held_out_bytes(prepared, domain, sequence_length, max_tokens),
-                peers,
+                processes,
             )
             for domain in (prepared.domains if domains is None else domains)
         }
@@ -66,7 +66,7 @@ def evaluating(model: Glam) -> Generator[None]:
 
 
 def _evaluate(
-    model: Glam, batches: Iterator[HeldOutBatch], num_bytes: int, peers: Peers
+    model: Glam, batches: Iterator[HeldOutBatch], num_bytes: int, processes: Processes
 ) -> DomainResult:
     device = next(model.parameters()).device
     nats, tokens = 0.0, 0
@@ -74,7 +74,7 @@ def _evaluate(
     for batch in batches:
         used = np.flatnonzero(batch.mask.any(1))  # padding alone would count as load
         count = int(batch.mask.sum())
-        mine = peers.rows(len(used))
+        mine = processes.rows(len(used))
         # A row each at least, and one shape for every batch where shapes are compiled: what fills
         # up does not count.
         wanted = len(batch.mask) if device.type == "xla" else max(1, len(mine))
@@ -92,7 +92,7 @@ def _evaluate(
         nats += found[0].item()
         tokens += count
         shares += count * len(mine) / len(used) * found[1:].view_as(shares)
-    nats, shares = peers.sum(torch.tensor(nats).double()).item(), peers.sum(shares)
+    nats, shares = processes.sum(torch.tensor(nats).double()).item(), processes.sum(shares)
     return DomainResult(
         loss=nats / tokens,
         bits_per_byte=nats / math.log(2) / num_bytes,

@@ -11,6 +11,6 @@ axes, so a layout table can be read off its name.
 """
 
 from glam.model.glam import Glam, GlamOutput, LossOutput
-from glam.model.routing import Routing
+from glam.model.moe.routing import Routing
 
 __all__ = ["Glam", "GlamOutput", "LossOutput", "Routing"]

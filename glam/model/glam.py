@@ -1,9 +1,8 @@
 """The decoder."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -11,11 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from glam.config import ModelConfig
-from glam.model.attention import Attention, document_mask
+from glam.model.attention.attention import Attention
+from glam.model.backend import ONE_DEVICE, Backend
 from glam.model.feed_forward import FeedForward, GatedFeedForward
 from glam.model.init import initialize
-from glam.model.loss import WHOLE, LossSplit, output_logits, token_losses
-from glam.model.moe import Mixed, MixtureOfExperts
+from glam.model.layer_runner import run_layers
+from glam.model.loss import output_logits, token_losses
+from glam.model.moe.moe import MixtureOfExperts, MoEOutput
 from glam.model.norm import RMSNorm
 from glam.model.rematerialize import called, rematerialized
 
@@ -55,59 +56,36 @@ class Embedding(nn.Module):
 class Layer(nn.Module):
     """Pre-norm attention, then experts or a feed-forward, each beside its residual."""
 
-    def __init__(self, config: ModelConfig, index: int) -> None:
+    def __init__(self, config: ModelConfig, index: int, backend: Backend) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(config.d_model)
-        self.attention = Attention(config)
-        self.mixing_norm = RMSNorm(config.d_model)
-        self.mixing = _mixing(config, index)
+        self.attention = Attention(config, backend.einsum)
+        self.ffn_norm = RMSNorm(config.d_model)
+        self.ffn = _feed_forward(config, index, backend)
 
     def forward(
         self, x: Float[Tensor, "B S M"], mask: Float[Tensor, "B S S"] | None
-    ) -> tuple[Float[Tensor, "B S M"], Mixed | None]:
+    ) -> tuple[Float[Tensor, "B S M"], MoEOutput | None]:
         x = x + self.attention(self.attention_norm(x), mask)
-        y = self.mixing(self.mixing_norm(x))
-        if not isinstance(y, Mixed):
+        y = self.ffn(self.ffn_norm(x))
+        if not isinstance(y, MoEOutput):
             return x + y, None
-        return x + y.y, y._replace(y=x.new_empty(0))  # of a mixture all but what went on
+        return x + y.y, y._replace(y=x.new_empty(0))  # the statistics, without the output
 
 
-def _mixing(config: ModelConfig, index: int) -> nn.Module:
+def _feed_forward(config: ModelConfig, index: int, backend: Backend) -> nn.Module:
     if not config.is_moe_layer(index):
         return GatedFeedForward(config.d_model, config.d_ff)
     if config.is_sparse:
-        return MixtureOfExperts(config)
+        return MixtureOfExperts(config, backend.dispatcher(config), backend.mean_over_tokens)
     return FeedForward(config.d_model, config.top_k * config.d_ff)
-
-
-Passed = tuple[Tensor, list[Mixed]]
-Through = Callable[[nn.ModuleList, Tensor, Tensor | None], Passed]
-
-
-def in_turn(
-    layers: nn.ModuleList,
-    x: Float[Tensor, "B S M"],
-    segments: Int[Tensor, "B S"] | None,
-    call: Callable[..., Any],
-) -> Passed:
-    """Every layer by `call(layer, x, mask)`, which gives what the layer gives."""
-    mask, mixed = _mask(segments, x), list[Mixed]()
-    for layer in layers:
-        x, made = call(layer, x, mask)
-        if made is not None:
-            mixed.append(made)
-    return x, mixed
-
-
-def _mask(segments: Tensor | None, x: Tensor) -> Tensor | None:
-    return None if segments is None else document_mask(segments, x.dtype)
 
 
 class Glam(nn.Module):
     """A GLaM language model (arXiv 2112.06905, section 4). Parameters are float32.
 
     `dtype` is that of the activations; `rematerialize` keeps one layer's activations at a time
-    and computes them again in the backward pass.
+    and computes them again in the backward pass; `backend` is what an engine brings.
     """
 
     def __init__(
@@ -116,14 +94,17 @@ class Glam(nn.Module):
         *,
         dtype: torch.dtype = torch.float32,
         rematerialize: bool = False,
+        backend: Backend = ONE_DEVICE,
     ) -> None:
         super().__init__()
         self.config, self.dtype = config, dtype
-        # An engine may bring its own way through the layers, and sets what suits its devices.
-        self.through: Through = partial(in_turn, call=rematerialized if rematerialize else called)
-        self.loss_split: LossSplit = WHOLE
+        in_order = partial(run_layers, call=rematerialized if rematerialize else called)
+        self._run_layers = backend.run_layers or in_order
+        self._loss_split = backend.loss_split
         self.embedding = Embedding(config.vocab_size, config.d_model)
-        self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_layers))
+        self.layers = nn.ModuleList(
+            Layer(config, index, backend) for index in range(config.num_layers)
+        )
         self.norm = RMSNorm(config.d_model)
         self.initialize(0)
 
@@ -167,18 +148,18 @@ class Glam(nn.Module):
             self.embedding.w_VM,
             targets.flatten(),
             self.config.logit_cap,
-            self.loss_split,
+            self._loss_split,
         )
         return LossOutput(losses.mean, losses.each.view_as(targets), *self._report(mixed))
 
     def _decode(
         self, tokens: Int[Tensor, "B S"], segments: Int[Tensor, "B S"] | None
-    ) -> tuple[Float[Tensor, "B S M"], list[Mixed]]:
+    ) -> tuple[Float[Tensor, "B S M"], list[MoEOutput]]:
         x = self.embedding(tokens).to(self.dtype)
-        x, mixed = self.through(self.layers, x, segments)
+        x, mixed = self._run_layers(self.layers, x, segments)
         return self.norm(x), mixed
 
-    def _report(self, mixed: list[Mixed]) -> tuple[Tensor, Tensor, Tensor]:
+    def _report(self, mixed: list[MoEOutput]) -> tuple[Tensor, Tensor, Tensor]:
         weight = self.norm.scale_M
         if not mixed:  # the twin of a mixture is its only expert
             load = weight.new_ones(self.config.num_moe_layers, self.config.num_experts)

@@ -19,6 +19,8 @@ def initialize(model: nn.Module, seed: int) -> None:
 
 def draw(weight: Tensor, name: str, seed: int) -> None:
     """The initial values of the parameter `name`, into `weight`."""
+    # A seed means the same weights in every version: they are drawn by the names of the first.
+    name = name.replace(".ffn", ".mixing")
     if "_E" in name and weight.dim() == 3:
         for number, expert in enumerate(weight.unbind(0)):
             _draw(expert, name, _generator(seed, name, number))

@@ -8,9 +8,9 @@ import yaml
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from glam.checkpoints import newest_checkpoint, weight_files
 from glam.config import ModelConfig, from_mapping
 from glam.errors import UserError
+from glam.runs.checkpoints import newest_checkpoint, weight_files
 
 
 def saved_config(run: Path) -> ModelConfig:
@@ -37,7 +37,13 @@ def read_weights(folder: Path, manifest: dict[str, Any]) -> dict[str, Tensor]:
     """Whole, whoever wrote them."""
     files = [folder / name for name in weight_files(manifest)]
     parts: list[dict[str, Tensor]] = [safetensors.load_file(file) for file in files]  # pyright: ignore[reportUnknownMemberType]
-    return joined(parts, manifest.get("split", {}))
+    weights = joined(parts, manifest.get("split", {}))
+    return {name_today(name): value for name, value in weights.items()}
+
+
+def name_today(name: str) -> str:
+    """Of a weight that was saved by any version."""
+    return name.replace(".mixing_norm.", ".ffn_norm.").replace(".mixing.", ".ffn.")
 
 
 def joined(parts: list[dict[str, Tensor]], splits: dict[str, int]) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from glam.reporting.units import duration, energy, fixed, si, whole
+from glam.units import duration, energy, fixed, si, whole
 
 
 class Stdout(Console):

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from glam.reporting.page import Plot
-from glam.reporting.record import Array, Metrics, Record
 from glam.reporting.theme import (
     FONT,
     PAGE,
@@ -23,7 +22,8 @@ from glam.reporting.theme import (
     spread,
     token_axis,
 )
-from glam.reporting.units import fixed, si
+from glam.runs.record import Array, Metrics, Record
+from glam.units import fixed, si
 
 MOST_CURVES = 12  # more than these nobody tells apart; the table has them all
 SMOOTHING = 25  # the training loss is averaged over this part of the run: one 25th

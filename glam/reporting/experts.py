@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from glam.reporting.page import Plot
-from glam.reporting.record import Array, Json, Record
 from glam.reporting.theme import (
     BALANCE,
     FONT,
@@ -23,7 +22,8 @@ from glam.reporting.theme import (
     inline_svg,
     plain,
 )
-from glam.reporting.units import fixed, percent, ticks
+from glam.runs.record import Array, Json, Record
+from glam.units import fixed, percent, ticks
 
 T = TypeVar("T")
 OCTAVES = 2.0  # colours run from a quarter of the mean to four times it

@@ -10,7 +10,7 @@ from matplotlib.ticker import NullLocator
 from glam.reporting.page import Plot
 from glam.reporting.theme import FONT, PAGE, inline_svg, panel, plain
 from glam.reporting.theme import heading as title
-from glam.reporting.units import is_number, percent, si, whole
+from glam.units import is_number, percent, si, whole
 
 AMOUNTS = ("characters", "tokens")  # beside the documents; a step knows one, or both
 HELD_OUT = "held out"  # a step aside: what it takes does not reach the step after it

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from glam.analysis.forecast import Fitted, best_for_budgets, dense_worth, fitted
+from glam.analysis.paired import EXPERTS, Cell
+from glam.analysis.scaling_law import CONFIDENCE, NAMES, Array, Law, Runs, interval, sizes
 from glam.errors import UserError
-from glam.reporting.cells import EXPERTS, Cell
 from glam.reporting.study_figures import Draw, on_page, on_paper, signed_tick
 from glam.reporting.theme import FONT, Theme, heading, log_axis, number_format, save
-from glam.reporting.units import fixed, is_number, si
-from glam.studies.forecast import Fitted, best_for_budgets, dense_worth, fitted
-from glam.studies.scaling_law import CONFIDENCE, NAMES, Array, Law, Runs, interval, sizes
+from glam.units import fixed, is_number, si
 
 MEANING = {
     "e": "floor of the loss, nats per token",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from glam.reporting.units import DASH, si
+from glam.units import DASH, si
 
 NAMES = ("weight", "layers", "shape", "split by", "in all")
 

@@ -1,6 +1,6 @@
 """Plans as people read them: a table in the terminal, a page with figures, a row in a CSV.
 
-A plan is the mapping that `glam.accounting.plan` makes; several stand beside one another.
+A plan is the mapping that `glam.planning.plan` makes; several stand beside one another.
 """
 
 import csv
@@ -16,9 +16,9 @@ from rich.text import Text
 
 from glam.reporting import layout
 from glam.reporting.console import Stdout
-from glam.reporting.record import mapping
-from glam.reporting.units import DASH, SPACE, is_number, percent, si, whole
-from glam.runs import write_atomically
+from glam.runs.folder import write_atomically
+from glam.runs.record import mapping
+from glam.units import DASH, SPACE, is_number, percent, si, whole
 
 Plan = Mapping[str, Any]
 

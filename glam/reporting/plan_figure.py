@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from glam.reporting.theme import Theme, dress, heading, number_format
-from glam.reporting.units import percent
+from glam.units import percent
 
 DESCRIPTION = "Shares of FLOPs per token, of memory and of messages, by part, a bar a model."
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 from glam.config import RunConfig
 from glam.config._data import LocalCorpusConfig
 from glam.config._training import AdafactorConfig, PaperScheduleConfig
-from glam.reporting.record import Record, mapping
+from glam.runs.record import Record, mapping
 
 SECTIONS = ("model", "data", "optimizer", "schedule", "training", "evaluation", "seed")
 

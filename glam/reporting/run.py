@@ -8,10 +8,10 @@ import yaml
 
 from glam.reporting import curves, experts, funnel, layout
 from glam.reporting.page import render
-from glam.reporting.record import Json, Record, mapping
 from glam.reporting.reproduce import command
-from glam.reporting.units import DASH, duration, energy, fixed, si, whole
-from glam.runs import RunFolder, write_atomically
+from glam.runs.folder import RunFolder, write_atomically
+from glam.runs.record import Json, Record, mapping
+from glam.units import DASH, duration, energy, fixed, si, whole
 
 LONGEST_TEXT = 700  # characters of a sample of the data; generated text stands in full
 

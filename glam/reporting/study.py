@@ -7,11 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from glam.config import StudyConfig
-from glam.reporting import law as scaling
-from glam.reporting import study_curves, study_experts, study_table
-from glam.reporting import study_figures as figures
-from glam.reporting.cells import (
+from glam.analysis.paired import (
     EXPERTS,
     Cell,
     Comparison,
@@ -25,11 +21,15 @@ from glam.reporting.cells import (
     series,
     values_of,
 )
+from glam.config import StudyConfig
+from glam.reporting import law as scaling
+from glam.reporting import study_curves, study_experts, study_table
+from glam.reporting import study_figures as figures
 from glam.reporting.page import Plot, render
-from glam.reporting.record import Record
 from glam.reporting.theme import save
-from glam.reporting.units import DASH, fixed, si, signed
-from glam.runs import write_atomically
+from glam.runs.folder import write_atomically
+from glam.runs.record import Record
+from glam.units import DASH, fixed, si, signed
 
 MOST_ABSENT = 12
 MOST_SERIES = 4  # that have a sentence each

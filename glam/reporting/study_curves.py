@@ -10,14 +10,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from glam.reporting.cells import Cell, combinations, in_words
+from glam.analysis.paired import Cell, combinations, in_words
 from glam.reporting.curves import late_range
 from glam.reporting.experts import chosen
 from glam.reporting.page import Plot
-from glam.reporting.record import Array, Record, mapping
 from glam.reporting.study_figures import Draw, label_of, on_page
 from glam.reporting.theme import FONT, PRINT, Theme, heading, number_format, plain
-from glam.reporting.units import fixed, si
+from glam.runs.record import Array, Record, mapping
+from glam.units import fixed, si
 
 LOSS = "held_out/mean"
 AXES = {

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from glam.reporting.cells import EXPERTS, Cell, combinations, in_words
+from glam.analysis.paired import EXPERTS, Cell, combinations, in_words
 from glam.reporting.experts import (
     LEGEND,
     chosen,
@@ -18,10 +18,10 @@ from glam.reporting.experts import (
     specialisation,
 )
 from glam.reporting.page import Plot
-from glam.reporting.record import Record
 from glam.reporting.study_figures import label_of
 from glam.reporting.theme import PAGE, inline_svg
-from glam.reporting.units import percent
+from glam.runs.record import Record
+from glam.units import percent
 
 MOST_MAPS = 6
 

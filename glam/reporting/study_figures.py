@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from glam.reporting.cells import (
+from glam.analysis.paired import (
     EXPERTS,
     Cell,
     Difference,
@@ -35,7 +35,7 @@ from glam.reporting.theme import (
     panels,
     plain,
 )
-from glam.reporting.units import fixed, signed
+from glam.units import fixed, signed
 
 Draw = Callable[[Axes, Theme, str], None]
 MOST_TICKS = 8

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from glam.reporting.cells import Cell, domains
+from glam.analysis.paired import Cell, domains
 from glam.reporting.study_figures import label_of
-from glam.reporting.units import DASH, duration, fixed, percent, si, whole
+from glam.units import DASH, duration, fixed, percent, si, whole
 
 MEASURES = (
     *("bits_per_byte/mean", "tokens", "tokens_per_second", "train_seconds"),

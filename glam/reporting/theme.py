@@ -20,7 +20,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from glam.reporting.units import ticks
+from glam.units import ticks
 
 
 @dataclass(frozen=True, kw_only=True)

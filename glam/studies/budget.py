@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from glam.accounting.plan import plan
 from glam.config import RunConfig
 from glam.errors import UserError
-from glam.resources import num_cores, resolve
+from glam.machine.resources import num_cores, resolve
+from glam.planning.plan import plan
 from glam.studies.study import Point
 
 ROUTER_SHARE = 0.05  # FLOPs by which a sparse model may exceed its dense twin: those of its gate

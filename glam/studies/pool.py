@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import psutil
 
+from glam.machine.parent_watch import PARENT_PIPE
+from glam.machine.resources import memory_bytes, num_cores
 from glam.progress import PROGRESS_FILE
-from glam.resources import memory_bytes, num_cores
-from glam.runs import RunFolder
-from glam.studies.leash import LEASH
+from glam.runs.folder import RunFolder
 
 State = Literal["waiting", "running", "done", "diverged", "failed", "stopped"]
 PATIENCE = 8.0  # seconds a job has to save a checkpoint when it is told to stop
@@ -36,7 +36,7 @@ class Job:
     state: State = "waiting"
     error: str | None = None
     result: dict[str, Any] | None = None  # its summary, once it is there
-    elsewhere: bool = False  # another process has had the run since the grid began
+    taken_over: bool = False  # another process has had the run since the grid began
     began: float = 0.0
     seconds: float = 0.0
     progress: dict[str, Any] = field(default_factory=lambda: {})
@@ -53,7 +53,7 @@ class Job:
     def start(self) -> None:
         self.run.path.mkdir(parents=True, exist_ok=True)
         self.progress_file.unlink(missing_ok=True)
-        environment = {**os.environ, PROGRESS_FILE: str(self.progress_file), LEASH: "1"}
+        environment = {**os.environ, PROGRESS_FILE: str(self.progress_file), PARENT_PIPE: "1"}
         with self.log_file.open("ab") as log:
             # A session of its own: Ctrl-C reaches us, and we tell the jobs. The pipe is the
             # leash: it breaks when we die, however we die.
@@ -85,7 +85,7 @@ class Job:
         if self.take_result():
             return
         if status > 0 and self.run.is_held:  # someone else's job was a moment faster
-            self.state, self.elsewhere = "waiting", True
+            self.state, self.taken_over = "waiting", True
             return
         self.state = "failed"
         self.error = self._reason(status)
@@ -193,9 +193,9 @@ class Room:
 def _start(job: Job) -> None:
     """Or let it wait for whoever has the run: what they finish is this grid's result too."""
     if job.run.is_held:
-        job.elsewhere = True
+        job.taken_over = True
         return
-    if job.elsewhere and job.take_result():
+    if job.taken_over and job.take_result():
         return
     try:
         job.start()

@@ -1,21 +1,15 @@
 """A grid as a study: what its line is called, and which of its cells came to what."""
 
 import hashlib
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from glam.config import RunConfig
-from glam.identity import DETERMINES_THE_RESULT
-from glam.resources import Resources
-from glam.runs import RunFolder
-from glam.studies.folder import StudyFolder, row
-
-
-def say(line: str) -> None:
-    """A word to the person at the terminal, beside what a script would read."""
-    print(line, file=sys.stderr)
+from glam.machine.resources import Resources
+from glam.runs.folder import RunFolder
+from glam.runs.identity import DETERMINES_THE_RESULT
+from glam.runs.study_folder import StudyFolder, row
 
 
 @dataclass(kw_only=True)
@@ -53,7 +47,9 @@ class Study:
     def __init__(self, name: str, cells: list[Cell], swept: Sequence[str]) -> None:
         self.name, self.cells, self.swept = name, cells, list(swept)
         self.folder = StudyFolder(cells[0].config.runs_path / "studies" / name)
-        self.paces: dict[str, float] = {}  # tokens per second that a budget of seconds went by
+        self.throughputs: dict[
+            str, float
+        ] = {}  # tokens per second that a budget of seconds went by
 
     @classmethod
     def of(cls, cells: list[Cell], swept: Sequence[str]) -> "Study":
@@ -69,22 +65,12 @@ class Study:
         cells = {cell.run.path.name: cell.values for cell in self.cells}
         resources = self.cells[0].resources
         machine = {key: getattr(resources, key) for key in ("device", "precision", "threads")}
-        machine["paces"] = self.paces
+        machine["paces"] = self.throughputs
         self.folder.record(self.swept, self.cells[0].config.study, cells, machine)
 
     def begun_with(self) -> dict[str, Any] | None:
         """Device, precision, threads and paces of the line before, wherever it was typed."""
         return self.folder.machine
-
-    def write(self) -> None:
-        """study.csv, study.html and the figures; and the reports that its page links to, where a
-        run was killed between its summary and its report."""
-        from glam.reporting import run_report
-
-        for cell in self.cells:
-            if cell.is_done and not cell.run.report_file.exists():
-                run_report(cell.run.path)
-        say(f"study: {self.folder.write()}")
 
     def failures(self) -> list[str]:
         """Those cells of this line that failed, and why."""

@@ -1,6 +1,5 @@
 """The live table of a grid: state, loss, tokens per second and time left of every job."""
 
-import sys
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
@@ -11,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from glam.log import log
 from glam.studies.pool import Job
 
 STYLES = {
@@ -72,7 +72,7 @@ class LiveTable:
         for job in self.jobs:
             state = str(_state(job)) if job.state != "running" else job.state
             if self._said.get(job.name, "waiting") != state:
-                print(f"{job.name}: {state}", file=sys.stderr)
+                log.info(f"{job.name}: {state}")
                 self._said[job.name] = state
 
     def render(self) -> Group:
@@ -111,7 +111,7 @@ def _state(job: Job) -> Text:
         words = str(job.progress.get("stage", "starting"))
     if job.error:
         words += f": {job.error}"
-    if job.state == "waiting" and job.elsewhere:
+    if job.state == "waiting" and job.taken_over:
         words += ": another process runs it"
     return Text(words, style=STYLES[job.state], overflow="fold")
 

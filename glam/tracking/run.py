@@ -2,23 +2,28 @@
 
 import dataclasses
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from glam.config import RunConfig
-from glam.identity import run_name
-from glam.peers import rank
-from glam.resources import Resources
-from glam.runs import RunFolder
+from glam.machine.processes import rank
+from glam.machine.resources import Resources
+from glam.runs.folder import RunFolder
+from glam.runs.identity import run_name
 from glam.tracking.session import Entry, Guard, is_wanted, start
 
 if TYPE_CHECKING:
     import wandb
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
+
+
+# A run folder to figures by title.
+HeatMaps = Callable[[Path], Mapping[str, "Figure"]]
 
 
 class Tracker:
@@ -32,15 +37,18 @@ class Tracker:
 
 
 @contextmanager
-def open_tracker(config: RunConfig, run: RunFolder, resources: Resources) -> Generator[Tracker]:
-    """The tracker that `config.logger` names, closed when the run ends, as failed if it did."""
+def open_tracker(
+    config: RunConfig, run: RunFolder, resources: Resources, heat_maps: HeatMaps
+) -> Generator[Tracker]:
+    """The tracker that `config.logger` names, closed when the run ends, as failed if it did.
+    `heat_maps` draws the experts of a finished run, by title."""
     wanted = is_wanted(config.logger) and rank() == 0
     entry = entry_of(config, run, resources)
     session = start(config.logger, run.path, entry) if wanted else None
     if session is None:
         yield Tracker()
         return
-    tracker = WandbTracker(session, run, training_flops(1, config.flops_per_token))
+    tracker = WandbTracker(session, run, training_flops(1, config.flops_per_token), heat_maps)
     try:
         yield tracker
     except BaseException:
@@ -71,8 +79,14 @@ def training_flops(tokens: float, flops_per_token: float) -> float:
 class WandbTracker(Tracker):
     """A run of wandb. When wandb fails, it says so once and is left alone: the run goes on."""
 
-    def __init__(self, session: "wandb.Run", run: RunFolder, flops_of_a_token: float) -> None:
-        self._run, self._session = run, session
+    def __init__(
+        self,
+        session: "wandb.Run",
+        run: RunFolder,
+        flops_of_a_token: float,
+        heat_maps: HeatMaps,
+    ) -> None:
+        self._run, self._session, self._heat_maps = run, session, heat_maps
         self._flops_of_a_token = flops_of_a_token
         self._guarded = Guard("training goes on")
         # Any column can be an x axis; these are the ones that runs are compared along.
@@ -98,15 +112,13 @@ class WandbTracker(Tracker):
     def summarize(self, summary: Mapping[str, Any]) -> None:
         import wandb
 
-        from glam.reporting.experts import heat_maps
-
         told = {
             **summary,
             "flops": self._flops_of_a_token * summary["tokens"],
             "load": {str(layer["layer"]): layer for layer in summary["load"]},
         }
         with self._guarded():
-            maps = heat_maps(self._run.path)
+            maps = self._heat_maps(self._run.path)
             if maps:
                 self._session.log({name: wandb.Image(pixels(one)) for name, one in maps.items()})
             target: Any = self._session.summary

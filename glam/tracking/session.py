@@ -2,7 +2,6 @@
 
 import netrc
 import os
-import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 
 from glam.config import LoggerConfig
 from glam.errors import first_line
+from glam.log import log
 
 if TYPE_CHECKING:
     import wandb
@@ -62,7 +62,7 @@ def choose_mode(config: LoggerConfig) -> Mode:
     if logged_in():
         return "online"
     if config.mode == "online":
-        print("logger.mode=online but wandb has no key; logging offline", file=sys.stderr)
+        log.warning("logger.mode=online but wandb has no key; logging offline")
     return "offline"
 
 
@@ -76,12 +76,12 @@ def start(logger: LoggerConfig, folder: Path, entry: Entry) -> "wandb.Run | None
         try:
             return _init(logger, folder, entry, "online")
         except (wandb.Error, OSError) as error:
-            print(f"wandb is not online ({first_line(error)}); logging offline", file=sys.stderr)
+            log.warning(f"wandb is not online ({first_line(error)}); logging offline")
             wandb.teardown()  # it holds the run's id
     try:
         return _init(logger, folder, entry, "offline")
     except (wandb.Error, OSError) as error:
-        print(f"wandb cannot start ({first_line(error)}); going on without", file=sys.stderr)
+        log.warning(f"wandb cannot start ({first_line(error)}); going on without")
         return None
 
 
@@ -129,5 +129,5 @@ class Guard:
             yield
         except (wandb.Error, OSError) as error:
             if not self._lost:
-                print(f"wandb failed ({first_line(error)}); {self._then}", file=sys.stderr)
+                log.warning(f"wandb failed ({first_line(error)}); {self._then}")
             self._lost = True

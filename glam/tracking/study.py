@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glam.config import LoggerConfig
-from glam.studies.folder import StudyFolder
+from glam.runs.study_folder import StudyFolder
 from glam.tracking.session import Entry, Guard, is_wanted, start
 
 if TYPE_CHECKING:

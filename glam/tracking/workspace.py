@@ -5,14 +5,14 @@ laid out once instead of clicked together."""
 
 import importlib.util
 import re
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from glam.config import LoggerConfig
-from glam.reporting.record import Record
-from glam.runs import RunFolder
-from glam.studies.folder import StudyFolder
+from glam.log import log
+from glam.runs.folder import RunFolder
+from glam.runs.record import Record
+from glam.runs.study_folder import StudyFolder
 from glam.tracking.session import first_line, logged_in
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def publish(logger: LoggerConfig, subject: Subject) -> None:
 
 
 def _say(reason: str) -> None:
-    print(f"no workspace on W&B: {reason}", file=sys.stderr)
+    log.warning(f"no workspace on W&B: {reason}")
 
 
 def workspace(subject: Subject, entity: str, project: str) -> "ws.Workspace":

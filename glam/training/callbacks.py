@@ -1,17 +1,16 @@
 """What happens between steps: log rows with evaluations, and the bar."""
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from lightning import Callback, LightningModule, Trainer
 
 from glam.config import RunConfig
 from glam.progress import Bar
-from glam.tracking import Tracker
-from glam.training.ledger import Ledger
 from glam.training.metrics import Metrics
 from glam.training.module import TrainingModule
+from glam.training.train_state import TrainState
 
 # Loss in nats per token by domain, with "mean": measured on the model as it is.
 Evaluate = Callable[[], dict[str, float]]
@@ -22,32 +21,43 @@ def evaluation_steps(points: int, num_steps: int) -> set[int]:
     return {max(1, round(num_steps * k / points)) for k in range(1, points + 1)}
 
 
+class Tracker(Protocol):
+    """Where rows of metrics.csv go besides the file."""
+
+    def log(self, row: Mapping[str, float]) -> None: ...
+
+
 class Timekeeper(Callback):
     """The first of the callbacks: starts the ledger's clock and what it spends."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+    def __init__(self, train_state: TrainState) -> None:
+        self.train_state = train_state
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.ledger.start()
+        self.train_state.start()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.ledger.stop()
+        self.train_state.stop()
 
 
-class LogRows(Callback):
+class MetricsLogger(Callback):
     """A row of metrics.csv every `log_every` steps and at each evaluation."""
 
     def __init__(
         self,
         config: RunConfig,
-        ledger: Ledger,
+        train_state: TrainState,
         metrics: Metrics,
-        tracker: Tracker,
+        tracker: Tracker | None,
         sources: Sequence[str],
         evaluate: Evaluate,
     ) -> None:
-        self.config, self.ledger, self.metrics, self.tracker = config, ledger, metrics, tracker
+        self.config, self.train_state, self.metrics, self.tracker = (
+            config,
+            train_state,
+            metrics,
+            tracker,
+        )
         self.sources, self.evaluate = sources, evaluate
         points, num_steps = config.evaluation.points, config.training.num_steps
         self._evaluation_steps = evaluation_steps(points, num_steps)
@@ -60,38 +70,39 @@ class LogRows(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        step, training = self.ledger.step, self.config.training
+        step, training = self.train_state.step, self.config.training
         evaluating = step in self._evaluation_steps
         assert isinstance(pl_module, TrainingModule)
         if evaluating or step % training.log_every == 0:
-            pl_module.settle()
-        last = step == training.num_steps or self.ledger.diverged
+            pl_module.sync_counters()
+        last = step == training.num_steps or self.train_state.diverged
         if not (evaluating or last or step % training.log_every == 0):
             return
         row = self._training_row(pl_module.learning_rate(step - 1))
         if evaluating or last:
-            with self.ledger.evaluating():
+            with self.train_state.evaluating():
                 row |= self._held_out() | self._load()
             if not last:  # the last window is the run's result
-                self.ledger.averages.clear_load()
+                self.train_state.means.clear_load()
         self.metrics.write(row)
-        self.tracker.log(row)
+        if self.tracker is not None:
+            self.tracker.log(row)
 
     def _training_row(self, learning_rate: float) -> dict[str, float]:
-        ledger, averages = self.ledger, self.ledger.averages.take_row()
+        train_state, means = self.train_state, self.train_state.means.take_row()
         row = {
-            "step": ledger.step,
-            "tokens": ledger.tokens,
-            "train_seconds": ledger.clock.seconds,
-            "joules": ledger.joules()["training"],
-            "loss": averages.loss,
+            "step": train_state.step,
+            "tokens": train_state.tokens,
+            "train_seconds": train_state.clock.seconds,
+            "joules": train_state.joules()["training"],
+            "loss": means.loss,
             "learning_rate": learning_rate,
-            "tokens_per_second": ledger.take_speed(),
-            "balance_loss": averages.balance_loss,
-            "grad_norm": averages.grad_norm,
-            "skipped": ledger.skipped,
+            "tokens_per_second": train_state.take_speed(),
+            "balance_loss": means.balance_loss,
+            "grad_norm": means.grad_norm,
+            "skipped": train_state.skipped,
         }
-        by_source = zip(self.sources, averages.loss_by_source, strict=True)
+        by_source = zip(self.sources, means.loss_by_source, strict=True)
         return row | {f"loss/{source}": loss for source, loss in by_source}
 
     def _held_out(self) -> dict[str, float]:
@@ -99,7 +110,7 @@ class LogRows(Callback):
 
     def _load(self) -> dict[str, float]:
         row: dict[str, float] = {}
-        for layer, load in self.ledger.averages.load(self.config.model).items():
+        for layer, load in self.train_state.means.load(self.config.model).items():
             row |= {f"load/{layer}/{expert}": share for expert, share in enumerate(load.shares)}
             row[f"dropped/{layer}"] = load.dropped
         return row
@@ -110,12 +121,12 @@ class ProgressBar(Callback):
 
     INTERVAL = 0.25  # seconds
 
-    def __init__(self, ledger: Ledger, bar: Bar) -> None:
-        self.ledger, self.bar = ledger, bar
+    def __init__(self, train_state: TrainState, bar: Bar) -> None:
+        self.train_state, self.bar = train_state, bar
         self._drawn, self._tokens = time.monotonic(), 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._drawn, self._tokens = time.monotonic(), self.ledger.tokens
+        self._drawn, self._tokens = time.monotonic(), self.train_state.tokens
 
     def on_train_batch_end(
         self,
@@ -128,13 +139,13 @@ class ProgressBar(Callback):
         now = time.monotonic()
         if now - self._drawn < self.INTERVAL:
             return
-        speed = (self.ledger.tokens - self._tokens) / (now - self._drawn)
-        self._drawn, self._tokens = now, self.ledger.tokens
-        steps = self.ledger.step - self.bar.done
+        speed = (self.train_state.tokens - self._tokens) / (now - self._drawn)
+        self._drawn, self._tokens = now, self.train_state.tokens
+        steps = self.train_state.step - self.bar.done
         loss = outputs["loss"]
         # To read a number of an XLA device is to wait for its step.
         shown = {} if loss.device.type == "xla" else {"loss": loss.item()}
         self.bar.advance(steps, **shown, tokens_per_second=speed)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.bar.advance(self.ledger.step - self.bar.done)
+        self.bar.advance(self.train_state.step - self.bar.done)

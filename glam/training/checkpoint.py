@@ -15,16 +15,16 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from glam.checkpoints import (
+from glam.model.saved import joined, read_weights
+from glam.runs.checkpoints import (
     MANIFEST,
     STATE,
     WEIGHTS,
-    describe,
+    checksum,
     state_files,
     step_folders,
     step_of,
 )
-from glam.model.saved import joined, read_weights
 
 KEPT = 2
 PREFIX = "model."  # the network's name inside the LightningModule
@@ -44,7 +44,7 @@ class FolderCheckpointIO(CheckpointIO):
         """Write beside, flush to the disk, rename. Raises one of SAVE_ERRORS, with nothing left
         behind, when the disk is full."""
         path = Path(path)
-        part = part_of(path)
+        part = tmp_path(path)
         try:
             _write(part, checkpoint, self.fingerprints)
             if path.exists():  # a damaged one of the same step
@@ -76,7 +76,7 @@ class FolderCheckpointIO(CheckpointIO):
         shutil.rmtree(path)
 
 
-def part_of(path: Path) -> Path:
+def tmp_path(path: Path) -> Path:
     """Where the folder is written before it is whole."""
     return path.with_name(f".{path.name}.part")
 
@@ -100,7 +100,7 @@ def _write(part: Path, checkpoint: dict[str, Any], fingerprints: dict[str, str])
     }
     safetensors.save_file(weights, part / WEIGHTS)  # pyright: ignore[reportUnknownMemberType]
     save_state(checkpoint, part / STATE)
-    files = {name: describe(part / name) for name in (WEIGHTS, STATE)}
+    files = {name: checksum(part / name) for name in (WEIGHTS, STATE)}
     manifest = manifest_of(checkpoint["training"], fingerprints, files)
     (part / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     for name in (WEIGHTS, STATE, MANIFEST):
@@ -136,7 +136,7 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def tidy(checkpoints: Path, up_to: int) -> None:
+def remove_partial(checkpoints: Path, up_to: int) -> None:
     """Before a run goes on at step `up_to`: remove half-written folders and damaged later ones."""
     for folder in checkpoints.glob(".step-*.part"):
         shutil.rmtree(folder)

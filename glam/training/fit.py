@@ -2,43 +2,41 @@
 
 import logging
 import signal
-import sys
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from lightning import Callback, Trainer
 
-from glam.accounting import Spending
-from glam.checkpoints import Found, newest_checkpoint, step_folders
 from glam.config import RunConfig
 from glam.data import PreparedData, TrainStream
 from glam.errors import UserError
 from glam.evaluation.held_out import evaluate_domains, mean_loss
-from glam.identity import code_fingerprint
+from glam.log import log
+from glam.machine.energy_by_phase import EnergyByPhase
+from glam.machine.processes import Processes
+from glam.machine.resources import Resources, frozen_gc, tune_malloc
 from glam.model import Glam
-from glam.model.kept import keeping
-from glam.peers import Peers
+from glam.model.gradient_pool import pooling
 from glam.progress import bar
-from glam.resources import Resources, keep_freed_memory, settled
-from glam.runs import RunFolder
-from glam.tracking import Tracker
-from glam.training.callbacks import LogRows, ProgressBar, Timekeeper
-from glam.training.checkpoint import FolderCheckpointIO, tidy
-from glam.training.engine import Engine, engine
-from glam.training.ledger import Averages, Ledger, sparse_layers
+from glam.runs.checkpoints import Checkpoint, newest_checkpoint, step_folders
+from glam.runs.folder import RunFolder
+from glam.runs.identity import code_fingerprint
+from glam.training.callbacks import MetricsLogger, ProgressBar, Timekeeper, Tracker
+from glam.training.checkpoint import FolderCheckpointIO, remove_partial
+from glam.training.engine import Engine
 from glam.training.metrics import Metrics, MetricsFile, columns
 from glam.training.module import Batches, TrainingModule
 from glam.training.saving import Checkpoints
+from glam.training.train_state import RunningMeans, TrainState, sparse_layers
 
 
 class TrainingResult(NamedTuple):
     status: str  # "done" | "diverged"
     model: Glam  # on the device it was trained on
-    peers: Peers  # that have a part of it
+    processes: Processes  # that have a part of it
     tokens: int
     train_seconds: float  # of training alone, all segments of the run together
     tokens_per_second: float
@@ -53,45 +51,49 @@ def train(
     run: RunFolder,
     resources: Resources,
     *,
-    spending: Spending | None = None,
+    engine: Engine,
+    energy_by_phase: EnergyByPhase | None = None,
     tracker: Tracker | None = None,
 ) -> TrainingResult:
-    """Go on from the run's newest checkpoint, or begin. The caller holds the run's lock.
+    """Continue from the run's newest checkpoint, or begin. The caller holds the run's lock.
 
     Raises UserError when the checkpoint was made by other code or data; KeyboardInterrupt, or
     SystemExit(143) for SIGTERM, when it was asked to stop and has saved.
     """
     torch.set_num_threads(resources.threads)
-    keep_freed_memory()
-    on = engine(config, resources)
-    checkpoints = on.checkpoints({"code": code_fingerprint(), "data": prepared.fingerprint})
-    found = _resumable(run, checkpoints.fingerprints, on.peers)
-    module = _build(config, prepared, resources, on, spending or Spending(), fresh=found is None)
+    tune_malloc()
+    checkpoints = engine.checkpoints({"code": code_fingerprint(), "data": prepared.fingerprint})
+    found = _resumable(run, checkpoints.fingerprints, engine.processes)
+    module = _build(
+        config, prepared, resources, engine, energy_by_phase or EnergyByPhase(), fresh=found is None
+    )
     if found is not None and found.manifest["status"] != "training":
         checkpoint = checkpoints.load_checkpoint(found.path)
-        on.load(module, checkpoint["state_dict"])
+        engine.load(module, checkpoint["state_dict"])
         module.on_load_checkpoint(checkpoint)
     else:
-        with settled(), keeping():
-            saving = _fit(module, prepared, run, on, checkpoints, tracker or Tracker(), found)
-        _leave_if_asked(saving, module.ledger.step)
-    on.place(module.model)
-    return _result(module, on.peers)
+        with frozen_gc(), pooling():
+            saving = _fit(module, prepared, run, engine, checkpoints, tracker, found)
+        _leave_if_asked(saving, module.train_state.step)
+    engine.place(module.model)
+    return _result(module, engine.processes)
 
 
-def _resumable(run: RunFolder, fingerprints: dict[str, str], peers: Peers) -> Found | None:
+def _resumable(
+    run: RunFolder, fingerprints: dict[str, str], processes: Processes
+) -> Checkpoint | None:
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     found = newest_checkpoint(run.checkpoints)
     if found is None and step_folders(run.checkpoints):
-        print("no checkpoint can be read; the run starts anew", file=sys.stderr)
+        log.warning("no checkpoint can be read; the run starts anew")
     for what, now in fingerprints.items():
         if found is not None and found.manifest[what] != now:
             raise UserError(
                 f"{run.path.name} was begun with other {what}, so it cannot go on; "
                 f"rerun=true begins it anew"
             )
-    if peers.leads:
-        tidy(run.checkpoints, up_to=found.manifest["step"] if found else -1)
+    if processes.is_main:
+        remove_partial(run.checkpoints, up_to=found.manifest["step"] if found else -1)
     return found
 
 
@@ -99,39 +101,43 @@ def _build(
     config: RunConfig,
     prepared: PreparedData,
     resources: Resources,
-    on: Engine,
-    spending: Spending,
+    engine: Engine,
+    energy_by_phase: EnergyByPhase,
     *,
     fresh: bool,
 ) -> TrainingModule:
     dtype = torch.bfloat16 if resources.precision == "bfloat16" else torch.float32
-    shape = config.model
-    if on.static_shapes and shape.is_sparse:
-        shape = replace(shape, dispatcher="capacity")
     with torch.device("meta"):
-        model = Glam(shape, dtype=dtype, rematerialize=config.training.rematerialize)
-    on.materialize(model, config.seed if fresh else None)
-    averages = Averages(
+        model = Glam(
+            config.model_as_built,
+            dtype=dtype,
+            rematerialize=config.training.rematerialize,
+            backend=engine.backend,
+        )
+    engine.materialize(model, config.seed if fresh else None)
+    means = RunningMeans(
         num_sources=len(prepared.sources),
         load_shape=(config.model.num_moe_layers, config.model.num_experts),
         device=resources.device,
-        peers=on.peers,
+        processes=engine.processes,
     )
-    return on.module(model, config, Ledger(averages, config.training.max_skipped, spending))
+    return engine.module(
+        model, config, TrainState(means, config.training.max_skipped, energy_by_phase)
+    )
 
 
 def _fit(
     module: TrainingModule,
     prepared: PreparedData,
     run: RunFolder,
-    on: Engine,
+    engine: Engine,
     checkpoints: FolderCheckpointIO,
-    tracker: Tracker,
-    found: Found | None,
+    tracker: Tracker | None,
+    found: Checkpoint | None,
 ) -> Checkpoints:
     config, start = module.config, found.manifest["step"] if found else 0
     training = config.training
-    metrics = _metrics_file(config, prepared, run) if on.peers.leads else Metrics()
+    metrics = _metrics_file(config, prepared, run) if engine.processes.is_main else Metrics()
     metrics.cut_back(start)
 
     def evaluate() -> dict[str, float]:
@@ -141,26 +147,31 @@ def _fit(
             sequence_length=training.sequence_length,
             batch_size=training.batch_size,
             max_tokens=config.evaluation.tokens_per_point,
-            peers=on.peers,
+            processes=engine.processes,
         )
         losses = {domain: result.loss for domain, result in results.items()}
         return losses | {"mean": mean_loss(results)}
 
     saving = Checkpoints(
-        run, training.checkpoint_minutes, module.ledger, metrics, checkpoints.finish, on.peers
+        run,
+        training.checkpoint_minutes,
+        module.train_state,
+        metrics,
+        checkpoints.finish,
+        engine.processes,
     )
     stream = TrainStream(prepared, training.sequence_length, training.batch_size, config.seed)
     with bar("train", training.num_steps, "steps") as shown, _quiet_lightning():
         shown.start_at(start)
         callbacks: list[Callback] = [
-            *on.callbacks(),
-            Timekeeper(module.ledger),
-            LogRows(config, module.ledger, metrics, tracker, prepared.sources, evaluate),
-            ProgressBar(module.ledger, shown),
+            *engine.callbacks(),
+            Timekeeper(module.train_state),
+            MetricsLogger(config, module.train_state, metrics, tracker, prepared.sources, evaluate),
+            ProgressBar(module.train_state, shown),
             saving,
         ]
-        trainer = _trainer(run, callbacks, on.trainer_arguments(checkpoints))
-        batches = Batches(stream, start, training.num_steps, on.peers)
+        trainer = _trainer(run, callbacks, engine.trainer_arguments(checkpoints))
+        batches = Batches(stream, start, training.num_steps, engine.processes)
         _run(trainer, module, batches, found)
     return saving
 
@@ -171,10 +182,10 @@ def _metrics_file(config: RunConfig, prepared: PreparedData, run: RunFolder) -> 
     return MetricsFile(run.metrics_file, header)
 
 
-def _trainer(run: RunFolder, callbacks: list[Callback], engine: dict[str, Any]) -> Trainer:
+def _trainer(run: RunFolder, callbacks: list[Callback], arguments: dict[str, Any]) -> Trainer:
     """Lightning's loop alone: what it would log, draw, save and count, our callbacks do."""
     return Trainer(
-        **engine,
+        **arguments,
         max_epochs=1,
         logger=False,
         enable_progress_bar=False,
@@ -189,7 +200,7 @@ def _run(
     trainer: Trainer,
     module: TrainingModule,
     batches: Batches,
-    found: Found | None,
+    found: Checkpoint | None,
 ) -> None:
     try:
         trainer.fit(module, batches, ckpt_path=found.path if found else None, weights_only=True)
@@ -206,7 +217,7 @@ def _leave_if_asked(saving: Checkpoints, step: int) -> None:
     line = f"stopped at step {step:,}; the same line again goes on from step {saving.saved_step:,}"
     if asked == signal.SIGINT:
         raise KeyboardInterrupt(line)
-    print(line, file=sys.stderr)
+    log.info(line)
     raise SystemExit(128 + asked)
 
 
@@ -226,9 +237,9 @@ def _quiet_lightning() -> Generator[None]:
             logger.setLevel(level)
 
 
-def _result(module: TrainingModule, peers: Peers) -> TrainingResult:
-    ledger, model = module.ledger, module.model
-    seconds = ledger.clock.seconds
+def _result(module: TrainingModule, processes: Processes) -> TrainingResult:
+    train_state, model = module.train_state, module.model
+    seconds = train_state.clock.seconds
     load = [
         {
             "layer": layer,
@@ -236,16 +247,16 @@ def _result(module: TrainingModule, peers: Peers) -> TrainingResult:
             "idlest": min(found.shares) * len(found.shares),
             "dropped": found.dropped,
         }
-        for layer, found in ledger.averages.load(model.config).items()
+        for layer, found in train_state.means.load(model.config).items()
     ]
     return TrainingResult(
         status=module.status,
         model=model,
-        peers=peers,
-        tokens=ledger.tokens,
+        processes=processes,
+        tokens=train_state.tokens,
         train_seconds=seconds,
-        tokens_per_second=ledger.tokens / seconds if seconds else float("nan"),
-        skipped_steps=ledger.skipped,
-        joules=ledger.joules,
+        tokens_per_second=train_state.tokens / seconds if seconds else float("nan"),
+        skipped_steps=train_state.skipped,
+        joules=train_state.joules,
         load=load,
     )

@@ -3,11 +3,11 @@
 import csv
 import io
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from glam.runs import write_atomically
+from glam.log import log
+from glam.runs.folder import write_atomically
 
 TRAINING_COLUMNS = (
     "step",
@@ -60,7 +60,7 @@ class MetricsFile(Metrics):
             try:
                 kept = self._rows(step)
             except (ValueError, KeyError, csv.Error):
-                print(f"{self.path.name} cannot be read; its curves begin anew", file=sys.stderr)
+                log.warning(f"{self.path.name} cannot be read; its curves begin anew")
         text = io.StringIO()
         writer = csv.DictWriter(text, self.header, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from glam.config import AdamWConfig, RunConfig
 from glam.data import TrainStream
+from glam.machine.processes import SINGLE, Processes
 from glam.model import Glam
-from glam.peers import ALONE, Peers
-from glam.training.ledger import Ledger, StepFigures
 from glam.training.optimizers import Adafactor, build_optimizer
 from glam.training.schedules import build_schedule
+from glam.training.train_state import StepMetrics, TrainState
 
 
 class StepBatch(NamedTuple):
@@ -32,10 +32,10 @@ class Batches:
     takes as it is, since batch i is a function of i alone."""
 
     def __init__(
-        self, stream: TrainStream, start: int, num_steps: int, peers: Peers = ALONE
+        self, stream: TrainStream, start: int, num_steps: int, processes: Processes = SINGLE
     ) -> None:
         self.stream, self.start, self.num_steps = stream, start, num_steps
-        self.rows = peers.rows(stream.batch_size)
+        self.rows = processes.rows(stream.batch_size)
 
     def __iter__(self) -> Iterator[StepBatch]:
         for index in range(self.start, self.num_steps):
@@ -90,11 +90,11 @@ class TrainingModule(LightningModule):
     """A Glam with its loss, its optimizer and a ledger. An update whose gradients hold NaN or Inf
     is skipped whole: parameters and optimizer state stay, the step counts as seen."""
 
-    def __init__(self, model: Glam, config: RunConfig, ledger: Ledger) -> None:
+    def __init__(self, model: Glam, config: RunConfig, train_state: TrainState) -> None:
         super().__init__()
-        self.model, self.config, self.ledger = model, config, ledger
+        self.model, self.config, self.train_state = model, config, train_state
         self._schedule = build_schedule(config.schedule, config.training.num_steps)
-        self._figures: StepFigures | None = None
+        self._figures: StepMetrics | None = None
         self._updates: UpdatesInBackward | None = None
         optimizer = config.optimizer
         self._clip_norm = optimizer.clip_norm if isinstance(optimizer, AdamWConfig) else math.inf
@@ -124,11 +124,11 @@ class TrainingModule(LightningModule):
 
     @property
     def seed_of_step(self) -> int:
-        return (self.config.seed << 32) + self.ledger.step
+        return (self.config.seed << 32) + self.train_state.step
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> Tensor:
         output = self.model.loss(batch.tokens, batch.targets, batch.segments)
-        self._figures = StepFigures(
+        self._figures = StepMetrics(
             token_losses=output.token_losses,
             sources=batch.sources,
             balance_loss=output.balance_loss.detach(),
@@ -146,7 +146,9 @@ class TrainingModule(LightningModule):
     ) -> None:
         assert optimizer_closure is not None
         if self._updates is not None:
-            grad_norm = self._updates.run(optimizer_closure, self.learning_rate(self.ledger.step))
+            grad_norm = self._updates.run(
+                optimizer_closure, self.learning_rate(self.train_state.step)
+            )
             self._account(grad_norm, skipped=not math.isfinite(grad_norm))
             return
         optimizer_closure()  # forward and backward
@@ -157,7 +159,7 @@ class TrainingModule(LightningModule):
             if grad_norm > self._clip_norm:
                 self.clip(norm)
             for group in optimizer.param_groups:
-                group["lr"] = self.learning_rate(self.ledger.step)
+                group["lr"] = self.learning_rate(self.train_state.step)
             optimizer.step()
         self._account(grad_norm, skipped=skipped)
 
@@ -171,25 +173,25 @@ class TrainingModule(LightningModule):
     def _account(self, grad_norm: float, *, skipped: bool) -> None:
         assert self._figures is not None
         if not skipped:  # a NaN would spoil the averages of its row
-            self.ledger.averages.add(self._figures, grad_norm)
+            self.train_state.means.add(self._figures, grad_norm)
         self._figures = None
-        self.ledger.finish_step(self.config.training.tokens_per_step, skipped=skipped)
-        if self.ledger.diverged:
+        self.train_state.finish_step(self.config.training.tokens_per_step, skipped=skipped)
+        if self.train_state.diverged:
             self.trainer.should_stop = True
 
-    def settle(self) -> None:
+    def sync_counters(self) -> None:
         """Brings the ledger up to the last step; here it always is."""
 
     @property
     def status(self) -> str:
         """What a run whose training stopped here is: "done", "diverged", or cut off."""
-        if self.ledger.diverged:
+        if self.train_state.diverged:
             return "diverged"
-        return "done" if self.ledger.step >= self.config.training.num_steps else "training"
+        return "done" if self.train_state.step >= self.config.training.num_steps else "training"
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.settle()
-        checkpoint["training"] = {**self.ledger.state_dict(), "status": self.status}
+        self.sync_counters()
+        checkpoint["training"] = {**self.train_state.state_dict(), "status": self.status}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.ledger.load_state_dict(checkpoint["training"])
+        self.train_state.load_state_dict(checkpoint["training"])

@@ -1,7 +1,6 @@
 """When a run saves itself: every few minutes, at its end, and when it is asked to stop."""
 
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -10,13 +9,14 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from glam.checkpoints import step_folder, step_folders, step_of
 from glam.errors import first_line
-from glam.peers import ALONE, Peers
-from glam.runs import RunFolder
+from glam.log import log
+from glam.machine.processes import SINGLE, Processes
+from glam.runs.checkpoints import step_folder, step_folders, step_of
+from glam.runs.folder import RunFolder
 from glam.training.checkpoint import SAVE_ERRORS, prune
-from glam.training.ledger import Ledger
 from glam.training.metrics import Metrics
+from glam.training.train_state import TrainState
 
 
 class StopRequest:
@@ -44,20 +44,20 @@ class Checkpoints(Callback):
         self,
         run: RunFolder,
         minutes: float,
-        ledger: Ledger,
+        train_state: TrainState,
         metrics: Metrics,
         finish: Callable[[], None],
-        peers: Peers = ALONE,
+        processes: Processes = SINGLE,
     ) -> None:
         """`finish` returns when a checkpoint that is being written stands."""
-        self.run, self.minutes, self.ledger, self.metrics = run, minutes, ledger, metrics
-        self.finish, self.peers = finish, peers
+        self.run, self.minutes, self.train_state, self.metrics = run, minutes, train_state, metrics
+        self.finish, self.processes = finish, processes
         self.request = StopRequest()
         self.saved_step = 0  # where a run cut off now would go on
         self._tried, self._tried_step = time.monotonic(), 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.saved_step = self._tried_step = self.ledger.step
+        self.saved_step = self._tried_step = self.train_state.step
         self.request.listen()
 
     def on_train_batch_end(
@@ -69,7 +69,7 @@ class Checkpoints(Callback):
         batch_idx: int,
     ) -> None:
         due = time.monotonic() - self._tried >= 60 * self.minutes
-        asked, due = self.peers.largest(self.request.signal or 0, int(due))
+        asked, due = self.processes.largest(self.request.signal or 0, int(due))
         if asked:
             self.request.signal = signal.Signals(asked)
             trainer.should_stop = True
@@ -77,7 +77,7 @@ class Checkpoints(Callback):
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._tried_step != self.ledger.step:
+        if self._tried_step != self.train_state.step:
             self._save(trainer)
         self.finish()
         if folders := step_folders(self.run.checkpoints):
@@ -85,15 +85,15 @@ class Checkpoints(Callback):
 
     def _save(self, trainer: Trainer) -> None:
         """A checkpoint that cannot be written costs a line, not the run."""
-        folder = step_folder(self.run.checkpoints, self.ledger.step)
+        folder = step_folder(self.run.checkpoints, self.train_state.step)
         try:
-            with self.ledger.clock.paused():
+            with self.train_state.clock.paused():
                 self.metrics.sync()
                 trainer.save_checkpoint(folder)
-                if self.peers.leads:
+                if self.processes.is_main:
                     prune(self.run.checkpoints)
-            self.saved_step = self.ledger.step
+            self.saved_step = self.train_state.step
         except SAVE_ERRORS as error:
             line = first_line(error)
-            print(f"{folder.name} could not be saved, the last one stays: {line}", file=sys.stderr)
-        self._tried, self._tried_step = time.monotonic(), self.ledger.step
+            log.warning(f"{folder.name} could not be saved, the last one stays: {line}")
+        self._tried, self._tried_step = time.monotonic(), self.train_state.step

@@ -106,8 +106,10 @@ class TracedModule(TrainingModule):
         return traced_optimizer(self.config.optimizer, self.model, place)
 
     def on_train_start(self) -> None:
-        ledger = self.ledger
-        counts = torch.tensor([ledger.skipped, ledger.skipped_in_a_row], dtype=torch.float32)
+        train_state = self.train_state
+        counts = torch.tensor(
+            [train_state.skipped, train_state.skipped_in_a_row], dtype=torch.float32
+        )
         self.counts = counts.to(self.device)
 
     def optimizer_step(
@@ -125,38 +127,38 @@ class TracedModule(TrainingModule):
         with torch.no_grad():
             norm = torch.nn.utils.get_total_norm(gradients(self.model.parameters()))
             skipped, in_a_row = self.counts.unbind()
-            diverged = in_a_row >= self.ledger.max_skipped
+            diverged = in_a_row >= self.train_state.max_skipped
             stays = diverged | ~norm.isfinite()
             before = {name: value.clone() for name, value in self.changed(optimizer).items()}
             self._update(optimizer, norm)
-            self.ledger.averages.add(figures, norm)
+            self.train_state.means.add(figures, norm)
             for name, value in self.changed(optimizer).items():
                 value.copy_(torch.where(stays, before[name], value))
             failed = (stays & ~diverged).float()
             in_a_row = torch.where(stays, in_a_row + failed, torch.zeros_like(in_a_row))
             self.counts = torch.stack([skipped + failed, in_a_row])
-        self.ledger.finish_step(self.config.training.tokens_per_step, skipped=False)
+        self.train_state.finish_step(self.config.training.tokens_per_step, skipped=False)
 
     def _update(self, optimizer: Any, norm: Tensor) -> None:
         if self._clip_norm < math.inf:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self._clip_norm, norm)
-        rate = torch.tensor(self.learning_rate(self.ledger.step), dtype=torch.float32)
+        rate = torch.tensor(self.learning_rate(self.train_state.step), dtype=torch.float32)
         for group in optimizer.param_groups:
             group["lr"] = rate.to(self.device)
         optimizer.step()
 
     def changed(self, optimizer: Any) -> dict[str, Tensor]:
         """All that a step writes to, by any name."""
-        found = {f"sum/{name}": value for name, value in self.ledger.averages.sums.items()}
+        found = {f"sum/{name}": value for name, value in self.train_state.means.sums.items()}
         for number, (parameter, state) in enumerate(optimizer.state.items()):
             found[f"weight/{number}"] = parameter.data
             found |= {f"state/{number}/{name}": value for name, value in state.items()}
         return found
 
-    def settle(self) -> None:
+    def sync_counters(self) -> None:
         if self.counts is None:
             return
         skipped, in_a_row = (int(value) for value in self.counts.cpu())
-        self.ledger.skipped, self.ledger.skipped_in_a_row = skipped, in_a_row
-        if self.ledger.diverged:
+        self.train_state.skipped, self.train_state.skipped_in_a_row = skipped, in_a_row
+        if self.train_state.diverged:
             self.trainer.should_stop = True

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
     from glam.config import RunConfig
-    from glam.studies.submitted import Executor
+    from glam.studies.launchers.job_handle import Executor
 
 PACKAGE = "hydra_plugins.hydra_submitit_launcher"
 
@@ -40,16 +40,16 @@ class ClusterLauncher(Launcher):
 
     def check(self, job_overrides: Sequence[Sequence[str]]) -> None:
         """Before anything is made: raises UserError where the jobs cannot be taken."""
-        from glam.cli.cluster import Elsewhere
-        from glam.cli.compose import Composer
+        from glam.composition.compose import Composer
+        from glam.studies.launchers.remote_grid import RemoteGrid
 
         composer = Composer(self.loader, self.config)
-        self.elsewhere = Elsewhere(job_overrides, composer, self.executor)
+        self.remote = RemoteGrid(job_overrides, composer, self.executor)
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        return self.elsewhere.launch()
+        return self.remote.launch()
 
     def executor(self, config: "RunConfig") -> "Executor":
         """`config` is of any cell."""
@@ -60,9 +60,9 @@ class SubmititLauncher(ClusterLauncher):
     cluster: ClassVar[str]
 
     def executor(self, config: "RunConfig") -> "Executor":
-        from glam.studies.on_submitit import OnSubmitit
+        from glam.studies.launchers.submitit import SubmititLauncher
 
-        return OnSubmitit(self.cluster, config, self.parameters)
+        return SubmititLauncher(self.cluster, config, self.parameters)
 
 
 class SlurmLauncher(SubmititLauncher):
@@ -77,9 +77,9 @@ class LocalLauncher(SubmititLauncher):
 
 class RayLauncher(ClusterLauncher):
     def executor(self, config: "RunConfig") -> "Executor":
-        from glam.studies.on_ray import OnRay
+        from glam.studies.launchers.ray import RayLauncher
 
-        return OnRay(config, self.parameters)
+        return RayLauncher(config, self.parameters)
 
 
 @dataclass

@@ -25,8 +25,9 @@ class GridSweeper(BasicSweeper):
     """Expands a line as Hydra's own sweeper does; what becomes of the cells is glam's."""
 
     def sweep(self, arguments: list[str]) -> None:
-        from glam.cli.compose import Composer
-        from glam.cli.grid import run_grid  # Hydra imports every plugin, also for a single run
+        from glam.composition.compose import Composer
+        from glam.studies.grid import run_grid  # Hydra imports every plugin, also for a single run
+        from glam.tasks.plan import show_plans
 
         assert self.hydra_context is not None
         assert self.config is not None
@@ -35,8 +36,8 @@ class GridSweeper(BasicSweeper):
         lines, swept = expand(dict(self.params or {}), arguments, loader)
         composer = Composer(loader, self.config)
         chosen = str(self.config.hydra.runtime.choices["hydra/launcher"])
-        elsewhere = chosen.startswith(("submitit", "ray"))  # machines this one knows nothing of
-        run_grid(lines, swept, composer, self.launcher, elsewhere=elsewhere)
+        remote = chosen.startswith(("submitit", "ray"))  # machines this one knows nothing of
+        run_grid(lines, swept, composer, self.launcher, show_plans=show_plans, remote=remote)
 
 
 def expand(

@@ -32,7 +32,7 @@ class IsolatedLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        from glam.cli.compose import Composer
-        from glam.cli.launch import launch_isolated
+        from glam.composition.compose import Composer
+        from glam.studies.launchers.isolated import launch_isolated
 
         return launch_isolated(job_overrides, Composer(self.loader, self.config))

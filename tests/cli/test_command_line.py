@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from glam.cli import overrides
-from glam.cli.overrides import check_line
+from glam.composition import overrides
+from glam.composition.overrides import check_line
 from glam.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,11 +89,11 @@ def test_known_keys_choices_and_sweeps_pass():
         (["optimizer=adafactor", "optimizer.beta1=0.3"], "optimizer.beta1=0.3"),
         (["optimizer.learning_rate=-1"], "must be positive"),
         (["model.num_experts=1,2"], "put -m before them"),
-        (["task=generate"], "task=generate needs checkpoint="),
-        (["task=evaluate", "checkpoint=nowhere"], "checkpoint=nowhere is no run folder"),
+        (["task=generate"], "task=generate needs run="),
+        (["task=evaluate", "run=nowhere"], "run=nowhere is no run folder"),
         (["-m", "model.num_experts=8,abc"], "model.num_experts=abc"),
         (["-m", "model.num_experts=4,16", "model.top_k=8"], "model.top_k=8"),
-        (["-m", "task=generate,report", "checkpoint=x"], "a grid trains"),
+        (["-m", "task=generate,report", "run=x"], "a grid trains"),
         (["runs_dir=/proc/nothing"], "runs_dir=/proc/nothing"),
     ],
 )

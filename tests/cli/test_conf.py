@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from glam.accounting.paper import PAPER_MODELS
-from glam.cli.overrides import CONF, choices, groups
-from glam.cli.schema import register, to_run_config
+from glam.composition.overrides import CONF, choices, groups
+from glam.composition.schema import register, to_run_config
 from glam.config import RunConfig
+from glam.planning.paper import PAPER_MODELS
 
 
 def composed(*overrides: str) -> RunConfig:
@@ -23,7 +23,7 @@ EVERY_CHOICE = [(group, name) for group in groups() for name in choices(group)]
 
 @pytest.mark.parametrize(("group", "name"), EVERY_CHOICE, ids=lambda x: x)
 def test_every_choice_of_every_group_composes(group, name):
-    needs = ["+checkpoint=x"] if name in ("evaluate", "generate", "report") else []
+    needs = ["+run=x"] if name in ("evaluate", "generate", "report") else []
     overrides = [f"{group}={name}", *(need.lstrip("+") for need in needs)]
     assert isinstance(composed(*overrides), RunConfig)
 
@@ -66,7 +66,7 @@ def test_what_is_typed_wins_over_what_a_model_brings():
 def test_the_choices_of_a_group_differ():
     seen: dict[str, list[Any]] = {}
     for group, name in EVERY_CHOICE:
-        needs = ["checkpoint=x"] if name in ("evaluate", "generate", "report") else []
+        needs = ["run=x"] if name in ("evaluate", "generate", "report") else []
         text = str(dataclasses.asdict(composed(f"{group}={name}", *needs)))
         assert text not in seen.get(group, []), (group, name)
         seen.setdefault(group, []).append(text)

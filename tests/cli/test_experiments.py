@@ -8,11 +8,11 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
-from glam.cli.compose import Composer
-from glam.cli.grid import checked, run_grid
-from glam.cli.overrides import CONF, check_line, choices
-from glam.cli.schema import register
+from glam.composition.compose import Composer
+from glam.composition.overrides import CONF, check_line, choices
+from glam.composition.schema import register
 from glam.errors import UserError
+from glam.studies.grid import checked, run_grid
 from glam.studies.study import Cell
 from hydra_plugins.glam_grid.sweeper import expand
 

@@ -35,9 +35,16 @@ def study(tmp_path):
     lines = [",".join([*columns, *(f"loss/{name}" for name in names)])]
     for seed in range(3):
         for tokens in (1_000_000, 2_000_000, 4_000_000):
-            for experts, worth, pace in ((1, 1, 1.0), (16, 2, 1.25)):
+            for experts, worth, throughput in ((1, 1, 1.0), (16, 2, 1.25)):
                 loss = 5 + 0.1 * seed - 0.3 * math.log2(worth * tokens / 1e6)
-                row = [seed, experts, "done", tokens, pace * tokens / 1e3, *[loss] * len(names)]
+                row = [
+                    seed,
+                    experts,
+                    "done",
+                    tokens,
+                    throughput * tokens / 1e3,
+                    *[loss] * len(names),
+                ]
                 lines.append(",".join(map(str, row)))
     file = tmp_path / "results.csv"
     file.write_text("\n".join(lines))

@@ -25,7 +25,7 @@ def threads():
     torch.set_num_threads(before)
 
 
-class Elsewhere(Tensor):
+class RemoteGrid(Tensor):
     """Such as a DTensor, whose pointer is not to its numbers."""
 
 
@@ -49,8 +49,8 @@ def test_no_tensor_without_numbers_is_served():
 
 
 def test_no_subclass_is_served():
-    assert not kernels.serve(torch.zeros(2).as_subclass(Elsewhere))
-    assert not kernels.serve(torch.zeros(2), torch.zeros(2).as_subclass(Elsewhere))
+    assert not kernels.serve(torch.zeros(2).as_subclass(RemoteGrid))
+    assert not kernels.serve(torch.zeros(2), torch.zeros(2).as_subclass(RemoteGrid))
 
 
 def test_nothing_is_served_where_it_is_switched_off():

@@ -7,11 +7,11 @@ import yaml
 from safetensors.torch import save_file
 
 from glam import kernels
-from glam.checkpoints import describe
 from glam.config import ModelConfig, RouterConfig
 from glam.errors import UserError
 from glam.model import Glam
 from glam.model import loss as loss_module
+from glam.runs.checkpoints import describe
 
 SHAPES = {
     "sparse": {},
@@ -198,7 +198,7 @@ def test_seeds_names_and_experts_draw_apart(tiny):
     drawn = [w for w in one.state_dict().values() if w.dim() > 1 and w.any()]
     firsts = [float(w.flatten()[0]) for w in drawn]
     assert len(set(firsts)) == len(firsts)
-    experts = one.layers[1].mixing.experts.w_in_EMH
+    experts = one.layers[1].ffn.experts.w_in_EMH
     assert not torch.equal(experts[0], experts[1])
     assert not torch.equal(one.embedding.w_VM, other.embedding.w_VM)
     other.initialize(0)
@@ -207,7 +207,7 @@ def test_seeds_names_and_experts_draw_apart(tiny):
 
 def test_the_scale_of_initial_weights_is_one_over_the_root_of_their_inputs():
     model = Glam(ModelConfig(d_model=64, d_ff=128, num_experts=4))
-    moe = model.layers[1].mixing
+    moe = model.layers[1].ffn
     assert float(model.embedding.w_VM.detach().std()) == pytest.approx(64**-0.5, rel=0.05)
     assert float(moe.experts.w_in_EMH.detach().std()) == pytest.approx(64**-0.5, rel=0.05)
     assert float(moe.experts.w_out_EHM.detach().std()) == pytest.approx(128**-0.5, rel=0.05)

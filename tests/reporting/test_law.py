@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
+from glam.analysis.paired import Cell
 from glam.reporting import study_report
-from glam.reporting.cells import Cell
 from glam.reporting.law import section
 
 

@@ -21,10 +21,10 @@ from glam.reporting import print_summary
 from glam.reporting.curves import smoothed
 from glam.reporting.experts import specialisation
 from glam.reporting.funnel import sources
-from glam.reporting.record import Record
 from glam.reporting.reproduce import SECTIONS, command
 from glam.reporting.theme import spread
-from glam.reporting.units import duration, energy, fixed, percent, si, signed, ticks
+from glam.runs.record import Record
+from glam.units import duration, energy, fixed, percent, si, signed, ticks
 
 WriteRun = Callable[..., Path]
 

@@ -7,12 +7,12 @@ import re
 
 import pytest
 from rich.console import Console
+from tests.planning.test_preflight import composed
 
-from glam.accounting.plan import plan
 from glam.config import PlanTaskConfig, RunConfig
+from glam.planning.plan import plan
 from glam.reporting.plan import amount, as_csv, as_json, notes, print_plans, rows, write_plans
-from glam.reporting.units import SPACE
-from tests.accounting.test_preflight import composed
+from glam.units import SPACE
 
 TINY = plan(RunConfig(task=PlanTaskConfig()))
 LARGE = plan(composed("task=plan", "model=glam_64b64e", "hardware=tpu_v4_1024"))
@@ -75,7 +75,7 @@ def test_the_page_stands_alone_and_links_what_lies_beside_it(tmp_path):
 
 def test_the_resolved_layout_is_printed_for_one_plan():
     text = told([LARGE])
-    assert re.search(r"mixing.experts.w_in_EMH\s+32\s+64 x 8,192 x 32,768\s+expert, –, model", text)
+    assert re.search(r"ffn.experts.w_in_EMH\s+32\s+64 x 8,192 x 32,768\s+expert, –, model", text)
     assert "w_in_EMH" not in told([LARGE, LARGE])
     assert "w_in_EMH" not in told([TINY])
 

@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from glam.config import StudyConfig
-from glam.reporting import study_report
-from glam.reporting.cells import (
+from glam.analysis.paired import (
     EXPERTS,
     Cell,
     axis_key,
@@ -22,6 +20,8 @@ from glam.reporting.cells import (
     gain_per_doubling,
     interval,
 )
+from glam.config import StudyConfig
+from glam.reporting import study_report
 
 Rows = Callable[..., list[dict[str, Any]]]
 SWEPT = [EXPERTS, "seed"]

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from glam.analysis.paired import EXPERTS, Cell
 from glam.reporting import study_curves, study_experts, study_report
-from glam.reporting.cells import EXPERTS, Cell
-from glam.reporting.record import Metrics, Record
 from glam.reporting.study_curves import Group, groups_of, measurements
+from glam.runs.record import Metrics, Record
 
 RunWriter = Callable[..., Path]
 Study = tuple[list[dict[str, Any]], list[Cell], dict[str, Record]]
@@ -59,8 +59,8 @@ def test_a_strong_line_is_the_mean_of_the_seeds_point_by_point() -> None:
     mean = Group(label="8", runs=runs).mean("train_seconds")
     assert mean is not None
     np.testing.assert_allclose(mean, ([20, 30], [4, 3]))
-    elsewhere = [*runs, run([1, 3], [10, 20], [5, 4])]
-    assert Group(label="8", runs=elsewhere).mean("train_seconds") is None
+    remote = [*runs, run([1, 3], [10, 20], [5, 4])]
+    assert Group(label="8", runs=remote).mean("train_seconds") is None
 
 
 def test_runs_that_differ_in_their_seed_alone_are_one_group(study: Callable[..., Study]) -> None:

@@ -14,9 +14,9 @@ RUN = f"""
 import json, os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-import glam.cli.launch, glam.resources, glam.tasks
+import glam.studies.launchers.isolated, glam.machine.resources, glam.tasks.train
 from glam.cli import main
-from glam.runs import write_atomically
+from glam.runs.folder import write_atomically
 
 def times_started(run):
     return len((run.path / "starts").read_text().splitlines())
@@ -47,10 +47,10 @@ def chain(config, run, resources, prepared, energy):
     run.report_file.touch()
 
 OTHER = "ANOTHER_MACHINE" in os.environ
-glam.resources._bfloat16_is_fast = lambda device: OTHER  # which the precision is chosen by
-glam.cli.launch.ROOT = Path(__file__).parent
-glam.tasks._prepared = lambda config: None
-glam.tasks._train_to_the_end = chain
+glam.machine.resources._bfloat16_is_fast = lambda device: OTHER  # which the precision is chosen by
+glam.studies.launchers.isolated.ROOT = Path(__file__).parent
+glam.tasks.train._prepared = lambda config: None
+glam.tasks.train._train_to_the_end = chain
 sys.exit(main(sys.argv[1:]))
 """
 TIMINGS = ("train_seconds", "tokens_per_second", "joules")

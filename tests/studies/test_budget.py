@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from glam.accounting.plan import plan
 from glam.config import HardwareConfig, ModelConfig, RunConfig
+from glam.planning.plan import plan
 from glam.studies.budget import cost_line
 
 

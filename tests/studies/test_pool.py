@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import psutil
 import pytest
 
-from glam.runs import RunFolder
+from glam.runs.folder import RunFolder
 from glam.studies import pool
 from glam.studies.pool import Job, run_jobs
 
@@ -102,7 +102,7 @@ def test_a_job_that_comes_a_moment_late_waits_for_the_other(job):
     with ExitStack() as others:
 
         def watch() -> None:
-            if late.state == "running" and not late.elsewhere:
+            if late.state == "running" and not late.taken_over:
                 others.enter_context(late.run.lock())
             elif late.state == "waiting":
                 late.run.write_json("summary.json", {"status": "done"})
@@ -182,12 +182,12 @@ def test_ctrl_c_stops_every_job_and_says_how_to_go_on(job, monkeypatch):
 def test_jobs_end_when_the_grid_is_killed(tmp_path):
     code = f"""
     import sys
-    from glam.runs import RunFolder
+    from glam.runs.folder import RunFolder
     from glam.studies.pool import Job, run_jobs
     from pathlib import Path
     inner = (
-        "import os, time; from pathlib import Path; from glam.studies.leash import hold_leash;"
-        "hold_leash(); Path({str(tmp_path)!r}, 'pid').write_text(str(os.getpid())); time.sleep(60)"
+        "import os, time; from pathlib import Path; from glam.machine.parent_watch import watch_parent;"
+        "watch_parent(); Path({str(tmp_path)!r}, 'pid').write_text(str(os.getpid())); time.sleep(60)"
     )
     run = RunFolder(Path({str(tmp_path)!r}, "a-id"))
     command = [sys.executable, "-c", inner]

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from glam import tasks
 from glam.config import ModelConfig, RunConfig, StudyConfig, TaskConfig
-from glam.resources import resolve
-from glam.runs import RunFolder
-from glam.studies.folder import StudyFolder
+from glam.machine.resources import resolve
+from glam.runs.folder import RunFolder
+from glam.runs.study_folder import StudyFolder
 from glam.studies.study import Cell, Study
+from glam.tasks.train import train as tasks
 
 SUMMARY = {"status": "done", "loss": {"mean": 4.0}}
 
@@ -130,7 +130,7 @@ def test_a_study_is_written_anew_from_its_folder_with_what_it_asks(cells, capsys
     study = Study.of(made, SWEPT)
     study.record()
     folder = study.folder.path
-    config = RunConfig(task=TaskConfig(name="report"), checkpoint=str(folder))
+    config = RunConfig(task=TaskConfig(name="report"), run=str(folder))
     tasks.report(config, [])
     assert capsys.readouterr().out.strip() == str(folder / "study.html")
     page = (folder / "study.html").read_text()

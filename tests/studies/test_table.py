@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from glam.runs import RunFolder
+from glam.runs.folder import RunFolder
 from glam.studies.pool import Job
 from glam.studies.table import LiveTable, clock, study_seconds_left
 

@@ -14,7 +14,6 @@ from glam.reporting.experts import heat_maps
 from glam.tracking import Tracker, open_tracker
 from glam.tracking.run import WandbTracker, load_figures
 from glam.tracking.session import choose_mode, logged_in
-from glam.training import train
 
 
 @pytest.fixture
@@ -61,7 +60,7 @@ def test_experts_become_three_curves_a_layer():
 
 
 def test_the_load_of_every_layer_is_drawn(tmp_path):
-    train(toy.config(12), toy.prepared(), toy.folder(tmp_path), toy.RESOURCES)
+    toy.train(toy.config(12), toy.prepared(), toy.folder(tmp_path), toy.RESOURCES)
     figures = heat_maps(tmp_path)
     assert list(figures) == ["load_map/1"]
     [image] = figures["load_map/1"].axes[0].images
@@ -127,7 +126,6 @@ RUN = """
 import sys, toy, pathlib
 from glam.config import StudyConfig
 from glam.tracking import open_tracker
-from glam.training import train
 study = StudyConfig(name="experts", cell="num_experts=4, seed=0")
 config = toy.config(6, logger=sys.argv[1], study=study)
 run = toy.folder(pathlib.Path(sys.argv[2]))
@@ -139,7 +137,7 @@ summary = {
     "load": [{"layer": 1, "busiest": 1.5}],
 }
 with open_tracker(config, run, toy.RESOURCES) as tracker:
-    train(config, toy.prepared(), run, toy.RESOURCES, tracker=tracker)
+    toy.train(config, toy.prepared(), run, toy.RESOURCES, tracker=tracker)
     tracker.summarize(summary)
 print("wandb" in sys.modules)
 """

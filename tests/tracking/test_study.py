@@ -5,7 +5,7 @@ import json
 import pytest
 
 from glam.config import LoggerConfig, StudyConfig
-from glam.studies.folder import StudyFolder
+from glam.runs.study_folder import StudyFolder
 from glam.tracking.study import track_study
 
 

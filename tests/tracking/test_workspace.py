@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from glam.config import LoggerConfig, StudyConfig
-from glam.runs import RunFolder
-from glam.studies.folder import StudyFolder
+from glam.runs.folder import RunFolder
+from glam.runs.study_folder import StudyFolder
 from glam.tracking.run import load_figures
 from glam.tracking.workspace import publish, report, sections, subject_of, workspace
 from glam.training.metrics import columns

@@ -7,8 +7,7 @@ import torch
 import toy
 from safetensors.torch import load_file
 
-from glam.checkpoints import DamagedCheckpointError, newest_checkpoint, step_folder, verify
-from glam.training import train
+from glam.runs.checkpoints import DamagedCheckpointError, newest_checkpoint, step_folder, verify
 from glam.training.checkpoint import FolderCheckpointIO, prune
 
 
@@ -56,7 +55,7 @@ def test_a_checkpoint_is_plain_weights_plain_state_and_a_manifest(tmp_path):
 
 
 def test_the_checkpoint_of_a_run_loads_as_tensors_and_plain_values(tmp_path):
-    train(toy.config(3), toy.prepared(), toy.folder(tmp_path), toy.RESOURCES)
+    toy.train(toy.config(3), toy.prepared(), toy.folder(tmp_path), toy.RESOURCES)
     path = tmp_path / "checkpoints" / "step-00000003"
     state = torch.load(path / "state.pt", weights_only=True)
     assert state["training"]["step"] == 3
@@ -141,11 +140,11 @@ def same_weights(one, other, step=12):
 @pytest.mark.parametrize("damaged", [["00000012"], ["00000011", "00000012"]])
 def test_a_run_goes_on_from_an_older_checkpoint_or_anew_to_the_same_end(tmp_path, damaged, capsys):
     config = toy.config(12, every_step=True)
-    train(config, toy.prepared(), toy.folder(tmp_path / "a"), toy.RESOURCES)
+    toy.train(config, toy.prepared(), toy.folder(tmp_path / "a"), toy.RESOURCES)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     for step in damaged:
         flip(tmp_path / "b" / "checkpoints" / f"step-{step}" / "model.safetensors")
-    result = train(config, toy.prepared(), toy.folder(tmp_path / "b"), toy.RESOURCES)
+    result = toy.train(config, toy.prepared(), toy.folder(tmp_path / "b"), toy.RESOURCES)
     assert result.status == "done"
     assert same_weights(tmp_path / "a", tmp_path / "b")
     assert ("starts anew" in capsys.readouterr().err) == (len(damaged) == 2)
@@ -178,7 +177,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole_and_nothing_half(
 
 def test_a_run_that_cannot_save_says_so_in_a_line_and_trains_on(tmp_path, small_disk, capsys):
     small_disk(20_000)
-    result = train(toy.config(6), toy.prepared(), toy.folder(tmp_path), toy.RESOURCES)
+    result = toy.train(toy.config(6), toy.prepared(), toy.folder(tmp_path), toy.RESOURCES)
     assert result.status == "done"
     lines = capsys.readouterr().err.splitlines()
     said = [line for line in lines if "could not be saved" in line]

@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 import toy
+from glam.machine.energy_by_phase import EnergyByPhase
 from safetensors.torch import load_file
 
-from glam.accounting import Spending
 from glam.config import AdafactorConfig, ModelConfig, PaperScheduleConfig
 from glam.errors import UserError
 from glam.model import Glam
-from glam.training import train
 from glam.training.module import TrainingModule, UpdatesInBackward
 from glam.training.optimizers import Adafactor
 
@@ -27,7 +26,7 @@ TIMES = ("train_seconds", "tokens_per_second", "joules")
 
 
 def run(path, config=None, **others):
-    return train(config or toy.config(), toy.prepared(), toy.folder(path), toy.RESOURCES, **others)
+    return toy.train(config or toy.config(), toy.prepared(), toy.folder(path), toy.RESOURCES, **others)
 
 
 def rows(path):
@@ -77,7 +76,7 @@ def stop_at(monkeypatch):
 
     def arrange(step):
         def training_step(self, batch, batch_idx):
-            if self.ledger.step == step:
+            if self.train_state.step == step:
                 raise BrokenOffError
             return once(self, batch, batch_idx)
 
@@ -188,7 +187,7 @@ def interrupted(path, config, *, step, number=signal.SIGINT):
     once = TrainingModule.training_step
 
     def training_step(self, batch, batch_idx):
-        if self.ledger.step == step - 1:
+        if self.train_state.step == step - 1:
             os.kill(os.getpid(), number)
         return once(self, batch, batch_idx)
 
@@ -227,22 +226,22 @@ def test_seconds_and_joules_add_up_over_segments(tmp_path):
             self.shown += 10
             return self.shown
 
-    def spent() -> Spending:
-        return Spending(Meter())
+    def spent() -> EnergyByPhase:
+        return EnergyByPhase(Meter())
 
     with pytest.raises(KeyboardInterrupt):
         interrupted(tmp_path, toy.config(12), step=6)
     first = final_state(tmp_path)["training"]["train_seconds"]
     assert first > 0
     whole = spent()
-    result = run(tmp_path, spending=whole)
+    result = run(tmp_path, energy_by_phase=whole)
     assert result.train_seconds > first
     saved = final_state(tmp_path)["training"]["joules"]
     assert saved["training"] > 0  # the first segment had no meter
     assert saved["evaluation"] > 0
     assert saved["preparation"] == 0
     reloaded = spent()
-    again = run(tmp_path, spending=reloaded)
+    again = run(tmp_path, energy_by_phase=reloaded)
     assert again.train_seconds == result.train_seconds
     assert reloaded.joules == saved
 
@@ -261,7 +260,7 @@ def test_a_finished_run_is_loaded_and_not_trained(tmp_path, stop_at):
 def test_a_resume_by_other_data_or_code_is_refused(tmp_path, monkeypatch):
     run(tmp_path)
     with pytest.raises(UserError, match=r"was begun with other data.*rerun=true"):
-        train(toy.config(), toy.prepared("other"), toy.folder(tmp_path), toy.RESOURCES)
+        toy.train(toy.config(), toy.prepared("other"), toy.folder(tmp_path), toy.RESOURCES)
     monkeypatch.setattr("glam.training.fit.code_fingerprint", lambda: "newer")
     with pytest.raises(UserError, match="was begun with other code"):
         run(tmp_path)
@@ -273,7 +272,7 @@ def poisoned(monkeypatch, steps, value):
 
     def on_after_backward(self):
         once(self)
-        if self.ledger.step in steps:
+        if self.train_state.step in steps:
             list(self.model.parameters())[-1].grad.view(-1)[0] = value
 
     monkeypatch.setattr(TrainingModule, "on_after_backward", on_after_backward)
@@ -288,7 +287,7 @@ def test_one_bad_gradient_skips_the_whole_update_and_is_counted(tmp_path, monkey
     def snapshot(self, *args, **named):
         optimizer = self.optimizers(use_pl_optimizer=False)
         state = [v.clone() for s in optimizer.state.values() for v in s.values()]
-        seen[self.ledger.step] = [*(p.detach().clone() for p in self.parameters()), *state]
+        seen[self.train_state.step] = [*(p.detach().clone() for p in self.parameters()), *state]
         account(self, *args, **named)
 
     monkeypatch.setattr(TrainingModule, "_account", snapshot)

@@ -4,7 +4,6 @@ import pytest
 import torch
 import toy
 
-from glam.training import train
 
 pytestmark = [
     pytest.mark.gpu,
@@ -15,7 +14,7 @@ pytestmark = [
 def test_a_run_trains_on_the_gpu_and_is_loaded_from_its_checkpoint(tmp_path):
     resources = dataclasses.replace(toy.RESOURCES, device="cuda", precision="bfloat16")
     first, again = (
-        train(toy.config(60), toy.prepared(), toy.folder(tmp_path), resources) for _ in range(2)
+        toy.train(toy.config(60), toy.prepared(), toy.folder(tmp_path), resources) for _ in range(2)
     )
     assert first.status == again.status == "done"
     for mine, theirs in zip(first.model.parameters(), again.model.parameters(), strict=True):

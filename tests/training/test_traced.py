@@ -9,21 +9,19 @@ import toy
 from safetensors.torch import load_file
 
 from glam.config import AdafactorConfig, AdamWConfig
+from glam.engines.one_device import OneDevice
 from glam.model import Glam
-from glam.training import fit, train
-from glam.training.engine import TorchEngine
 from glam.training.optimizers import Adafactor
 from glam.training.traced import TracedModule, traced_optimizer
 
 
-class TracedOnCpu(TorchEngine):
+class TracedOnCpu(OneDevice):
     module = TracedModule
 
 
 def run(path, config, *, traced, monkeypatch):
-    if traced:
-        monkeypatch.setattr(fit, "engine", lambda hardware, resources: TracedOnCpu(resources))
-    result = train(config, toy.prepared(), toy.folder(path), toy.RESOURCES)
+    engine = TracedOnCpu(toy.RESOURCES) if traced else None
+    result = toy.train(config, toy.prepared(), toy.folder(path), toy.RESOURCES, engine=engine)
     with (path / "metrics.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     weights = load_file(sorted((path / "checkpoints").iterdir())[-1] / "model.safetensors")
@@ -65,7 +63,7 @@ def test_too_many_in_a_row_end_the_run_with_the_weights_of_before(tmp_path, monk
 
 def poison(monkeypatch, steps, value):
     def on_after_backward(self):
-        if self.ledger.step in steps:
+        if self.train_state.step in steps:
             next(self.model.parameters()).grad[0, 0] = value
 
     monkeypatch.setattr(TracedModule, "on_after_backward", on_after_backward)

@@ -18,8 +18,8 @@ from glam.config import (
 )
 from glam.data import Component, PreparedData
 from glam.data.tokens import Encoded
-from glam.resources import Resources
-from glam.runs import RunFolder
+from glam.machine.resources import Resources
+from glam.runs.folder import RunFolder
 
 VOCAB = 64
 SOURCES = ["letters", "numbers"]
@@ -100,8 +100,17 @@ def folder(path):
     return RunFolder(path)
 
 
+def train(config, prepared, run, resources, *, engine=None, **others):
+    """As `task=train` calls it, by the engine that the hardware asks for."""
+    from glam.engines.choose import choose_engine
+    from glam.training import train
+
+    chosen = engine or choose_engine(config, resources)
+    return train(config, prepared, run, resources, engine=chosen, **others)
+
+
 def main():
-    from glam.training import checkpoint, fit, train
+    from glam.training import checkpoint, fit
 
     fit.code_fingerprint = lambda: "toy"  # the source may be edited while a test runs
     if "slow" in sys.argv:

@@ -1,0 +1,1 @@
+"""Statistics over the tables of studies: paired differences, intervals, scaling laws. No torch."""

@@ -1,0 +1,2 @@
+"""From a typed command line to checked configurations. Beside `cli`, the only code that knows
+Hydra."""

@@ -1,0 +1,252 @@
+"""The line as typed, checked against the schema before Hydra composes: a misspelt key or choice
+is one line with the nearest name, also where Hydra's `+` would have let it pass."""
+
+import dataclasses
+import functools
+import importlib.util
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override
+from hydra.errors import HydraException
+
+from glam.composition.schema import classes_at
+from glam.config import ROOT, RunConfig
+from glam.errors import UserError, nearest
+
+CONF = ROOT / "conf"
+EXPERIMENT = "experiment"  # a group whose choices lie in folders: expert_scaling/quick
+SUBMITIT = ("hydra_plugins.hydra_submitit_launcher", "hydra-submitit-launcher", "slurm")
+# What each needs beside us: the module, its package, and the extra that brings it.
+LAUNCHERS = {
+    "isolated": None,
+    "basic": None,
+    "submitit_slurm": SUBMITIT,
+    "submitit_local": SUBMITIT,
+    "ray": ("ray", "ray", "ray"),
+}
+MAY_BE_ZERO = ("verbose", "gpus_per_node", "gpus_per_task", "max_num_timeout", "max_retries")
+OF_A_GRID = ("study.compares", "study.baseline", "study.budget")
+FLAGS = (
+    *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p"),
+    *("--run", "-r", "--multirun", "-m", "--shell-completion", "-sc", "--info", "-i"),
+    *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
+    "--experimental-rerun",
+)
+
+
+@functools.cache
+def groups() -> list[str]:
+    """Names of the config groups, as the folders under conf/ say."""
+    folders = {p.relative_to(CONF).as_posix() for p in CONF.rglob("*") if p.is_dir()}
+    return sorted(name for name in folders if not name.startswith(f"{EXPERIMENT}/"))
+
+
+def choices(group: str) -> list[str]:
+    """Names of a group's files; those of the experiments with their folders."""
+    folder = CONF / group
+    files = folder.rglob("*.yaml") if group == EXPERIMENT else folder.glob("*.yaml")
+    names = (f.relative_to(folder).with_suffix("").as_posix() for f in files)
+    return sorted(name for name in names if not name.rpartition("/")[2].startswith("_"))
+
+
+def is_override(argument: str) -> bool:
+    return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
+
+
+def check_line(arguments: list[str]) -> None:
+    """Raises UserError for an unknown flag, key or choice."""
+    for argument in arguments:
+        if argument.startswith("-"):
+            flag = argument.split("=")[0]
+            if flag not in FLAGS:
+                raise UserError(f"{argument}: no such option; {nearest(flag, FLAGS)}")
+        elif is_override(argument):
+            _check_override(argument)
+        elif not any(argument in FLAGS for argument in arguments):
+            raise UserError(f"{argument}: expected key=value, for example model.num_experts=8")
+    _check_experiment(arguments)
+    _check_launches(arguments)
+
+
+def _check_launches(arguments: list[str]) -> None:
+    """Hydra would pass over the launcher of a single run, and run it here."""
+    launcher = [a for a in arguments if a.startswith("hydra/launcher=")]
+    if launcher and not {"-m", "--multirun"} & set(arguments) and not _looks(arguments):
+        raise UserError(f"{launcher[0]} launches grids, of one run too; put -m before it")
+
+
+def _looks(arguments: list[str]) -> bool:
+    return any(a.split("=")[0] in ("--cfg", "-c", "--info", "-i") for a in arguments)
+
+
+def _check_experiment(arguments: list[str]) -> None:
+    """An experiment is a grid. Its cells name themselves, and run without -m."""
+    chosen = {a.split("=")[0].lstrip("+"): a for a in arguments if is_override(a)}
+    is_grid = bool({"-m", "--multirun"} & set(arguments))
+    is_cell = "study.cell" in chosen or _looks(arguments)
+    compares = next((chosen[key] for key in OF_A_GRID if key in chosen), None)
+    if compares is not None and not is_grid and not is_cell:
+        raise UserError(f"{compares} is about the runs of a grid; put -m before it")
+    swept = next((chosen[k] for k in OF_A_GRID if k in chosen and _is_swept(chosen[k])), None)
+    if swept is not None:
+        raise UserError(f"{swept}: a study has one of these; give it one value")
+    experiment = chosen.get(EXPERIMENT)
+    if experiment is None or experiment == f"{EXPERIMENT}=null":
+        return
+    if _is_swept(experiment):
+        raise UserError(f"{experiment}: one experiment at a time; each has a grid of its own")
+    if not is_grid and not is_cell:
+        raise UserError(f"{experiment} is a grid of runs; put -m before it")
+
+
+def _is_swept(argument: str) -> bool:
+    return _parse(argument).is_sweep_override()
+
+
+def _check_override(argument: str) -> None:
+    override = _parse(argument)
+    key = override.key_or_group
+    if key.split(".")[0].split("/")[0] == "hydra":
+        # Folders, logging and the sweeper are ours; another would go past every check.
+        if not key.startswith(("hydra/launcher", "hydra.launcher", "hydra.verbose")):
+            raise UserError(f"{argument}: of Hydra's own keys only hydra/launcher may be set here")
+        if key == "hydra/launcher":
+            _check_launcher(argument, str(override.value()))
+        else:
+            _check_launcher_key(argument, key.split(".")[-1], override.value())
+        return
+    if override.is_delete():
+        raise UserError(f"{argument}: nothing may be left out; set the key to another value")
+    if key in groups():
+        for choice in _values(override):
+            _check_choice(key, choice)
+    else:
+        _check_key(key, argument)
+        if override.value() == {}:
+            raise UserError(
+                f"{argument} changes nothing: what is typed is added to what is there; another "
+                f"{key} is a file of its own in conf/{key.split('.')[0]}/"
+            )
+
+
+def _check_launcher_key(argument: str, name: str, value: object) -> None:
+    """Those who read them say it later, and worse."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    least = -1 if name == "max_retries" else 0
+    if not least <= value < float("inf") or (value == 0 and name not in MAY_BE_ZERO):
+        kind = "positive" if name not in MAY_BE_ZERO else f"{least} or more"
+        raise UserError(f"{argument} must be {kind}; leave it out, or give it a number")
+
+
+def _check_launcher(argument: str, name: str) -> None:
+    if name not in LAUNCHERS:
+        raise UserError(f"{argument}: no such launcher; {nearest(name, LAUNCHERS)}")
+    if (needs := LAUNCHERS[name]) is not None:
+        module, package, extra = needs
+        if importlib.util.find_spec(module) is None:
+            raise UserError(
+                f"{argument} needs the package {package}, which is not installed; "
+                f".venv/bin/python -m pip install -e '.[{extra}]' brings it"
+            )
+    if name == "submitit_slurm" and shutil.which("srun") is None:
+        raise UserError(
+            f"{argument}: this machine has no srun; type the line where Slurm's commands are, or "
+            f"take hydra/launcher=isolated"
+        )
+
+
+def _parse(argument: str) -> Override:
+    try:
+        return OverridesParser.create().parse_override(argument)
+    except HydraException as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{argument}: cannot be read ({reason}); quote a value with spaces or commas, "
+            f"as in 'key=\"a, b\"'"
+        ) from None
+
+
+def _check_choice(group: str, choice: object) -> None:
+    if choice is None and group == "experiment":
+        return
+    if choice is None or str(choice) not in choices(group):
+        raise UserError(f"{group}={choice}: no such choice; {nearest(str(choice), choices(group))}")
+
+
+def _values(override: Override) -> Iterator[object]:
+    value = override.value()
+    if isinstance(value, Glob):
+        names = value.filter(choices(override.key_or_group))
+        yield from names or [", ".join(value.include)]
+    elif override.is_sweep_override():
+        yield from (str(v).strip("'\"") for v in override.sweep_string_iterator())
+    else:
+        yield override.value()
+
+
+def _check_key(key: str, argument: str) -> None:
+    known = dict(_leaves(RunConfig(), ""))
+    if key in known or isinstance(known.get(key.rpartition(".")[0]), dict):
+        return
+    sections = {name.rsplit(".", 1)[0] for name in known if "." in name}
+    if key in sections:
+        example = next(name for name in known if name.startswith(f"{key}."))
+        raise UserError(f"{argument}: {key} is a section; set one of its keys, such as {example}")
+    # A last name that is right in the wrong section is nearer than any spelling.
+    same_last = [name for name in known if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+    hint = f"did you mean {same_last[0]}?" if same_last else nearest(key, [*known, *groups()])
+    if hint.startswith("choose from"):
+        hint = "python run.py --help lists the keys"
+    raise UserError(f"{argument}: there is no key {key}; {hint}")
+
+
+def _leaves(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of every field, of each class that may stand at a place."""
+    for kind in classes_at(prefix.rstrip("."), node):
+        instance = node if isinstance(node, kind) else kind()
+        for field in dataclasses.fields(instance):
+            value = getattr(instance, field.name)
+            if dataclasses.is_dataclass(value):
+                yield from _leaves(value, f"{prefix}{field.name}.")
+            else:
+                yield f"{prefix}{field.name}", value
+
+
+def known_keys() -> dict[str, Any]:
+    """Every key with its default."""
+    return dict(_leaves(RunConfig(), ""))
+
+
+def explain_hydra_error(error: Exception, arguments: list[str]) -> str:
+    """One line naming key, value and way out for what Hydra or OmegaConf raised."""
+    cause = error
+    while cause.__cause__ is not None and getattr(cause, "full_key", None) is None:
+        cause = cause.__cause__
+    if isinstance(cause, UserError):
+        return str(cause)
+    key = getattr(cause, "full_key", None)
+    reason = str(cause).splitlines()[0].rstrip(".")
+    typed = [a for a in arguments if key and a.lstrip("+").split("=")[0] == key]
+    if reason.startswith("Ambiguous value"):
+        return f"{reason.split(chr(39))[1]}: several values make a grid; put -m before them"
+    if not key:
+        return f"{reason}; python run.py --help lists keys and choices"
+    value = typed[0] if typed else key
+    default = known_keys().get(key)
+    if "Key '" in reason:
+        section = key.rsplit(".", 1)[0]
+        if isinstance(known_keys().get(section), dict):
+            new = key.rsplit(".", 1)[1]
+            return (
+                f"{value}: {section} has no {new}; a layout of other axes is a file of its own in "
+                f"conf/hardware/"
+            )
+        return f"{value}: the choice of {section} made here has no such key; {reason}"
+    example = f"; for example {key}={default}" if default is not None else ""
+    if isinstance(default, dict):
+        example = f"; for example '{key}={{axis:2}}', in quotes"
+    return f"{value}: {reason}{example}"

@@ -1,0 +1,122 @@
+# torch.distributed has half its types.
+# pyright: basic
+"""What processes pass each other in a training step: rows to the experts that live elsewhere, and
+means over the tokens of all. Every function here is a collective, forward and backward."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributed import ProcessGroup
+from torch.distributed.tensor import DTensor
+
+from glam.model.moe.experts import Experts
+from glam.model.moe.grouped import grouped
+from glam.model.moe.routing import Dispatched, Routing
+
+
+class LocalExperts:
+    """The experts of this process, in the form of all."""
+
+    def __init__(self, w_in_EMH: Tensor, w_out_EHM: Tensor) -> None:
+        self.w_in_EMH, self.w_out_EHM = w_in_EMH, w_out_EHM
+
+
+class _Exchange(torch.autograd.Function):
+    """`(x [rows, M], rows to send to each process, rows to get from each) -> [rows, M]`"""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, send: list[int], receive: list[int], group: ProcessGroup
+    ) -> Tensor:
+        ctx.counts, ctx.group = (receive, send), group
+        return exchanged(x, send, receive, group)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        send, receive = ctx.counts
+        return exchanged(grads[0], send, receive, ctx.group), None, None, None
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: ProcessGroup) -> Tensor:
+        ctx.group = group
+        return _summed(x, group)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return _summed(grads[0], ctx.group), None
+
+
+def exchanged(x: Tensor, send: list[int], receive: list[int], group: ProcessGroup) -> Tensor:
+    out = x.new_empty(sum(receive), *x.shape[1:])
+    dist.all_to_all_single(out, x.contiguous(), receive, send, group)
+    return out
+
+
+def _summed(x: Tensor, group: ProcessGroup) -> Tensor:
+    total = x.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total, group=group)
+    return total
+
+
+def mean_of_all(group: ProcessGroup) -> Callable[[Tensor], Tensor]:
+    """Over the tokens of every process, which have equally many."""
+
+    def mean(x: Float[Tensor, "T *rest"]) -> Float[Tensor, "*rest"]:
+        return cast(Tensor, _Sum.apply(x.mean(0), group)) / group.size()  # pyright: ignore
+
+    return mean
+
+
+class ExpertParallel:
+    """The dropless dispatcher where experts `[E, …]` are split among processes: a token's rows
+    travel to the processes of its experts and back, by all-to-all (GShard, arXiv 2006.16668,
+    section 3.2, without its seats: as many rows travel as there are)."""
+
+    def __init__(self, group: ProcessGroup) -> None:
+        self.group = group
+
+    def __call__(
+        self, x_BSM: Float[Tensor, "B S M"], routing: Routing, experts: Experts
+    ) -> Dispatched:
+        x_TM, top_k = x_BSM.flatten(0, 1), routing.experts.shape[1]
+        order = routing.experts.flatten().argsort(stable=True)
+        send, receive, expert_of_row = self._counts(routing, len(experts.w_in_EMH))
+        sent = x_TM.index_select(0, order // top_k)
+        rows = cast(Tensor, _Exchange.apply(sent, send, receive, self.group))  # pyright: ignore
+        served = self._serve(rows, expert_of_row, experts)
+        back = cast(Tensor, _Exchange.apply(served, receive, send, self.group))  # pyright: ignore
+        row_of_choice = torch.empty_like(order)
+        row_of_choice[order] = torch.arange(len(order), device=order.device)
+        y_TKM = back.index_select(0, row_of_choice).view(len(x_TM), top_k, -1)
+        y_TM = (y_TKM * routing.gates.to(x_TM.dtype)[..., None]).sum(1)
+        return Dispatched(y_TM.view_as(x_BSM), dropped=routing.gates.new_zeros(()))
+
+    def _counts(self, routing: Routing, num_experts: int) -> tuple[list[int], list[int], Tensor]:
+        """Rows to send to and to get from each process, and which of the experts here each of the
+        latter is for."""
+        size = self.group.size()
+        counts_E = torch.bincount(routing.experts.flatten(), minlength=num_experts)
+        received_E = torch.empty_like(counts_E)
+        dist.all_to_all_single(received_E, counts_E, group=self.group)
+        send, receive = (c.view(size, -1).sum(1).tolist() for c in (counts_E, received_E))  # pyright: ignore
+        here = torch.arange(num_experts // size, device=counts_E.device).repeat(size)
+        return send, receive, here.repeat_interleave(received_E)
+
+    def _serve(self, rows: Tensor, expert_of_row: Tensor, experts: Experts) -> Tensor:
+        here = LocalExperts(*(local(w) for w in (experts.w_in_EMH, experts.w_out_EHM)))
+        if not len(rows):  # the gradients of the experts are zeros, not absent
+            return rows + 0 * (here.w_in_EMH.sum() + here.w_out_EHM.sum()).to(rows.dtype)
+        gates = rows.new_ones(len(rows), 1)
+        one_choice = Routing(expert_of_row[:, None], gates, probabilities=gates)
+        return grouped(rows[None], one_choice, cast(Experts, here)).y[0]
+
+
+def local(tensor: Tensor) -> Tensor:
+    """What of it lies here."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -1,0 +1,307 @@
+# torch.distributed has half its types.
+# pyright: basic
+"""Several processes of torch, one for each device: the layout table read for DTensor and FSDP2.
+
+Every process has its rows of every batch. Experts that the table splits stay where they are, and
+rows travel to them (`expert_parallel`); any other weight that it splits is gathered for its product
+and freed (FSDP2); what it leaves whole, every process has. Gradients, losses and what is logged are
+those of the whole batch.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning import Callback
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.fabric.plugins.io import CheckpointIO
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distribute_tensor
+
+from glam.config import AdafactorConfig, AdamWConfig, HardwareConfig, RunConfig
+from glam.config.layout import partition
+from glam.engines.expert_parallel import ExpertParallel, local, mean_of_all
+from glam.engines.sharded_checkpoint import ShardedCheckpointIO
+from glam.machine.processes import Processes
+from glam.model import Glam
+from glam.model.backend import Backend
+from glam.model.init import draw
+from glam.training.checkpoint import PREFIX
+from glam.training.module import TrainingModule, gradients
+from glam.training.optimizers import adamw, with_own_options
+from glam.training.traced import TracedAdafactor, first_state
+from glam.training.train_state import TrainState
+
+BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
+ACCELERATORS = {"cpu": "cpu", "cuda": "gpu"}
+
+
+class TorchProcesses(Processes):
+    """See Processes."""
+
+    def __init__(self, device: str) -> None:
+        self.rank, self.size, self._device = dist.get_rank(), dist.get_world_size(), device
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        total = tensor.detach().to(self._device, copy=True)
+        dist.all_reduce(total)
+        return total.to(tensor.device)
+
+    def largest(self, *values: int) -> tuple[int, ...]:
+        found = torch.tensor(values, device=self._device)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return tuple(int(value) for value in found.cpu())
+
+
+class ShardingPlan:
+    """The layout table as placements on the devices' one axis."""
+
+    def __init__(self, hardware: HardwareConfig, device: str) -> None:
+        self.hardware = hardware
+        self.mesh = init_device_mesh(device, (dist.get_world_size(),), mesh_dim_names=("all",))
+
+    @property
+    def group(self) -> dist.ProcessGroup:
+        return self.mesh.get_group()
+
+    def backend(self) -> Backend:
+        """Means over the tokens of all processes; experts that are split, by all-to-all."""
+        mean = mean_of_all(self.group)
+        if self.split_dim("w_in_EMH") != 0:
+            return Backend(mean_over_tokens=mean)
+        dispatch = ExpertParallel(self.group)
+        return Backend(mean_over_tokens=mean, dispatcher=lambda _: dispatch)
+
+    def split_dim(self, name: str) -> int | None:
+        """Of the weight `name`: None where every process has it whole."""
+        axes = partition(name.rpartition("_")[2], self.hardware)
+        split = [dim for dim, axis in enumerate(axes) if axis and self.hardware.mesh[axis] > 1]
+        return split[0] if split else None
+
+    def is_expert_parallel(self, name: str) -> bool:
+        return name.rpartition("_")[2].startswith("E") and self.split_dim(name) == 0
+
+    def lay_out(self, model: Glam) -> None:
+        """Makes every weight that the table splits a DTensor; `model` is on the meta device."""
+        dims = {id(p): self.split_dim(name) for name, p in model.named_parameters()}
+        stay = {p for name, p in model.named_parameters() if self._stays(name)}
+        for module in model.modules():
+            for name, parameter in list(module.named_parameters(recurse=False)):
+                if self.is_expert_parallel(name):
+                    stay.remove(parameter)
+                    here = nn.Parameter(self.spread(parameter.data, Shard(0)))
+                    setattr(module, name, here)
+                    stay.add(here)
+
+        def where(parameter: nn.Parameter) -> Shard:
+            dim = dims[id(parameter)]
+            assert dim is not None
+            return Shard(dim)
+
+        for part in [*model.layers, model]:
+            if any(p not in stay for p in part.parameters()):
+                fully_shard(part, mesh=self.mesh, shard_placement_fn=where, ignored_params=stay)
+        if any(p not in stay for p in model.parameters()):
+            register_fsdp_forward_method(model, "loss")
+
+    def _stays(self, name: str) -> bool:
+        return self.split_dim(name) is None or self.is_expert_parallel(name)
+
+    def spread(self, whole: Tensor, placement: Placement) -> DTensor:
+        """This process's slice of what every process has whole."""
+        return distribute_tensor(whole, self.mesh, [placement], src_data_rank=None)
+
+    def state(self, name: str, whole: Tensor, weight: Tensor) -> Tensor:
+        """Optimizer state of the weight `name`: split as it, but whole where it has size 1."""
+        whole = whole.to(weight.device)
+        dim = self.split_dim(name)
+        if not isinstance(weight, DTensor) or whole.ndim != weight.ndim:
+            return whole
+        splits = dim is not None and whole.shape[dim] > 1
+        return self.spread(whole, Shard(dim) if splits and dim is not None else Replicate())
+
+
+@torch.no_grad()
+def fill(parameter: Tensor, whole: Tensor) -> None:
+    """The slice of `whole` that lies here, into `parameter`."""
+    if isinstance(parameter, DTensor):
+        mesh, placements = parameter.device_mesh, parameter.placements
+        whole = distribute_tensor(
+            whole.to(parameter.device), mesh, placements, src_data_rank=None
+        ).to_local()
+    local(parameter).copy_(whole)
+
+
+def fill_all(model: Glam, weights: Mapping[str, Tensor]) -> None:
+    """By their names in a checkpoint."""
+    for name, parameter in model.named_parameters():
+        fill(parameter, weights[PREFIX + name])
+
+
+class FsdpModule(TrainingModule):
+    """A TrainingModule whose gradients are the whole batch's."""
+
+    def __init__(
+        self,
+        model: Glam,
+        config: RunConfig,
+        train_state: TrainState,
+        sharding_plan: ShardingPlan,
+        processes: TorchProcesses,
+    ) -> None:
+        super().__init__(model, config, train_state)
+        self.sharding_plan, self.processes = sharding_plan, processes
+        named = list(model.named_parameters())
+        self._expert_parallel = [p for name, p in named if sharding_plan.is_expert_parallel(name)]
+        self._whole = [p for name, p in named if sharding_plan.split_dim(name) is None]
+
+    def configure_model(self) -> None:
+        """Lightning asks for it; the engine has laid the model out before."""
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        match config := self.config.optimizer:
+            case AdafactorConfig():
+                optimizer = TracedAdafactor(list(self.model.parameters()), config)
+                for name, parameter in self.model.named_parameters():
+                    optimizer.state[parameter] = {
+                        key: self.sharding_plan.state(name, value, parameter)
+                        for key, value in first_state(parameter.shape).items()
+                    }
+            case AdamWConfig():
+                optimizer = adamw(config, self.model, foreach=False)
+            case _:
+                raise AssertionError(f"no optimizer for {type(config).__name__}")
+        return with_own_options(optimizer)
+
+    def grad_norm(self) -> Tensor:
+        self._complete()
+        sliced, whole = list[Tensor](), list[Tensor]()
+        for gradient in gradients(self.model.parameters()):
+            is_slice = isinstance(gradient, DTensor)
+            (sliced if is_slice else whole).append(local(gradient))
+        squares = torch.nn.utils.get_total_norm(sliced).square() if sliced else torch.zeros(())
+        total = self.processes.sum(squares)
+        return (total + torch.nn.utils.get_total_norm(whole).square().to(total.device)).sqrt()
+
+    @torch.no_grad()
+    def _complete(self) -> None:
+        """The mean over processes of those gradients that FSDP has not averaged."""
+        size = self.processes.size
+        for gradient in gradients(self._expert_parallel):
+            local(gradient).div_(size)  # summed already: rows of all have come here
+        whole = gradients(self._whole)
+        together = torch.cat([gradient.flatten() for gradient in whole])
+        dist.all_reduce(together)
+        parts = together.div_(size).split([gradient.numel() for gradient in whole])
+        for gradient, part in zip(whole, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    @torch.no_grad()
+    def clip(self, norm: Tensor) -> None:
+        for gradient in gradients(self.model.parameters()):
+            local(gradient).mul_(self._clip_norm / (norm + 1e-6))
+
+
+class FsdpStrategy(ModelParallelStrategy):
+    """Lightning's view of the processes. A checkpoint is in slices, and goes on anywhere."""
+
+    def __init__(
+        self, sharding_plan: ShardingPlan, processes: TorchProcesses, checkpoint_io: CheckpointIO
+    ) -> None:
+        super().__init__(data_parallel_size=processes.size, tensor_parallel_size=1)
+        self.sharding_plan, self.processes = sharding_plan, processes
+        self.checkpoint_io = checkpoint_io
+        self.cluster_environment = TorchElasticEnvironment()
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        return True
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        assert isinstance(self.model, FsdpModule)
+        named = self.model.model.named_parameters()
+        return {PREFIX + name: parameter.detach() for name, parameter in named}
+
+    def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        return optimizer.state_dict()
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None
+    ) -> None:
+        self.checkpoint_io.save_checkpoint(checkpoint, filepath)
+
+    def load_checkpoint(
+        self, checkpoint_path: str | Path, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        return self.checkpoint_io.load_checkpoint(checkpoint_path)
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        assert isinstance(self.model, FsdpModule)
+        fill_all(self.model.model, checkpoint["state_dict"])
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        assert isinstance(self.model, FsdpModule)
+        names = {parameter: name for name, parameter in self.model.model.named_parameters()}
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            optimizer.load_state_dict(state)
+            for parameter, name in names.items():
+                optimizer.state[parameter] = {
+                    key: self.sharding_plan.state(name, torch.as_tensor(value), parameter)
+                    for key, value in optimizer.state[parameter].items()
+                }
+
+
+class FsdpEngine:
+    """See `glam.training.engine.Engine`."""
+
+    def __init__(self, config: RunConfig, device: str) -> None:
+        self.config, self._device = config, device
+        if device == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        if not dist.is_initialized():
+            dist.init_process_group(BACKENDS[device])
+        self.processes, self.sharding_plan = (
+            TorchProcesses(device),
+            ShardingPlan(config.hardware, device),
+        )
+        self.backend = self.sharding_plan.backend()
+        dist.barrier()  # an old run has been moved aside, if it was to be
+
+    def module(self, model: Glam, config: RunConfig, train_state: TrainState) -> FsdpModule:
+        return FsdpModule(model, config, train_state, self.sharding_plan, self.processes)
+
+    def materialize(self, model: Glam, seed: int | None) -> None:
+        self.sharding_plan.lay_out(model)
+        model.to_empty(device=self._device)
+        if seed is None:
+            return
+        for name, parameter in model.named_parameters():
+            whole = torch.empty(parameter.shape)
+            draw(whole, name, seed)
+            fill(parameter, whole)
+
+    def checkpoints(self, fingerprints: dict[str, str]) -> ShardedCheckpointIO:
+        return ShardedCheckpointIO(fingerprints, self.processes)
+
+    def callbacks(self) -> list[Callback]:
+        return []
+
+    def trainer_arguments(self, checkpoints: CheckpointIO) -> dict[str, Any]:
+        on_this_node = int(os.environ["LOCAL_WORLD_SIZE"])
+        return {
+            "accelerator": ACCELERATORS[self._device],
+            "devices": on_this_node,
+            "num_nodes": self.processes.size // on_this_node,
+            "strategy": FsdpStrategy(self.sharding_plan, self.processes, checkpoints),
+        }
+
+    def place(self, model: Glam) -> None: ...
+
+    def load(self, module: TrainingModule, weights: Mapping[str, Tensor]) -> None:
+        fill_all(module.model, weights)

@@ -1,0 +1,54 @@
+"""Starts a line anew in several processes that train one model together, and waits for them."""
+
+import logging
+import os
+import sys
+import uuid
+from typing import Any
+
+from glam.config import HardwareConfig
+from glam.machine.parent_watch import PARENT_PIPE
+from glam.machine.resources import Resources, pin_threads
+
+SECONDS_TO_SAVE = 600  # what a process gets that was asked to stop
+
+
+def launch(hardware: HardwareConfig, resources: Resources) -> None:
+    """One process for each device of this node. Raises SystemExit with what the first of them says
+    where one failed; a signal goes on to all of them."""
+    pin_threads(resources)
+    _leash_for_the_processes()
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.disable(logging.ERROR)  # what went wrong, the processes say themselves
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=hardware.devices,
+        run_id=str(uuid.uuid4()),
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        shutdown_timeout=SECONDS_TO_SAVE,
+    )
+    run: Any = elastic_launch(config, sys.executable)
+    try:
+        run("-u", *sys.argv)
+    except SignalException as stopped:
+        raise SystemExit(128 + stopped.sigval) from None
+    except ChildFailedError as failed:
+        _, first = failed.get_first_failure()
+        leader = failed.failures.get(0)
+        status = leader.exitcode if leader is not None and leader.exitcode > 0 else first.exitcode
+        raise SystemExit(status if status > 0 else 1) from None
+
+
+def _leash_for_the_processes() -> None:
+    """A pipe as their stdin, which breaks when this process dies, however it dies."""
+    theirs, ours = os.pipe()
+    os.dup2(theirs, 0)
+    os.close(theirs)
+    os.set_inheritable(ours, False)
+    os.environ[PARENT_PIPE] = "1"

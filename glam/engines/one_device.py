@@ -1,0 +1,53 @@
+"""Training on one device of this machine."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning import Callback
+from lightning.fabric.plugins.io import CheckpointIO
+from torch import Tensor
+
+from glam.machine.processes import SINGLE
+from glam.machine.resources import Resources
+from glam.model import Glam
+from glam.model.backend import ONE_DEVICE
+from glam.training.checkpoint import FolderCheckpointIO
+from glam.training.module import TrainingModule
+
+ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
+
+
+class OneProcess:
+    """The part of an engine that every single process shares: weights begin on the CPU, whole."""
+
+    processes = SINGLE
+
+    def checkpoints(self, fingerprints: dict[str, str]) -> FolderCheckpointIO:
+        return FolderCheckpointIO(fingerprints)
+
+    def materialize(self, model: Glam, seed: int | None) -> None:
+        model.to_empty(device="cpu")
+        if seed is not None:
+            model.initialize(seed)
+
+    def load(self, module: TrainingModule, weights: Mapping[str, Tensor]) -> None:
+        module.load_state_dict(weights)
+
+
+class OneDevice(OneProcess):
+    """See `glam.training.engine.Engine`."""
+
+    module = TrainingModule
+    backend = ONE_DEVICE
+
+    def __init__(self, resources: Resources) -> None:
+        self._device = resources.device
+
+    def callbacks(self) -> list[Callback]:
+        return []
+
+    def trainer_arguments(self, checkpoints: CheckpointIO) -> dict[str, Any]:
+        return {"accelerator": ACCELERATORS[self._device], "devices": 1, "plugins": [checkpoints]}
+
+    def place(self, model: Glam) -> None:
+        model.to(self._device)

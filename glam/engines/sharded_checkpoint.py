@@ -1,0 +1,178 @@
+# torch.distributed has half its types.
+# pyright: basic
+"""Checkpoints of several processes: each writes its own slices, beside the training, and the first
+makes the folder whole once all have. Nothing is sent: they meet in the folder.
+
+    .step-00001234.part/  model-00002-of-00004.safetensors  state-00002-of-00004.pt
+                          shard-00002.json: the second process has written its own
+    step-00001234/        the files of all, and manifest.json, which says what is split
+"""
+
+import json
+import shutil
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import torch as safetensors
+from torch import Tensor
+from torch.distributed.tensor import DTensor, Shard
+
+from glam.engines.expert_parallel import local
+from glam.errors import first_line
+from glam.log import log
+from glam.machine.processes import Processes
+from glam.runs.checkpoints import MANIFEST, checksum
+from glam.runs.folder import write_atomically
+from glam.training.checkpoint import (
+    PREFIX,
+    SAVE_ERRORS,
+    FolderCheckpointIO,
+    manifest_of,
+    save_state,
+    sync,
+    tmp_path,
+)
+
+POLL_SECONDS = 0.05
+# What the first gives the others after its own part, beside ten times what that took.
+PATIENCE_SECONDS = 60.0
+
+
+class AbandonedError(OSError):
+    """Another process could not write its part, or is gone."""
+
+
+class ShardedCheckpointIO(FolderCheckpointIO):
+    """Takes a copy of this process's slices and returns; a thread writes them. A checkpoint that
+    cannot be written costs a line, not the run."""
+
+    def __init__(self, fingerprints: dict[str, str], processes: Processes) -> None:
+        super().__init__(fingerprints)
+        self._processes = processes
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        self.finish()
+        named = checkpoint["state_dict"]
+        weights = {name.removeprefix(PREFIX): value for name, value in named.items()}
+        optimizers = [self._sliced_state(state) for state in checkpoint["optimizer_states"]]
+        splits = {"split": _splits(weights), "split_state": optimizers[0][1]}
+        mine = self._mine(weights)
+        state = {**checkpoint, "optimizer_states": [state for state, _ in optimizers]}
+        self._writing = self._thread.submit(self._save, mine, state, splits, Path(path))
+
+    def finish(self) -> None:
+        """Returns when what was to be saved is, or has failed."""
+        if self._writing is not None:
+            self._writing.result()
+        self._writing = None
+
+    def _mine(self, named: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Copies of the slices here; of what is whole everywhere, the first process's."""
+        return {
+            name: local(value).detach().cpu().clone()
+            for name, value in named.items()
+            if self._processes.is_main or _dim(value) is not None
+        }
+
+    def _sliced_state(self, state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, int]]:
+        flat = {
+            f"{index}/{key}": torch.as_tensor(value)
+            for index, values in state["state"].items()
+            for key, value in values.items()
+        }
+        return {**state, "state": self._mine(flat)}, _splits(flat)
+
+    def _save(
+        self,
+        weights: dict[str, Tensor],
+        checkpoint: dict[str, Any],
+        splits: dict[str, Any],
+        path: Path,
+    ) -> None:
+        part = tmp_path(path)
+        began = time.monotonic()
+        try:
+            self._write_mine(part, weights, checkpoint)
+            if self._processes.is_main:
+                patience = PATIENCE_SECONDS + 10 * (time.monotonic() - began)
+                files = self._files_of_all(part, time.monotonic() + patience)
+                manifest = manifest_of(checkpoint["training"], self.fingerprints, files)
+                self._make_whole(part, path, manifest | splits)
+        except SAVE_ERRORS as error:
+            line = first_line(error)
+            try:
+                write_atomically(part / self._note(self._processes.rank), json.dumps({"error": line}))
+            except OSError:
+                shutil.rmtree(part, ignore_errors=True)  # the others find nothing to wait for
+            if self._processes.is_main:
+                shutil.rmtree(part, ignore_errors=True)
+                log.warning(f"{path.name} could not be saved, the last one stays: {line}")
+
+    def _write_mine(
+        self, part: Path, weights: dict[str, Tensor], checkpoint: dict[str, Any]
+    ) -> None:
+        part.mkdir(parents=True, exist_ok=True)
+        number = f"{self._processes.rank + 1:05d}-of-{self._processes.size:05d}"
+        names = f"model-{number}.safetensors", f"state-{number}.pt"
+        safetensors.save_file(weights, part / names[0])
+        save_state(checkpoint, part / names[1])
+        files = {}
+        for name in names:
+            sync(part / name)
+            files[name] = checksum(part / name)
+        write_atomically(part / self._note(self._processes.rank), json.dumps({"files": files}))
+
+    def _files_of_all(self, part: Path, deadline: float) -> dict[str, Any]:
+        """As each process describes its own. Raises AbandonedError for one that has failed, or has
+        written nothing by the deadline (`time.monotonic`)."""
+        files: dict[str, Any] = {}
+        for rank in range(self._processes.size):
+            note = part / self._note(rank)
+            while not note.exists():
+                if not part.exists() or time.monotonic() > deadline or _is_ending():
+                    raise AbandonedError(f"process {rank} has not written its part")
+                time.sleep(POLL_SECONDS)
+            told = json.loads(note.read_text(encoding="utf-8"))
+            if "error" in told:
+                raise AbandonedError(f"process {rank}: {told['error']}")
+            files |= told["files"]
+        return files
+
+    def _make_whole(self, part: Path, path: Path, manifest: dict[str, Any]) -> None:
+        for rank in range(self._processes.size):
+            (part / self._note(rank)).unlink()
+        (part / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        sync(part / MANIFEST)
+        sync(part)
+        if path.exists():  # a damaged one of the same step
+            shutil.rmtree(path)
+        part.rename(path)
+        sync(path.parent)
+
+    @staticmethod
+    def _note(rank: int) -> str:
+        return f"shard-{rank + 1:05d}.json"
+
+
+def _is_ending() -> bool:
+    return not threading.main_thread().is_alive()
+
+
+def _dim(tensor: Tensor) -> int | None:
+    """Along which it is split; None where it is whole."""
+    if not isinstance(tensor, DTensor):
+        return None
+    (placement,) = tensor.placements
+    return placement.dim if isinstance(placement, Shard) else None
+
+
+def _splits(named: dict[str, Tensor]) -> dict[str, int]:
+    return {name: dim for name, value in named.items() if (dim := _dim(value)) is not None}

@@ -1,0 +1,124 @@
+# torch_xla lives in an environment of its own (make xla) and ships no types.
+# pyright: basic, reportMissingImports=false
+"""Ways through the layers of a model on XLA: in turn, with activations made again where asked, or
+as a loop, which the compiler sees once however many layers there are."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glam.config import RunConfig
+from glam.model.layer_runner import LayerRunner, run_layers
+from glam.model.moe.moe import MoEOutput
+from glam.model.rematerialize import called
+
+
+def layer_runner(config: RunConfig) -> LayerRunner:
+    again = config.training.rematerialize
+    if config.hardware.scan:
+        return partial(_scanned, period=config.model.moe_every, again=again)
+    return partial(run_layers, call=_rematerialized if again else called)
+
+
+class _Flat(nn.Module):
+    """A layer whose output is a flat tuple."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
+        x, made = self.layer(x, mask)
+        return (x,) if made is None else (x, *made[1:])
+
+
+def _rematerialized(layer: nn.Module, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Any]:
+    """What torch makes again, XLA would find that it has already: a barrier stands between."""
+    if not torch.is_grad_enabled():
+        return layer(x, mask)
+    from torch_xla.utils.checkpoint import checkpoint
+
+    found = checkpoint(_Flat(layer).forward, x, mask)
+    return found[0], MoEOutput(x.new_empty(0), *found[1:]) if len(found) > 1 else None
+
+
+def _scanned(
+    layers: nn.ModuleList, x: Tensor, segments: Tensor | None, period: int, again: bool
+) -> tuple[Tensor, list[MoEOutput]]:
+    """Blocks of `period` layers that are alike, as one loop over their stacked weights."""
+    from functorch.compile import default_partition, min_cut_rematerialization_partition
+    from torch._functorch import config as functorch
+    from torch_xla.experimental.scan import scan
+
+    blocks = [nn.ModuleList(layers[i : i + period]) for i in range(0, len(layers), period)]
+    names = [name for name, _ in blocks[0].named_parameters()]
+    weights = [dict(block.named_parameters()) for block in blocks]
+    stacked = {name: torch.stack([each[name] for each in weights]) for name in names}
+    # As products take them, before the loop and not in it: there each turn's narrow copy would be
+    # kept for the backward loop, beside the stack that it is a part of.
+    stacked.update({n: stacked[n].to(x.dtype) for n in names if _is_of_a_product(n)})
+
+    def step(carry: Any, given: Any) -> Any:
+        x, segments = carry
+        x, mixed = torch.func.functional_call(_InTurn(blocks[0]), given, (x, segments))
+        return (x, segments), mixed
+
+    # The carry is of floats: it has a gradient.
+    if segments is None:
+        segments = torch.zeros(x.shape[:2], device=x.device)
+    segments = segments.to(torch.float32)
+    partition = min_cut_rematerialization_partition if again else default_partition
+    given = {f"layers.{name}": value for name, value in stacked.items()}
+    with functorch.patch(activation_memory_budget=0.0):
+        (x, _), mixed = scan(step, (x, segments), given, partition_fn=partition)
+    return x, [MoEOutput(x.new_empty(0), row[0], row[1:-1], row[-1]) for row in mixed.unbind()]
+
+
+def _is_of_a_product(name: str) -> bool:
+    """Whether the layer takes the weight in the type of its activations. The gate's is not."""
+    return name.rpartition(".")[2].startswith("w_") and ".router." not in name
+
+
+class _InTurn(nn.Module):
+    """A block of layers, whose one mixture's figures are one row: what a loop gives must have a
+    gradient, and the balance loss does."""
+
+    def __init__(self, layers: nn.ModuleList) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
+        x, mixed = run_layers(self.layers, x, segments.to(torch.int64), called)
+        (made,) = mixed
+        return x, torch.cat([made.balance_loss[None], made.load, made.dropped[None]])
+
+
+@torch.library.custom_op("glam::einsum", mutates_args=())
+def einsum(equation: str, a: Tensor, b: Tensor) -> Tensor:
+    """`torch.einsum` of two tensors as one product of all their axes. Torch's own merges axes
+    first, and what is split along two of them can then not stay split."""
+    return torch.einsum(equation, a, b).clone()
+
+
+@einsum.register_fake
+def _(equation: str, a: Tensor, b: Tensor) -> Tensor:
+    return torch.einsum(equation, a, b)
+
+
+def _keep(ctx: Any, inputs: tuple[str, Tensor, Tensor], output: Tensor) -> None:
+    ctx.equation = inputs[0]
+    ctx.save_for_backward(*inputs[1:])
+
+
+def _gradients(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor]:
+    """Each axis of an operand is one of the other's or of the product's."""
+    operands, of_product = ctx.equation.split("->")
+    of_a, of_b = operands.split(",")
+    a, b = ctx.saved_tensors
+    d_a = einsum(f"{of_product},{of_b}->{of_a}", grad, b)
+    return None, d_a, einsum(f"{of_a},{of_product}->{of_b}", a, grad)
+
+
+einsum.register_autograd(_gradients, setup_context=_keep)

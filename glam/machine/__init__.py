@@ -1,0 +1,1 @@
+"""The machine that a run has: cores, memory, devices, energy counters, processes. No torch."""

@@ -1,0 +1,60 @@
+"""What a run's energy was spent on: training, evaluation and preparation apart."""
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
+
+PURPOSES = ("training", "evaluation", "preparation")
+
+
+class Meter(Protocol):
+    """Energy since `start`, from a reading or a model."""
+
+    def start(self) -> None: ...
+    def joules(self) -> float: ...
+
+
+class EnergyByPhase:
+    """Joules by purpose. What the meter shows goes to whatever was going on; what is drawn in
+    between, to nothing. Without a meter everything stays zero."""
+
+    def __init__(self, meter: Meter | None = None) -> None:
+        self._meter = meter
+        self._spent: dict[str, float] = dict.fromkeys(PURPOSES, 0.0)
+        self._purpose: str | None = None
+        self._read = 0.0  # where the meter stood when it was last read
+        if meter is not None:
+            meter.start()
+
+    @contextmanager
+    def on(self, purpose: str) -> Generator[None]:
+        before = self._purpose
+        self.set_phase(purpose)
+        try:
+            yield
+        finally:
+            self.set_phase(before)
+
+    def set_phase(self, purpose: str | None) -> None:
+        """From now on; None: to nothing."""
+        self._settle()
+        self._purpose = purpose
+
+    @property
+    def joules(self) -> dict[str, float]:
+        """So far, of all segments of the run."""
+        self._settle()
+        return dict(self._spent)
+
+    def add(self, earlier: Mapping[str, float]) -> None:
+        """What earlier segments of the run spent, each up to its checkpoint."""
+        for purpose, joules in earlier.items():
+            self._spent[purpose] += joules
+
+    def _settle(self) -> None:
+        if self._meter is None:
+            return
+        now = self._meter.joules()
+        if self._purpose is not None:
+            self._spent[self._purpose] += now - self._read
+        self._read = now

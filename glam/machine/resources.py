@@ -1,0 +1,291 @@
+"""What the machine lends to a run, found without importing torch: a skipped run is instant."""
+
+import ctypes
+import functools
+import gc
+import importlib
+import importlib.metadata
+import os
+import platform
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import psutil
+
+from glam.config import RunConfig
+from glam.config.layout import check_divides
+from glam.errors import UserError
+from glam.machine import processes
+
+# Of malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+MAPPED = 2**25  # bytes from which malloc maps a block of its own: the most that glibc takes
+
+Precision = Literal["bfloat16", "float32"]
+Device = Literal["cpu", "cuda", "mps", "xla"]
+
+# Below this much work in a step a run takes one thread. A second makes a step of glam_tiny (2.8
+# GFLOP) 1.4 times as fast (experiments/benchmarks/threads.csv), but a grid fills the cores with
+# jobs instead, and threads are part of a run's identity: a cell and the run alone are one run.
+FLOPS_WORTH_A_THREAD = 20e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """Resolved hardware of one job."""
+
+    threads: int
+    precision: Precision
+    device: Device
+    memory_bytes: int
+    cores: int
+
+
+def resolve(config: RunConfig, *, remote: bool = False) -> Resources:
+    """Fill in what `hardware` leaves open. Raises UserError for a device this machine lacks, or,
+    where the run will be `elsewhere`, for one that the line does not describe."""
+    hardware = config.hardware
+    if hardware.is_xla:
+        return _of_mesh(config, remote)
+    if hardware.is_cluster:
+        check_cluster(config, remote=remote)
+    elif processes.count() > 1:
+        raise UserError(
+            f"hardware={hardware.name} is of one device and torchrun started {processes.count()} "
+            f"processes; type hardware=cpu_node or gpu_node, or leave torchrun out"
+        )
+    device = _device(hardware.device, remote)
+    cores = num_cores()
+    if hardware.threads is not None and hardware.threads > 4 * cores and not remote:
+        raise UserError(
+            f"hardware.threads={hardware.threads} is too many for {cores} cores; "
+            f"try hardware.threads={cores}, or leave it out"
+        )
+    work = 3 * config.flops_per_token * config.training.tokens_per_step
+    automatic = max(1, min(cores, int(work // FLOPS_WORTH_A_THREAD)))
+    if hardware.is_cluster:
+        automatic = 1  # whatever the mesh, so that its run has one identity
+    precision = hardware.precision
+    if remote and device == "cuda" and not _has_cuda() and hardware.memory_gb is None:
+        raise UserError(
+            "hardware.memory_gb is not set, and this machine has no GPU to ask; set it to that of "
+            "the GPUs where the runs go"
+        )
+    if precision == "auto":
+        precision = "bfloat16" if _bfloat16_is_fast(device) else "float32"
+    return Resources(
+        threads=hardware.threads or automatic,
+        precision=cast(Precision, precision),
+        device=device,
+        memory_bytes=_memory(config, device),
+        cores=cores,
+    )
+
+
+def _memory(config: RunConfig, device: Device) -> int:
+    """For one process."""
+    hardware = config.hardware
+    if hardware.is_cluster and device == "cpu":
+        return memory_bytes() // hardware.devices
+    return int(hardware.memory_gb * 1e9) if hardware.memory_gb else _memory_of(device)
+
+
+def check_cluster(config: RunConfig, *, remote: bool = False) -> None:
+    """Raises UserError for what processes of torch do not do."""
+    hardware, name = config.hardware, config.hardware.name
+    found = processes.count()
+    here = not processes.under_torchrun() and not remote
+    if hardware.device == "gpu" and here and _num_gpus() < hardware.devices:
+        raise UserError(
+            f"hardware={name} is of {hardware.devices} GPUs and this machine has {_num_gpus()} "
+            f"that the installed torch can use; start it on every node with torchrun, or try "
+            f"hardware=cpu_node, processes of this CPU"
+        )
+    if processes.under_torchrun() and found != hardware.devices:
+        raise UserError(
+            f"hardware={name} is of {hardware.devices} devices and torchrun started {found} "
+            f"processes; type 'hardware.mesh={{{next(iter(hardware.mesh))}:{found}}}', or start "
+            f"as many"
+        )
+    if hardware.device != "gpu" and not remote and hardware.devices > 4 * num_cores():
+        raise UserError(
+            f"hardware={name} is of {hardware.devices} processes, too many for {num_cores()} "
+            f"cores; set hardware.mesh to one axis of at most {4 * num_cores()}"
+        )
+    axes = {axis for axis, size in hardware.mesh.items() if size > 1}
+    if len(axes) != 1 or hardware.rules.get("batch") not in axes or "activation" in hardware.rules:
+        raise UserError(
+            f"hardware={name} has hardware.mesh={hardware.mesh} and hardware.rules="
+            f"{hardware.rules}: processes of torch split the batch and weights along one axis; "
+            f"take a mesh of one axis that has batch, and no rule for activation"
+        )
+    if config.training.update_in_backward:
+        raise UserError(
+            f"training.update_in_backward=true is for one device, and hardware={name} is of "
+            f"{hardware.devices}; leave it out"
+        )
+    if config.model.dispatcher != "grouped":
+        raise UserError(
+            f"model.dispatcher={config.model.dispatcher} seats the tokens of one process; with "
+            f"hardware={name} take model.dispatcher=grouped"
+        )
+    check_divides(config)
+
+
+def _of_mesh(config: RunConfig, remote: bool) -> Resources:
+    """Of one device of XLA's mesh."""
+    hardware = config.hardware
+    virtual = hardware.device == "xla_cpu"
+    if not virtual and not remote and not _has_tpu():
+        raise UserError(
+            f"hardware={hardware.name} describes {hardware.devices} chips and this machine has no "
+            f"TPU: task=plan counts with them; try hardware=xla_cpu, virtual devices of this CPU"
+        )
+    if config.training.update_in_backward:
+        raise UserError(
+            f"training.update_in_backward=true is for one device; with hardware={hardware.name} "
+            f"XLA's compiler decides when a gradient goes: leave it out"
+        )
+    for name in ("threads", "max_jobs"):
+        if virtual and getattr(hardware, name) not in (None, 1):
+            raise UserError(
+                f"hardware.{name}={getattr(hardware, name)}: XLA shares the cores among its "
+                f"devices by itself; leave it out"
+            )
+    check_divides(config)
+    return Resources(
+        threads=1,
+        precision=cast(Precision, hardware.precision.replace("auto", "bfloat16")),
+        device="xla",
+        memory_bytes=memory_bytes() // hardware.devices
+        if virtual
+        else int((hardware.memory_gb or 0) * 1e9),
+        cores=num_cores(),
+    )
+
+
+def pin_threads(resources: Resources) -> None:
+    """Before torch is imported: OpenMP reads these once. A waiting thread sleeps instead of
+    spinning, which costs little and spares a shared machine."""
+    os.environ["OMP_NUM_THREADS"] = str(resources.threads)
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+
+@contextmanager
+def frozen_gc() -> Generator[None]:
+    """For a loop that makes many objects and few cycles: Python's collector no longer goes through
+    all that was there before it (modules, for the most part: 2 to 3 % of a small step)."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def tune_malloc() -> None:
+    """Let glibc keep what a step frees, for the next step: by default it hands the top of its heap
+    back, and every step of a model with many experts faults it in again, page by page. Nothing
+    where the C library is another."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_TRIM_THRESHOLD, 2**30)
+        mallopt(M_MMAP_THRESHOLD, MAPPED)
+
+
+def num_cores() -> int:
+    """Physical cores this process may use: affinity and container limits included."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    physical = psutil.cpu_count(logical=False) or usable or 1
+    quota = _cgroup("cpu.max")
+    if quota and quota[0] != "max":
+        physical = min(physical, max(1, int(quota[0]) // int(quota[1])))
+    return max(1, min(usable or 1, physical))
+
+
+def _memory_of(device: Device) -> int:
+    """What holds the model: the first GPU's own memory, or the machine's."""
+    if device != "cuda":
+        return memory_bytes()
+    nvml: Any = importlib.import_module("pynvml")  # which ships no types
+    nvml.nvmlInit()
+    try:
+        return int(nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(0)).total)
+    finally:
+        nvml.nvmlShutdown()
+
+
+def memory_bytes() -> int:
+    """Memory of the machine or of the container, whichever is less."""
+    total = psutil.virtual_memory().total
+    limit = _cgroup("memory.max")
+    return min(total, int(limit[0])) if limit and limit[0] != "max" else total
+
+
+def _cgroup(name: str) -> list[str] | None:
+    try:
+        return Path("/sys/fs/cgroup", name).read_text().split()
+    except OSError:
+        return None
+
+
+def _device(name: str, remote: bool) -> Device:
+    if remote and name == "gpu":
+        return "cuda"
+    found = {"gpu": _has_cuda(), "mps": platform.system() == "Darwin" and _is_arm()}
+    if name in found and not found[name]:
+        raise UserError(
+            f"hardware={name} but this machine has none that the installed torch can use; "
+            f"try hardware=cpu or hardware=auto"
+        )
+    if name == "gpu" or (name == "auto" and found["gpu"]):
+        return "cuda"
+    return "mps" if name == "mps" or (name == "auto" and found["mps"]) else "cpu"
+
+
+def is_cpu(name: str) -> bool:
+    """Whether a `hardware.device` comes to the CPU: on this machine, where it is open."""
+    return name in ("cpu", "xla_cpu") or (name == "auto" and _device(name, False) == "cpu")
+
+
+def _num_gpus() -> int:
+    if not _has_cuda():
+        return 0
+    nvml: Any = importlib.import_module("pynvml")
+    nvml.nvmlInit()
+    try:
+        return int(nvml.nvmlDeviceGetCount())
+    finally:
+        nvml.nvmlShutdown()
+
+
+@functools.cache  # a grid asks for every cell
+def _has_cuda() -> bool:
+    try:
+        built_for_cpu = importlib.metadata.version("torch").endswith("+cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return Path("/dev/nvidiactl").exists() and not built_for_cpu
+
+
+def _has_tpu() -> bool:
+    """Google's PCI vendor number on an accelerator (torch_xla looks for the same)."""
+    vendors = Path("/sys/bus/pci/devices").glob("*/vendor")
+    accelerators = [*Path("/dev").glob("accel*"), *Path("/dev").glob("vfio/[0-9]*")]
+    return bool(accelerators) and any(v.read_text().strip() == "0x1ae0" for v in vendors)
+
+
+def _is_arm() -> bool:
+    return platform.machine() in ("arm64", "aarch64")
+
+
+def _bfloat16_is_fast(device: Device) -> bool:
+    if device != "cpu":
+        return device == "cuda"
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -1,0 +1,1 @@
+"""Self-attention with a relative position bias, and its implementations by device."""

@@ -1,0 +1,85 @@
+"""Causal self-attention with a relative position bias (paper section 4), blind across documents."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from glam.config import ModelConfig
+from glam.model.attention.blocks import block_attention
+from glam.model.attention.cpu_kernel import head_attention, suits
+from glam.model.attention.position import PositionBias
+from glam.model.precision import at_least_float32
+
+# `(equation, a, b) -> product`, as torch.einsum.
+Einsum = Callable[[str, Tensor, Tensor], Tensor]
+
+
+def document_mask(segments_BS: Int[Tensor, "B S"], dtype: torch.dtype) -> Float[Tensor, "B S S"]:
+    """-inf between a query and a key of another document, else 0: to be added to the logits."""
+    other = segments_BS[:, :, None] != segments_BS[:, None, :]
+    return torch.zeros(other.shape, dtype=dtype, device=other.device).masked_fill_(
+        other, -torch.inf
+    )
+
+
+def plain_attention(
+    q_BNSD: Float[Tensor, "B N S D"],
+    k_BNSD: Float[Tensor, "B N S D"],
+    v_BNSD: Float[Tensor, "B N S D"],
+    bias_NSS: Float[Tensor, "N S S"],
+    mask_BSS: Float[Tensor, "B S S"] | None,
+    einsum: Einsum = torch.einsum,
+) -> Float[Tensor, "B N S D"]:
+    """The definition. The bias holds -inf where a key is ahead. Logits are in float32 at least."""
+    logits = at_least_float32(einsum("bnqd,bnkd->bnqk", q_BNSD, k_BNSD)) + bias_NSS
+    if mask_BSS is not None:
+        logits = logits + mask_BSS[:, None]
+    return einsum("bnqk,bnkd->bnqd", logits.softmax(-1).to(v_BNSD.dtype), v_BNSD)
+
+
+def cpu_attention(
+    qkv: Float[Tensor, "B S 3 N D"], position: PositionBias, mask_BSS: Float[Tensor, "B S S"] | None
+) -> Float[Tensor, "B S N D"]:
+    """The fastest form of it there."""
+    attend = head_attention if suits(qkv, position, mask_BSS) else block_attention
+    return attend(qkv, position, mask_BSS)
+
+
+class Attention(nn.Module):
+    """Multi-head attention of a layer; `einsum` is what an engine has for the products."""
+
+    def __init__(self, config: ModelConfig, einsum: Einsum = torch.einsum) -> None:
+        super().__init__()
+        self._einsum = einsum
+        M, self.num_heads, self.head_size = config.d_model, config.num_heads, config.head_size
+        A = self.num_heads * self.head_size
+        self.w_query_MA = nn.Parameter(torch.empty(M, A))
+        self.w_key_MA = nn.Parameter(torch.empty(M, A))
+        self.w_value_MA = nn.Parameter(torch.empty(M, A))
+        self.w_out_AM = nn.Parameter(torch.empty(A, M))
+        self.position = PositionBias(
+            self.num_heads, config.position_buckets, config.position_max_distance
+        )
+
+    def forward(
+        self, x_BSM: Float[Tensor, "B S M"], mask_BSS: Float[Tensor, "B S S"] | None
+    ) -> Float[Tensor, "B S M"]:
+        attend = self._on_cpu if x_BSM.device.type == "cpu" else self._plainly
+        return attend(x_BSM, mask_BSS).flatten(2) @ self.w_out_AM.to(x_BSM.dtype)
+
+    def _plainly(self, x_BSM: Tensor, mask_BSS: Tensor | None) -> Float[Tensor, "B S N D"]:
+        heads = (*x_BSM.shape[:2], self.num_heads, self.head_size)
+        q, k, v = (
+            (x_BSM @ w.to(x_BSM.dtype)).view(heads).transpose(1, 2)
+            for w in (self.w_query_MA, self.w_key_MA, self.w_value_MA)
+        )
+        bias_NSS = self.position(x_BSM.shape[1])
+        q = q * self.head_size**-0.5
+        return plain_attention(q, k, v, bias_NSS, mask_BSS, self._einsum).transpose(1, 2)
+
+    def _on_cpu(self, x_BSM: Tensor, mask_BSS: Tensor | None) -> Float[Tensor, "B S N D"]:
+        w = torch.cat([self.w_query_MA, self.w_key_MA, self.w_value_MA], 1).to(x_BSM.dtype)
+        qkv = (x_BSM @ w).view(*x_BSM.shape[:2], 3, self.num_heads, self.head_size)
+        return cpu_attention(qkv, self.position, mask_BSS)

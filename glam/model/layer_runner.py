@@ -1,0 +1,31 @@
+"""How a model's layers are run: one after another, each called as it is or rematerialized."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from glam.model.attention.attention import document_mask
+from glam.model.moe.moe import MoEOutput
+
+# The last layer's output [B, S, M], and the statistics of every MoE layer.
+LayersOutput = tuple[Tensor, list[MoEOutput]]
+# `(layers, x [B, S, M], segments [B, S] or None) -> LayersOutput`
+LayerRunner = Callable[[nn.ModuleList, Tensor, Tensor | None], LayersOutput]
+
+
+def run_layers(
+    layers: nn.ModuleList,
+    x: Float[Tensor, "B S M"],
+    segments: Int[Tensor, "B S"] | None,
+    call: Callable[..., Any],
+) -> LayersOutput:
+    """Runs every layer by `call(layer, x, mask)`, which returns what the layer returns."""
+    mask = None if segments is None else document_mask(segments, x.dtype)
+    statistics = list[MoEOutput]()
+    for layer in layers:
+        x, made = call(layer, x, mask)
+        if made is not None:
+            statistics.append(made)
+    return x, statistics

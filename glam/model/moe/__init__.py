@@ -1,0 +1,1 @@
+"""Mixture of Experts: router, balance losses, dispatchers, experts."""

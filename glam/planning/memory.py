@@ -1,0 +1,263 @@
+"""Bytes that training needs on one device, counted from the configuration alone.
+
+The count follows `glam/model` tensor by tensor, in what autograd keeps for the backward pass and
+in what the widest layer needs beside it. Weights, gradients and optimizer state are exact; for
+activations and libraries, tests/accounting/test_memory.py holds it against measured peaks.
+"""
+
+import math
+from typing import NamedTuple
+
+from glam.config import AdafactorConfig, ModelConfig, RunConfig, TrainingConfig
+from glam.config.layout import local_shape, parameters
+from glam.machine.resources import MAPPED, Precision, is_cpu
+from glam.planning import sharded
+
+FLOAT32, INT64 = 4, 8
+SIZE = {"float32": FLOAT32, "bfloat16": 2}
+# Fitted: 550 MB of imports, and what malloc and the libraries hold after the first steps.
+OTHER = 600_000_000
+# oneDNN keeps the kernels of six products for every row count that an expert has had in bfloat16.
+# Fitted to peaks after 40 steps, by which most counts have come.
+KERNELS_OF_A_SIZE = 7_000_000
+# As in glam/model, which this package, being without torch, cannot ask (a test holds them equal):
+# what our own kernels multiply, the row counts of other experts, the logits of the loss.
+STEP = 32  # rows and columns
+FILL, SIZES_PER_OCTAVE = 16, 16  # rows; row counts
+LOGITS_AT_ONCE = 2**25
+# Fitted: what malloc holds over what is in use, freed blocks that fit nothing asked for.
+ALLOCATOR = 1.25
+
+
+class MemoryEstimate(NamedTuple):
+    """Bytes on one device at the peak of a training step."""
+
+    weights: int
+    optimizer: int
+    gradients: int
+    activations: int
+    other: int  # interpreter and libraries
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+def memory(
+    config: RunConfig, precision: Precision | None = None, imbalance: float = 1.0
+) -> MemoryEstimate:
+    """Of one training process, or of one device under the layout table where the hardware is
+    described. `precision` is that of the activations; None: as configured, or where that is `auto`,
+    whichever needs more. `imbalance`: rows of the busiest device's experts over the mean, where
+    they are dropless and split."""
+    if precision is None and config.hardware.precision == "auto":
+        both = (memory(config, "bfloat16", imbalance), memory(config, "float32", imbalance))
+        return max(both, key=lambda estimate: estimate.total)
+    size = SIZE[precision or config.hardware.precision]
+    weights = weight_bytes(config)
+    if config.hardware.is_described:  # what a TPU's compiler keeps is not in its memory_gb
+        found = sharded.activations(config, size, imbalance)
+        activations, other = found.kept + found.passing, 0
+    else:
+        activations = ALLOCATOR * activation_bytes(config, size)
+        other = OTHER + KERNELS_OF_A_SIZE * num_sizes(config, size)
+    return MemoryEstimate(
+        weights=weights,
+        optimizer=optimizer_bytes(config),
+        gradients=_gradient_bytes(config),
+        activations=int(activations),
+        other=other,
+    )
+
+
+def num_sizes(config: RunConfig, size: int) -> int:
+    """Row counts of an expert for which kernels are made."""
+    model, training = config.model, config.training
+    if not _is_filled(model, size):
+        return 0
+    rows = training.tokens_per_step * model.top_k
+    octaves = math.log2(max(1, rows / (FILL * SIZES_PER_OCTAVE)))
+    sizes = min(rows / FILL, SIZES_PER_OCTAVE * (1 + octaves))
+    return math.ceil(min(sizes, training.num_steps * model.num_experts * model.num_moe_layers))
+
+
+def weight_bytes(config: RunConfig) -> int:
+    """On one device."""
+    held = (
+        weight.layers * math.prod(local_shape(weight, config.hardware))
+        for weight in parameters(config.model)
+    )
+    return int(FLOAT32 * sum(held))
+
+
+def _gradient_bytes(config: RunConfig) -> int:
+    """Of all weights; of the largest alone where each is used and let go in the backward pass."""
+    if not config.training.update_in_backward:
+        return weight_bytes(config)
+    sizes = (math.prod(local_shape(w, config.hardware)) for w in parameters(config.model))
+    return int(FLOAT32 * max(sizes))
+
+
+def checkpoint_bytes(config: RunConfig) -> int:
+    """On disk: two checkpoints are kept, and a third is written before one is deleted."""
+    return 3 * config.hardware.devices * (weight_bytes(config) + optimizer_bytes(config))
+
+
+def optimizer_bytes(config: RunConfig) -> int:
+    """On one device. AdamW keeps two moments of everything; Adafactor a row and a column of every
+    matrix, and all of a vector."""
+    if not isinstance(config.optimizer, AdafactorConfig):
+        return 2 * weight_bytes(config)
+    numbers = 0.0
+    for weight in parameters(config.model):
+        *lead, last = local_shape(weight, config.hardware)
+        factors = lead.pop() + last if lead else last
+        numbers += weight.layers * math.prod(lead) * factors
+    return int(FLOAT32 * numbers)
+
+
+class Layer(NamedTuple):
+    """Bytes of one layer: kept for the backward pass, and needed beside that while it runs."""
+
+    kept: float
+    passing: float
+
+
+def activation_bytes(config: RunConfig, size: int) -> float:
+    """The most that a step holds beside weights, optimizer state and a whole set of gradients;
+    `size` bytes per activation. The gradients of the step before are dropped after the forward
+    pass; in the backward pass those of the layers below the one that runs are not there yet.
+
+    Where layers are computed again, malloc finds no second use for its heap: each layer's
+    gradients stay between the holes that its activations left. So the widest layer counts twice
+    there, and the heap's gradients once more, in bfloat16 half of them (fitted to what was
+    measured)."""
+    model, tokens = config.model, config.training.tokens_per_step
+    inputs = tokens * model.d_model * size
+    mask = tokens * config.training.sequence_length * size  # of all layers, in the forward pass
+    again = config.training.rematerialize
+    layers = [layer(config, index, size) for index in range(model.num_layers)]
+    kept = model.num_layers * inputs if again else sum(one.kept for one in layers)
+    # What the loss is made of: the last layer's output, its norm, and their gradient.
+    moments = [kept + 3 * inputs + _logits(config, tokens, size)]
+    widest = max(one.kept + one.passing for one in layers) if again else 2 * inputs
+    moments.append(mask + kept + widest)  # the forward pass of the last layer
+    # The tied embedding has two gradients, and the second is as large as the first.
+    moments.append(FLOAT32 * model.num_embedding_params)
+    if again:
+        heap = _heap_gradients(model) * size / FLOAT32
+        return max(*moments, mask + kept + 2 * widest + 3 * inputs + heap)
+    below, missing = 0.0, 0.0
+    for index, one in enumerate(layers):
+        below += one.kept
+        moments.append(below + one.passing + 3 * inputs - missing)
+        if not config.training.update_in_backward:
+            missing += FLOAT32 * _layer_params(model, index)
+    return max(moments)
+
+
+def _heap_gradients(model: ModelConfig) -> int:
+    """Bytes of the layers' gradients below MAPPED, which malloc takes from its heap."""
+    M, H = model.d_model, model.d_ff
+    moe = M * H * (model.num_experts if model.is_sparse else model.top_k)
+    matrices: list[int] = []
+    for index in range(model.num_layers):
+        matrices += 4 * [M * model.num_heads * model.head_size]
+        matrices += 2 * [moe] if model.is_moe_layer(index) else 3 * [M * H]
+    return sum(FLOAT32 * matrix for matrix in matrices if FLOAT32 * matrix < MAPPED)
+
+
+def _layer_params(model: ModelConfig, index: int) -> int:
+    """Of its matrices."""
+    M, H = model.d_model, model.d_ff
+    attention = 4 * M * model.num_heads * model.head_size
+    if not model.is_moe_layer(index):
+        return attention + 3 * M * H
+    return attention + 2 * M * H * (model.num_experts if model.is_sparse else model.top_k)
+
+
+def layer(config: RunConfig, index: int, size: int) -> Layer:
+    model, tokens = config.model, config.training.tokens_per_step
+    norms = 4 * model.d_model * size + 2 * FLOAT32
+    attention = _attention(model, config.training.sequence_length, size)
+    ffn = _ffn(model, index, config.training, size)
+    copies = _copies(model, index, size, whole=not is_cpu(config.hardware.device))
+    kept = tokens * (norms + attention.kept + ffn.kept) + copies.kept
+    return Layer(kept, tokens * max(attention.passing, ffn.passing) + copies.passing)
+
+
+def _attention(model: ModelConfig, length: int, size: int) -> Layer:
+    """Per token, by a kernel, a head at a time. Weights are kept for the keys up to the end of a
+    chunk of queries alone."""
+    width = model.num_heads * model.head_size
+    kept = model.num_heads * (length + STEP) / 2 * size + 4 * width * size
+    return Layer(kept, 4 * width * size)
+
+
+def _ffn(model: ModelConfig, index: int, training: TrainingConfig, size: int) -> Layer:
+    """Per token: what goes into the GELU, for each unit that the token meets, and without experts
+    what comes out; autograd drops that before it makes the others' gradients."""
+    M, H, k, E = model.d_model, model.d_ff, model.top_k, model.num_experts
+    if not model.is_moe_layer(index):
+        return Layer(3 * H * size, 2 * H * size)
+    if not model.is_sparse:
+        return Layer(2 * k * H * size, k * H * size)
+    # The router's input in float32, its softmax and the choices; and the softmax's gradients.
+    gate = (FLOAT32 * M if size < FLOAT32 else 0) + FLOAT32 * E + 4 * k * INT64
+    slopes = 2 * FLOAT32 * E
+    if model.dispatcher == "grouped":
+        rows = k + E * _filled_rows(model, size) / training.tokens_per_step
+        # What comes of all rows, beside all else of the rows of one expert.
+        passing = rows * (M + 2 * (M + H) / E) * size
+        return Layer(gate + rows * H * size, max(slopes, passing))
+    length = training.sequence_length
+    slots = min(length, max(model.min_capacity, math.ceil(model.capacity_factor * k * length / E)))
+    rows = E * slots / length  # seats per token, taken or not
+    one_hot = 2 * E * slots * size + k * (E + slots * size)
+    passing = max(2 * E * slots + 2 * rows * M, rows * (M + H)) * size
+    return Layer(gate + one_hot + 2 * rows * (M + H) * size, max(slopes, passing))
+
+
+def _copies(model: ModelConfig, index: int, size: int, *, whole: bool) -> Layer:
+    """Weights side by side or cast to a narrower type, kept for the backward pass; and one
+    matrix's gradient in that type on its way to float32. Of dropless experts none is kept, but on
+    a GPU, which has them `whole`: two matrices of one and their gradients are there at a time."""
+    M, H = model.d_model, model.d_ff
+    attention = M * model.num_heads * model.head_size
+    if size == FLOAT32:
+        return Layer(3 * size * attention, 3 * size * attention)
+    if not model.is_moe_layer(index):
+        return Layer(size * (4 * attention + 3 * M * H), size * M * H)
+    if model.is_sparse and model.dispatcher == "grouped" and not whole:
+        return Layer(size * 4 * attention, size * 4 * M * H)
+    matrix = M * H * (model.num_experts if model.is_sparse else model.top_k)
+    return Layer(size * (4 * attention + 2 * matrix), size * matrix)
+
+
+def _filled_rows(model: ModelConfig, size: int) -> float:
+    """Of an expert, that no choice fills: half of a step between two row counts."""
+    return FILL / 2 if size < FLOAT32 else 0
+
+
+def _is_filled(model: ModelConfig, size: int) -> bool:
+    """Whether oneDNN multiplies experts' rows in bfloat16."""
+    ragged = model.is_sparse and model.dispatcher == "grouped"
+    return size < FLOAT32 and ragged and not _is_whole(model)
+
+
+def _is_whole(model: ModelConfig) -> bool:
+    """Whether a kernel of our own multiplies an expert's matrices in bfloat16."""
+    return model.d_model % STEP == model.d_ff % STEP == 0
+
+
+def _logits(config: RunConfig, tokens: int, size: int) -> float:
+    """What the loss is made in, and the embedding's gradient, which comes of the forward pass. In
+    bfloat16 on a CPU (one with tiles) that is the tokens, in another order and with their gradient
+    in float32; elsewhere a piece of the logits beside the next one."""
+    model = config.model
+    gradient = FLOAT32 * model.num_embedding_params
+    if size < FLOAT32 and model.d_model % STEP == 0 and is_cpu(config.hardware.device):
+        return gradient + tokens * model.d_model * (2 * size + FLOAT32)
+    logits = min(tokens * model.vocab_size, 2 * max(LOGITS_AT_ONCE, model.vocab_size))
+    narrow = size * model.num_embedding_params if size < FLOAT32 else 0
+    return gradient + logits * size + narrow

@@ -1,0 +1,202 @@
+"""What a run needs and costs, from its configuration and the hardware it names.
+
+Names are those of `summary.json` where the two overlap. Nothing is allocated, and for a described
+slice nothing of this machine is asked.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+from glam.config import PlanTaskConfig, RunConfig
+from glam.config.layout import check_divides, parameters, partition
+from glam.errors import UserError
+from glam.machine.energy import WATTS_PER_CORE, WATTS_PER_DEVICE
+from glam.machine.resources import Precision, Resources, resolve
+from glam.planning.changes import changed
+from glam.planning.memory import FLOAT32, SIZE, memory
+from glam.planning.paper import published
+from glam.planning.sharded import activations, communication
+from glam.planning.throughput import BACKWARD, Throughput, local_throughput
+
+JOULES_PER_MWH = 3.6e9
+
+
+class Target(NamedTuple):
+    """The hardware of a plan."""
+
+    precision: Precision
+    devices: int
+    memory_bytes: int  # of one device
+    throughput: Throughput
+    watts: float | None  # of all devices; None: nobody has said
+    watts_source: str
+
+
+def plan(config: RunConfig, *, beside_others: bool = False) -> dict[str, Any]:
+    """Everything `task=plan` tells. Raises UserError for a mesh that does not divide the model;
+    `beside_others`, such a model has no bytes, and says why."""
+    target, hardware, model = find_target(config), config.hardware, config.model
+    problem = _problem(config)
+    if problem is not None and not beside_others:
+        raise problem
+    lies = problem is None and (bool(hardware.mesh) or target.devices == 1)
+    paper = published(model)
+    forward, training = config.flops_per_token, BACKWARD * config.flops_per_token
+    seconds = config.training.tokens / target.throughput.tokens_per_second
+    joules = None if target.watts is None else target.watts * seconds * hardware.pue
+    return {
+        "model": model.name,
+        "cell": config.study.cell,
+        "hardware": hardware.name,
+        "devices": target.devices,
+        "precision": target.precision,
+        "dispatcher": config.dispatcher if model.is_sparse else None,
+        "parameters": {
+            "total": model.num_params,
+            "active": model.num_active_params,
+            "embedding": model.num_embedding_params,
+        },
+        "paper": paper and {"name": paper.label, "total": paper.total, "active": paper.active},
+        "flops_per_token": {
+            "forward": forward,
+            "active": 2 * model.num_active_params,
+            "training": training,
+            **model.flops_by_part(config.training.sequence_length)._asdict(),
+        },
+        "bytes_per_device": bytes_per_device(config, target) if lies else None,
+        "communication_bytes_per_step": _communication(config, target) if lies else None,
+        "layout": layout(config) if lies else [],
+        "layout_problem": problem and str(problem),
+        "compiled": None,  # by the TPU's compiler, where it is asked
+        "tokens": config.training.tokens,
+        "tokens_per_step": config.training.tokens_per_step,
+        "tokens_per_second": target.throughput.tokens_per_second,
+        "pace_source": target.throughput.source,
+        "hours": seconds / 3600,
+        "training_flops": float(training * config.training.tokens),
+        "megawatt_hours": None if joules is None else joules / JOULES_PER_MWH,
+        "co2_tonnes": None
+        if joules is None
+        else joules / JOULES_PER_MWH * hardware.grid_kg_per_kwh,
+        "watts": target.watts,
+        "watts_source": target.watts_source,
+        "pue": hardware.pue,
+        "grid_kg_per_kwh": hardware.grid_kg_per_kwh,
+        "grid_source": hardware.grid_source,
+    }
+
+
+def _problem(config: RunConfig) -> UserError | None:
+    try:
+        check_divides(config)
+    except UserError as error:
+        return error
+    return None
+
+
+def find_target(config: RunConfig) -> Target:
+    """The slice as its file describes it, or this machine."""
+    hardware = config.hardware
+    if not hardware.is_described:
+        resources = resolve(config)
+        watts, source = _local_watts(config, resources)
+        throughput = local_throughput(config, resources)
+        memory_bytes = resources.memory_bytes
+        return Target(resources.precision, 1, memory_bytes, throughput, watts, source)
+    assert hardware.peak_tflops is not None  # as the configuration checks
+    assert hardware.share_of_peak is not None
+    assert hardware.memory_gb is not None
+    flops = hardware.devices * hardware.peak_tflops * 1e12 * hardware.share_of_peak
+    share = f"{hardware.share_of_peak:.1%} of {hardware.peak_tflops:g} TFLOP/s a device"
+    return Target(
+        precision="float32" if hardware.precision == "float32" else "bfloat16",
+        devices=hardware.devices,
+        memory_bytes=int(hardware.memory_gb * 1e9),
+        throughput=Throughput(
+            flops / (BACKWARD * config.flops_per_token),
+            f"{share} ({hardware.share_source})" if hardware.share_source else share,
+        ),
+        watts=hardware.watts and hardware.watts * hardware.devices,
+        watts_source=hardware.watts_source or ("stated" if hardware.watts else "not known"),
+    )
+
+
+def _local_watts(config: RunConfig, resources: Resources) -> tuple[float, str]:
+    if (stated := config.hardware.watts) is not None:
+        return stated, "hardware.watts"
+    if (device := WATTS_PER_DEVICE.get(resources.device)) is not None:
+        return device, "stated for a device of its kind at full load"
+    return resources.threads * WATTS_PER_CORE, f"{WATTS_PER_CORE:g} W for each busy core"
+
+
+def bytes_per_device(config: RunConfig, target: Target) -> dict[str, Any]:
+    """By part, as configured; the total with every layer rematerialized and without."""
+    imbalance = _imbalance(config)
+    estimate = memory(config, target.precision, imbalance)
+    both = {
+        again: memory(_again(config, again), target.precision, imbalance) for again in (True, False)
+    }
+    dispatch = activations(config, SIZE[target.precision], imbalance).dispatch
+    return {
+        **estimate._asdict(),
+        "dispatch": int(dispatch),  # of the activations
+        "total": estimate.total,
+        "activations_kept": both[False].activations,
+        "activations_rematerialized": both[True].activations,
+        "total_kept": both[False].total,
+        "total_rematerialized": both[True].total,
+        "available": target.memory_bytes,
+        "fits": estimate.total <= target.memory_bytes,
+    }
+
+
+def _again(config: RunConfig, rematerialize: bool) -> RunConfig:
+    return changed(config, {"training.rematerialize": rematerialize})
+
+
+def _imbalance(config: RunConfig) -> float:
+    """Experts that lie on one device are unevenly loaded among themselves alone."""
+    task, split = config.task, config.hardware.shards("experts") > 1
+    return task.imbalance if isinstance(task, PlanTaskConfig) and split else 1.0
+
+
+def _communication(config: RunConfig, target: Target) -> dict[str, int]:
+    sent = communication(config, SIZE[target.precision], _imbalance(config))
+    return {name: int(value) for name, value in sent._asdict().items()}
+
+
+def too_large(config: RunConfig, needed: int, available: int) -> str:
+    """What to say of a step that a compiler counted to need more than a device has, and the mildest
+    change that fits by the same count: what outlasts a step stays, the rest goes with the batch."""
+    hardware, rows = config.hardware, config.training.batch_size
+    line = (
+        f"model={config.model.name} does not fit hardware={hardware.name} with "
+        f"training.batch_size={rows}: a step needs {needed / 1e9:.1f} GB of a device's "
+        f"{available / 1e9:.1f}"
+    )
+    if not config.training.rematerialize:
+        return f"{line}; try training.rematerialize=true"
+    held = memory(config)
+    stays = held.weights + held.optimizer
+    smaller = rows
+    while smaller % (2 * hardware.shards("batch")) == 0:
+        smaller //= 2
+        if stays + (needed - stays) * smaller / rows <= available:
+            return f"{line}; by that count training.batch_size={smaller} fits"
+    return f"{line}; choose a larger slice or a smaller model"
+
+
+def layout(config: RunConfig) -> list[dict[str, Any]]:
+    """The layout table, resolved against this model: a row a weight. Empty without a mesh."""
+    if not config.hardware.mesh:
+        return []
+    return [
+        {
+            "weight": weight.name,
+            "layers": weight.layers,
+            "shape": list(weight.shape),
+            "axes": list(partition(weight.letters, config.hardware)),
+            "bytes": FLOAT32 * weight.layers * math.prod(weight.shape),
+        }
+        for weight in parameters(config.model)
+    ]

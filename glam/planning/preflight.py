@@ -1,0 +1,110 @@
+"""Refuses a run that this machine cannot hold, before anything is allocated."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from glam.config import RunConfig
+from glam.errors import UserError
+from glam.machine.resources import Resources
+from glam.planning.memory import MemoryEstimate, checkpoint_bytes, memory
+from glam.planning.paper import published
+from glam.planning.suggest import Search, Suggestion
+from glam.planning.throughput import flops_per_second
+
+
+def check_fits(config: RunConfig, resources: Resources, overrides: Sequence[str]) -> None:
+    """Raises UserError when the run needs more memory than there is, or its checkpoints more
+    disk. About memory the message has several lines: the first stands alone, then a table of what
+    is needed, then lines to type instead, which extend `overrides`."""
+    needed = memory(config, resources.precision)
+    free_disk = _free_disk(config.runs_path)
+    if needed.total > resources.memory_bytes:
+        suggestions = Search(config, resources, overrides, free_disk).run()
+        raise UserError("\n".join(_refusal(config, resources, needed, suggestions, overrides)))
+    on_disk = checkpoint_bytes(config)
+    if on_disk > free_disk:
+        raise UserError(
+            f"runs_dir={config.runs_dir} has {_bytes(free_disk)} free and the checkpoints of "
+            f"model={config.model.name} need {_bytes(on_disk)}; name a folder on a larger disk "
+            f"with runs_dir=..."
+        )
+
+
+def _free_disk(path: Path) -> int:
+    """Of the file system that `path` lies in, or will."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def _refusal(
+    config: RunConfig,
+    resources: Resources,
+    needed: MemoryEstimate,
+    suggestions: Sequence[Suggestion],
+    overrides: Sequence[str],
+) -> list[str]:
+    first = (
+        f"model={config.model.name} needs {_bytes(needed.total)} of memory with "
+        f"training.batch_size={config.training.batch_size} and this machine has "
+        f"{_bytes(resources.memory_bytes)}; "
+    )
+    table = ["", *_table(config, resources, needed), ""]
+    if not suggestions:
+        return [first + "nothing near it fits: choose a smaller model, such as glam_tiny", *table]
+    speed = flops_per_second(resources) / 1e9
+    hour = f"with tokens for about an hour, modelled at {speed:,.0f} GFLOP/s"
+    return [
+        first + "a line that fits stands below",
+        *table,
+        f"These fit here, the nearest first, {hour}:",
+        *(line for s in suggestions for line in _offer(s, resources, overrides)),
+    ]
+
+
+def _offer(suggestion: Suggestion, resources: Resources, overrides: Sequence[str]) -> list[str]:
+    model = suggestion.config.model
+    needed = _bytes(memory(suggestion.config, resources.precision).total)
+    head = f"  {suggestion.kind}: {_count(model.num_params)} parameters, {needed}"
+    return [head, f"    {suggestion.line(overrides)}"]
+
+
+def _table(config: RunConfig, resources: Resources, needed: MemoryEstimate) -> list[str]:
+    model = config.model
+    paper = published(model)
+    rows = [
+        _row("parameters", _count(model.num_params), paper and _count(paper.total)),
+        _row(
+            "active per token",
+            _count(model.num_active_params),
+            paper and _count(paper.active),
+        ),
+        *(_row(name, _bytes(size)) for name, size in needed._asdict().items()),
+        _row("total", _bytes(needed.total)),
+        _row("this machine", _bytes(resources.memory_bytes)),
+    ]
+    beside = f"the paper's {paper.label}" if paper else None
+    head = [_row("", "here", beside)]
+    notes = ["  parameters are without embeddings, as the paper counts"]
+    if paper and paper.note:
+        notes.append(f"  the paper's {_count(paper.total)}: {paper.note}")
+    return [*head, *rows, *notes]
+
+
+def _row(name: str, here: str, paper: str | None = None) -> str:
+    return f"  {name:<18}{here:>12}" + (f"  {paper:>18}" if paper else "")
+
+
+def _bytes(count: float) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9)):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count / 1e6:,.0f} MB"
+
+
+def _count(number: float) -> str:
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:,.0f}"

@@ -1,0 +1,1 @@
+"""What lies on disk: run and study folders, identity, checkpoints and records."""

@@ -1,0 +1,150 @@
+"""A run folder as it was found. What is missing or cut short is empty, never an error."""
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from glam.runs.folder import RunFolder
+
+Array: TypeAlias = NDArray[np.float64]
+Json: TypeAlias = dict[str, Any]
+Status = Literal["done", "diverged", "failed", "unfinished"]
+
+
+class Metrics:
+    """`metrics.csv`: columns of float64 `[rows]`, NaN where nothing was measured."""
+
+    def __init__(self, columns: dict[str, Array]) -> None:
+        self.columns = columns
+
+    @classmethod
+    def read(cls, file: Path) -> "Metrics":
+        try:
+            with file.open(newline="", encoding="utf-8") as lines:
+                header, *rows = csv.reader(lines)
+        except (OSError, ValueError):
+            return cls({})
+        # A run that was cut off may leave half a line.
+        whole = [row for row in rows if len(row) == len(header)]
+        table = np.array([[_number(cell) for cell in row] for row in whole], dtype=np.float64)
+        table = table.reshape(len(whole), len(header))
+        return cls({name: table[:, i] for i, name in enumerate(header)})
+
+    def under(self, prefix: str) -> list[str]:
+        """What stands behind `prefix/` in the names of the columns, in their order."""
+        return [name[len(prefix) + 1 :] for name in self.columns if name.startswith(prefix + "/")]
+
+    def curve(self, column: str) -> tuple[Array, Array]:
+        """Tokens and values `[points]`, finite ones alone."""
+        if column not in self.columns or "tokens" not in self.columns:
+            return np.empty(0), np.empty(0)
+        tokens, values = self.columns["tokens"], self.columns[column]
+        measured = np.isfinite(tokens) & np.isfinite(values)
+        return tokens[measured], values[measured]
+
+    def load(self) -> tuple[Array, dict[str, Array]]:
+        """Tokens `[points]`, and by MoE layer the load over the mean `[points, experts]`:
+        1 everywhere is even."""
+        names = [name.rpartition("/") for name in self.under("load")]
+        experts: dict[str, list[str]] = {}
+        for layer, _, expert in names:
+            experts.setdefault(layer, []).append(expert)
+        experts = {layer: order for layer, order in experts.items() if len(order) > 1}
+        if not experts or "tokens" not in self.columns:
+            return np.empty(0), {}
+        shares = {
+            layer: np.stack([self.columns[f"load/{layer}/{e}"] for e in sorted(order, key=int)], 1)
+            for layer, order in experts.items()
+        }
+        measured = np.all([np.isfinite(share).all(1) for share in shares.values()], axis=0)
+        loads = {layer: share[measured] * share.shape[1] for layer, share in shares.items()}
+        return self.columns["tokens"][measured], loads
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Everything that a report says about a run comes from here."""
+
+    name: str
+    config: Json
+    metrics: Metrics
+    summary: Json
+    failure: Json
+    data: Json
+    routing: Json
+    generated: list[Json]
+    layout: list[Json]
+
+    @classmethod
+    def read(cls, run: Path) -> "Record":
+        folder = RunFolder(run)
+        return cls(
+            name=run.resolve().name,
+            config=_config(folder),
+            metrics=Metrics.read(folder.metrics_file),
+            summary=mapping(folder.summary()),
+            failure=_json(folder.failure_file, {}),
+            data=_json(run / "data.json", {}),
+            routing=_json(run / "routing.json", {}),
+            generated=_json(run / "generated.json", []),
+            layout=_json(run / "layout.json", []),
+        )
+
+    @property
+    def status(self) -> Status:
+        if self.summary:
+            return "diverged" if self.summary.get("status") == "diverged" else "done"
+        return "failed" if self.failure else "unfinished"
+
+    @property
+    def domains(self) -> list[str]:
+        """The held-out domains: of the final evaluation, or else of those during training."""
+        final = self.part("loss")
+        names = list(final) or self.metrics.under("held_out")
+        return [name for name in names if name != "mean"]
+
+    def part(self, name: str) -> Json:
+        """A nested mapping of the summary; empty where there is none."""
+        return mapping(self.summary.get(name))
+
+    def setting(self, dotted: str) -> Any:
+        """A value of the configuration, e.g. `model.num_experts`; None where there is none."""
+        value: Any = self.config
+        for name in dotted.split("."):
+            value = mapping(value).get(name)
+        return value
+
+
+def mapping(value: Any) -> Json:
+    """The value where it is a mapping, else an empty one."""
+    return cast(Json, value) if isinstance(value, dict) else {}
+
+
+def _json(file: Path, empty: Any) -> Any:
+    """The file's content, when it is of the kind of `empty`."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return empty
+    return content if isinstance(content, type(empty)) else empty
+
+
+def _config(folder: RunFolder) -> Json:
+    try:
+        return mapping(folder.config())
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}

@@ -1,0 +1,131 @@
+"""`runs/studies/<name>/`: which runs a study lists, what it asks, and what has become of them."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from glam.config import ROOT, StudyConfig, from_mapping
+from glam.errors import UserError, first_line
+from glam.runs.folder import RunFolder, write_atomically
+
+
+class StudyFolder:
+    """Owns no runs: they lie beside `studies/`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def find(cls, folder: str) -> "StudyFolder | None":
+        """The study in `folder`, relative to the current directory or the repository's root; None
+        where there is none."""
+        for path in (Path(folder), ROOT / folder):
+            if (path / "cells.json").is_file():
+                return cls(path.resolve())
+        return None
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def record(
+        self,
+        swept: Sequence[str],
+        study: StudyConfig,
+        cells: dict[str, dict[str, Any]],
+        machine: dict[str, Any],
+    ) -> None:
+        """Remember `cells` (the swept values by run) beside those that other lines brought in, and
+        what the `machine` chose for them (device, precision, threads; paces)."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.lock():
+            known = self._known().get("cells", [])
+            listed: dict[str, Any] = {entry["run"]: entry["values"] for entry in known} | cells
+            asked = {**dataclasses.asdict(study), "name": self.name, "cell": None}
+            entries = [{"run": run, "values": values} for run, values in listed.items()]
+            content = {"swept": list(swept), "study": asked, "machine": machine, "cells": entries}
+            write_atomically(self.path / "cells.json", json.dumps(content, indent=1) + "\n")
+
+    def lock(self) -> FileLock:
+        """Two people may start the same study: one list and one page at a time."""
+        return FileLock(self.path / ".lock")
+
+    def _known(self) -> dict[str, Any]:
+        try:
+            known: Any = json.loads((self.path / "cells.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return known if isinstance(known, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+
+    def _unreadable(self, reason: str) -> UserError:
+        return UserError(
+            f"{self.path / 'cells.json'} cannot be read ({reason}); the line of the study writes "
+            f"it anew"
+        )
+
+    @property
+    def swept(self) -> list[str]:
+        return self._known().get("swept", [])
+
+    @property
+    def machine(self) -> dict[str, Any] | None:
+        return self._known().get("machine")
+
+    @property
+    def study(self) -> StudyConfig:
+        """What the study asks. Raises UserError for a file that does not say."""
+        try:
+            return from_mapping(StudyConfig, self._known().get("study", {}))
+        except (TypeError, ValueError) as error:
+            raise self._unreadable(first_line(error)) from error
+
+    @property
+    def runs(self) -> list[Path]:
+        return [self.path.parent.parent / one["run"] for one in self._known().get("cells", [])]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a cell, read from the run folders; sorted by what is swept."""
+        known = self._known()
+        if "cells" not in known:
+            raise self._unreadable("it lists no cells")
+        rows = [row(run, one["values"]) for run, one in zip(self.runs, known["cells"], strict=True)]
+        return sorted(rows, key=lambda r: [_sortable(r["values"].get(key)) for key in self.swept])
+
+
+def row(run: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """What became of a cell: its summary, or why there is none, or how far it is."""
+    folder = RunFolder(run)
+    summary = folder.summary()
+    found: dict[str, Any] = {
+        "run": run.name,
+        "values": values,
+        "summary": summary,
+        "error": None,
+        "progress": None,
+    }
+    if summary is not None:
+        return {**found, "status": summary["status"]}
+    if (progress := _json(run / "progress.json")) is not None and folder.is_held:
+        return {**found, "status": "unfinished", "progress": progress}
+    if (failure := _json(folder.failure_file)) is not None:
+        return {**found, "status": "failed", "error": failure["error"]}
+    return {**found, "status": "unfinished"}
+
+
+def _json(file: Path) -> dict[str, Any] | None:
+    try:
+        content: Any = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None  # pyright: ignore[reportUnknownVariableType]
+
+
+def _sortable(value: Any) -> tuple[int, float, str]:
+    """Numbers in their order, before words in theirs."""
+    if isinstance(value, (int, float)):
+        return (0, float(value), "")
+    return (1, 0.0, str(value))

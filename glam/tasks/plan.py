@@ -1,0 +1,81 @@
+"""Plans: what runs need and cost, counted; on request timed here or compiled for a TPU."""
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+from glam.config import PlanTaskConfig, RunConfig
+from glam.errors import UserError
+from glam.machine.environments import to_xla_environment
+from glam.machine.resources import pin_threads, resolve
+from glam.runs.folder import check_writable
+
+
+def plan(config: RunConfig, overrides: list[str]) -> None:
+    """What the run needs and costs, without allocating any of it."""
+    show_plans([config], f"{config.model.name}-{config.hardware.name}", several=False)
+
+
+def show_plans(configs: Sequence[RunConfig], name: str, *, several: bool) -> None:
+    """Several stand in one table; `name` is that of the folder with the page."""
+    from glam.planning.plan import plan as make_plan
+    from glam.reporting import plan as pages
+
+    task = configs[0].task
+    assert isinstance(task, PlanTaskConfig)
+    if task.compile:
+        _check_compiles(configs)
+    if task.calibrate:
+        _calibrate(configs)
+    plans = [make_plan(config, beside_others=several) for config in configs]
+    if task.compile:
+        _compile(configs, plans)
+    match task.format:
+        case "json":
+            print(pages.as_json(plans, several=several))
+        case "csv":
+            print(pages.as_csv(plans), end="")
+        case _:
+            check_writable(configs[0])
+            pages.print_plans(plans)
+            print(f"page  {pages.write_plans(plans, configs[0].runs_path / 'plans' / name)}")
+
+
+def _calibrate(configs: Sequence[RunConfig]) -> None:
+    """Time a few steps of each on this machine; later plans find what was measured."""
+    from glam.planning.throughput import calibration_file
+
+    for config in configs:
+        resources = resolve(config)
+        pin_threads(resources)
+        from glam.planning.calibration import calibrate
+
+        calibrate(config, resources, calibration_file(config, resources))
+
+
+def _check_compiles(configs: Sequence[RunConfig]) -> None:
+    """Returns in an environment that can compile for a TPU."""
+    for config in configs:
+        if config.hardware.topology is None:
+            raise UserError(
+                f"task.compile=true needs hardware.topology, which hardware="
+                f"{config.hardware.name} does not set; try hardware=tpu_v4_64"
+            )
+    to_xla_environment("task.compile=true")
+    for name in ("jax", "libtpu"):
+        if importlib.util.find_spec(name) is None:
+            raise UserError(
+                f"task.compile=true needs the package {name}, which is not installed; "
+                f"make xla brings .venv-xla up to date"
+            )
+
+
+def _compile(configs: Sequence[RunConfig], plans: Sequence[dict[str, Any]]) -> None:
+    """Puts what the TPU's compiler says beside what is counted."""
+    from glam.planning.tpu_compile import compiled
+    from glam.progress import track
+
+    both = list(zip(configs, plans, strict=True))
+    for config, made in track(both, "compile", len(both), "programs"):
+        if made["layout_problem"] is None:
+            made["compiled"] = compiled(config)

@@ -1,0 +1,26 @@
+"""`task=prepare`: text to packed tokens, cached."""
+
+from typing import TYPE_CHECKING
+
+from glam.config import RunConfig
+from glam.machine.resources import pin_threads, resolve
+from glam.runs.folder import check_writable
+
+if TYPE_CHECKING:
+    from glam.data import PreparedData
+
+
+def prepare(config: RunConfig, overrides: list[str]) -> None:
+    """Prepare the text of a run and say how much there is."""
+    check_writable(config)
+    pin_threads(resolve(config))
+    prepared = prepared_text(config)
+    tokens = sum(component.num_tokens for component in prepared.components)
+    print(f"{tokens:,} training tokens in {len(prepared.components)} components; ready to train")
+
+
+def prepared_text(config: RunConfig) -> "PreparedData":
+    """The tokenizer and the packed tokens of a run, out of the cache where they are there."""
+    from glam.data import prepare as prepare_data
+
+    return prepare_data(config.data, config.model.vocab_size, config.cache_path)

@@ -1,0 +1,80 @@
+"""One configuration in, its task done. Heavy imports wait for the task that needs them: a finished
+run is skipped, and a refused one refused, before torch is loaded."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from glam.config import RunConfig
+from glam.errors import UserError
+from glam.log import configure, log
+from glam.machine.environments import to_xla_environment
+from glam.machine.parent_watch import watch_parent
+from glam.machine.processes import rank, under_torchrun
+from glam.machine.resources import resolve
+from glam.runs.folder import RunFolder
+from glam.studies.time_budget import (
+    check_time_budget,
+    time_budget_warning,
+    time_to_token_budget,
+)
+from glam.tasks.evaluate import evaluate
+from glam.tasks.generate import generate
+from glam.tasks.plan import plan
+from glam.tasks.prepare import prepare
+from glam.tasks.report import report
+from glam.tasks.train import train
+
+# A task's configuration, and the line as typed, which suggestions extend.
+Task = Callable[[RunConfig, list[str]], None]
+TASKS: dict[str, Task] = {
+    "train": train,
+    "plan": plan,
+    "prepare": prepare,
+    "evaluate": evaluate,
+    "generate": generate,
+    "report": report,
+}
+
+
+def run_task(config: RunConfig, overrides: list[str]) -> None:
+    """Do what `config.task` names; `overrides` is the line as typed, for suggestions."""
+    if rank() > 0:
+        sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - the first speaks
+    configure(config.log_level)
+    watch_parent()
+    seconds = config.training.seconds if config.task.name in ("train", "plan") else None
+    if seconds is not None:
+        check_time_budget(config, overrides)
+        config, overrides, found = time_to_token_budget(config, resolve(config), overrides)
+        [throughput] = found.values()
+        tokens = config.training.tokens
+        log.info(f"training.seconds: {tokens:,} tokens, at {throughput:,.0f} a second")
+    if config.hardware.is_xla or config.hardware.is_cluster:
+        _hand_over(config)
+    TASKS[config.task.name](config, overrides)
+    if seconds is not None and config.task.name == "train":
+        summary = RunFolder.of(config, resolve(config)).summary()
+        if (line := time_budget_warning(seconds, summary)) is not None:
+            log.warning(line)
+
+
+def _hand_over(config: RunConfig) -> None:
+    """To the interpreter that has torch_xla, where this one has not; or to several processes."""
+    name = config.task.name
+    if name not in ("train", "evaluate", "generate"):
+        return
+    if name != "train":
+        raise UserError(
+            f"task={name} works on one device, not on hardware={config.hardware.name}; "
+            f"try hardware=auto"
+        )
+    resources = resolve(config)  # what this machine lacks is said first
+    if config.hardware.is_xla:
+        to_xla_environment(f"hardware={config.hardware.name}")
+    elif not under_torchrun():
+        from glam.engines.launch import launch
+
+        launch(config.hardware, resources)
+        raise SystemExit(0)

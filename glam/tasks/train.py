@@ -1,0 +1,212 @@
+"""`task=train`: prepare, train, evaluate, report. The recipe of a run on one page."""
+
+import contextlib
+import importlib.util
+import math
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from glam.config import GenerateTaskConfig, RunConfig
+from glam.errors import NO_SPACE, JobFailedError, UserError, first_line
+from glam.log import log
+from glam.machine.processes import rank, under_torchrun
+from glam.machine.resources import Resources, pin_threads, resolve
+from glam.runs.folder import RunFolder, check_writable
+from glam.runs.identity import code_fingerprint
+from glam.runs.study_folder import StudyFolder
+from glam.tasks.evaluate import held_out_losses
+from glam.tasks.generate import samples
+from glam.tasks.prepare import prepared_text
+
+if TYPE_CHECKING:
+    from glam.data import PreparedData
+    from glam.training import TrainingResult
+
+
+def train(config: RunConfig, overrides: list[str]) -> None:
+    """Prepare, train, evaluate, report. Skips a finished run, goes on with one cut off."""
+    from glam.machine.energy import EnergyMeter
+    from glam.machine.energy_by_phase import EnergyByPhase
+    from glam.planning.preflight import check_fits
+
+    resources = resolve(config)
+    run = RunFolder.of(config, resources)
+    if not config.rerun and (summary := run.summary()) is not None:
+        return _say_done(config, run, summary)
+    check_fits(config, resources, overrides)
+    _check_packages(config)
+    check_writable(config)
+    pin_threads(resources)
+    meter = EnergyMeter.open(config.hardware, resources)
+    energy_by_phase = EnergyByPhase(meter)
+    with energy_by_phase.on("preparation"):
+        prepared = prepared_text(config)
+    if config.rerun and (old := run.move_aside()) is not None:
+        log.info(f"the old run is now {old.name}")
+    run.path.mkdir(parents=True, exist_ok=True)
+    with run.lock():
+        run.failure_file.unlink(missing_ok=True)
+        try:
+            energy = _Energy(energy_by_phase, meter.source)
+            _train_to_the_end(config, run, resources, prepared, energy)
+        except (UserError, JobFailedError, BrokenPipeError):
+            raise
+        except Exception as error:
+            failed = _failed(run, error)
+            if rank() > 0 and not _has_lost_another(error):
+                print(f"process {rank()}: {failed}", file=sys.__stderr__)
+            raise failed from error
+    if rank() == 0:
+        _refresh_study(config)
+    return None
+
+
+def _refresh_study(config: RunConfig) -> None:
+    """The page of the study that the run belongs to, while its grid goes on."""
+    name = config.study.name
+    study = StudyFolder.find(str(config.runs_path / "studies" / name)) if name else None
+    if study is None:
+        return
+    from glam.reporting import refresh_study
+
+    try:
+        refresh_study(study)
+    except (OSError, UserError) as error:
+        log.warning(f"the page of study {name} could not be updated: {error}")
+
+
+class _Energy(NamedTuple):
+    energy_by_phase: "EnergyByPhase"
+    source: str
+
+
+def _train_to_the_end(
+    config: RunConfig,
+    run: RunFolder,
+    resources: Resources,
+    prepared: "PreparedData",
+    energy: _Energy,
+) -> None:
+    from glam.data import TrainStream
+    from glam.engines.choose import choose_engine
+    from glam.planning.plan import layout
+    from glam.reporting import print_summary, run_report
+    from glam.reporting.experts import heat_maps
+    from glam.tasks.summary import energy_of, summarize
+    from glam.tracking import open_tracker
+    from glam.training import train
+
+    run.write_config(config)
+    stream = TrainStream(
+        prepared, config.training.sequence_length, config.training.batch_size, config.seed
+    )
+    data = {
+        "fingerprint": prepared.fingerprint,
+        "funnel": prepared.funnel,
+        "samples": prepared.samples,
+        "quality": prepared.quality,
+        "epochs": stream.epochs(config.training.num_steps),
+    }
+    run.write_json("data.json", data)
+    if table := layout(config):
+        run.write_json("layout.json", table)
+    energy_by_phase = energy.energy_by_phase
+    engine = choose_engine(config, resources)
+    with open_tracker(config, run, resources, heat_maps) as tracker:
+        result = train(
+            config,
+            prepared,
+            run,
+            resources,
+            engine=engine,
+            energy_by_phase=energy_by_phase,
+            tracker=tracker,
+        )
+        with energy_by_phase.on("evaluation"):
+            done = result.status == "done"
+            domains = (
+                held_out_losses(config, result.model, prepared, result.processes) if done else {}
+            )
+        _write_routing(run, result, domains)
+        if result.status == "done":
+            # Several processes write a token together: none may stop before the others.
+            seconds = 10 if result.processes.size == 1 else math.inf
+            written = samples(config, result.model, prepared, GenerateTaskConfig(), seconds)
+            run.write_json("generated.json", written)
+        summary = summarize(config, run, resources, result, domains, prepared.fingerprint)
+        summary["energy"] = energy_of(config, summary, result.joules(), energy.source)
+        tracker.summarize(summary)
+    run.write_json("summary.json", summary)
+    if result.processes.is_main:
+        print_summary(summary, run_report(run.path))
+    _raise_if_diverged(run, summary)
+
+
+def _write_routing(run: RunFolder, result: "TrainingResult", domains: dict[str, Any]) -> None:
+    """Which experts each domain goes to, layer by layer."""
+    model = result.model.config
+    if not model.is_sparse or not domains:
+        return
+    layers = [layer for layer in range(model.num_layers) if model.is_moe_layer(layer)]
+    share = [[domain.shares[i] for domain in domains.values()] for i in range(len(layers))]
+    run.write_json("routing.json", {"layers": layers, "domains": list(domains), "share": share})
+
+
+def _say_done(config: RunConfig, run: RunFolder, summary: dict[str, Any]) -> None:
+    """What a finished run says when it is asked for again."""
+    from glam.reporting import print_summary, run_report
+
+    if not run.report_file.exists() and rank() == 0:
+        run_report(run.path)  # it was killed between its summary and its report
+    log.info(f"{run.path.name} is done already; rerun=true runs it again")
+    print_summary(summary, run.report_file)
+    if summary.get("code_fingerprint") != code_fingerprint():
+        log.warning("the code has changed since; rerun=true runs it again")
+    if run.run_config().evaluation != config.evaluation:
+        log.warning(
+            f"evaluation differs from what the run was evaluated with; "
+            f"task=evaluate run={run.path} evaluates it as this line says"
+        )
+    _raise_if_diverged(run, summary)
+
+
+def _raise_if_diverged(run: RunFolder, summary: dict[str, Any]) -> None:
+    if summary["status"] == "diverged":
+        raise JobFailedError(
+            f"{run.path.name} diverged: gradients were NaN or Inf for too many steps in a row; "
+            f"try a lower optimizer.learning_rate, which is another run"
+        )
+
+
+def _check_packages(config: RunConfig) -> None:
+    """What is missing is said before the work, not after it."""
+    needed = ["torch", "lightning", "safetensors", "sentencepiece", "sklearn", "matplotlib"]
+    for name in [*needed, "wandb"] if config.logger.name == "wandb" else needed:
+        if importlib.util.find_spec(name) is None:
+            way = ", or take logger=csv" if name == "wandb" else ""
+            raise UserError(f"the package {name} is not installed; make run sets up .venv{way}")
+
+
+def _has_lost_another(error: Exception) -> bool:
+    """Whether a process failed for want of one that trained with it, as gloo and NCCL say it."""
+    words = ("closed by peer", "Read error", "gloo", "NCCL")
+    return under_torchrun() and any(word in str(error) for word in words)
+
+
+def _failed(run: RunFolder, error: Exception) -> JobFailedError:
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
+        return JobFailedError(
+            f"{run.path.name} stopped: no space left in {run.path.parent} ({error.strerror}); free "
+            f"some, and the same line goes on from the last checkpoint"
+        )
+    line = f"{type(error).__name__}: {first_line(error)}"
+    with contextlib.suppress(OSError):
+        run.write_failure(line, "".join(traceback.format_exception(error)))
+    if _has_lost_another(error):
+        return JobFailedError(
+            f"{run.path.name} stopped: another of its processes is gone (killed, or out of "
+            f"memory?); the same line goes on from the last checkpoint (traceback in "
+            f"{run.failure_file})"
+        )
+    return JobFailedError(f"{run.path.name} failed: {line} (traceback in {run.failure_file})")

@@ -1,0 +1,46 @@
+"""A grid composes few times, and each line comes out as if it stood alone."""
+
+import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+
+from glam.composition.compose import Composer
+from glam.composition.overrides import CONF
+from glam.composition.schema import register
+
+
+@pytest.fixture
+def composer():
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        loader = hydra.config_loader
+        master = loader.load_configuration("config", [], RunMode.MULTIRUN)
+        yield lambda: Composer(loader, master)
+
+
+LINES = [
+    ["model.num_experts=4", "seed=1"],
+    ["model.num_experts=8", "seed=2"],
+    ["seed=3"],
+    ["data/corpus=local", "data.corpus.files=[a.txt,b.txt]", "seed=1"],
+    ["data/corpus=local", "data.corpus.files=[c.txt]", "seed=1"],
+    ["hardware=xla_cpu", "hardware.mesh={expert:8}"],
+    ["hardware=xla_cpu", "hardware.mesh={model:4}"],
+    ["+hardware.mesh.expert=1", "seed=4"],
+    ["+hardware.mesh.expert=1", "seed=5"],
+]
+
+
+def test_no_line_of_a_grid_leaves_anything_to_the_next(composer):
+    together = composer()
+    assert [together.config(line) for line in LINES] == [composer().config(line) for line in LINES]
+
+
+def test_what_a_line_became_is_not_changed_by_the_next(composer):
+    together = composer()
+    first = together.config(LINES[3])
+    together.config(LINES[4])
+    assert list(first.data.corpus.files) == ["a.txt", "b.txt"]

@@ -1,0 +1,94 @@
+"""The configuration: typed, checked, and the same from Python as from YAML."""
+
+import dataclasses
+
+import pytest
+
+from glam.config import (
+    AdafactorConfig,
+    AdamWConfig,
+    DataConfig,
+    FilterConfig,
+    ModelConfig,
+    RouterConfig,
+    RunConfig,
+    StudyConfig,
+    TrainingConfig,
+)
+from glam.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda: ModelConfig(top_k=17), "model.top_k=17 but model.num_experts=16"),
+        (lambda: ModelConfig(num_heads=5), "model.num_heads=5 does not divide model.d_model=64"),
+        (lambda: ModelConfig(num_heads=5), "try 2 or 4|try 4 or 8|try 4"),
+        (lambda: ModelConfig(d_model=0), "model.d_model=0 must be positive"),
+        (lambda: ModelConfig(vocab_size=-3), "model.vocab_size=-3 must be positive"),
+        (lambda: ModelConfig(dispatcher="group"), "did you mean grouped"),
+        (lambda: RouterConfig(balance_loss="gshart"), "did you mean gshard"),
+        (lambda: AdamWConfig(learning_rate=-1), "optimizer.learning_rate=-1 must be positive"),
+        (lambda: AdamWConfig(learning_rate=float("nan")), "optimizer.learning_rate=nan"),
+        (lambda: AdafactorConfig(beta2=1.5), "optimizer.beta2=1.5 must lie between"),
+        (lambda: TrainingConfig(tokens=0), "training.tokens=0 must lie between 1"),
+        (lambda: DataConfig(held_out_fraction=0.9), "data.held_out_fraction=0.9 must lie"),
+        (lambda: RunConfig(seed=-1), "seed=-1 must lie between"),
+        (
+            lambda: RunConfig(training=TrainingConfig(update_in_backward=True)),
+            "update_in_backward=true but optimizer=adamw clips",
+        ),
+        (lambda: RunConfig(run="runs/x"), "run=runs/x is for task=evaluate"),
+        (lambda: RunConfig(runs_dir=""), "runs_dir is empty"),
+        (lambda: ModelConfig(name="../x"), "model.name='../x' becomes part of a folder's name"),
+        (lambda: StudyConfig(name="a/b"), "study.name='a/b' becomes part"),
+        (lambda: FilterConfig(num_features=10**12), "data.filter.num_features"),
+    ],
+)
+def test_an_impossible_value_is_refused_by_key_and_value(wrong, words):
+    with pytest.raises(UserError, match=words):
+        wrong()
+
+
+def test_the_dense_twin_may_keep_its_top_k():
+    twin = ModelConfig(num_experts=1)
+    assert twin.top_k == 2
+    assert not twin.is_sparse
+
+
+def test_the_dense_twin_costs_the_same_flops_but_for_the_gate():
+    sparse, twin = ModelConfig(num_experts=16), ModelConfig(num_experts=1)
+    gate = 2 * sparse.d_model * sparse.num_experts * sparse.num_moe_layers
+    assert sparse.flops_per_token(128) - twin.flops_per_token(128) == gate
+
+
+def test_more_experts_add_parameters_and_hardly_any_active_ones():
+    small, large = ModelConfig(num_experts=8), ModelConfig(num_experts=64)
+    experts = 2 * small.d_model * small.d_ff * small.num_moe_layers
+    gates = (small.d_model + 1) * small.num_moe_layers
+    assert large.num_params - small.num_params == 56 * (experts + gates)
+    assert large.num_active_params - small.num_active_params == 56 * gates
+
+
+def test_flops_per_token_match_a_sum_over_matrix_products():
+    config, S = ModelConfig(num_layers=2, num_experts=4), 16
+    M, H, V, E = config.d_model, config.d_ff, config.vocab_size, config.num_experts
+    by_hand = 0
+    for layer in range(config.num_layers):
+        by_hand += 4 * 2 * M * M * S  # query, key, value, output
+        by_hand += sum(2 * 2 * M * (t + 1) for t in range(S))  # scores and weighted values
+        by_hand += (2 * M * E + 2 * 2 * 2 * M * H) * S if layer % 2 else 3 * 2 * M * H * S
+    by_hand += 2 * M * V * S
+    assert config.flops_per_token(S) * S == by_hand
+
+
+def test_every_field_says_whether_it_determines_the_result():
+    aside = {
+        f"{section.name}.{field.name}"
+        for section in dataclasses.fields(RunConfig)
+        if dataclasses.is_dataclass(value := getattr(RunConfig(), section.name))
+        for field in dataclasses.fields(value)
+        if not field.metadata.get("result", True)
+    }
+    assert {"model.name", "training.log_every", "training.checkpoint_minutes"} <= aside
+    assert "model.d_model" not in aside

@@ -1,0 +1,343 @@
+"""Processes of torch under gloo against the same model in one process."""
+
+import contextlib
+import csv
+import errno
+import io
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+import toy
+from breaking import break_off
+from processes import together
+
+from glam.config import AdafactorConfig, AdamWConfig, HardwareConfig, RunConfig
+from glam.engines import fsdp as cluster
+from glam.engines import sharded_checkpoint as shards
+from glam.engines.expert_parallel import ExpertParallel
+from glam.engines.sharded_checkpoint import ShardedCheckpointIO
+from glam.errors import UserError
+from glam.machine.resources import resolve
+from glam.model import Glam
+from glam.model.moe.grouped import grouped
+from glam.model.moe.routing import Routing
+from glam.model.saved import saved_weights
+from glam.training import fit
+from glam.training.module import TrainingModule
+
+RULES = {"batch": "expert", "experts": "expert", "embed": "expert"}
+# With a small eps AdamW makes whole steps of what rounding leaves of a gradient that is zero.
+OPTIMIZERS = {"adafactor": AdafactorConfig(), "adamw": AdamWConfig(eps=1e-4)}
+
+
+def hardware(size, rules=RULES):
+    return HardwareConfig(
+        name="cpu_node",
+        device="cpu",
+        precision="float32",
+        mesh={"expert": size},
+        rules=rules,
+        memory_gb=1,
+        peak_tflops=1,
+        share_of_peak=0.1,
+    )
+
+
+def config(size=1, *, steps=20, rules=RULES, **changes):
+    """A model whose axes eight processes can split; of one process by default."""
+    made = toy.config(steps, **changes)
+    return replace(
+        made,
+        model=replace(made.model, num_experts=8, num_heads=8, d_model=32),
+        training=replace(made.training, batch_size=8, tokens=steps * 8 * 16, log_every=1),
+        **({"hardware": hardware(size, rules)} if size > 1 else {}),
+    )
+
+
+def run(path, config):
+    fit.code_fingerprint = lambda: "toy"
+    return toy.train(config, toy.prepared(), toy.folder(path), toy.RESOURCES)
+
+
+def rows(path):
+    with (path / "metrics.csv").open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def weights(path):
+    return saved_weights(path)
+
+
+def column(path, name):
+    return [float(row[name]) for row in rows(path) if row[name]]
+
+
+def assert_same_run(one, other):
+    for name in ("loss", "grad_norm", "balance_loss", "held_out/mean", "load/1/3"):
+        assert column(one, name) == pytest.approx(column(other, name), abs=1e-5), name
+    expected = weights(other)
+    for name, weight in weights(one).items():
+        # The softmax does not see a bias that all distances share; buckets beyond 16 are not met.
+        met = slice(0, 16) if name.endswith("bias_NR") else slice(None)
+        torch.testing.assert_close(weight[..., met], expected[name][..., met], atol=1e-5, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def in_one_process(tmp_path_factory):
+    path = tmp_path_factory.mktemp("one")
+    before = fit.code_fingerprint
+    for name, optimizer in OPTIMIZERS.items():
+        run(path / name, config(optimizer=optimizer))
+    fit.code_fingerprint = before
+    return path
+
+
+@pytest.mark.parametrize(("size", "name"), [(2, "adamw"), (4, "adafactor"), (8, "adafactor")])
+def test_twenty_steps_are_those_of_one_process(tmp_path, in_one_process, size, name):
+    together(size, run, tmp_path, config(size, optimizer=OPTIMIZERS[name]))
+    assert_same_run(tmp_path, in_one_process / name)
+
+
+TABLES = {
+    "experts whole, other weights split": {"batch": "expert", "embed": "expert"},
+    "experts split, other weights whole": {"batch": "expert", "experts": "expert"},
+    "all weights whole": {"batch": "expert"},
+    "split along other axes": {"batch": "expert", "vocab": "expert", "hidden": "expert"},
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_another_table_is_the_same_run(tmp_path, in_one_process, table):
+    made = config(2, rules=TABLES[table], optimizer=OPTIMIZERS["adafactor"])
+    together(2, run, tmp_path, made)
+    assert_same_run(tmp_path, in_one_process / "adafactor")
+
+
+def gradients(path, size):
+    """Each rank's share of those of one batch, put together by the first."""
+    made = config(size)
+    engine = cluster.ClusterEngine(made, "cpu")
+    with torch.device("meta"):
+        model = Glam(made.model)
+    engine.materialize(model, seed=0)
+    module = engine.module(model, made, train_state=None)
+    tokens = torch.randint(64, (8, 16), generator=torch.Generator().manual_seed(0))
+    mine = engine.processes.rows(8)
+    part = tokens[mine.start : mine.stop]
+    output = model.loss(part, part.roll(-1, 1))
+    (output.loss + output.balance_loss).backward()
+    norm = module.grad_norm()
+    found = {name: whole(p.grad) for name, p in model.named_parameters()}
+    assert_split_by_the_table(model, size)
+    if engine.processes.is_main:
+        torch.save(found | {"norm": norm}, path)
+
+
+def whole(tensor):
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def assert_split_by_the_table(model, size):
+    """Of what a process holds."""
+    for name, parameter in model.named_parameters():
+        parts = 1 if name.rpartition(".")[2] in ("scale_M", "bias_E", "bias_NR") else size
+        assert cluster.local(parameter).numel() * parts == parameter.numel(), name
+
+
+def test_every_gradient_is_that_of_one_process(tmp_path):
+    together(4, gradients, tmp_path / "found.pt", 4)
+    model = Glam(config().model)
+    tokens = torch.randint(64, (8, 16), generator=torch.Generator().manual_seed(0))
+    output = model.loss(tokens, tokens.roll(-1, 1))
+    (output.loss + output.balance_loss).backward()
+    found = torch.load(tmp_path / "found.pt", weights_only=True)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, atol=1e-5, rtol=0)
+    expected = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
+    torch.testing.assert_close(found["norm"], expected)
+
+
+# What each of 16 tokens chooses, of eight experts that four processes have.
+CHOICES = {
+    "evenly": [[n % 8, (n + 3) % 8] for n in range(16)],
+    "most go to one process": [[n % 2, 2 if n % 5 else 7] for n in range(16)],
+    "an expert gets nothing": [[n % 4, 4 + n % 3] for n in range(16)],
+    "two processes get nothing": [[0, 1 + n % 3] for n in range(16)],
+}
+
+
+def layer(choices, seed=0):
+    """Input, gates, routing and experts of all tokens, in float64."""
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(4, 4, 6, generator=draw, dtype=torch.float64).requires_grad_()
+    gates = torch.rand(16, 2, generator=draw, dtype=torch.float64).requires_grad_()
+    made = Glam(replace(config().model, d_model=6, d_ff=10, num_heads=2)).layers[1].ffn
+    experts = made.experts.double()
+    for parameter in experts.parameters():
+        parameter.data.normal_(generator=draw)
+    return x, Routing(torch.tensor(choices), gates, gates), experts
+
+
+def serve(path, choices):
+    cluster.ClusterEngine(config(4), "cpu")
+    mesh = cluster.init_device_mesh("cpu", (4,))
+    rank = mesh.get_local_rank()
+    x, routing, experts = layer(choices)
+    for name, weight in list(experts.named_parameters()):
+        here = cluster.distribute_tensor(weight.data, mesh, [cluster.Shard(0)])
+        setattr(experts, name, torch.nn.Parameter(here))
+    mine = slice(4 * rank, 4 * rank + 4)
+    part = Routing(*(each[mine] for each in routing))
+    y = ExpertParallel(mesh.get_group())(x[rank : rank + 1], part, experts).y
+    y.square().sum().backward()
+    found = {"y": y.detach(), "x": x.grad[rank], "gates": routing.gates.grad[mine]}
+    weights = {name: w.grad.full_tensor() for name, w in experts.named_parameters()}
+    torch.save(found | weights, path / f"{rank}.pt")
+
+
+@pytest.mark.parametrize("loads", CHOICES)
+def test_experts_elsewhere_serve_as_those_here(tmp_path, loads):
+    together(4, serve, tmp_path, CHOICES[loads])
+    x, routing, experts = layer(CHOICES[loads])
+    y = grouped(x, routing, experts).y
+    y.square().sum().backward()
+    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(4)]
+    joined = {name: torch.cat([each[name] for each in found]) for name in ("y", "x", "gates")}
+    torch.testing.assert_close(joined["y"], y.detach())
+    torch.testing.assert_close(joined["x"].view_as(x), x.grad)
+    torch.testing.assert_close(joined["gates"], routing.gates.grad)
+    for name, weight in experts.named_parameters():
+        torch.testing.assert_close(found[0][name], weight.grad)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_run_goes_on_in_other_numbers_of_processes(tmp_path, in_one_process, name):
+    """Begun in four, gone on with in one, ended in two."""
+    changes = {"optimizer": OPTIMIZERS[name]}
+    together(4, break_off, run, tmp_path, config(4, **changes), 7)
+    before = weights(tmp_path)
+    break_off(run, tmp_path, config(**changes), 13)
+    assert not all(torch.equal(before[name], value) for name, value in weights(tmp_path).items())
+    together(2, run, tmp_path, config(2, **changes))
+    assert_same_run(tmp_path, in_one_process / name)
+
+
+def loaded(path, size):
+    """A finished run, loaded by several processes: the leader keeps what they have."""
+    result = run(path, config(size, steps=3))
+    found = {name: whole(p.detach()) for name, p in result.model.named_parameters()}
+    if result.processes.is_main:
+        torch.save(found, path / "loaded.pt")
+
+
+def test_a_finished_run_is_loaded_bit_for_bit(tmp_path):
+    run(tmp_path, config(steps=3))
+    together(2, loaded, tmp_path, 2)
+    for name, weight in torch.load(tmp_path / "loaded.pt", weights_only=True).items():
+        assert torch.equal(weight, weights(tmp_path)[name])
+
+
+SHARD = ShardedCheckpointIO._write_mine
+
+
+def die_in_mid_save(path, size):
+    """Before its part of the checkpoint of step 9 stands, the last process and so all are gone."""
+
+    def write_mine(self, part, weights, checkpoint):
+        if checkpoint["training"]["step"] == 9 and self._processes.rank == size - 1:
+            part.mkdir(parents=True, exist_ok=True)
+            (part / "model-00002-of-00002.safetensors").write_bytes(b"half")
+            os._exit(0)
+        SHARD(self, part, weights, checkpoint)
+
+    ShardedCheckpointIO._write_mine = write_mine
+    shards.PATIENCE_SECONDS = 1.0
+    made = config(size, optimizer=OPTIMIZERS["adafactor"])
+    with contextlib.suppress(Exception):
+        run(path, replace(made, training=replace(made.training, checkpoint_minutes=1e-9)))
+    os._exit(0)
+
+
+def test_a_process_that_dies_in_mid_save_loses_nothing_that_was_whole(tmp_path, in_one_process):
+    together(2, die_in_mid_save, tmp_path, 2)
+    folders = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert folders[-1] == "step-00000008"
+    together(2, run, tmp_path, config(2, optimizer=OPTIMIZERS["adafactor"]))
+    assert_same_run(tmp_path, in_one_process / "adafactor")
+
+
+def save_on_a_full_disk(path, size):
+    def write_mine(self, part, weights, checkpoint):
+        if checkpoint["training"]["step"] == 9 and self._processes.rank == size - 1:
+            part.mkdir(exist_ok=True)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        SHARD(self, part, weights, checkpoint)
+
+    ShardedCheckpointIO._write_mine = write_mine
+    made = config(size, optimizer=OPTIMIZERS["adafactor"])
+    heard = io.StringIO()
+    with contextlib.redirect_stderr(heard):
+        run(path, replace(made, training=replace(made.training, checkpoint_minutes=1e-9)))
+    (path / f"heard-{os.environ['RANK']}").write_text(heard.getvalue())
+
+
+def test_a_part_that_cannot_be_written_costs_a_line(tmp_path, in_one_process):
+    together(2, save_on_a_full_disk, tmp_path, 2)
+    line = "step-00000009 could not be saved, the last one stays: process 1: [Errno 28] No space"
+    assert line in (tmp_path / "heard-0").read_text()
+    assert "could not" not in (tmp_path / "heard-1").read_text()
+    assert_same_run(tmp_path, in_one_process / "adafactor")
+
+
+def stopped(path, size):
+    """The last process alone is asked to stop, in its fifth step."""
+    once = TrainingModule.training_step
+
+    def training_step(self, batch, batch_idx):
+        if self.train_state.step == 4 and int(os.environ["RANK"]) == size - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return once(self, batch, batch_idx)
+
+    TrainingModule.training_step = training_step
+    with pytest.raises(SystemExit) as leaving:
+        run(path, config(size, optimizer=OPTIMIZERS["adafactor"]))
+    assert leaving.value.code == 128 + signal.SIGTERM
+
+
+def test_when_one_is_asked_to_stop_all_save_the_same_step(tmp_path, in_one_process):
+    together(2, stopped, tmp_path, 2)
+    assert [row["step"] for row in rows(tmp_path)][-1] == "5"
+    run(tmp_path, config(optimizer=OPTIMIZERS["adafactor"]))
+    assert_same_run(tmp_path, in_one_process / "adafactor")
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"mesh": {"expert": 2, "model": 2}, "rules": {**RULES, "hidden": "model"}},
+            "take a mesh of one axis",
+        ),
+        ({"rules": {"experts": "expert"}}, "take a mesh of one axis"),
+        ({"rules": {**RULES, "activation": "expert"}}, "no rule for activation"),
+        ({"mesh": {"expert": 3}}, "hardware.mesh.expert=3 does not divide training.batch_size=8"),
+        ({"mesh": {"expert": 4096}}, "is of 4096 processes, too many for"),
+        ({"device": "gpu", "mesh": {"expert": 64}}, "is of 64 GPUs and this machine has"),
+    ],
+)
+def test_what_processes_do_not_do_is_refused(changes, line):
+    made = RunConfig(hardware=replace(hardware(2), **changes))
+    with pytest.raises(UserError, match=line):
+        resolve(made)
+
+
+def test_other_processes_than_the_mesh_has_are_refused(monkeypatch):
+    for name, value in {"TORCHELASTIC_RUN_ID": "1", "RANK": "0", "WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="is of 2 devices and torchrun started 4 processes"):
+        resolve(RunConfig(hardware=hardware(2)))
+    with pytest.raises(UserError, match="is of one device and torchrun started 4 processes"):
+        resolve(RunConfig())

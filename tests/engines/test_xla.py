@@ -1,0 +1,233 @@
+"""XLA on eight virtual devices against the same model on one CPU. In .venv-xla alone (make xla)."""
+
+import csv
+import dataclasses
+from dataclasses import replace
+
+import pytest
+import test_fsdp
+import torch
+import toy
+from breaking import break_off
+from processes import together
+from safetensors.torch import load_file
+
+pytest.importorskip("torch_xla")
+
+from glam.config import AdafactorConfig, AdamWConfig, HardwareConfig, RunConfig, layout
+from glam.config.layout import partition
+from glam.engines import xla
+from glam.errors import UserError
+from glam.model import Glam
+from glam.planning.changes import changed
+from glam.training import fit
+
+pytestmark = pytest.mark.xla
+
+RULES = {
+    **{"batch": "expert", "activation": "model", "experts": "expert", "embed": "expert"},
+    **{"heads": "model", "hidden": "model", "vocab": "model"},
+}
+MESHES = [(8, 1), (1, 8), (2, 4), (4, 2)]
+ON_XLA = replace(toy.RESOURCES, device="xla")
+
+
+def hardware(expert, model):
+    return HardwareConfig(
+        name="xla_cpu",
+        device="xla_cpu",
+        precision="float32",
+        mesh={"expert": expert, "model": model},
+        rules=RULES,
+        memory_gb=1,
+        peak_tflops=1,
+        share_of_peak=0.1,
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def eight_devices():
+    """First of all: autograd counts the devices once, at the first backward pass."""
+    xla.start(hardware(2, 4))
+
+
+@pytest.fixture(autouse=True)
+def one_source(monkeypatch):
+    monkeypatch.setattr(fit, "code_fingerprint", lambda: "toy")
+
+
+def config(mesh=None, *, steps=20, **changes):
+    """A model whose every axis eight devices can split; on one CPU without a mesh."""
+    made = toy.config(steps, **changes)
+    return replace(
+        made,
+        model=replace(made.model, dispatcher="capacity", num_experts=8, num_heads=8, d_model=32),
+        training=replace(made.training, batch_size=8, tokens=steps * 8 * 16, log_every=1),
+        **({"hardware": hardware(*mesh)} if mesh else {}),
+    )
+
+
+def run(path, config):
+    resources = ON_XLA if config.hardware.is_xla else toy.RESOURCES
+    return toy.train(config, toy.prepared(), toy.folder(path), resources)
+
+
+def rows(path):
+    with (path / "metrics.csv").open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def weights(path):
+    return load_file(sorted((path / "checkpoints").iterdir())[-1] / "model.safetensors")
+
+
+def column(path, name):
+    return [float(row[name]) for row in rows(path) if row[name]]
+
+
+def assert_same_run(one, other):
+    for name in ("loss", "grad_norm", "held_out/mean", "load/1/3", "dropped/1"):
+        assert column(one, name) == pytest.approx(column(other, name), abs=1e-5), name
+
+
+@pytest.fixture(scope="module")
+def on_one_cpu(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "code_fingerprint", lambda: "toy")
+        run(path / "adafactor", config(optimizer=AdafactorConfig()))
+        run(path / "adamw", config(optimizer=AdamWConfig()))
+    return path
+
+
+@pytest.mark.parametrize("mesh", MESHES, ids=str)
+def test_twenty_steps_are_those_of_one_cpu(tmp_path, on_one_cpu, mesh):
+    result = run(tmp_path, config(mesh, optimizer=AdafactorConfig()))
+    assert_same_run(tmp_path, on_one_cpu / "adafactor")
+    expected, found = weights(on_one_cpu / "adafactor"), weights(tmp_path)
+    for name, weight in found.items():
+        # The softmax does not see a bias that all distances share; buckets beyond 16 are not met.
+        met = slice(0, 16) if name.endswith("bias_NR") else slice(None)
+        torch.testing.assert_close(weight[..., met], expected[name][..., met], atol=1e-5, rtol=0)
+    assert_split_by_the_table(result.model, hardware(*mesh))
+
+
+def assert_split_by_the_table(model, hardware):
+    import torch_xla
+
+    for name, parameter in model.named_parameters():
+        told = torch_xla._XLAC._get_xla_sharding_spec(parameter.data)
+        axes = partition(name.rpartition("_")[2], hardware)
+        parts = [hardware.mesh[axis] if axis else 1 for axis in axes]
+        if max(parts) == 1:
+            assert told == "{replicated}", name
+        else:
+            assert told.startswith("{devices=[" + ",".join(map(str, parts))), (name, told)
+
+
+def test_adamw_too(tmp_path, on_one_cpu):
+    run(tmp_path, config((2, 4), optimizer=AdamWConfig()))
+    assert_same_run(tmp_path, on_one_cpu / "adamw")
+
+
+@pytest.mark.parametrize("scan", [False, True])
+@pytest.mark.parametrize("rematerialize", [False, True])
+def test_neither_a_loop_over_layers_nor_what_is_made_again_shows(
+    tmp_path, on_one_cpu, scan, rematerialize
+):
+    made = config((2, 4), optimizer=AdafactorConfig())
+    changes = {"training.rematerialize": rematerialize, "hardware.scan": scan}
+    run(tmp_path, changed(made, changes))
+    assert_same_run(tmp_path, on_one_cpu / "adafactor")
+
+
+def test_nor_do_the_pieces_of_the_loss(tmp_path, on_one_cpu, monkeypatch):
+    made = config((2, 4), optimizer=AdafactorConfig())
+    monkeypatch.setattr(layout, "LOGITS_ON_DEVICE", 16 * 16)
+    assert layout.loss_pieces(made) == 4
+    run(tmp_path, made)
+    assert_same_run(tmp_path, on_one_cpu / "adafactor")
+
+
+def test_every_gradient_is_that_of_one_cpu():
+    model = Glam(config().model)
+    tokens = torch.randint(64, (8, 16), generator=torch.Generator().manual_seed(0))
+    gradients = {}
+    for device in ("cpu", "xla"):
+        copy = Glam(config().model)
+        copy.load_state_dict(model.state_dict())
+        copy.to(device)
+        if device == "xla":
+            xla.Sharding(hardware(2, 4)).spread(copy, config((2, 4)))
+        output = copy.loss(tokens.to(device), tokens.roll(-1, 1).to(device))
+        (output.loss + output.balance_loss).backward()
+        gradients[device] = {name: p.grad.cpu() for name, p in copy.named_parameters()}
+    for name, expected in gradients["cpu"].items():
+        torch.testing.assert_close(gradients["xla"][name], expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("balance_loss", ["none", "entropy", "gshard", "z_loss"])
+def test_no_balance_loss_breaks_the_partitioner(tmp_path, balance_loss):
+    made = config((2, 4), steps=2)
+    router = replace(made.model.router, balance_loss=balance_loss)
+    run(tmp_path, replace(made, model=replace(made.model, router=router)))
+    assert len(rows(tmp_path)) == 2
+
+
+def test_after_the_first_steps_nothing_is_compiled(tmp_path, monkeypatch):
+    """Through log rows, evaluations and checkpoints."""
+    seen = []
+    end = xla.Steps.on_train_batch_end
+
+    def on_train_batch_end(self, *args):
+        end(self, *args)
+        seen.append(self.compiled[-1])
+
+    monkeypatch.setattr(xla.Steps, "on_train_batch_end", on_train_batch_end)
+    made = config((2, 4), steps=24, points=6)
+    run(tmp_path, replace(made, training=replace(made.training, checkpoint_minutes=1e-9)))
+    assert len(seen) == 24
+    assert seen[-1] == seen[8], seen
+
+
+@pytest.mark.parametrize("optimizer", [AdafactorConfig(), AdamWConfig()], ids=lambda o: o.name)
+def test_a_run_goes_on_on_other_meshes_and_other_engines(tmp_path, on_one_cpu, optimizer):
+    """Begun on 2 x 4 devices, gone on with on one CPU, ended on 4 x 2."""
+    changes = {"optimizer": optimizer}
+    break_off(run, tmp_path, config((2, 4), **changes), 7)
+    before = weights(tmp_path)
+    break_off(run, tmp_path, config(**changes), 13)
+    assert not all(torch.equal(before[name], value) for name, value in weights(tmp_path).items())
+    run(tmp_path, config((4, 2), **changes))
+    assert_same_run(tmp_path, on_one_cpu / optimizer.name)
+
+
+def test_a_run_goes_on_in_processes_of_torch_and_comes_back(tmp_path):
+    """Begun on 2 x 4 devices, gone on with in four processes under gloo, ended on 4 x 2. Processes
+    drop no row, so experts have a seat for every one."""
+
+    def roomy(mesh=None):
+        made = config(mesh, optimizer=AdafactorConfig())
+        return replace(made, model=replace(made.model, capacity_factor=8.0))
+
+    path = tmp_path / "crossing"
+    break_off(run, path, roomy((2, 4)), 7)
+    in_four = replace(roomy(), hardware=test_fsdp.hardware(4))
+    together(4, break_off, test_fsdp.run, path, in_four, 13)
+    run(path, roomy((4, 2)))
+    run(tmp_path / "one", roomy())
+    assert_same_run(path, tmp_path / "one")
+
+
+def test_a_finished_run_is_loaded_bit_for_bit_on_another_mesh(tmp_path):
+    run(tmp_path, config((2, 4), steps=3))
+    result = run(tmp_path, config((4, 2), steps=3))
+    assert_split_by_the_table(result.model, hardware(4, 2))
+    for name, parameter in result.model.named_parameters():
+        assert torch.equal(parameter.cpu(), weights(tmp_path)[name])
+
+
+def test_a_mesh_of_other_devices_is_refused():
+    other = dataclasses.replace(hardware(4, 2), mesh={"expert": 4, "model": 4})
+    with pytest.raises(UserError, match="is of 16 devices and XLA finds 8"):
+        xla.XlaEngine(RunConfig(hardware=other))

@@ -1,0 +1,247 @@
+"""The mixture against its definition: a loop over tokens and their experts in float64."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+from glam.config import BALANCE_LOSSES, ModelConfig, RouterConfig
+from glam.model.moe.moe import MixtureOfExperts, MoEOutput
+
+
+def mixture(config: ModelConfig) -> MixtureOfExperts:
+    moe = MixtureOfExperts(config).double()
+    for parameter in moe.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return moe
+
+
+def by_token(moe: MixtureOfExperts, x_BSM: Tensor, config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """Outputs and coefficient * balance loss, one token after another."""
+    x_TM = x_BSM.flatten(0, 1)
+    w_in, w_out = moe.experts.w_in_EMH, moe.experts.w_out_EHM
+    logits = x_TM @ moe.router.w_ME + moe.router.bias_E
+    gates = logits.softmax(-1)
+    ys = []
+    for x, g in zip(x_TM, gates, strict=True):
+        chosen = g.argsort(descending=True)[: config.top_k]
+        weight = g[chosen] / g[chosen].sum() if config.router.normalize else g[chosen]
+        outputs = [functional.gelu(x @ w_in[e]) @ w_out[e] for e in chosen]
+        parts = [w * output for w, output in zip(weight, outputs, strict=True)]
+        ys.append(torch.stack(parts).sum(0))
+    loss = closed_form(config.router.balance_loss, logits, gates)
+    return torch.stack(ys).view_as(x_BSM), config.router.balance_coefficient * loss
+
+
+def closed_form(name: str, logits: Tensor, gates: Tensor) -> Tensor:
+    mean, E = gates.mean(0), gates.shape[1]
+    first = torch.tensor([(gates.argmax(-1) == e).sum() / len(gates) for e in range(E)])
+    return {
+        "none": torch.zeros((), dtype=gates.dtype),
+        "entropy": sum((g * g.log() for g in mean), start=torch.zeros(())),
+        "gshard": E * sum((f * g for f, g in zip(first, mean, strict=True)), torch.zeros(())),
+        "z_loss": torch.stack([z.exp().sum().log() ** 2 for z in logits]).mean(),
+    }[name]
+
+
+def gradients(moe: MixtureOfExperts, x: Tensor, y: Tensor, loss: Tensor) -> dict[str, Tensor]:
+    """Of an arbitrary function of the outputs, plus the balance loss."""
+    target = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
+    named = {"x": x, **dict(moe.named_parameters())}
+    grads = torch.autograd.grad((y * target).sum() + loss, list(named.values()))
+    return dict(zip(named, grads, strict=True))
+
+
+def assert_equals_the_loop(config: ModelConfig, batch: int, length: int) -> None:
+    moe = mixture(config)
+    x = torch.randn(batch, length, config.d_model, dtype=torch.float64, requires_grad=True)
+    mixed, (y, loss) = moe(x), by_token(moe, x, config)
+    torch.testing.assert_close(mixed.y, y)
+    torch.testing.assert_close(mixed.balance_loss, loss)
+    expected = gradients(moe, x, y, loss)
+    for name, grad in gradients(moe, x, mixed.y, mixed.balance_loss).items():
+        torch.testing.assert_close(grad, expected[name], msg=lambda m, name=name: f"{name}: {m}")
+
+
+def config_of(
+    *,
+    experts: int = 4,
+    top_k: int = 2,
+    width: int = 8,
+    dispatcher: str = "grouped",
+    **router: object,
+) -> ModelConfig:
+    router = {"balance_coefficient": 0.7, **router}
+    return ModelConfig(
+        vocab_size=8,
+        d_model=width,
+        d_ff=12,
+        num_heads=1,
+        num_experts=experts,
+        top_k=top_k,
+        dispatcher=dispatcher,
+        capacity_factor=float(experts),  # room for every token
+        router=RouterConfig(**router),
+    )
+
+
+@pytest.mark.parametrize("dispatcher", ["grouped", "capacity"])
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("balance_loss", BALANCE_LOSSES)
+def test_outputs_and_all_gradients_equal_a_loop_over_tokens(dispatcher, normalize, balance_loss):
+    config = config_of(dispatcher=dispatcher, normalize=normalize, balance_loss=balance_loss)
+    assert_equals_the_loop(config, batch=2, length=9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    experts=st.integers(2, 9),
+    top_k=st.integers(1, 4),
+    batch=st.integers(1, 3),
+    length=st.integers(1, 12),
+    dispatcher=st.sampled_from(["grouped", "capacity"]),
+    normalize=st.booleans(),
+)
+def test_any_number_of_experts_choices_and_tokens_equals_the_loop(
+    experts, top_k, batch, length, dispatcher, normalize
+):
+    config = config_of(
+        experts=experts, top_k=min(top_k, experts), dispatcher=dispatcher, normalize=normalize
+    )
+    assert_equals_the_loop(config, batch, length)
+
+
+@pytest.mark.parametrize("name", BALANCE_LOSSES)
+def test_the_balance_loss_alone_reaches_the_gate(name):
+    config = config_of(balance_loss=name)
+    moe, x = mixture(config), torch.randn(2, 7, 8, dtype=torch.float64)
+    loss = moe(x).balance_loss
+    if name == "none":
+        assert loss == 0
+        assert not loss.requires_grad
+        return
+    grads = torch.autograd.grad(loss, list(moe.router.parameters()))
+    expected = torch.autograd.grad(by_token(moe, x, config)[1], list(moe.router.parameters()))
+    torch.testing.assert_close(grads, expected)
+    assert all(grad.abs().max() > 1e-6 for grad in grads)
+
+
+@pytest.mark.parametrize("dispatcher", ["grouped", "capacity"])
+def test_an_expert_nobody_chose_has_zero_gradient(dispatcher):
+    config = config_of(dispatcher=dispatcher, balance_loss="none")
+    moe = mixture(config)
+    with torch.no_grad():
+        moe.router.bias_E[2] = -1e9
+    moe(torch.randn(2, 9, 8, dtype=torch.float64)).y.square().sum().backward()
+    for weight in moe.experts.parameters():
+        assert weight.grad is not None
+        assert not weight.grad[2].any()
+        assert weight.grad[[0, 1, 3]].flatten(1).any(1).all()
+
+
+@pytest.mark.parametrize("dispatcher", ["grouped", "capacity"])
+def test_load_is_every_experts_share_of_the_choices(dispatcher):
+    config = config_of(dispatcher=dispatcher)
+    moe, x = mixture(config), torch.randn(3, 11, 8, dtype=torch.float64)
+    logits = x.flatten(0, 1) @ moe.router.w_ME + moe.router.bias_E
+    chosen = logits.topk(2).indices.flatten().tolist()
+    shares = [chosen.count(e) / len(chosen) for e in range(4)]
+    torch.testing.assert_close(moe(x).load.tolist(), shares)
+
+
+def run(moe: MixtureOfExperts, x: Tensor, seed: int) -> MoEOutput:
+    torch.manual_seed(seed)
+    return moe(x)
+
+
+@pytest.mark.parametrize("dispatcher", ["grouped", "capacity"])
+class TestTheRandomSecondChoice:
+    def layer(self, dispatcher, threshold):
+        router = {"second_policy": "random", "second_threshold": threshold}
+        return mixture(config_of(dispatcher=dispatcher, **router))
+
+    def test_is_drawn_with_the_probability_of_its_gate_over_the_threshold(self, dispatcher):
+        moe, x = self.layer(dispatcher, 0.6), torch.randn(64, 128, 8, dtype=torch.float64)
+        logits = x.flatten(0, 1) @ moe.router.w_ME + moe.router.bias_E
+        second = logits.topk(2).values.softmax(-1)[:, 1]
+        gates = moe.router.route(logits).gates
+        expected = (second / 0.6).clamp(max=1)
+        deviation = (expected * (1 - expected)).sum().sqrt()
+        assert abs((gates[:, 1] > 0).sum() - expected.sum()) < 4 * deviation
+        made = gates[:, 1] > 0
+        torch.testing.assert_close(gates[made, 1], second[made])
+        assert (gates[:, 0] > 0).all()
+
+    def test_is_always_made_in_evaluation(self, dispatcher):
+        moe, x = self.layer(dispatcher, 100.0), torch.randn(2, 16, 8, dtype=torch.float64)
+        always = config_of(dispatcher=dispatcher)
+        torch.testing.assert_close(moe.eval()(x).y, by_token(moe, x, always)[0])
+
+    def test_a_choice_not_made_contributes_nothing(self, dispatcher):
+        moe, x = self.layer(dispatcher, 1e6), torch.randn(2, 16, 8, dtype=torch.float64)
+        single = config_of(top_k=1)  # its renormalised gate is 1, so divide by the first's
+        routing = moe.router.route(x.flatten(0, 1) @ moe.router.w_ME + moe.router.bias_E)
+        y = by_token(moe, x, single)[0].flatten(0, 1) * routing.gates[:, :1]
+        torch.testing.assert_close(moe(x).y.flatten(0, 1), y)
+        assert moe(x).dropped == 0
+
+    def test_comes_out_the_same_from_a_restored_generator(self, dispatcher):
+        moe, x = self.layer(dispatcher, 0.8), torch.randn(2, 16, 8, dtype=torch.float64)
+        assert torch.equal(run(moe, x, 1).y, run(moe, x, 1).y)
+        assert not torch.equal(run(moe, x, 1).y, run(moe, x, 2).y)
+
+
+def by_seat(moe: MixtureOfExperts, x_BSM: Tensor, capacity: int) -> tuple[Tensor, float]:
+    """Each row by itself: first choices in order of tokens, then second ones, while seats last."""
+    y, lost, choices = torch.zeros_like(x_BSM), 0, 0
+    w_in, w_out = moe.experts.w_in_EMH, moe.experts.w_out_EHM
+    for b, row in enumerate(x_BSM):
+        gates, experts = (row @ moe.router.w_ME + moe.router.bias_E).topk(2)
+        gates, taken = gates.softmax(-1), dict.fromkeys(range(len(w_in)), 0)
+        for k, s in itertools.product(range(2), range(len(row))):
+            e = int(experts[s, k])
+            choices += 1
+            if taken[e] == capacity:
+                lost += 1
+                continue
+            taken[e] += 1
+            y[b, s] += gates[s, k] * (functional.gelu(row[s] @ w_in[e]) @ w_out[e])
+    return y, lost / choices
+
+
+@pytest.mark.parametrize(("factor", "capacity"), [(0.5, 4), (1.0, 8), (0.01, 2)])
+def test_seats_go_to_first_choices_first_and_the_rest_pass_by(factor, capacity):
+    config = config_of(dispatcher="capacity")
+    config.capacity_factor, config.min_capacity = factor, 2
+    moe, x = mixture(config), torch.randn(3, 16, 8, dtype=torch.float64)
+    mixed, (y, lost) = moe(x), by_seat(moe, x, capacity)
+    torch.testing.assert_close(mixed.y, y)
+    assert float(mixed.dropped) == pytest.approx(lost)
+    assert lost > 0
+
+
+def test_a_token_without_a_seat_contributes_nothing():
+    config = config_of(dispatcher="capacity")
+    config.capacity_factor, config.min_capacity = 0.01, 1
+    moe, x = mixture(config), torch.randn(1, 16, 8, dtype=torch.float64)
+    with torch.no_grad():
+        moe.router.w_ME.zero_()
+        moe.router.bias_E.copy_(torch.tensor([3.0, 2, 1, 0]))  # all want experts 0 and 1
+    y = moe(x).y[0]
+    assert y[0].any()
+    assert not y[1:].any()
+    assert float(moe(x).dropped) == pytest.approx(1 - 2 / 32)
+
+
+def test_capacity_equals_grouped_when_nothing_is_dropped():
+    x, outputs = torch.randn(4, 33, 8), []
+    for dispatcher in ("grouped", "capacity"):
+        torch.manual_seed(1)
+        moe = mixture(config_of(experts=8, dispatcher=dispatcher)).float()
+        outputs.append(moe(x))
+    torch.testing.assert_close(outputs[0], outputs[1])
+    assert outputs[1].dropped == 0

@@ -1,0 +1,51 @@
+"""Choices placed one by one against choices sorted."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glam import kernels
+from glam.model.moe.permutation import as_they_come, permutation, to_few_sizes
+
+
+def choices(tokens: int, num_experts: int, top_k: int, skew: float) -> torch.Tensor:
+    logits = torch.randn(tokens, num_experts) + skew * torch.arange(num_experts)
+    return logits.topk(min(top_k, num_experts)).indices
+
+
+routings = given(
+    tokens=st.integers(1, 300),
+    num_experts=st.integers(1, 33),
+    top_k=st.integers(1, 3),
+    skew=st.floats(0, 5),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@routings
+def test_placed_they_lie_where_a_stable_sort_puts_them(tokens, num_experts, top_k, skew):
+    chosen = choices(tokens, num_experts, top_k, skew)
+    for fill in (as_they_come, to_few_sizes):
+        placed = permutation(chosen, num_experts, fill)
+        with kernels.switched_off():
+            by_sorting = permutation(chosen, num_experts, fill)
+        assert all(torch.equal(*pair) for pair in zip(placed, by_sorting, strict=True))
+
+
+@settings(max_examples=20, deadline=None)
+@routings
+def test_an_experts_choices_lie_together_in_the_order_of_their_tokens(
+    tokens, num_experts, top_k, skew
+):
+    chosen = choices(tokens, num_experts, top_k, skew)
+    where = permutation(chosen, num_experts)
+    order = chosen.flatten().argsort(stable=True)
+    assert torch.equal(where.row_of_choice[order], torch.arange(chosen.numel()))
+    assert torch.equal(where.token_of_row, order // chosen.shape[1])
+    assert torch.equal(where.counts, torch.bincount(chosen.flatten(), minlength=num_experts))
+
+
+def test_choices_may_lie_in_any_order():
+    chosen = torch.randint(0, 5, (2, 40))
+    one, other = permutation(chosen.t(), 5), permutation(chosen.t().contiguous(), 5)
+    assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))

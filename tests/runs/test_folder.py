@@ -1,0 +1,129 @@
+"""A run's folder: found by id, held by one, done when its summary says so."""
+
+import json
+import multiprocessing
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from glam.config import (
+    AdafactorConfig,
+    DataConfig,
+    GenerateTaskConfig,
+    LocalCorpusConfig,
+    ModelConfig,
+    PaperScheduleConfig,
+    RunConfig,
+)
+from glam.errors import UserError
+from glam.machine.resources import Resources
+from glam.runs.folder import RunFolder, write_atomically
+
+HERE = Resources(threads=1, precision="bfloat16", device="cpu", memory_bytes=8 << 30, cores=2)
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "tiny-abc").mkdir()
+    return RunFolder(tmp_path / "tiny-abc")
+
+
+def _try_to_hold(path, answers):
+    try:
+        with RunFolder(path).lock():
+            answers.put("held")
+    except UserError as error:
+        answers.put(str(error))
+
+
+def test_a_run_is_held_by_one_process_at_a_time(run):
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    with run.lock():
+        other = context.Process(target=_try_to_hold, args=(run.path, answers))
+        other.start()
+        assert "is being run by another process" in answers.get(timeout=60)
+        other.join()
+    _try_to_hold(run.path, answers)
+    assert answers.get(timeout=60) == "held"
+
+
+def test_a_run_is_done_when_its_summary_is_whole(run):
+    assert run.summary() is None
+    run.summary_file.write_text('{"status": "do')
+    assert run.summary() is None
+    run.write_json("summary.json", {"status": "done"})
+    assert run.summary() == {"status": "done"}
+
+
+def test_a_run_keeps_its_folder_when_only_its_name_would_change(tmp_path):
+    config = replace(RunConfig(), runs_dir=str(tmp_path))
+    first = RunFolder.of(config, HERE)
+    first.path.mkdir()
+    renamed = replace(config, model=ModelConfig(name="another"))
+    assert RunFolder.of(renamed, HERE).path == first.path
+
+
+@pytest.mark.parametrize("damaged", ["[1]", "{}", "3", ""])
+def test_a_summary_that_says_no_status_counts_as_none(run, damaged):
+    run.summary_file.write_text(damaged)
+    assert run.summary() is None
+
+
+@pytest.mark.parametrize("damaged", [": : [", "", "model: {num_experts: lots}"])
+def test_a_damaged_configuration_is_refused_in_one_line(run, damaged):
+    run.config_file.write_text(damaged)
+    with pytest.raises(UserError, match=r"config.yaml cannot be read .* rerun=true"):
+        run.run_config()
+
+
+def test_a_held_run_is_seen_to_be_held(run):
+    assert not run.is_held
+    with run.lock():
+        assert run.is_held
+    assert not run.is_held
+
+
+def test_rerun_moves_the_old_run_aside_and_counts(run):
+    assert run.move_aside().name == "tiny-abc.old1"
+    run.path.mkdir()
+    assert run.move_aside().name == "tiny-abc.old2"
+    assert run.move_aside() is None
+
+
+def test_a_folder_that_is_no_run_is_refused_with_the_way_out(tmp_path):
+    with pytest.raises(UserError, match=r"run=.* is no run folder .* runs/"):
+        RunFolder.at(str(tmp_path))
+
+
+def test_a_checkpoint_inside_a_run_names_the_run(run):
+    run.write_config(RunConfig())
+    step = run.checkpoints / "step-00000001"
+    step.mkdir(parents=True)
+    assert RunFolder.at(str(step)).path == run.path.resolve()
+
+
+def test_the_configuration_on_disk_is_a_plain_mapping(run):
+    run.write_config(RunConfig())
+    content = yaml.safe_load(run.config_file.read_text())
+    assert content["model"]["router"]["normalize"] is True
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        RunConfig(),
+        RunConfig(optimizer=AdafactorConfig(beta2=0.5), schedule=PaperScheduleConfig()),
+        RunConfig(data=DataConfig(corpus=LocalCorpusConfig(files=["a.txt"])), seed=3),
+        RunConfig(task=GenerateTaskConfig(prompt="x"), run="y"),
+    ],
+)
+def test_the_configuration_comes_back_as_it_was(run, config):
+    run.write_config(config)
+    assert run.run_config() == config
+
+
+def test_an_atomic_write_leaves_no_parts(tmp_path):
+    write_atomically(tmp_path / "a.json", json.dumps(1))
+    assert [f.name for f in tmp_path.iterdir()] == ["a.json"]
