@@ -20,3 +20,11 @@ def kernels_here() -> None:
 
     if kernels.library() is None:
         pytest.skip("no C compiler here, or GLAM_KERNELS=off")
+
+
+@pytest.fixture(autouse=True)
+def told() -> None:
+    """Lines of the logger go to stderr, as at the command line."""
+    from glam import log
+
+    log.configure()

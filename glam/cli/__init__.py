@@ -4,6 +4,7 @@ import os
 import sys
 import tempfile
 import traceback
+from pathlib import Path
 
 from glam.errors import JobFailedError, UserError, first_line
 from glam.log import configure, log
@@ -60,6 +61,10 @@ def _say(error: BaseException | str, status: int) -> int:
 
 
 def _run(arguments: list[str]) -> None:
+    if arguments[:1] == ["--cell"]:  # how a grid starts its processes
+        from glam.tasks.cell import run_cell
+
+        return run_cell(Path(arguments[1]))
     # Hydra is told to raise what it meets, so that we word it.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     from hydra.errors import HydraException

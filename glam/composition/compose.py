@@ -37,6 +37,16 @@ class Composer:
             self._configs[line] = self._config(line)
         return self._configs[line]
 
+    def values(self, overrides: Sequence[str], swept: Sequence[str]) -> dict[str, Any]:
+        """The values of the swept keys in these overrides; a group by the name of its choice."""
+        found: dict[str, Any] = {}
+        for override in map(self.parse, overrides):
+            key = override.get_key_element().lstrip("+")
+            if key in swept:
+                is_group = override.key_or_group in self._groups
+                found[key] = str(override.value()) if is_group else override.value()
+        return found
+
     def _config(self, overrides: tuple[str, ...]) -> RunConfig:
         parsed = [self.parse(override) for override in overrides]
         chosen = tuple(o.input_line or "" for o in parsed if o.key_or_group in self._groups)

@@ -18,7 +18,7 @@ from glam.errors import UserError, nearest
 
 CONF = ROOT / "conf"
 EXPERIMENT = "experiment"  # a group whose choices lie in folders: expert_scaling/quick
-SUBMITIT = ("hydra_plugins.hydra_submitit_launcher", "hydra-submitit-launcher", "slurm")
+SUBMITIT = ("submitit", "submitit", "slurm")
 # What each needs beside us: the module, its package, and the extra that brings it.
 LAUNCHERS = {
     "isolated": None,

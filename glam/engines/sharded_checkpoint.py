@@ -109,7 +109,9 @@ class ShardedCheckpointIO(FolderCheckpointIO):
         except SAVE_ERRORS as error:
             line = first_line(error)
             try:
-                write_atomically(part / self._note(self._processes.rank), json.dumps({"error": line}))
+                write_atomically(
+                    part / self._note(self._processes.rank), json.dumps({"error": line})
+                )
             except OSError:
                 shutil.rmtree(part, ignore_errors=True)  # the others find nothing to wait for
             if self._processes.is_main:

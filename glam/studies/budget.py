@@ -6,12 +6,12 @@ from glam.config import RunConfig
 from glam.errors import UserError
 from glam.machine.resources import num_cores, resolve
 from glam.planning.plan import plan
-from glam.studies.study import Point
+from glam.studies.study import Cell
 
 ROUTER_SHARE = 0.05  # FLOPs by which a sparse model may exceed its dense twin: those of its gate
 
 
-def check_comparison(cells: Sequence[Point]) -> None:
+def check_comparison(cells: Sequence[Cell]) -> None:
     """Raises UserError where cells that the study compares differ in the budget it names, or where
     none has its baseline."""
     study = cells[0].config.study
@@ -49,16 +49,16 @@ def check_comparison(cells: Sequence[Point]) -> None:
             )
 
 
-def _compared(cells: Sequence[Point], key: str) -> list[list[Point]]:
+def _compared(cells: Sequence[Cell], key: str) -> list[list[Cell]]:
     """Cells that differ in nothing but `key`."""
-    found: dict[tuple[str, ...], list[Point]] = {}
+    found: dict[tuple[str, ...], list[Cell]] = {}
     for cell in cells:
         others = tuple(f"{k}={v}" for k, v in cell.values.items() if k != key)
         found.setdefault(others, []).append(cell)
     return list(found.values())
 
 
-def _spent(cell: Point, budget: str) -> float:
+def _spent(cell: Cell, budget: str) -> float:
     training = cell.config.training
     if budget == "seconds":
         if training.seconds is None:

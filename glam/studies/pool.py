@@ -16,10 +16,15 @@ import psutil
 from glam.machine.parent_watch import PARENT_PIPE
 from glam.machine.resources import memory_bytes, num_cores
 from glam.progress import PROGRESS_FILE
-from glam.runs.folder import RunFolder
+from glam.runs.folder import RunFolder, write_atomically
 
 State = Literal["waiting", "running", "done", "diverged", "failed", "stopped"]
 PATIENCE = 8.0  # seconds a job has to save a checkpoint when it is told to stop
+
+
+def cell_file(run: RunFolder) -> Path:
+    """Where a job finds its configuration. Beside the run: `rerun=true` moves its folder aside."""
+    return run.path.parent / ".cells" / f"{run.path.name}.json"
 
 
 @dataclass(kw_only=True)
@@ -28,6 +33,8 @@ class Job:
 
     name: str
     command: list[str]
+    # What the process is to run, {config, overrides}: written to its file when it starts.
+    cell: dict[str, Any] | None = None
     run: RunFolder
     threads: int
     memory_bytes: int
@@ -53,6 +60,10 @@ class Job:
     def start(self) -> None:
         self.run.path.mkdir(parents=True, exist_ok=True)
         self.progress_file.unlink(missing_ok=True)
+        if self.cell is not None:
+            file = cell_file(self.run)
+            file.parent.mkdir(exist_ok=True)
+            write_atomically(file, json.dumps(self.cell))
         environment = {**os.environ, PROGRESS_FILE: str(self.progress_file), PARENT_PIPE: "1"}
         with self.log_file.open("ab") as log:
             # A session of its own: Ctrl-C reaches us, and we tell the jobs. The pipe is the

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from glam.config import GenerateTaskConfig, RunConfig
 from glam.errors import NO_SPACE, JobFailedError, UserError, first_line
 from glam.log import log
+from glam.machine.energy import EnergyMeter
+from glam.machine.energy_by_phase import EnergyByPhase
 from glam.machine.processes import rank, under_torchrun
 from glam.machine.resources import Resources, pin_threads, resolve
 from glam.runs.folder import RunFolder, check_writable
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 
 def train(config: RunConfig, overrides: list[str]) -> None:
     """Prepare, train, evaluate, report. Skips a finished run, goes on with one cut off."""
-    from glam.machine.energy import EnergyMeter
-    from glam.machine.energy_by_phase import EnergyByPhase
     from glam.planning.preflight import check_fits
 
     resources = resolve(config)
@@ -77,7 +77,7 @@ def _refresh_study(config: RunConfig) -> None:
 
 
 class _Energy(NamedTuple):
-    energy_by_phase: "EnergyByPhase"
+    energy_by_phase: EnergyByPhase
     source: str
 
 

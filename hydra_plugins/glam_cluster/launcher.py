@@ -1,30 +1,25 @@
-"""Launchers for machines that are elsewhere: `hydra/launcher=ray`, `submitit_slurm` and
-`submitit_local`, whose keys are those of hydra-submitit-launcher. What becomes of the jobs is
-glam's, so that a study is the same wherever its cells run."""
+"""Launchers of other machines: `hydra/launcher=ray`, `submitit_slurm` and `submitit_local`. glam
+follows their jobs, so that a study is the same wherever its cells run."""
 
-import importlib
-import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
-from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
     from glam.config import RunConfig
+    from glam.studies.launchers import launcher
     from glam.studies.launchers.job_handle import Executor
-
-PACKAGE = "hydra_plugins.hydra_submitit_launcher"
 
 
 class ClusterLauncher(Launcher):
-    """Hands every cell over. `parameters` are the keys of `hydra.launcher`."""
+    """Hydra finds it and sets it up; glam's sweeper takes the launcher out of it. `parameters` are
+    the keys of `hydra.launcher`."""
 
     def __init__(self, **parameters: Any) -> None:
         self.parameters = {
@@ -34,22 +29,17 @@ class ClusterLauncher(Launcher):
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
-        self.loader = hydra_context.config_loader
-        self.config = config
-
-    def check(self, job_overrides: Sequence[Sequence[str]]) -> None:
-        """Before anything is made: raises UserError where the jobs cannot be taken."""
-        from glam.composition.compose import Composer
-        from glam.studies.launchers.remote_grid import RemoteGrid
-
-        composer = Composer(self.loader, self.config)
-        self.remote = RemoteGrid(job_overrides, composer, self.executor)
+    ) -> None: ...
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        return self.remote.launch()
+        raise NotImplementedError("glam's grids need hydra/sweeper=grid")
+
+    def launcher(self) -> "launcher.Launcher":
+        from glam.studies.launchers.remote_grid import RemoteGrid
+
+        return RemoteGrid(self.executor)
 
     def executor(self, config: "RunConfig") -> "Executor":
         """`config` is of any cell."""
@@ -60,9 +50,9 @@ class SubmititLauncher(ClusterLauncher):
     cluster: ClassVar[str]
 
     def executor(self, config: "RunConfig") -> "Executor":
-        from glam.studies.launchers.submitit import SubmititLauncher
+        from glam.studies.launchers import submitit
 
-        return SubmititLauncher(self.cluster, config, self.parameters)
+        return submitit.SubmititLauncher(self.cluster, config, self.parameters)
 
 
 class SlurmLauncher(SubmititLauncher):
@@ -77,46 +67,70 @@ class LocalLauncher(SubmititLauncher):
 
 class RayLauncher(ClusterLauncher):
     def executor(self, config: "RunConfig") -> "Executor":
-        from glam.studies.launchers.ray import RayLauncher
+        from glam.studies.launchers import ray
 
-        return RayLauncher(config, self.parameters)
+        return ray.RayLauncher(config, self.parameters)
 
 
 @dataclass
-class RayLauncherConf:
-    """What a cell asks for where nothing is typed is what it was counted to need."""
+class SubmititConf:
+    """Keys of both submitit launchers, under the names that hydra-submitit-launcher gave them.
+    What is None is what a cell was counted to need."""
+
+    submitit_folder: str = "${runs_dir}/.submitit/%j"
+    timeout_min: int = 60  # minutes a job may take
+    cpus_per_task: int | None = None
+    gpus_per_node: int | None = None
+    tasks_per_node: int = 1
+    mem_gb: int | None = None  # memory of a node
+    nodes: int = 1
+    name: str = ""  # of the jobs; empty: the study's
+    stderr_to_stdout: bool = False
+
+
+@dataclass
+class SlurmConf(SubmititConf):
+    """Keys of Slurm's sbatch, and of submitit for Slurm."""
+
+    _target_: str = f"{__name__}.SlurmLauncher"
+    partition: str | None = None
+    qos: str | None = None
+    comment: str | None = None
+    constraint: str | None = None
+    exclude: str | None = None
+    gres: str | None = None
+    cpus_per_gpu: int | None = None
+    gpus_per_task: int | None = None
+    mem_per_gpu: str | None = None
+    mem_per_cpu: str | None = None
+    account: str | None = None
+    signal_delay_s: int = 120  # seconds before its end that a job is told to save itself
+    max_num_timeout: int = 1000  # a job whose time is up is queued again, up to so often
+    additional_parameters: dict[str, Any] = field(default_factory=dict)  # of sbatch
+    array_parallelism: int = 256  # jobs at once
+    setup: list[str] | None = None  # commands before srun
+
+
+@dataclass
+class LocalConf(SubmititConf):
+    _target_: str = f"{__name__}.LocalLauncher"
+
+
+@dataclass
+class RayConf:
+    """What is None is what a cell was counted to need."""
 
     _target_: str = f"{__name__}.RayLauncher"
-    address: str | None = None  # of a cluster that runs; none: RAY_ADDRESS, or one of our own
+    address: str | None = None  # of a running cluster; None: RAY_ADDRESS, or a local Ray
     cpus_per_task: float | None = None
     gpus_per_task: float | None = None
     mem_gb: float | None = None
-    max_retries: int = -1  # of a task whose process or machine was lost; -1: as often as it takes
+    max_retries: int = -1  # of a task whose process or machine was lost; -1: without a limit
 
 
-ConfigStore.instance().store(
-    group="hydra/launcher", name="ray", node=RayLauncherConf, provider="glam"
-)
-
-
-class ClusterKeys(SearchPathPlugin):
-    """Puts ours in the place of that package's launchers: Hydra calls this when every plugin has
-    registered its own."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        if importlib.util.find_spec(PACKAGE) is None:
-            return
-        keys = importlib.import_module(f"{PACKAGE}.config")
-        ours = {
-            "name": "",  # that of the study
-            "submitit_folder": "${runs_dir}/.submitit/%j",
-        }
-        # A job whose time is up goes on from its checkpoint, as often as it takes.
-        slurm = keys.SlurmQueueConf(
-            _target_=f"{__name__}.SlurmLauncher", max_num_timeout=1000, **ours
-        )
-        local = keys.LocalQueueConf(_target_=f"{__name__}.LocalLauncher", **ours)
-        for name, node in {"submitit_slurm": slurm, "submitit_local": local}.items():
-            ConfigStore.instance().store(
-                group="hydra/launcher", name=name, node=node, provider="glam"
-            )
+for name, node in {
+    "submitit_slurm": SlurmConf,
+    "submitit_local": LocalConf,
+    "ray": RayConf,
+}.items():
+    ConfigStore.instance().store(group="hydra/launcher", name=name, node=node, provider="glam")

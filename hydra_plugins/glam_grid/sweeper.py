@@ -1,12 +1,23 @@
-"""A sweeper that checks the whole grid before anything starts, and skips what is done."""
+"""`hydra/sweeper=grid`: composes every cell of a grid once, and hands the cells to glam."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+
+if TYPE_CHECKING:
+    from glam.composition.compose import Composer
+    from glam.config import RunConfig
+    from glam.studies.launchers import launcher
+    from glam.studies.pool import Job
+    from glam.studies.study import Cell
 
 
 @dataclass
@@ -22,11 +33,12 @@ ConfigStore.instance().store(
 
 
 class GridSweeper(BasicSweeper):
-    """Expands a line as Hydra's own sweeper does; what becomes of the cells is glam's."""
+    """Expands a command line as Hydra's own sweeper does; glam runs the cells."""
 
     def sweep(self, arguments: list[str]) -> None:
+        # Hydra imports every plugin, also for a single run.
         from glam.composition.compose import Composer
-        from glam.studies.grid import run_grid  # Hydra imports every plugin, also for a single run
+        from glam.studies.grid import run_grid
         from glam.tasks.plan import show_plans
 
         assert self.hydra_context is not None
@@ -35,9 +47,47 @@ class GridSweeper(BasicSweeper):
         loader = self.hydra_context.config_loader
         lines, swept = expand(dict(self.params or {}), arguments, loader)
         composer = Composer(loader, self.config)
-        chosen = str(self.config.hydra.runtime.choices["hydra/launcher"])
-        remote = chosen.startswith(("submitit", "ray"))  # machines this one knows nothing of
-        run_grid(lines, swept, composer, self.launcher, show_plans=show_plans, remote=remote)
+        run_grid(
+            cells_of(composer, lines, swept), swept, _launcher(self.launcher), show_plans=show_plans
+        )
+
+
+def cells_of(
+    composer: "Composer", lines: Sequence[Sequence[str]], swept: Sequence[str]
+) -> "list[Cell]":
+    """The cells of a grid, each composed: here and nowhere else."""
+    from glam.studies.study import Cell
+
+    return [
+        Cell(
+            values=composer.values(line, swept),
+            config=composer.config(line),
+            overrides=list(line),
+        )
+        for line in lines
+    ]
+
+
+def _launcher(configured: Launcher) -> "launcher.Launcher":
+    """Ours as they are; any other of Hydra's launchers gets the cells' overrides to run."""
+    ours = getattr(configured, "launcher", None)
+    return cast("launcher.Launcher", ours()) if callable(ours) else _AnyOfHydra(configured)
+
+
+class _AnyOfHydra:
+    remote = False
+
+    def __init__(self, configured: Launcher) -> None:
+        self._configured = configured
+
+    def check(self, jobs: "Sequence[Job]", config: "RunConfig") -> None: ...
+
+    def run(self, jobs: "Sequence[Job]") -> None:
+        lines = [job.cell["overrides"] for job in jobs if job.cell is not None]
+        ended: Sequence[JobReturn] = self._configured.launch(lines, initial_job_idx=0)
+        for job, one in zip(jobs, ended, strict=True):
+            if one.status is JobStatus.FAILED:
+                job.state, job.error = "failed", str(one._return_value)
 
 
 def expand(

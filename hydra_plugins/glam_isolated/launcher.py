@@ -1,7 +1,8 @@
-"""The default launcher: every job a process of its own, as many at once as the machine carries."""
+"""`hydra/launcher=isolated`, the default: glam's launcher of processes, under Hydra's name."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
@@ -9,10 +10,13 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+if TYPE_CHECKING:
+    from glam.studies.launchers import launcher
+
 
 @dataclass
 class IsolatedLauncherConf:
-    _target_: str = "hydra_plugins.glam_isolated.launcher.IsolatedLauncher"
+    _target_: str = "hydra_plugins.glam_isolated.launcher.HydraIsolated"
 
 
 ConfigStore.instance().store(
@@ -20,19 +24,19 @@ ConfigStore.instance().store(
 )
 
 
-class IsolatedLauncher(Launcher):
-    """Memory-aware and local; a job killed takes no other with it."""
+class HydraIsolated(Launcher):
+    """Hydra finds it and sets it up; glam's sweeper takes the launcher out of it."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
-        self.loader = hydra_context.config_loader
-        self.config = config
+    ) -> None: ...
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        from glam.composition.compose import Composer
-        from glam.studies.launchers.isolated import launch_isolated
+        raise NotImplementedError("glam's grids need hydra/sweeper=grid")
 
-        return launch_isolated(job_overrides, Composer(self.loader, self.config))
+    def launcher(self) -> "launcher.Launcher":
+        from glam.studies.launchers.isolated import IsolatedLauncher
+
+        return IsolatedLauncher()

@@ -12,9 +12,11 @@ from glam.composition.compose import Composer
 from glam.composition.overrides import CONF, check_line, choices
 from glam.composition.schema import register
 from glam.errors import UserError
-from glam.studies.grid import checked, run_grid
-from glam.studies.study import Cell
-from hydra_plugins.glam_grid.sweeper import expand
+from glam.studies.check import checked_cells
+from glam.studies.grid import run_grid
+from glam.studies.study import Cell, TrainingCell
+from glam.tasks.plan import show_plans
+from hydra_plugins.glam_grid import sweeper
 
 EXPERIMENTS = choices("experiment")
 # What a run of one thread made on the shared machine of experiments/expert_scaling, by the
@@ -25,8 +27,8 @@ CORES = 2
 NO_LAUNCHER: Any = None  # a plan starts nothing
 
 
-def grid_of(name: str, *typed: str) -> tuple[list[list[str]], list[str], Composer]:
-    """Its lines, and the keys that they sweep."""
+def grid_of(name: str, *typed: str) -> tuple[list[Cell], list[str]]:
+    """Its cells, and the keys that they sweep."""
     register()
     arguments = [f"experiment={name}", *typed]
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -34,15 +36,15 @@ def grid_of(name: str, *typed: str) -> tuple[list[list[str]], list[str], Compose
         assert hydra is not None
         loader = hydra.config_loader
         master = loader.load_configuration("config", arguments[:1], RunMode.MULTIRUN)
-        lines, swept = expand(dict(master.hydra.sweeper.params), arguments, loader)
-        return lines, swept, Composer(loader, master)
+        lines, swept = sweeper.expand(dict(master.hydra.sweeper.params), arguments, loader)
+        return sweeper.cells_of(Composer(loader, master), lines, swept), swept
 
 
-def cells_of(name: str, *typed: str) -> list[Cell]:
-    return checked(*grid_of(name, *typed))
+def cells_of(name: str, *typed: str) -> list[TrainingCell]:
+    return checked_cells(grid_of(name, *typed)[0])
 
 
-def seconds(cells: Sequence[Cell]) -> float:
+def seconds(cells: Sequence[TrainingCell]) -> float:
     training = sum(
         cell.config.training.seconds
         or cell.config.training.tokens / TOKENS_PER_SECOND[cell.config.model.d_model]
@@ -132,7 +134,11 @@ def test_a_study_that_does_not_keep_its_promise_is_refused(typed, words):
     with pytest.raises(UserError, match=words):
         cells_of("expert_scaling/quick", "seed=0", *typed)
     with pytest.raises(UserError, match=words):
-        run_grid(*grid_of("expert_scaling/quick", "seed=0", "task=plan", *typed), NO_LAUNCHER)
+        run_grid(
+            *grid_of("expert_scaling/quick", "seed=0", "task=plan", *typed),
+            NO_LAUNCHER,
+            show_plans=show_plans,
+        )
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import functools
 import json
 
 import pytest
-from tests.planning.test_preflight import composed
 
 from glam.composition.overrides import choices
 from glam.config import ModelConfig, PlanTaskConfig, RunConfig, TrainingConfig
@@ -15,6 +14,7 @@ from glam.planning.memory import memory
 from glam.planning.paper import PAPER_MODELS
 from glam.planning.plan import find_target, plan, too_large
 from glam.planning.sharded import Local, communication
+from tests.planning.test_preflight import composed
 
 GPT3 = ("model=gpt3_175b", "hardware=v100_10000")
 GLAM = ("model=glam_64b64e", "hardware=tpu_v4_1024")

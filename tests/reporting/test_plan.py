@@ -7,12 +7,12 @@ import re
 
 import pytest
 from rich.console import Console
-from tests.planning.test_preflight import composed
 
 from glam.config import PlanTaskConfig, RunConfig
 from glam.planning.plan import plan
 from glam.reporting.plan import amount, as_csv, as_json, notes, print_plans, rows, write_plans
 from glam.units import SPACE
+from tests.planning.test_preflight import composed
 
 TINY = plan(RunConfig(task=PlanTaskConfig()))
 LARGE = plan(composed("task=plan", "model=glam_64b64e", "hardware=tpu_v4_1024"))

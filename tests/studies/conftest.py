@@ -14,7 +14,7 @@ RUN = f"""
 import json, os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-import glam.studies.launchers.isolated, glam.machine.resources, glam.tasks.train
+import glam.studies.jobs, glam.machine.resources, glam.tasks.train
 from glam.cli import main
 from glam.runs.folder import write_atomically
 
@@ -48,8 +48,8 @@ def chain(config, run, resources, prepared, energy):
 
 OTHER = "ANOTHER_MACHINE" in os.environ
 glam.machine.resources._bfloat16_is_fast = lambda device: OTHER  # which the precision is chosen by
-glam.studies.launchers.isolated.ROOT = Path(__file__).parent
-glam.tasks.train._prepared = lambda config: None
+glam.studies.jobs.ROOT = Path(__file__).parent
+glam.tasks.train.prepared_text = lambda config: None
 glam.tasks.train._train_to_the_end = chain
 sys.exit(main(sys.argv[1:]))
 """

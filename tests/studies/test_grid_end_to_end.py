@@ -53,7 +53,7 @@ def finish(command: list[str]) -> subprocess.CompletedProcess[str]:
 def job_of(grid: "subprocess.Popen[str]", experts: int) -> psutil.Process | None:
     """The grid's own process for that cell, and nobody else's."""
     for process in psutil.Process(grid.pid).children():
-        if f"model.num_experts={experts}" in process.cmdline():
+        if f"-{experts}e-" in process.cmdline()[-1]:
             return process
     return None
 

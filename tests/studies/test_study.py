@@ -10,7 +10,7 @@ from glam.config import ModelConfig, RunConfig, StudyConfig, TaskConfig
 from glam.machine.resources import resolve
 from glam.runs.folder import RunFolder
 from glam.runs.study_folder import StudyFolder
-from glam.studies.study import Cell, Study
+from glam.studies.study import Study, TrainingCell
 from glam.tasks.train import train as tasks
 
 SUMMARY = {"status": "done", "loss": {"mean": 4.0}}
@@ -18,7 +18,9 @@ SUMMARY = {"status": "done", "loss": {"mean": 4.0}}
 
 @pytest.fixture
 def cells(tmp_path):
-    def make(*experts: int, fixed: tuple[str, ...] = (), name: str | None = None) -> list[Cell]:
+    def make(
+        *experts: int, fixed: tuple[str, ...] = (), name: str | None = None
+    ) -> list[TrainingCell]:
         made = []
         for count in experts:
             config = replace(
@@ -30,7 +32,7 @@ def cells(tmp_path):
             run = RunFolder(tmp_path / f"tiny-{count}")
             overrides = [f"model.num_experts={count}", *fixed]
             values = {"model.num_experts": count}
-            cell = Cell(
+            cell = TrainingCell(
                 overrides=overrides,
                 values=values,
                 config=config,
@@ -112,13 +114,6 @@ def test_a_damaged_list_is_made_anew(cells):
     (study.folder.path / "cells.json").write_text("{")
     study.record()
     assert len(json.loads((study.folder.path / "cells.json").read_text())["cells"]) == 1
-
-
-def test_a_cell_is_one_line_to_type(cells):
-    [cell] = cells(8)
-    line = Study.of([cell], SWEPT).line(cell)
-    assert line[0] == "model.num_experts=8"
-    assert 'study.cell="num_experts=8"' in line
 
 
 def test_a_study_is_written_anew_from_its_folder_with_what_it_asks(cells, capsys):

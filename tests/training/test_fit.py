@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 import toy
-from glam.machine.energy_by_phase import EnergyByPhase
 from safetensors.torch import load_file
 
 from glam.config import AdafactorConfig, ModelConfig, PaperScheduleConfig
 from glam.errors import UserError
+from glam.machine.energy_by_phase import EnergyByPhase
 from glam.model import Glam
 from glam.training.module import TrainingModule, UpdatesInBackward
 from glam.training.optimizers import Adafactor
@@ -26,7 +26,9 @@ TIMES = ("train_seconds", "tokens_per_second", "joules")
 
 
 def run(path, config=None, **others):
-    return toy.train(config or toy.config(), toy.prepared(), toy.folder(path), toy.RESOURCES, **others)
+    return toy.train(
+        config or toy.config(), toy.prepared(), toy.folder(path), toy.RESOURCES, **others
+    )
 
 
 def rows(path):

@@ -4,7 +4,6 @@ import pytest
 import torch
 import toy
 
-
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),

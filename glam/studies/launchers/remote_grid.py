@@ -1,48 +1,43 @@
-"""What the launchers of elsewhere do: cells to another program, and their fate to Hydra."""
+"""Launchers whose jobs another program runs: submit them, and follow each to its end."""
 
 import signal
 import time
 from collections.abc import Callable, Sequence
 
-from hydra.core.utils import JobReturn
-
-from glam.composition.compose import Composer
 from glam.config import RunConfig
-from glam.studies.launchers.isolated import job_of, returned
 from glam.studies.launchers.job_handle import Executor, JobHandle
 from glam.studies.pool import Job
 from glam.studies.table import LiveTable
 
 
 class RemoteGrid:
-    """Jobs for another program. Raises UserError where it cannot take them."""
+    """See `glam.studies.launchers.launcher.Launcher`. `executor_of` makes the program's executor
+    for a grid, given the configuration of any cell."""
 
-    def __init__(
-        self,
-        job_overrides: Sequence[Sequence[str]],
-        composer: Composer,
-        executor_of: Callable[[RunConfig], Executor],
-    ) -> None:
-        self.jobs = [job_of(list(words), composer, remote=True) for words in job_overrides]
-        self.executor = executor_of(composer.config(job_overrides[0]))
-        self.executor.check(self.jobs)
+    remote = True
 
-    def launch(self) -> list[JobReturn]:
-        """Submit every job, and follow them to their end; a job that fails stops no other. Ctrl-C
-        ends the jobs of this machine, and leaves those of a cluster that can do without us."""
-        following = list(zip(self.jobs, self.executor.submit(self.jobs), strict=True))
+    def __init__(self, executor_of: Callable[[RunConfig], Executor]) -> None:
+        self._executor_of = executor_of
+
+    def check(self, jobs: Sequence[Job], config: RunConfig) -> None:
+        self._executor = self._executor_of(config)
+        self._executor.check(jobs)
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Ctrl-C ends the jobs of this machine, and leaves those of a cluster, which do without
+        this process."""
+        following = list(zip(jobs, self._executor.submit(jobs), strict=True))
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
         try:
-            with LiveTable(self.jobs) as table:
-                while any(job.state in ("waiting", "running") for job in self.jobs):
-                    for job, submitted in following:
-                        _follow(job, submitted)
+            with LiveTable(list(jobs)) as table:
+                while any(job.state in ("waiting", "running") for job in jobs):
+                    for job, handle in following:
+                        _follow(job, handle)
                     table.update()
                     time.sleep(0.5)
         except KeyboardInterrupt:
-            raise _left(self.executor, following) from None
-        self.executor.close()
-        return [returned(job) for job in self.jobs]
+            raise _left(self._executor, following) from None
+        self._executor.close()
 
 
 def _follow(job: Job, submitted: JobHandle) -> None:

@@ -20,8 +20,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.xdist_group("grid"),
     pytest.mark.skipif(
-        importlib.util.find_spec("hydra_plugins.hydra_submitit_launcher") is None,
-        reason="needs hydra-submitit-launcher",
+        importlib.util.find_spec("submitit") is None,
+        reason="needs submitit",
     ),
 ]
 BASIC, LAUNCHER = "hydra/launcher=basic", "hydra/launcher=submitit_local"
