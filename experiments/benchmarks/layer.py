@@ -2,7 +2,7 @@
 
 limit:  the same two matrices and GELU as a dense feed-forward on top_k * T tokens, by autograd.
 limitE: a balanced, pre-sorted batched product over the E experts: adds the weights' traffic.
-Processes' experts have three matrices (SwiGLU); theirs are two thirds as wide, rounded down, so that
+Peers' experts have three matrices (SwiGLU); theirs are two thirds as wide, rounded down, so that
 FLOPs are equal or in the peer's favour. Weights are in the activations' type for all.
 """
 

@@ -186,8 +186,9 @@ def test_jobs_end_when_the_grid_is_killed(tmp_path):
     from glam.studies.pool import Job, run_jobs
     from pathlib import Path
     inner = (
-        "import os, time; from pathlib import Path; from glam.machine.parent_watch import watch_parent;"
-        "watch_parent(); Path({str(tmp_path)!r}, 'pid').write_text(str(os.getpid())); time.sleep(60)"
+        "import os, time; from pathlib import Path;"
+        "from glam.machine.parent_watch import watch_parent; watch_parent();"
+        "Path({str(tmp_path)!r}, 'pid').write_text(str(os.getpid())); time.sleep(60)"
     )
     run = RunFolder(Path({str(tmp_path)!r}, "a-id"))
     command = [sys.executable, "-c", inner]
