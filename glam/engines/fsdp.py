@@ -286,8 +286,8 @@ class FsdpEngine:
             draw(whole, name, seed)
             fill(parameter, whole)
 
-    def checkpoints(self, fingerprints: dict[str, str]) -> ShardedCheckpointIO:
-        return ShardedCheckpointIO(fingerprints, self.processes)
+    def checkpoints(self, provenance: dict[str, Any]) -> ShardedCheckpointIO:
+        return ShardedCheckpointIO(provenance, self.processes)
 
     def callbacks(self) -> list[Callback]:
         return []

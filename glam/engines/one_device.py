@@ -22,8 +22,8 @@ class OneProcess:
 
     processes = SINGLE
 
-    def checkpoints(self, fingerprints: dict[str, str]) -> FolderCheckpointIO:
-        return FolderCheckpointIO(fingerprints)
+    def checkpoints(self, provenance: dict[str, Any]) -> FolderCheckpointIO:
+        return FolderCheckpointIO(provenance)
 
     def materialize(self, model: Glam, seed: int | None) -> None:
         model.to_empty(device="cpu")

@@ -50,8 +50,8 @@ class ShardedCheckpointIO(FolderCheckpointIO):
     """Takes a copy of this process's slices and returns; a thread writes them. A checkpoint that
     cannot be written costs a line, not the run."""
 
-    def __init__(self, fingerprints: dict[str, str], processes: Processes) -> None:
-        super().__init__(fingerprints)
+    def __init__(self, provenance: dict[str, Any], processes: Processes) -> None:
+        super().__init__(provenance)
         self._processes = processes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
@@ -104,7 +104,7 @@ class ShardedCheckpointIO(FolderCheckpointIO):
             if self._processes.is_main:
                 patience = PATIENCE_SECONDS + 10 * (time.monotonic() - began)
                 files = self._files_of_all(part, time.monotonic() + patience)
-                manifest = manifest_of(checkpoint["training"], self.fingerprints, files)
+                manifest = manifest_of(checkpoint["training"], self.provenance, files)
                 self._make_whole(part, path, manifest | splits)
         except SAVE_ERRORS as error:
             line = first_line(error)

@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from glam.analysis.machines import machine_words, unlike_machines
 from glam.analysis.paired import (
     EXPERTS,
     Cell,
@@ -56,16 +57,22 @@ def write(
     for name, content in files.items():
         (study_dir / name).write_bytes(content)
     names = domains(cells)
+    unlike = unlike_machines(cells)
+    machines = machine_words(cells) if unlike else [None] * len(cells)
     page = render(
         "study.html.j2",
         name=study_dir.name,
         sentence=sentence(cells, swept),
         finding=finding(cells, compared, study.budget),
+        unlike_machines=unlike,
         sections=sections,
         law=law,
         files=[name for name in files if name.endswith(".png")],
-        columns=study_table.columns(swept, names),
-        rows=[study_table.row(cell, swept, names, study_dir) for cell in cells],
+        columns=study_table.columns(swept, names, with_machine=bool(unlike)),
+        rows=[
+            study_table.row(cell, swept, names, study_dir, machine)
+            for cell, machine in zip(cells, machines, strict=True)
+        ],
         is_running=any(cell.progress for cell in cells),
         pairs=_pairs(cells, compared),
         absent=absent(cells, swept),

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from glam.analysis.paired import Cell, domains
 from glam.reporting.study_figures import label_of
+from glam.runs.machine import segments
 from glam.units import DASH, duration, fixed, percent, si, whole
 
 MEASURES = (
@@ -17,6 +18,7 @@ MEASURES = (
     *("parameters/total", "parameters/active"),
     *("load/busiest", "load/idlest", "load/dropped", "skipped_steps"),
 )
+MACHINE = ("processor", "instruction_sets", "kernels")
 
 
 class Column(NamedTuple):
@@ -39,7 +41,7 @@ def as_csv(cells: Sequence[Cell], swept: Sequence[str]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     losses = [f"loss/{name}" for name in names]
-    writer.writerow([*swept, "id", "run", "status", *losses, *MEASURES, "error"])
+    writer.writerow([*swept, "id", "run", "status", *losses, *MEASURES, *MACHINE, "error"])
     for cell in cells:
         summary, size = cell.summary, cell.part("parameters")
         found = [
@@ -50,10 +52,22 @@ def as_csv(cells: Sequence[Cell], swept: Sequence[str]) -> str:
             *(summary.get(name) for name in ("tokens", "tokens_per_second", "train_seconds")),
             *(cell.part("energy").get(name) for name in MEASURES if name.startswith("joules")),
             *(size.get("total"), size.get("active")),
-            *(*_load(summary), summary.get("skipped_steps"), cell.error),
+            *(*_load(summary), summary.get("skipped_steps")),
+            *(*_machine(cell), cell.error),
         ]
         writer.writerow(["" if value is None else value for value in found])
     return out.getvalue()
+
+
+def _machine(cell: Cell) -> list[str | None]:
+    """As MACHINE; of a run that was moved, of each machine in turn."""
+    machine = cell.part("machine")
+    if not machine:
+        return [None] * len(MACHINE)
+    every = [
+        one | {"instruction_sets": " ".join(one["instruction_sets"])} for one in segments(machine)
+    ]
+    return [", then ".join(one[name] for one in every) for name in MACHINE]
 
 
 def _load(summary: dict[str, Any]) -> tuple[float | None, ...]:
@@ -69,16 +83,25 @@ def _load(summary: dict[str, Any]) -> tuple[float | None, ...]:
     )
 
 
-def columns(swept: Sequence[str], names: Sequence[str]) -> list[Column]:
+def columns(
+    swept: Sequence[str], names: Sequence[str], *, with_machine: bool = False
+) -> list[Column]:
     words = [*(label_of(key).capitalize() for key in swept), "Report", "Status"]
+    words += ["Machine"] * with_machine
     losses = ["Mean loss", *(name for name in names if name != "mean")]
     numbers = ["Bits/byte", "Tokens/s", "Time", "Energy", "per nat", "Total", "Active"]
     titles = [Column(title, is_number=False) for title in words]
     return titles + [Column(title, is_number=True) for title in (*losses, *numbers)]
 
 
-def row(cell: Cell, swept: Sequence[str], names: Sequence[str], study_dir: Path) -> dict[str, Any]:
-    """A row of the page, its cells in the order of `columns`."""
+def row(
+    cell: Cell,
+    swept: Sequence[str],
+    names: Sequence[str],
+    study_dir: Path,
+    machine: str | None = None,
+) -> dict[str, Any]:
+    """A row of the page, its cells in the order of `columns`; `machine` where it has that one."""
     summary, size, used = cell.summary, cell.part("parameters"), cell.part("energy")
     report = study_dir.parent.parent / cell.run / "report.html"
     is_known = bool(summary) or report.exists()
@@ -89,6 +112,7 @@ def row(cell: Cell, swept: Sequence[str], names: Sequence[str], study_dir: Path)
             *(Text(str(cell.values.get(key, DASH)), cell.values.get(key)) for key in swept),
             Text(cell.run.rpartition("-")[2], cell.run, link=link, title=cell.run),
             Text(state(cell), cell.status),
+            *([] if machine is None else [Text(machine or DASH, machine)]),
         ],
         "numbers": [
             *(Text(fixed(cell.loss(name)), cell.loss(name)) for name in names or ["mean"]),

@@ -1,18 +1,27 @@
 """What makes two runs the same run: a hash of what determines the result, and nothing else."""
 
 import dataclasses
+import functools
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from glam.config import ROOT, RunConfig
+from glam.config import RunConfig
 from glam.machine.resources import Resources
 
 DETERMINES_THE_RESULT = ("model", "data", "optimizer", "schedule", "training", "seed")
 
-# Packages whose source decides what a run computes.
-CODE = ("config", "model", "data", "training", "evaluation")
+PACKAGE = Path(__file__).parents[1]
+# Whose source decides digits. Of `machine`, only how rows are dealt to processes does: what it
+# finds of threads, precision and device is part of the run's id, and its counters only observe.
+# The packages above these hand on a configuration, or write down what came out.
+COMPUTES = (
+    *("config", "kernels", "model", "data", "training", "engines", "evaluation"),
+    "machine/processes.py",
+)
+SOURCES = (".py", ".c", ".h", ".inc")
 
 
 def run_id(config: RunConfig, resources: Resources) -> str:
@@ -60,10 +69,23 @@ def run_name(config: RunConfig) -> str:
 
 
 def code_fingerprint() -> str:
-    """Hash of the source that decides results: a resume across a change of it is refused."""
+    """16 hexadecimal digits of the source that computes. A resume across a change of it is refused,
+    a finished run says that its code has changed."""
+    return _fingerprint_of(PACKAGE)
+
+
+@functools.cache  # what the process began with, also where a file is edited while it runs
+def _fingerprint_of(package: Path) -> str:
+    """The same wherever the package lies and in whatever order its files are found."""
     digest = hashlib.sha256()
-    for package in CODE:
-        for file in sorted(Path(__file__).parent.joinpath(package).rglob("*.py")):
-            digest.update(file.relative_to(ROOT).as_posix().encode())
-            digest.update(file.read_bytes())
+    for name, file in sorted((f.relative_to(package).as_posix(), f) for f in _sources(package)):
+        content = file.read_bytes()
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:16]
+
+
+def _sources(package: Path) -> Iterator[Path]:
+    for name in COMPUTES:
+        path = package / name
+        found = path.rglob("*") if path.is_dir() else [path]
+        yield from (file for file in found if file.suffix in SOURCES)

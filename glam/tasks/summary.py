@@ -60,6 +60,7 @@ def summarize(
         "config_fingerprint": fingerprint(config, resources),
         "code_fingerprint": code_fingerprint(),
         "data_fingerprint": data_fingerprint,
+        "machine": result.machine,
         "git": git_revision(),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
         | {"python": platform.python_version(), "glam": glam.__version__},

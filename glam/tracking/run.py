@@ -14,6 +14,7 @@ from glam.machine.processes import rank
 from glam.machine.resources import Resources
 from glam.runs.folder import RunFolder
 from glam.runs.identity import run_name
+from glam.runs.machine import machine_of
 from glam.tracking.session import Entry, Guard, is_wanted, start
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ def _plain(config: RunConfig, resources: Resources) -> dict[str, Any]:
         "flops_per_token": config.flops_per_token,
         "steps": config.training.num_steps,
         **dataclasses.asdict(resources),
+        "machine": machine_of(resources),
     }
     return {**dataclasses.asdict(config), "derived": derived}
 

@@ -35,8 +35,9 @@ class FolderCheckpointIO(CheckpointIO):
     """Lightning's checkpoint dictionary to a folder and back. Loop progress is left out: our
     position is the ledger's step."""
 
-    def __init__(self, fingerprints: dict[str, str]) -> None:
-        self.fingerprints = fingerprints
+    def __init__(self, provenance: dict[str, Any]) -> None:
+        """`provenance` (code, data, machine) goes into every manifest."""
+        self.provenance = provenance
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
@@ -46,7 +47,7 @@ class FolderCheckpointIO(CheckpointIO):
         path = Path(path)
         part = tmp_path(path)
         try:
-            _write(part, checkpoint, self.fingerprints)
+            _write(part, checkpoint, self.provenance)
             if path.exists():  # a damaged one of the same step
                 shutil.rmtree(path)
             part.rename(path)
@@ -91,7 +92,7 @@ def _joined_state(states: list[dict[str, Any]], splits: dict[str, int]) -> dict[
     return {**states[0], "optimizer_states": [{**optimizers[0], "state": whole}]}
 
 
-def _write(part: Path, checkpoint: dict[str, Any], fingerprints: dict[str, str]) -> None:
+def _write(part: Path, checkpoint: dict[str, Any], provenance: dict[str, Any]) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     weights = {
@@ -101,7 +102,7 @@ def _write(part: Path, checkpoint: dict[str, Any], fingerprints: dict[str, str])
     safetensors.save_file(weights, part / WEIGHTS)  # pyright: ignore[reportUnknownMemberType]
     save_state(checkpoint, part / STATE)
     files = {name: checksum(part / name) for name in (WEIGHTS, STATE)}
-    manifest = manifest_of(checkpoint["training"], fingerprints, files)
+    manifest = manifest_of(checkpoint["training"], provenance, files)
     (part / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     for name in (WEIGHTS, STATE, MANIFEST):
         sync(part / name)
@@ -109,10 +110,10 @@ def _write(part: Path, checkpoint: dict[str, Any], fingerprints: dict[str, str])
 
 
 def manifest_of(
-    training: dict[str, Any], fingerprints: dict[str, str], files: dict[str, Any]
+    training: dict[str, Any], provenance: dict[str, Any], files: dict[str, Any]
 ) -> dict[str, Any]:
     told = {name: training[name] for name in ("step", "tokens", "status")}
-    return {**told, **fingerprints, "files": files}
+    return {**told, **provenance, "files": files}
 
 
 def save_state(checkpoint: dict[str, Any], file: Path) -> None:

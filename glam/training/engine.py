@@ -34,8 +34,8 @@ class Engine(Protocol):
         """Allocates a model that is on the meta device; with a seed, draws its initial values."""
         ...
 
-    def checkpoints(self, fingerprints: dict[str, str]) -> FolderCheckpointIO:
-        """How checkpoints are written and read."""
+    def checkpoints(self, provenance: dict[str, Any]) -> FolderCheckpointIO:
+        """How checkpoints are written and read. Their manifests hold `provenance`."""
         ...
 
     def callbacks(self) -> list[Callback]:

@@ -24,6 +24,7 @@ from glam.progress import bar
 from glam.runs.checkpoints import Checkpoint, newest_checkpoint, step_folders
 from glam.runs.folder import RunFolder
 from glam.runs.identity import code_fingerprint
+from glam.runs.machine import Machine, continued, deciding, in_words, machine_of, segments
 from glam.training.callbacks import MetricsLogger, ProgressBar, Timekeeper, Tracker
 from glam.training.checkpoint import FolderCheckpointIO, remove_partial
 from glam.training.engine import Engine
@@ -43,6 +44,7 @@ class TrainingResult(NamedTuple):
     skipped_steps: int
     joules: Callable[[], dict[str, float]]  # spent so far, by activity
     load: list[dict[str, float]]  # by MoE layer: busiest, idlest over the mean, dropped share
+    machine: Machine  # that it was trained on, and those before where it was moved
 
 
 def train(
@@ -57,13 +59,16 @@ def train(
 ) -> TrainingResult:
     """Continue from the run's newest checkpoint, or begin. The caller holds the run's lock.
 
-    Raises UserError when the checkpoint was made by other code or data; KeyboardInterrupt, or
-    SystemExit(143) for SIGTERM, when it was asked to stop and has saved.
+    Raises UserError when the checkpoint was made by other code or data; one of another processor
+    or other kernels is warned of. Raises KeyboardInterrupt, or SystemExit(143) for SIGTERM, when it
+    was asked to stop and has saved.
     """
     torch.set_num_threads(resources.threads)
     tune_malloc()
-    checkpoints = engine.checkpoints({"code": code_fingerprint(), "data": prepared.fingerprint})
-    found = _resumable(run, checkpoints.fingerprints, engine.processes)
+    fingerprints = {"code": code_fingerprint(), "data": prepared.fingerprint}
+    found = _resumable(run, fingerprints, engine.processes)
+    machine = _machine(run, found, resources, engine.processes)
+    checkpoints = engine.checkpoints({**fingerprints, "machine": machine})
     module = _build(
         config, prepared, resources, engine, energy_by_phase or EnergyByPhase(), fresh=found is None
     )
@@ -76,7 +81,7 @@ def train(
             saving = _fit(module, prepared, run, engine, checkpoints, tracker, found)
         _leave_if_asked(saving, module.train_state.step)
     engine.place(module.model)
-    return _result(module, engine.processes)
+    return _result(module, engine.processes, machine)
 
 
 def _resumable(
@@ -95,6 +100,21 @@ def _resumable(
     if processes.is_main:
         remove_partial(run.checkpoints, up_to=found.manifest["step"] if found else -1)
     return found
+
+
+def _machine(
+    run: RunFolder, found: Checkpoint | None, resources: Resources, processes: Processes
+) -> Machine:
+    """What this run is computed on; a warning where it was begun on what rounds differently."""
+    before: Machine | None = found.manifest.get("machine") if found else None
+    now = continued(before, machine_of(resources))
+    if before is not None and deciding(before) != deciding(now) and processes.is_main:
+        then, here = in_words([segments(before)[-1], now])
+        log.warning(
+            f"{run.path.name} goes on on {here}, its checkpoint is of {then}: they round "
+            f"differently, so it will not end bit for bit as on one of them"
+        )
+    return now
 
 
 def _build(
@@ -237,7 +257,7 @@ def _quiet_lightning() -> Generator[None]:
             logger.setLevel(level)
 
 
-def _result(module: TrainingModule, processes: Processes) -> TrainingResult:
+def _result(module: TrainingModule, processes: Processes, machine: Machine) -> TrainingResult:
     train_state, model = module.train_state, module.model
     seconds = train_state.clock.seconds
     load = [
@@ -259,4 +279,5 @@ def _result(module: TrainingModule, processes: Processes) -> TrainingResult:
         skipped_steps=train_state.skipped,
         joules=train_state.joules,
         load=load,
+        machine=machine,
     )

@@ -52,7 +52,8 @@ def test_the_table_has_a_row_a_cell_and_says_what_became_of_it(
         *("bits_per_byte/mean", "tokens", "tokens_per_second", "train_seconds"),
         *("joules", "joules_per_million_tokens", "joules_per_nat"),
         *("parameters/total", "parameters/active"),
-        *("load/busiest", "load/idlest", "load/dropped", "skipped_steps", "error"),
+        *("load/busiest", "load/idlest", "load/dropped", "skipped_steps"),
+        *("processor", "instruction_sets", "kernels", "error"),
     ]
     assert [(row["model.num_experts"], row["seed"]) for row in table] == [
         *(("1", "0"), ("1", "1"), ("8", "0"), ("8", "1")),
@@ -65,6 +66,26 @@ def test_the_table_has_a_row_a_cell_and_says_what_became_of_it(
     assert table[3]["status"] == "failed"
     assert table[3]["error"] == "out of memory, 3 GB asked for"
     assert table[3]["loss/mean"] == ""
+    assert {row["processor"] for row in table} == {""}  # of summaries from before it was recorded
+
+
+def test_a_run_that_was_moved_has_both_machines_in_the_table(
+    tmp_path: Path, rows_by_experts: Rows
+) -> None:
+    rows = rows_by_experts(experts=(1, 8), seeds=1)
+    first = {"processor": "Xeon", "instruction_sets": ["avx2", "amx_bf16"], "kernels": "amx"}
+    last = {"processor": "EPYC", "instruction_sets": ["avx2"], "kernels": "elementwise"}
+    rows[0]["summary"]["machine"] = last | {"earlier": [first]}
+    rows[1]["summary"]["machine"] = last
+
+    study_report(tmp_path / "study", rows, SWEPT)
+
+    page, table = read(tmp_path / "study")
+    assert [(row["processor"], row["instruction_sets"], row["kernels"]) for row in table] == [
+        ("Xeon, then EPYC", "avx2 amx_bf16, then avx2", "amx, then elementwise"),
+        ("EPYC", "avx2", "elementwise"),
+    ]
+    assert "1 on Xeon (amx kernels), then EPYC (elementwise kernels)" in page
 
 
 def test_differences_are_paired_by_seed_with_students_interval(rows_by_experts: Rows) -> None:

@@ -1,5 +1,6 @@
 """Two runs are the same run when nothing that determines the result differs."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,7 @@ from glam.config import (
     TrainingConfig,
 )
 from glam.machine.resources import Resources
-from glam.runs.identity import code_fingerprint, run_id, run_name
+from glam.runs.identity import COMPUTES, PACKAGE, SOURCES, code_fingerprint, run_id, run_name
 
 HERE = Resources(threads=1, precision="bfloat16", device="cpu", memory_bytes=8 << 30, cores=2)
 DEFAULT = RunConfig()
@@ -77,6 +78,88 @@ def test_names_are_readable_and_say_what_is_swept_most():
     )
 
 
-def test_the_code_fingerprint_is_stable_within_a_process():
-    assert code_fingerprint() == code_fingerprint()
+# Of each package that computes, a source that lies deepest; of the kernels, every file.
+PACKAGES = sorted({file.parent.name for file in PACKAGE.glob("*/__init__.py")})
+DEEPEST = [
+    max(sorted((PACKAGE / name).rglob("*.py")), key=lambda file: len(file.parts))
+    for name in PACKAGES
+    if name in COMPUTES
+]
+KERNELS = [file for file in sorted(PACKAGE.glob("kernels/*")) if file.suffix in SOURCES]
+
+
+@pytest.fixture
+def copied(tmp_path, monkeypatch):
+    """The fingerprint of a copy of the package elsewhere, in which one file was changed."""
+
+    def fingerprint(changed: str | None = None) -> str:
+        copy = tmp_path / f"copy of {changed}"
+        shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        if changed is not None:
+            file = copy / changed
+            assert file.is_file()
+            file.write_bytes(file.read_bytes() + b"\n")
+        with monkeypatch.context() as patch:
+            patch.setattr("glam.runs.identity.PACKAGE", copy)
+            return code_fingerprint()
+
+    return fingerprint
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        *(file.relative_to(PACKAGE).as_posix() for file in [*DEEPEST, *KERNELS]),
+        "machine/processes.py",
+    ],
+)
+def test_a_change_of_any_source_that_computes_changes_the_code_fingerprint(copied, file):
+    assert copied(file) != copied()
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "reporting/templates/run.html.j2",
+        "reporting/study.py",
+        "machine/energy.py",
+        "runs/folder.py",
+    ],
+)
+def test_a_change_of_what_is_shown_or_counted_keeps_the_code_fingerprint(copied, file):
+    assert copied(file) == copied()
+
+
+def test_a_source_that_is_added_moved_or_split_changes_the_code_fingerprint(tmp_path, monkeypatch):
+    def fingerprint(name, files):
+        for path, content in files.items():
+            (tmp_path / name / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / path).write_text(content)
+        monkeypatch.setattr("glam.runs.identity.PACKAGE", tmp_path / name)
+        return code_fingerprint()
+
+    rest = {"machine/processes.py": ""}
+    found = [
+        fingerprint("one", rest | {"model/a.py": "x", "model/b.py": "y"}),
+        fingerprint("swapped", rest | {"model/b.py": "x", "model/a.py": "y"}),
+        fingerprint("moved", rest | {"data/a.py": "x", "model/b.py": "y"}),
+        fingerprint("joined", rest | {"model/a.py": "xy", "model/b.py": ""}),
+        fingerprint("added", rest | {"model/a.py": "x", "model/b.py": "y", "kernels/c.inc": ""}),
+    ]
+    assert len(set(found)) == len(found)
+    again = fingerprint("written in another order", {"model/b.py": "y", "model/a.py": "x", **rest})
+    assert again == found[0]
+
+
+def test_the_code_fingerprint_is_that_of_the_same_source_wherever_it_lies(copied):
+    assert copied() == code_fingerprint()
     assert len(code_fingerprint()) == 16
+
+
+def test_every_package_either_computes_or_is_known_not_to():
+    # A new package is entered here or in COMPUTES; one that was renamed is missed in both.
+    others = {"analysis", "cli", "composition", "machine", "planning", "reporting", "runs"}
+    others |= {"studies", "tasks", "tracking"}
+    computing = {name for name in COMPUTES if "/" not in name}
+    assert computing | others == set(PACKAGES)
+    assert not computing & others

@@ -11,6 +11,7 @@ import toy
 
 from glam.config import LoggerConfig
 from glam.reporting.experts import heat_maps
+from glam.runs.machine import machine_of
 from glam.tracking import Tracker, open_tracker
 from glam.tracking.run import WandbTracker, load_figures
 from glam.tracking.session import choose_mode, logged_in
@@ -207,8 +208,9 @@ def test_wandb_is_told_the_whole_configuration_and_what_follows_from_it(tmp_path
     monkeypatch.setattr(wandb, "init", lambda **named: told.update(named) or Session())
     config = toy.config(logger="wandb")
     config.study.name, config.study.cell = "experts", "num_experts=4"
-    with open_tracker(config, toy.folder(tmp_path / "toy-7"), toy.RESOURCES):
+    with open_tracker(config, toy.folder(tmp_path / "toy-7"), toy.RESOURCES, heat_maps):
         pass
     assert (told["id"], told["group"], told["name"]) == ("7", "experts", "num_experts=4")
     assert told["config"]["model"] == dataclasses.asdict(config.model)
     assert told["config"]["derived"]["active_parameters"] == config.model.num_active_params
+    assert told["config"]["derived"]["machine"] == machine_of(toy.RESOURCES)

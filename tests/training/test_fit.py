@@ -2,6 +2,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from glam.config import AdafactorConfig, ModelConfig, PaperScheduleConfig
 from glam.errors import UserError
 from glam.machine.energy_by_phase import EnergyByPhase
 from glam.model import Glam
+from glam.runs.identity import PACKAGE
 from glam.training.module import TrainingModule, UpdatesInBackward
 from glam.training.optimizers import Adafactor
 
@@ -266,6 +268,67 @@ def test_a_resume_by_other_data_or_code_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("glam.training.fit.code_fingerprint", lambda: "newer")
     with pytest.raises(UserError, match="was begun with other code"):
         run(tmp_path)
+
+
+def test_a_resume_across_a_changed_kernel_is_refused(tmp_path, monkeypatch):
+    def code(name, addition=""):
+        shutil.copytree(PACKAGE, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        with (tmp_path / name / "kernels" / "kernels.c").open("a") as file:
+            file.write(addition)
+        monkeypatch.setattr("glam.runs.identity.PACKAGE", tmp_path / name)
+
+    run(tmp_path / "run", toy.config(2))
+    code("same")
+    assert run(tmp_path / "run", toy.config(2)).status == "done"
+    code("changed", "static int another;\n")
+    with pytest.raises(UserError, match="was begun with other code"):
+        run(tmp_path / "run", toy.config(2))
+
+
+def on_another_machine(path, **changes):
+    """As if the run's checkpoints had been made there."""
+    for manifest in path.glob("checkpoints/step-*/manifest.json"):
+        found = json.loads(manifest.read_text())
+        found["machine"] |= changes
+        manifest.write_text(json.dumps(found))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"processor": "EPYC"}, "its checkpoint is of EPYC ("),
+        ({"kernels": "none of ours"}, "(none of ours)"),
+        ({"instruction_sets": ["mmx"]}, "with mmx"),
+    ],
+)
+def test_a_resume_on_another_machine_says_so_once_and_goes_on(tmp_path, caplog, changes, named):
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path, toy.config(12), step=6)
+    on_another_machine(tmp_path, **changes)
+    caplog.clear()
+    result = run(tmp_path, toy.config(12))
+    [said] = [line.getMessage() for line in caplog.records if line.levelname == "WARNING"]
+    assert f"{tmp_path.name} goes on on {result.machine['processor']}" in said
+    assert named in said
+    assert result.status == "done"
+    [earlier] = result.machine["earlier"]
+    assert changes.items() <= earlier.items()
+    # It is the manifest's too, and where nothing changes any more nothing is said.
+    caplog.clear()
+    assert run(tmp_path, toy.config(12)).machine == result.machine
+    assert caplog.records == []
+
+
+def test_a_resume_of_a_checkpoint_that_names_no_machine_says_nothing(tmp_path, caplog):
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path, toy.config(12), step=6)
+    [manifest] = tmp_path.glob("checkpoints/step-*/manifest.json")
+    found = json.loads(manifest.read_text())
+    machine = found.pop("machine")
+    manifest.write_text(json.dumps(found))
+    caplog.clear()
+    assert run(tmp_path, toy.config(12)).machine == machine
+    assert caplog.records == []
 
 
 def poisoned(monkeypatch, steps, value):
