@@ -19,6 +19,7 @@ from glam.config import RunConfig
 from glam.config.layout import check_divides
 from glam.errors import UserError
 from glam.machine import processes
+from glam.machine.processor import processor
 
 # Of malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -282,10 +283,8 @@ def _is_arm() -> bool:
 
 
 def _bfloat16_is_fast(device: Device) -> bool:
+    """Whether the device multiplies bfloat16 by itself: a CPU without such instructions emulates
+    them."""
     if device != "cpu":
         return device == "cuda"
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(processor().instruction_sets)

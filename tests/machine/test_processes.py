@@ -29,8 +29,8 @@ def test_a_process_alone_has_all_rows_and_leads():
     assert SINGLE.sum(total) is total
 
 
-@pytest.mark.parametrize(("rank", "leads"), [(0, True), (3, False)])
-def test_the_first_leads(rank, is_main):
+@pytest.mark.parametrize(("rank", "is_main"), [(0, True), (3, False)])
+def test_the_first_is_the_main_process(rank, is_main):
     assert One(rank, 4).is_main is is_main
 
 
