@@ -20,7 +20,7 @@ from glam.machine.processes import Processes
 from glam.machine.resources import Resources, frozen_gc, tune_malloc
 from glam.model import Glam
 from glam.model.gradient_pool import pooling
-from glam.progress import bar
+from glam.progress import bar, stage
 from glam.runs.checkpoints import Checkpoint, newest_checkpoint, step_folders
 from glam.runs.folder import RunFolder
 from glam.runs.identity import code_fingerprint
@@ -64,9 +64,15 @@ def train(
     tune_malloc()
     checkpoints = engine.checkpoints({"code": code_fingerprint(), "data": prepared.fingerprint})
     found = _resumable(run, checkpoints.fingerprints, engine.processes)
-    module = _build(
-        config, prepared, resources, engine, energy_by_phase or EnergyByPhase(), fresh=found is None
-    )
+    with stage("building the model"):
+        module = _build(
+            config,
+            prepared,
+            resources,
+            engine,
+            energy_by_phase or EnergyByPhase(),
+            fresh=found is None,
+        )
     if found is not None and found.manifest["status"] != "training":
         checkpoint = checkpoints.load_checkpoint(found.path)
         engine.load(module, checkpoint["state_dict"])
