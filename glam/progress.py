@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -52,6 +52,21 @@ def stage(what: str) -> Generator[None]:
         yield
     finally:
         line.cancel()
+
+
+_starting = ExitStack()
+
+
+def show_start() -> None:
+    """A spinner from the first moment of the process, on a terminal: Hydra takes a second or two
+    before a task can say what it does. `end_start` takes it away."""
+    if _console.is_terminal:
+        _starting.enter_context(stage("starting"))
+
+
+def end_start() -> None:
+    """The task begins, or the line is refused."""
+    _starting.close()
 
 
 class Bar:

@@ -42,7 +42,7 @@ def train(config: RunConfig, overrides: list[str]) -> None:
     pin_threads(resources)
     meter = EnergyMeter.open(config.hardware, resources)
     energy_by_phase = EnergyByPhase(meter)
-    with energy_by_phase.on("preparation"), stage("reading the text"):
+    with energy_by_phase.on("preparation"):
         prepared = prepared_text(config)
     if config.rerun and (old := run.move_aside()) is not None:
         log.info(f"the old run is now {old.name}")

@@ -14,6 +14,7 @@ from glam.config import RunConfig
 from glam.data import PreparedData, TrainStream
 from glam.errors import UserError
 from glam.evaluation.held_out import evaluate_domains, mean_loss
+from glam.kernels import library
 from glam.log import log
 from glam.machine.energy_by_phase import EnergyByPhase
 from glam.machine.processes import Processes
@@ -113,6 +114,8 @@ def _build(
     fresh: bool,
 ) -> TrainingModule:
     dtype = torch.bfloat16 if resources.precision == "bfloat16" else torch.float32
+    if resources.device == "cpu":
+        library()  # compiled now, not in the time of the first step
     with torch.device("meta"):
         model = Glam(
             config.model_as_built,
