@@ -26,8 +26,12 @@ class _ToStderr(logging.Handler):
             if record.levelno >= logging.WARNING:
                 line = f"{record.levelname.lower()}: {line}"
             if sys.stderr.isatty():
-                style = STYLES.get(record.levelname, "")
-                Console(stderr=True).print(Text(line, style=style), soft_wrap=True)
+                # By `sys.stderr`, which rich replaces while it draws a bar: the line goes above it.
+                console = Console(stderr=True)
+                with console.capture() as styled:
+                    style = STYLES.get(record.levelname, "")
+                    console.print(Text(line, style=style), soft_wrap=True)
+                print(styled.get(), end="", file=sys.stderr, flush=True)
             else:
                 print(line, file=sys.stderr, flush=True)
         except Exception:

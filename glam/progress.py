@@ -1,4 +1,4 @@
-"""One bar for every long step, with time left; what it shows can be watched from outside.
+"""What a long step is doing, for whoever waits: bars with time left, spinners where nothing counts.
 
 A job of a grid has no terminal: where `GLAM_PROGRESS_FILE` names a file, the same figures are
 written there (atomically, at most twice a second), and the grid's live table reads them.
@@ -7,52 +7,84 @@ written there (atomically, at most twice a second), and the grid's live table re
 import contextlib
 import json
 import os
+import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.progress import TimeElapsedColumn as ElapsedColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 T = TypeVar("T")
 PROGRESS_FILE = "GLAM_PROGRESS_FILE"
 LINE_SECONDS = 60.0
+STAGE_SECONDS = 2.0  # off a terminal, stages shorter than this are not mentioned
+STAGE_WIDTH, BAR_WIDTH, LEAST_BAR = 22, 24, 8
+GAP = 2
+UNITS = {"tokens_per_second": "tokens/s"}  # notes whose number has a unit and no name
+
+# One for all: rich shows a bar below a spinner that is still there only on the same console.
+_console = Console(stderr=True)
+
+
+@contextmanager
+def stage(what: str) -> Generator[None]:
+    """Names a step that has nothing to count: a spinner on a terminal, at once; elsewhere a line,
+    once it has taken `STAGE_SECONDS`."""
+    _write_progress({"stage": what, "done": 0, "total": 1, "seconds_left": None})
+    if _console.is_terminal:
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), ElapsedColumn())
+        with Progress(*columns, console=_console, transient=True) as shown:
+            shown.add_task(what, total=None)
+            yield
+        return
+    line = threading.Timer(STAGE_SECONDS, _say, [f"{what} …"])
+    line.daemon = True
+    line.start()
+    try:
+        yield
+    finally:
+        line.cancel()
+
+
+_starting = ExitStack()
+
+
+def show_start() -> None:
+    """A spinner from the first moment of the process, on a terminal: Hydra takes a second or two
+    before a task can say what it does. `end_start` takes it away."""
+    if _console.is_terminal:
+        _starting.enter_context(stage("starting"))
+
+
+def end_start() -> None:
+    """The task begins, or the line is refused."""
+    _starting.close()
 
 
 class Bar:
     """A running step: `advance` it; `note` shows figures beside it (loss, tokens/s). Off a terminal
     it says a line a minute, and one at its end."""
 
-    def __init__(self, stage: str, total: int, unit: str = "") -> None:
+    def __init__(
+        self, stage: str, total: int, unit: str = "", console: Console | None = None
+    ) -> None:
         self.stage, self.total, self.unit, self.done = stage, total, unit, 0
         self.notes: dict[str, float] = {}
         self._base = 0  # done before this process started: says nothing of its speed
         self._began = time.monotonic()
         self._written = 0.0
-        console = Console(stderr=True)
-        columns: list[ProgressColumn] = [
-            TextColumn("{task.description:<22}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[notes]}"),
-        ]
-        self._rich = Progress(*columns, console=console, disable=not console.is_terminal)
-        self._task = self._rich.add_task(stage, total=total, notes="")
+        console = console or _console
         self._quiet = not console.is_terminal
+        self._rich = Progress(_Line(self, console), console=console, disable=self._quiet)
+        self._rich.add_task(stage, total=total)
         self._said = self._began
 
     def __enter__(self) -> Self:
@@ -66,59 +98,123 @@ class Bar:
         self._publish(force=True)
         self._rich.stop()
         if self._quiet and kind is None:
-            seconds = time.monotonic() - self._began
-            self._say(f"{self._amount(self.done - self._base)} in {seconds:.1f} s")
+            _say(f"{self.stage}: {self._amount(self.done - self._base)} in {self.elapsed:.1f} s")
 
     def start_at(self, done: int) -> None:
         """Set where a resumed step begins, so that the time left counts this process alone."""
         self._base = self.done = done
-        self._rich.reset(self._task, completed=done)
 
     def advance(self, by: int = 1, **notes: float) -> None:
         self.done += by
         self.notes.update(notes)
-        text = "  ".join(f"{name} {_short(value)}" for name, value in self.notes.items())
-        self._rich.update(self._task, completed=self.done, notes=text)
         self._publish()
         if self._quiet and time.monotonic() - self._said >= LINE_SECONDS:
             self._said = time.monotonic()
             left = "" if self.seconds_left is None else f", {self.seconds_left / 60:.1f} min left"
-            self._say(f"{self.done:,} of {self._amount(self.total)}{left}  {text}")
+            done = f"{self.done:,} of {self._amount(self.total)}"
+            _say(f"{self.stage}: {done}{left}  {'  '.join(self.note_texts())}".rstrip())
+
+    def note_texts(self) -> list[str]:
+        """The notes as they are shown, in the order in which they came."""
+        return [
+            f"{_short(value)} {UNITS[name]}" if name in UNITS else f"{name} {_short(value)}"
+            for name, value in self.notes.items()
+        ]
 
     def _amount(self, number: int) -> str:
         return f"{number:,} {self.unit}".rstrip()
 
-    def _say(self, words: str) -> None:
-        Console(stderr=True).print(f"{self.stage}: {words}".rstrip(), highlight=False)
+    @property
+    def elapsed(self) -> float:
+        """Seconds."""
+        return time.monotonic() - self._began
 
     @property
     def seconds_left(self) -> float | None:
         fresh = self.done - self._base
         if fresh <= 0:
             return None
-        return (time.monotonic() - self._began) / fresh * (self.total - self.done)
+        return self.elapsed / fresh * (self.total - self.done)
 
     def _publish(self, force: bool = False) -> None:
-        target = os.environ.get(PROGRESS_FILE)
         now = time.monotonic()
-        if target is None or (not force and now - self._written < 0.5):
+        if not force and now - self._written < 0.5:
             return
         self._written = now
-        fields = {
+        figures = {
             "stage": self.stage,
             "done": self.done,
             "total": self.total,
             "seconds_left": self.seconds_left,
-            **self.notes,
         }
-        part = Path(target + ".part")
-        with contextlib.suppress(OSError):  # a bar that can't be drawn costs no run
-            part.write_text(json.dumps(fields))
-            part.replace(target)
+        _write_progress(figures | self.notes)
+
+
+class _Line(ProgressColumn):
+    """The whole line of a bar, fitted to the terminal's width: count, elapsed time and time left
+    are always whole; notes go first, then the bar, then letters of the name."""
+
+    max_refresh = None  # at every refresh: the bar's own figures change, not rich's
+
+    def __init__(self, bar: Bar, console: Console) -> None:
+        super().__init__()
+        self._bar, self._console = bar, console
+
+    def render(self, task: Task) -> Table:
+        bar, left = self._bar, self._bar.seconds_left
+        figures = [
+            f"{bar.done:,}/{bar.total:,}",
+            _clock(bar.elapsed),
+            f"{'-:--:--' if left is None else _clock(left)} left",
+        ]
+        room = self._console.width - sum(GAP + len(text) for text in figures)
+        name = max(0, min(len(bar.stage), room))
+        room -= name
+        notes = list[str]()
+        for note in bar.note_texts():
+            if room - GAP - len(note) < GAP + LEAST_BAR:
+                break
+            notes.append(note)
+            room -= GAP + len(note)
+        padding = max(0, min(STAGE_WIDTH - name, room - GAP - LEAST_BAR))
+        drawn = max(0, min(BAR_WIDTH, room - padding - GAP))
+        cells: list[Text | ProgressBar] = [Text(_cut(bar.stage, name).ljust(name + padding))]
+        if drawn >= 2:
+            cells.append(ProgressBar(total=max(1, bar.total), completed=bar.done, width=drawn))
+        cells += [Text(text) for text in (*figures, *notes)]
+        line = Table.grid(padding=(0, GAP, 0, 0))
+        line.add_row(*cells)
+        return line
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else (text[: width - 1] + "…")[:width]
+
+
+def _clock(seconds: float) -> str:
+    """`0:01:23`"""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
 
 
 def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
+
+
+def _say(words: str) -> None:
+    _console.print(words, highlight=False, soft_wrap=True)
+
+
+def _write_progress(figures: dict[str, Any]) -> None:
+    """Into the file that the grid's table reads, where there is one."""
+    target = os.environ.get(PROGRESS_FILE)
+    if target is None:
+        return
+    part = Path(target + ".part")
+    with contextlib.suppress(OSError):  # a bar that can't be drawn costs no run
+        part.write_text(json.dumps(figures))
+        part.replace(target)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from glam.errors import JobFailedError, UserError, first_line
 from glam.log import configure, log
+from glam.progress import end_start, show_start
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -67,6 +68,14 @@ def _run(arguments: list[str]) -> None:
         return run_cell(Path(arguments[1]))
     # Hydra is told to raise what it meets, so that we word it.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    show_start()
+    try:
+        _run_with_hydra(arguments)
+    finally:
+        end_start()
+
+
+def _run_with_hydra(arguments: list[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from glam.data.cache import Cache
 from glam.data.hashing import digest, document_hash, file_digest
-from glam.data.sources import Source
+from glam.data.source import Source
 from glam.data.text import clean
 from glam.progress import bar
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from glam.config import LocalCorpusConfig
-from glam.data.sources import Role, Source
+from glam.data.source import Role, Source
 from glam.errors import UserError, nearest
 
 _KINDS = (".jsonl", ".txt")

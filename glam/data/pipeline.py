@@ -24,7 +24,8 @@ from glam.data.documents import Documents, documents_key, store
 from glam.data.hashing import digest, uniform
 from glam.data.quality import VERSION as QUALITY_VERSION
 from glam.data.quality import Quality, read_quality
-from glam.data.sources import Source, checked_sources
+from glam.data.source import Source
+from glam.data.sources import checked_sources
 from glam.errors import UserError
 from glam.progress import bar
 

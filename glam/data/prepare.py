@@ -15,7 +15,7 @@ from glam.data.hashing import digest, uniform
 from glam.data.pipeline import Pipeline
 from glam.data.prepared import Component, PreparedData, join
 from glam.data.quality import calibrated, keeps
-from glam.data.sources import Source
+from glam.data.source import Source
 from glam.data.tokenizer import Tokenizer
 from glam.data.tokens import Encoded, read_encoded
 from glam.errors import UserError

@@ -1,34 +1,18 @@
-"""Where text comes from: the table of the corpora that ship inside packages.
+"""The corpora: a table of text that ships inside packages, and the choice of a run's sources.
 
-They are a proxy for the paper's six components, never a crawl: reviews and tweets stand for
-webpages, speeches and scripture for books. Wikipedia is held out altogether: neither the quality
-classifier nor the tokenizer nor the model sees it, so it can judge the filter.
+The embedded corpora are a proxy for the paper's six components, never a crawl: reviews and tweets
+stand for webpages, speeches and scripture for books. Wikipedia is held out altogether: neither the
+quality classifier nor the tokenizer nor the model sees it, so its loss judges the filter.
 """
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 from glam.config import CorpusConfig, DataConfig, EmbeddedCorpusConfig, LocalCorpusConfig
 from glam.data import readers
+from glam.data.source import Reader, Role, Source
 from glam.errors import UserError, nearest
-
-Role = Literal["held_out", "curated", "pool"]
-Reader = Callable[[Sequence[Path]], Iterator[str]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Text of one kind: a domain of evaluation and, unless held out, a part of a component."""
-
-    name: str
-    role: Role  # curated text teaches the filter, which picks from the pool
-    component: str  # of the paper's mixture
-    files: tuple[Path, ...]
-    reader: Reader
-    reader_name: str  # stands in cache keys: what the reader is, with its parameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +100,9 @@ EMBEDDED = (
 
 
 def checked_sources(data: DataConfig) -> list[Source]:
-    """`resolve`, and whether there is text for what the rest of the configuration does with it:
-    all that can be told before a document is read. Raises `UserError`."""
+    """The sources of `data.corpus`, checked against the filter and `data.left_out` before any
+    document is read. Raises `UserError` where the filter has no curated text to learn from, or
+    where `left_out` names no source or every source."""
     sources = resolve(data.corpus)
     roles = {source.role for source in sources}
     if data.filter.name != "none" and "pool" in roles and "curated" not in roles:
@@ -142,8 +127,8 @@ def _check_left_out(left_out: list[str], roles: dict[str, Role]) -> None:
 
 
 def resolve(corpus: CorpusConfig) -> list[Source]:
-    """The sources that a configuration names, in an order that does not depend on how it lists
-    them. Raises `UserError` for what is unknown, missing or empty."""
+    """The sources that a configuration names, in an order that does not depend on the order of
+    its list. Raises `UserError` for a source that is unknown, missing or empty."""
     if isinstance(corpus, EmbeddedCorpusConfig):
         return _embedded(corpus)
     if isinstance(corpus, LocalCorpusConfig):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.data.hashing import uniform
-from glam.data.sources import Role
+from glam.data.source import Role
 
 VERSION = 1
 _FIRST = ("held_out", "curated", "pool")  # of two equal documents the earlier role keeps its one

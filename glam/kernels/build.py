@@ -14,6 +14,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from glam.progress import stage
+
 log = logging.getLogger(__name__)
 
 PARTS = ("typed", "adafactor", "multiply", "attention", "experts", "loss")
@@ -71,7 +73,8 @@ def _built() -> Path:
         raise FileNotFoundError("no C compiler (cc, gcc or clang)")
     file = _cache() / f"kernels-{_key(compiler)}.so"
     if not file.is_file():
-        _build(compiler, file)
+        with stage("compiling the kernels"):
+            _build(compiler, file)
     return file
 
 

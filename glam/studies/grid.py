@@ -8,6 +8,7 @@ from glam.config import RunConfig
 from glam.errors import JobFailedError, UserError
 from glam.log import log
 from glam.machine.resources import resolve
+from glam.progress import end_start
 from glam.reporting import run_report, write_study
 from glam.runs.folder import check_writable
 from glam.studies.budget import check_comparison, cost_line
@@ -31,6 +32,7 @@ def run_grid(
     """Train every cell that is not done, by `launcher`; for `task=plan`, plan them. Raises
     UserError before anything is made if one cell is refused, and JobFailedError at the end if a
     job failed."""
+    end_start()
     if not cells:
         raise UserError("the grid is empty: a swept key has no value; give it at least one")
     if cells[0].config.task.name == "plan":

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from glam.config import RunConfig
 from glam.machine.resources import pin_threads, resolve
+from glam.progress import stage
 from glam.runs.folder import check_writable
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ def prepare(config: RunConfig, overrides: list[str]) -> None:
 
 
 def prepared_text(config: RunConfig) -> "PreparedData":
-    """The tokenizer and the packed tokens of a run, out of the cache where they are there."""
-    from glam.data import prepare as prepare_data
+    """The tokenizer and the packed tokens of a run, from the cache where it has them."""
+    with stage("reading the text"):
+        from glam.data import prepare as prepare_data
 
-    return prepare_data(config.data, config.model.vocab_size, config.cache_path)
+        return prepare_data(config.data, config.model.vocab_size, config.cache_path)

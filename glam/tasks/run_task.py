@@ -13,6 +13,7 @@ from glam.machine.environments import to_xla_environment
 from glam.machine.parent_watch import watch_parent
 from glam.machine.processes import rank, under_torchrun
 from glam.machine.resources import resolve
+from glam.progress import end_start
 from glam.runs.folder import RunFolder
 from glam.studies.time_budget import (
     check_time_budget,
@@ -42,6 +43,7 @@ def run_task(config: RunConfig, overrides: list[str]) -> None:
     """Do what `config.task` names; `overrides` is the line as typed, for suggestions."""
     if rank() > 0:
         sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - the first speaks
+    end_start()
     configure(config.log_level)
     watch_parent()
     seconds = config.training.seconds if config.task.name in ("train", "plan") else None

@@ -1,6 +1,7 @@
 """`task=train`: prepare, train, evaluate, report. The recipe of a run on one page."""
 
 import contextlib
+import importlib
 import importlib.util
 import math
 import sys
@@ -14,6 +15,7 @@ from glam.machine.energy import EnergyMeter
 from glam.machine.energy_by_phase import EnergyByPhase
 from glam.machine.processes import rank, under_torchrun
 from glam.machine.resources import Resources, pin_threads, resolve
+from glam.progress import stage
 from glam.runs.folder import RunFolder, check_writable
 from glam.runs.identity import code_fingerprint
 from glam.runs.study_folder import StudyFolder
@@ -45,6 +47,8 @@ def train(config: RunConfig, overrides: list[str]) -> None:
     if config.rerun and (old := run.move_aside()) is not None:
         log.info(f"the old run is now {old.name}")
     run.path.mkdir(parents=True, exist_ok=True)
+    with stage("loading PyTorch and Lightning"):
+        importlib.import_module("glam.training")
     with run.lock():
         run.failure_file.unlink(missing_ok=True)
         try:
@@ -139,7 +143,9 @@ def _train_to_the_end(
         tracker.summarize(summary)
     run.write_json("summary.json", summary)
     if result.processes.is_main:
-        print_summary(summary, run_report(run.path))
+        with stage("writing the report"):
+            page = run_report(run.path)
+        print_summary(summary, page)
     _raise_if_diverged(run, summary)
 
 

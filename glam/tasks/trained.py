@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from glam.config import RunConfig
 from glam.errors import UserError
 from glam.machine.resources import pin_threads, resolve
+from glam.progress import stage
 from glam.runs.folder import RunFolder
 from glam.runs.identity import DETERMINES_THE_RESULT
 from glam.tasks.prepare import prepared_text
@@ -40,9 +41,10 @@ def load_model(run: RunFolder, config: RunConfig) -> "tuple[Glam, PreparedData]"
     """The newest weights of the run, and the text and tokenizer it was trained with."""
     resources = resolve(config)
     pin_threads(resources)
-    import torch
+    with stage("loading PyTorch"):
+        import torch
 
-    from glam.model import Glam
+        from glam.model import Glam
 
     torch.set_num_threads(resources.threads)
     dtype = torch.bfloat16 if resources.precision == "bfloat16" else torch.float32

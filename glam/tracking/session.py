@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from glam.config import LoggerConfig
 from glam.errors import first_line
 from glam.log import log
+from glam.progress import stage
 
 if TYPE_CHECKING:
     import wandb
@@ -74,12 +75,14 @@ def start(logger: LoggerConfig, folder: Path, entry: Entry) -> "wandb.Run | None
     mode = choose_mode(logger)
     if mode == "online":
         try:
-            return _init(logger, folder, entry, "online")
+            with stage("connecting to W&B"):
+                return _init(logger, folder, entry, "online")
         except (wandb.Error, OSError) as error:
             log.warning(f"wandb is not online ({first_line(error)}); logging offline")
             wandb.teardown()  # it holds the run's id
     try:
-        return _init(logger, folder, entry, "offline")
+        with stage("starting W&B offline"):
+            return _init(logger, folder, entry, "offline")
     except (wandb.Error, OSError) as error:
         log.warning(f"wandb cannot start ({first_line(error)}); going on without")
         return None

@@ -117,16 +117,18 @@ class MetricsLogger(Callback):
 
 
 class ProgressBar(Callback):
-    """Feeds the bar a few times a second: at 25 ms a step, drawing each would be felt."""
+    """Feeds the bar a few times a second: at 25 ms a step, drawing each would be felt. Its speed is
+    of training alone, as in metrics.csv: evaluations and checkpoints stop the clock."""
 
     INTERVAL = 0.25  # seconds
 
     def __init__(self, train_state: TrainState, bar: Bar) -> None:
         self.train_state, self.bar = train_state, bar
-        self._drawn, self._tokens = time.monotonic(), 0
+        self._drawn, self._tokens, self._seconds = time.monotonic(), 0, 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._drawn, self._tokens = time.monotonic(), self.train_state.tokens
+        self._drawn = time.monotonic()
+        self._tokens, self._seconds = self.train_state.tokens, self.train_state.clock.seconds
 
     def on_train_batch_end(
         self,
@@ -139,8 +141,9 @@ class ProgressBar(Callback):
         now = time.monotonic()
         if now - self._drawn < self.INTERVAL:
             return
-        speed = (self.train_state.tokens - self._tokens) / (now - self._drawn)
-        self._drawn, self._tokens = now, self.train_state.tokens
+        seconds = self.train_state.clock.seconds
+        speed = (self.train_state.tokens - self._tokens) / (seconds - self._seconds)
+        self._drawn, self._tokens, self._seconds = now, self.train_state.tokens, seconds
         steps = self.train_state.step - self.bar.done
         loss = outputs["loss"]
         # To read a number of an XLA device is to wait for its step.
@@ -148,4 +151,7 @@ class ProgressBar(Callback):
         self.bar.advance(steps, **shown, tokens_per_second=speed)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.bar.advance(self.train_state.step - self.bar.done)
+        """Ends with the speed of the whole run, which its summary states."""
+        steps, seconds = self.train_state.step - self.bar.done, self.train_state.clock.seconds
+        speed = {"tokens_per_second": self.train_state.tokens / seconds} if seconds else {}
+        self.bar.advance(steps, **speed)

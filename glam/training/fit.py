@@ -14,13 +14,14 @@ from glam.config import RunConfig
 from glam.data import PreparedData, TrainStream
 from glam.errors import UserError
 from glam.evaluation.held_out import evaluate_domains, mean_loss
+from glam.kernels import library
 from glam.log import log
 from glam.machine.energy_by_phase import EnergyByPhase
 from glam.machine.processes import Processes
 from glam.machine.resources import Resources, frozen_gc, tune_malloc
 from glam.model import Glam
 from glam.model.gradient_pool import pooling
-from glam.progress import bar
+from glam.progress import bar, stage
 from glam.runs.checkpoints import Checkpoint, newest_checkpoint, step_folders
 from glam.runs.folder import RunFolder
 from glam.runs.identity import code_fingerprint
@@ -69,9 +70,15 @@ def train(
     found = _resumable(run, fingerprints, engine.processes)
     machine = _machine(run, found, resources, engine.processes)
     checkpoints = engine.checkpoints({**fingerprints, "machine": machine})
-    module = _build(
-        config, prepared, resources, engine, energy_by_phase or EnergyByPhase(), fresh=found is None
-    )
+    with stage("building the model"):
+        module = _build(
+            config,
+            prepared,
+            resources,
+            engine,
+            energy_by_phase or EnergyByPhase(),
+            fresh=found is None,
+        )
     if found is not None and found.manifest["status"] != "training":
         checkpoint = checkpoints.load_checkpoint(found.path)
         engine.load(module, checkpoint["state_dict"])
@@ -127,6 +134,8 @@ def _build(
     fresh: bool,
 ) -> TrainingModule:
     dtype = torch.bfloat16 if resources.precision == "bfloat16" else torch.float32
+    if resources.device == "cpu":
+        library()  # compiled now, not in the time of the first step
     with torch.device("meta"):
         model = Glam(
             config.model_as_built,
