@@ -25,6 +25,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from glam.units import reading
+
 T = TypeVar("T")
 PROGRESS_FILE = "GLAM_PROGRESS_FILE"
 LINE_SECONDS = 60.0
@@ -77,7 +79,7 @@ class Bar:
     def advance(self, by: int = 1, **notes: float) -> None:
         self.done += by
         self.notes.update(notes)
-        text = "  ".join(f"{name} {_short(value)}" for name, value in self.notes.items())
+        text = "  ".join(f"{name} {reading(value)}" for name, value in self.notes.items())
         self._rich.update(self._task, completed=self.done, notes=text)
         self._publish()
         if self._quiet and time.monotonic() - self._said >= LINE_SECONDS:
@@ -115,10 +117,6 @@ class Bar:
         with contextlib.suppress(OSError):  # a bar that can't be drawn costs no run
             part.write_text(json.dumps(fields))
             part.replace(target)
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
 
 
 @contextmanager
