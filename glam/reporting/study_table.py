@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from glam.analysis.paired import Cell, domains
+from glam.analysis.paired import StudyRow, domains
 from glam.reporting.study_figures import label_of
 from glam.units import DASH, duration, fixed, percent, si, whole
 
@@ -33,7 +33,7 @@ class Text(NamedTuple):
     title: str = ""
 
 
-def as_csv(cells: Sequence[Cell], swept: Sequence[str]) -> str:
+def as_csv(cells: Sequence[StudyRow], swept: Sequence[str]) -> str:
     """`study.csv`: a row a cell, empty where nothing is known."""
     names = domains(cells)
     out = io.StringIO()
@@ -77,7 +77,9 @@ def columns(swept: Sequence[str], names: Sequence[str]) -> list[Column]:
     return titles + [Column(title, is_number=True) for title in (*losses, *numbers)]
 
 
-def row(cell: Cell, swept: Sequence[str], names: Sequence[str], study_dir: Path) -> dict[str, Any]:
+def row(
+    cell: StudyRow, swept: Sequence[str], names: Sequence[str], study_dir: Path
+) -> dict[str, Any]:
     """A row of the page, its cells in the order of `columns`."""
     summary, size, used = cell.summary, cell.part("parameters"), cell.part("energy")
     report = study_dir.parent.parent / cell.run / "report.html"
@@ -108,7 +110,7 @@ def _shown(write: Any, value: Any) -> Text:
     return Text(write(value), value)
 
 
-def state(cell: Cell) -> str:
+def state(cell: StudyRow) -> str:
     """`done`, or how far a run is that goes on: `train 43 %`."""
     progress = cell.progress
     if not progress:
