@@ -3,9 +3,10 @@
 Prints a table in Markdown: loss of every value of `key` minus that of the baseline `value` with the
 same seed and all else equal, mean and 95 % t interval, for the mean and for each domain. Several
 keys, with as many values, are joined by commas: `optimizer,optimizer.learning_rate adamw,0.012`
-holds every pair of them against that one. A star says that the difference is told from zero at 5 %
+holds every pair of them against that one. A star marks a difference that is significant at 5 %
 after Holm's correction, over all domains and values of the table; the mean over the domains, the
-one question asked beforehand, is corrected over the values alone.
+one question asked beforehand, is corrected over the values alone. The page of a study tests its
+differences by the same function, `glam.analysis.paired.corrected`.
 """
 
 import sys
@@ -13,13 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from experiments.tables import domains, finished, refuse, swept
-from glam.analysis.paired import interval
+from glam.analysis.paired import corrected, interval
 from glam.units import signed
 
-LEVEL = 0.05
 Pairs = dict[tuple[str, str], list[float]]  # (value, domain): a difference a seed
 
 
@@ -47,36 +46,10 @@ def value_of(row: dict[str, str], keys: Sequence[str]) -> str:
     return ",".join(row[key] for key in keys)
 
 
-def p_value(differences: Sequence[float]) -> float:
-    """Two-sided, of Student's t against zero; 1 for a single difference and where all are 0."""
-    n = len(differences)
-    if n < 2 or not any(differences):
-        return 1.0
-    spread = float(np.std(differences, ddof=1) / np.sqrt(n))
-    if spread == 0:
-        return 0.0
-    t = float(np.mean(differences)) / spread
-    return 2 * float(stats.t.sf(abs(t), n - 1))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values: the smallest times their number, the next times one fewer, … (1979)."""
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    adjusted, highest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(order):
-        highest = max(highest, (len(p_values) - rank) * p_values[index])
-        adjusted[index] = min(1.0, highest)
-    return adjusted
-
-
 def table(found: Pairs) -> str:
     values = list(dict.fromkeys(value for value, _ in found))
     columns = list(dict.fromkeys(domain for _, domain in found))
-    told: set[tuple[str, str]] = set()
-    for is_mean in (True, False):
-        family = [where for where in found if (where[1] == "loss/mean") == is_mean]
-        adjusted = holm([p_value(found[where]) for where in family])
-        told |= {where for where, p in zip(family, adjusted, strict=True) if p < LEVEL}
+    tested = corrected(found)
     names = [domain.removeprefix("loss/") for domain in columns]
     lines = [f"| | seeds | {' | '.join(names)} |", "| --- " * (len(names) + 2) + "|"]
     for value in values:
@@ -86,7 +59,7 @@ def table(found: Pairs) -> str:
             text = signed(float(np.mean(differences)))
             if (around := interval(differences)) is not None:
                 text += f" ({signed(around[0])}, {signed(around[1])})"
-            texts.append(f"{text}{'*' if (value, domain) in told else ''}")
+            texts.append(f"{text}{'*' if tested[value, domain].is_significant else ''}")
         lines.append(f"| {value} | {' | '.join(texts)} |")
     return "\n".join(lines)
 

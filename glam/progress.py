@@ -22,6 +22,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from glam.units import reading
+
 T = TypeVar("T")
 PROGRESS_FILE = "GLAM_PROGRESS_FILE"
 LINE_SECONDS = 60.0
@@ -117,7 +119,7 @@ class Bar:
     def note_texts(self) -> list[str]:
         """The notes as they are shown, in the order in which they came."""
         return [
-            f"{_short(value)} {UNITS[name]}" if name in UNITS else f"{name} {_short(value)}"
+            f"{reading(value)} {UNITS[name]}" if name in UNITS else f"{name} {reading(value)}"
             for name, value in self.notes.items()
         ]
 
@@ -196,10 +198,6 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}"
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
 
 
 def _say(words: str) -> None:

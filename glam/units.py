@@ -1,4 +1,8 @@
-"""Numbers as people read them. Anything that is no finite number becomes a dash."""
+"""How numbers, counts, bytes, durations and energies are written, for pages, tables and messages.
+
+Pages keep a number and its unit on one line (SPACE never breaks); messages of the terminal have
+plain spaces, so that they can be searched. A value that is no finite number becomes a dash.
+"""
 
 import math
 from typing import Any, TypeGuard
@@ -11,10 +15,12 @@ COUNTS = ("", "k", "M", "B", "T", "Q")  # of things, which have no unit: billion
 
 
 def is_number(value: Any) -> TypeGuard[float]:
+    """Whether `value` is finite."""
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def fixed(value: Any, digits: int = 3) -> str:
+    """With `digits` decimals and a comma at thousands."""
     return f"{value:,.{digits}f}" if is_number(value) else DASH
 
 
@@ -24,10 +30,12 @@ def signed(value: Any, digits: int = 3) -> str:
 
 
 def whole(value: Any) -> str:
+    """Rounded to a whole number, with a comma at thousands."""
     return f"{value:,.0f}" if is_number(value) else DASH
 
 
 def percent(share: Any, digits: int = 1) -> str:
+    """A share of 1 in percent."""
     return f"{100 * share:.{digits}f}{SPACE}%" if is_number(share) else DASH
 
 
@@ -46,6 +54,36 @@ def si(value: Any, unit: str = "") -> str:
     return f"{rounded:.{max(0, 2 - math.floor(math.log10(abs(rounded))))}f}" + ending
 
 
+def count(number: Any) -> str:
+    """A count in a message: three significant digits and T, B or M, smaller ones in full."""
+    if not is_number(number):
+        return DASH
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:,.0f}"
+
+
+def byte_size(number: Any) -> str:
+    """Bytes in a message, in decimal units: `1.2 TB`, `24.0 GB`, `512 MB`."""
+    if not is_number(number):
+        return DASH
+    for unit, size in (("TB", 1e12), ("GB", 1e9)):
+        if number >= size:
+            return f"{number / size:,.1f} {unit}"
+    return f"{number / 1e6:,.0f} MB"
+
+
+def counted(number: int, thing: str) -> str:
+    """A number and its noun, in the plural where it is not one: `1 run`, `2 runs`."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def reading(value: float) -> str:
+    """A figure beside a progress bar, of which the size is not known: `28,412`, `4.213`."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
+
+
 def ticks(value: float) -> str:
     """As `si`, without idle zeros: `2 M`, `2.5 M`."""
     number, _, ending = si(value).partition(SPACE)
@@ -54,7 +92,15 @@ def ticks(value: float) -> str:
     return number + SPACE + ending if ending else number
 
 
+def clock(seconds: float) -> str:
+    """A duration in a column that changes while it is watched: `4:07`, `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
 def duration(seconds: Any) -> str:
+    """A duration to read: `4.2 s`, `2 min 05 s`, `3 h 04 min`."""
     if not is_number(seconds):
         return DASH
     if seconds < 60:

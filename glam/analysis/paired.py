@@ -1,13 +1,20 @@
-"""The cells of a study, and what their comparison says: differences between runs that share their
-seed, with intervals (Student's t over the seeds)."""
+"""Paired differences between the runs of a study: runs that share their seed are compared.
+
+A difference has Student's t interval over the seeds. Where several are tested, Holm's procedure
+decides which are significant (S. Holm, 1979): `corrected` is the one place of it, for the page of a
+study and for `experiments.paired`.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+from scipy.special import (  # pyright: ignore[reportMissingTypeStubs]
+    stdtr,  # pyright: ignore[reportUnknownVariableType]
+    stdtrit,  # pyright: ignore[reportUnknownVariableType]
+)
 
 from glam.config import StudyConfig
 from glam.runs.record import mapping
@@ -15,7 +22,7 @@ from glam.units import is_number
 
 EXPERTS = "model.num_experts"
 CONFIDENCE = 0.95
-# What other values are compared with, where a key has such a value; words else with the first.
+# The value that the others of its key are compared with. Other words: the first; numbers: none.
 BASELINES: dict[str, tuple[Any, ...]] = {
     EXPERTS: (1,),  # the dense twin
     "data": ("unfiltered",),
@@ -24,18 +31,18 @@ BASELINES: dict[str, tuple[Any, ...]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One run of a study."""
+class StudyRow:
+    """One run of a study, as a row of its table."""
 
     run: str
     values: dict[str, Any]
     status: str
     summary: dict[str, Any]  # empty until the run is done
     error: str
-    progress: dict[str, Any]  # of a run that goes on: stage, done, total
+    progress: dict[str, Any]  # of a run that is running: stage, done, total
 
     @classmethod
-    def of(cls, row: dict[str, Any]) -> "Cell":
+    def of(cls, row: dict[str, Any]) -> "StudyRow":
         return cls(
             run=str(row["run"]),
             values={key: _scalar(value) for key, value in row["values"].items()},
@@ -55,38 +62,39 @@ class Cell:
         return float(value) if is_number(value) else None
 
     def part(self, name: str) -> dict[str, Any]:
+        """A nested mapping of the summary; empty where there is none."""
         return mapping(self.summary.get(name))
 
 
 def _scalar(value: Any) -> Any:
-    """Values are compared and looked up; a list or a mapping is by its text."""
+    """A value that can be compared and looked up: a list or a mapping becomes its text."""
     return value if value is None or isinstance(value, (int, float, str)) else str(value)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
     """Loss of `value` minus loss of the baseline: mean over the seeds that both have, and its
-    95 % interval (None with one seed)."""
+    own 95 % interval, as if nothing else were tested (None with one seed)."""
 
     value: Any
     mean: float
     interval: tuple[float, float] | None
-    paired: tuple[float, ...]  # a seed each
+    paired: tuple[float, ...]  # one difference a seed
 
     @property
     def num_seeds(self) -> int:
         return len(self.paired)
 
 
-def domains(cells: Sequence[Cell]) -> list[str]:
-    """The mean, then every domain that any cell was measured on."""
+def domains(cells: Sequence[StudyRow]) -> list[str]:
+    """ "mean", then every domain that any row was measured on."""
     names = dict.fromkeys(name for cell in cells for name in cell.part("loss"))
     return ["mean", *(name for name in names if name != "mean")] if names else []
 
 
-def axis_key(swept: Sequence[str], cells: Sequence[Cell]) -> str | None:
-    """The key that the figures run along: the experts, or the first that takes several values;
-    the seed only when nothing else is swept. None where nothing is."""
+def axis_key(swept: Sequence[str], cells: Sequence[StudyRow]) -> str | None:
+    """The key on the x axis of the figures: the number of experts, else the first key with several
+    values; the seed only when nothing else is swept. None where no key is."""
     varied = [key for key in swept if len(values_of(key, cells)) > 1] or list(swept)
     for key in (EXPERTS, *(k for k in varied if k != "seed"), "seed"):
         if key in varied:
@@ -94,8 +102,8 @@ def axis_key(swept: Sequence[str], cells: Sequence[Cell]) -> str | None:
     return None
 
 
-def values_of(key: str, cells: Sequence[Cell]) -> list[Any]:
-    """The values that `key` takes, numbers in order, words as they come."""
+def values_of(key: str, cells: Sequence[StudyRow]) -> list[Any]:
+    """The values that `key` takes: numbers sorted, words in the order of the rows."""
     found: list[Any] = []
     for cell in cells:
         if key in cell.values and cell.values[key] not in found:
@@ -107,9 +115,10 @@ def is_numeric(values: Sequence[Any]) -> bool:
     return all(is_number(value) and not isinstance(value, bool) for value in values)
 
 
-def series(cells: Sequence[Cell], key: str) -> dict[str, list[Cell]]:
-    """Cells gathered by what else is swept, besides `key` and the seed: one line of a figure."""
-    lines: dict[str, list[Cell]] = {}
+def series(cells: Sequence[StudyRow], key: str) -> dict[str, list[StudyRow]]:
+    """Rows by the values of the other swept keys (`key` and the seed left out), each group one line
+    of a figure."""
+    lines: dict[str, list[StudyRow]] = {}
     for cell in cells:
         others = {k: v for k, v in cell.values.items() if k not in (key, "seed")}
         label = ", ".join(f"{k.rpartition('.')[2]} {in_words(v)}" for k, v in others.items())
@@ -122,11 +131,13 @@ def in_words(value: Any) -> str:
     return f"{value:,}" if type(value) is int else str(value)
 
 
-def combinations(cells: Sequence[Cell], key: str | None) -> list[tuple[Any, str, list[Cell]]]:
-    """Cells that differ in their seed alone: the value of `key` (None where it is no key or the
-    seed), what else is swept in words, and the cells; in the order of the values."""
+def combinations(
+    cells: Sequence[StudyRow], key: str | None
+) -> list[tuple[Any, str, list[StudyRow]]]:
+    """Rows that differ in their seed alone, sorted by the value of `key`: that value (None without
+    a key, or for the seed), the values of the other swept keys in words, and the rows."""
     along = key if key != "seed" else None
-    found: list[tuple[Any, str, list[Cell]]] = []
+    found: list[tuple[Any, str, list[StudyRow]]] = []
     for value in [None] if along is None else values_of(along, cells):
         for label, line in series(cells, along or "").items():
             members = [one for one in line if along is None or one.values.get(along) == value]
@@ -135,9 +146,9 @@ def combinations(cells: Sequence[Cell], key: str | None) -> list[tuple[Any, str,
     return found
 
 
-def baseline(key: str, cells: Sequence[Cell]) -> Any:
-    """The value that the others are compared with: the dense twin, or one of words. None where
-    there is nothing to compare, or numbers have a curve instead."""
+def baseline(key: str, cells: Sequence[StudyRow]) -> Any:
+    """The value that the others are compared with: the dense twin, or a word. None with fewer than
+    two values, and for numbers, which have a curve instead."""
     values = values_of(key, cells)
     named = [value for value in values if value in BASELINES.get(key, ())]
     if len(values) < 2 or (is_numeric(values) and not named):
@@ -147,14 +158,16 @@ def baseline(key: str, cells: Sequence[Cell]) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What a study compares: along `key`, each value with `reference`. None where it does not."""
+    """What a study compares: each value of `key` with `reference`; None where it compares none."""
 
     key: str | None
     reference: Any
 
     @classmethod
-    def of(cls, study: StudyConfig, swept: Sequence[str], cells: Sequence[Cell]) -> "Comparison":
-        """What the study says of itself, or what its swept keys suggest."""
+    def of(
+        cls, study: StudyConfig, swept: Sequence[str], cells: Sequence[StudyRow]
+    ) -> "Comparison":
+        """From `study.compares` and `study.baseline`, else from the swept keys."""
         key = study.compares
         if key is None or len(values_of(key, cells)) < 2:
             key = axis_key(swept, cells)
@@ -164,7 +177,7 @@ class Comparison:
         return cls(key=key, reference=named[0] if named else baseline(key, cells))
 
 
-def lowest(cells: Sequence[Cell], key: str) -> tuple[Any, float] | None:
+def lowest(cells: Sequence[StudyRow], key: str) -> tuple[Any, float] | None:
     """The value of `key` with the lowest mean held-out loss over the seeds, and that loss."""
     losses: dict[Any, list[float]] = {}
     for cell in cells:
@@ -175,8 +188,11 @@ def lowest(cells: Sequence[Cell], key: str) -> tuple[Any, float] | None:
     return min(means.items(), key=lambda item: item[1]) if means else None
 
 
-def differences(cells: Sequence[Cell], key: str, reference: Any, domain: str) -> list[Difference]:
-    """Every value of `key` against `reference` within one series, paired by seed."""
+def differences(
+    cells: Sequence[StudyRow], key: str, reference: Any, domain: str
+) -> list[Difference]:
+    """Every value of `key` against `reference` within one series, paired by seed; values without a
+    pair are left out."""
     losses: dict[Any, dict[Any, float]] = {}
     for cell in cells:
         loss = cell.loss(domain)
@@ -199,22 +215,96 @@ def differences(cells: Sequence[Cell], key: str, reference: Any, domain: str) ->
     return found
 
 
-def interval(values: Sequence[float]) -> tuple[float, float] | None:
+def p_value(values: Sequence[float]) -> float:
+    """Two-sided, of Student's t against zero; 1 for a single value and where all are 0."""
+    n = len(values)
+    if n < 2 or not any(values):
+        return 1.0
+    spread = float(np.std(values, ddof=1)) / math.sqrt(n)
+    if spread == 0:
+        return 0.0
+    return 2 * float(stdtr(n - 1, -abs(float(np.mean(values))) / spread))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values: the smallest times their number, the next times one fewer, …, and none
+    smaller than the one before it (S. Holm, 1979)."""
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(_by_size(p_values)):
+        highest = max(highest, (len(p_values) - rank) * p_values[index])
+        adjusted[index] = min(1.0, highest)
+    return adjusted
+
+
+def _by_size(p_values: Sequence[float]) -> list[int]:
+    return sorted(range(len(p_values)), key=p_values.__getitem__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tested:
+    """A mean difference tested against zero as one of `comparisons`, by Holm's procedure.
+    `confidence` is that at which the procedure tests it, so that its `interval` (None with one
+    seed) leaves zero out if and only if it is significant."""
+
+    comparisons: int
+    p: float  # Holm's adjusted p-value
+    confidence: float
+    interval: tuple[float, float] | None
+
+    @property
+    def is_significant(self) -> bool:
+        return self.p < 1 - CONFIDENCE
+
+
+def holm_tests(family: Sequence[Sequence[float]]) -> list[Tested]:
+    """Differences (one a seed) that are tested together. The procedure goes from the smallest
+    p-value up, each step divides 5 % by the comparisons left, and it stops at the first that is not
+    significant: the rest are held against that step's level."""
+    p_values = [p_value(values) for values in family]
+    adjusted = holm(p_values)
+    found: dict[int, Tested] = {}
+    left, stopped = len(family), False
+    for index in _by_size(p_values):
+        confidence = 1 - (1 - CONFIDENCE) / left
+        around = interval(family[index], confidence)
+        found[index] = Tested(
+            comparisons=len(family), p=adjusted[index], confidence=confidence, interval=around
+        )
+        stopped = stopped or not found[index].is_significant
+        left -= not stopped
+    return [found[index] for index in range(len(family))]
+
+
+def corrected(paired: Mapping[tuple[str, str], Sequence[float]]) -> dict[tuple[str, str], Tested]:
+    """Tests of the differences by (comparison, domain). The mean over the domains, the one question
+    asked beforehand, is corrected over the comparisons alone; the domains together, over all."""
+    found: dict[tuple[str, str], Tested] = {}
+    for is_mean in (True, False):
+        family = [where for where in paired if _is_mean(where[1]) == is_mean]
+        found |= zip(family, holm_tests([paired[where] for where in family]), strict=True)
+    return found
+
+
+def _is_mean(domain: str) -> bool:
+    return domain.removeprefix("loss/") == "mean"
+
+
+def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
     """Student's t interval of the mean of independent `values`; None for fewer than two."""
     if len(values) < 2:
         return None
     half = (
-        float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2))
+        float(stdtrit(len(values) - 1, (1 + confidence) / 2))
         * float(np.std(values, ddof=1))
         / math.sqrt(len(values))
     )
     return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
-def gain_per_doubling(cells: Sequence[Cell], domain: str) -> list[float]:
-    """By seed, the slope of loss against log2 of the number of experts (least squares through the
-    seed's own cells): what one doubling brings, in nats. Seeds with fewer than three cells tell
-    nothing."""
+def gain_per_doubling(cells: Sequence[StudyRow], domain: str) -> list[float]:
+    """The change of the loss by one doubling of the experts, in nats, one number a seed: the slope
+    of a least-squares line through the seed's own runs against log2 of the number of experts. Seeds
+    with fewer than three numbers of experts are left out."""
     by_seed: dict[Any, list[tuple[float, float]]] = {}
     for cell in cells:
         loss = cell.loss(domain)

@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from glam.data.hashing import digest, file_digest
 from glam.errors import NO_SPACE, UserError
 from glam.log import log
+from glam.units import byte_size
 
 _MANIFEST = "manifest.json"
 
@@ -71,8 +72,8 @@ class Cache:
         free = shutil.disk_usage(self.root).free
         if free < self.needs:
             raise UserError(
-                f"cache_dir={self.root} has {free / 1e6:,.0f} MB free and preparing the text may "
-                f"need {self.needs / 1e6:,.0f} MB; free some space or set cache_dir=<another disk>"
+                f"cache_dir={self.root} has {byte_size(free)} free and preparing the text may "
+                f"need {byte_size(self.needs)}; free some space or set cache_dir=<another disk>"
             )
 
 

@@ -19,6 +19,7 @@ from glam.planning.memory import memory
 from glam.planning.throughput import BACKWARD, flops_per_second
 from glam.runs.folder import write_atomically
 from glam.training.optimizers import build_optimizer
+from glam.units import byte_size
 
 SECONDS, ROUNDS = 3.0, 1  # at least, of turns, and turns after the first
 STEP_SECONDS = 1.0  # about what a turn may take: fewer rows where all of them take longer
@@ -49,7 +50,7 @@ def calibrate(config: RunConfig, resources: Resources, file: Path) -> float:
     if needed > resources.memory_bytes:
         raise UserError(
             f"task.calibrate=true: {depths[-1]} layers of model={model.name} need "
-            f"{needed / 1e9:,.0f} GB and this machine has {resources.memory_bytes / 1e9:,.0f}; "
+            f"{byte_size(needed)} and this machine has {byte_size(resources.memory_bytes)}; "
             f"leave it out, and the pace is modelled"
         )
     with pooling():

@@ -17,6 +17,7 @@ from glam.planning.memory import FLOAT32, SIZE, memory
 from glam.planning.paper import published
 from glam.planning.sharded import activations, communication
 from glam.planning.throughput import BACKWARD, Throughput, local_throughput
+from glam.units import byte_size
 
 JOULES_PER_MWH = 3.6e9
 
@@ -171,8 +172,8 @@ def too_large(config: RunConfig, needed: int, available: int) -> str:
     hardware, rows = config.hardware, config.training.batch_size
     line = (
         f"model={config.model.name} does not fit hardware={hardware.name} with "
-        f"training.batch_size={rows}: a step needs {needed / 1e9:.1f} GB of a device's "
-        f"{available / 1e9:.1f}"
+        f"training.batch_size={rows}: a step needs {byte_size(needed)} of a device's "
+        f"{byte_size(available)}"
     )
     if not config.training.rematerialize:
         return f"{line}; try training.rematerialize=true"

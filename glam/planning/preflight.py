@@ -11,6 +11,7 @@ from glam.planning.memory import MemoryEstimate, checkpoint_bytes, memory
 from glam.planning.paper import published
 from glam.planning.suggest import Search, Suggestion
 from glam.planning.throughput import flops_per_second
+from glam.units import byte_size, count
 
 
 def check_fits(config: RunConfig, resources: Resources, overrides: Sequence[str]) -> None:
@@ -25,8 +26,8 @@ def check_fits(config: RunConfig, resources: Resources, overrides: Sequence[str]
     on_disk = checkpoint_bytes(config)
     if on_disk > free_disk:
         raise UserError(
-            f"runs_dir={config.runs_dir} has {_bytes(free_disk)} free and the checkpoints of "
-            f"model={config.model.name} need {_bytes(on_disk)}; name a folder on a larger disk "
+            f"runs_dir={config.runs_dir} has {byte_size(free_disk)} free and the checkpoints of "
+            f"model={config.model.name} need {byte_size(on_disk)}; name a folder on a larger disk "
             f"with runs_dir=..."
         )
 
@@ -46,9 +47,9 @@ def _refusal(
     overrides: Sequence[str],
 ) -> list[str]:
     first = (
-        f"model={config.model.name} needs {_bytes(needed.total)} of memory with "
+        f"model={config.model.name} needs {byte_size(needed.total)} of memory with "
         f"training.batch_size={config.training.batch_size} and this machine has "
-        f"{_bytes(resources.memory_bytes)}; "
+        f"{byte_size(resources.memory_bytes)}; "
     )
     table = ["", *_table(config, resources, needed), ""]
     if not suggestions:
@@ -65,8 +66,8 @@ def _refusal(
 
 def _offer(suggestion: Suggestion, resources: Resources, overrides: Sequence[str]) -> list[str]:
     model = suggestion.config.model
-    needed = _bytes(memory(suggestion.config, resources.precision).total)
-    head = f"  {suggestion.kind}: {_count(model.num_params)} parameters, {needed}"
+    needed = byte_size(memory(suggestion.config, resources.precision).total)
+    head = f"  {suggestion.kind}: {count(model.num_params)} parameters, {needed}"
     return [head, f"    {suggestion.line(overrides)}"]
 
 
@@ -74,37 +75,23 @@ def _table(config: RunConfig, resources: Resources, needed: MemoryEstimate) -> l
     model = config.model
     paper = published(model)
     rows = [
-        _row("parameters", _count(model.num_params), paper and _count(paper.total)),
+        _row("parameters", count(model.num_params), paper and count(paper.total)),
         _row(
             "active per token",
-            _count(model.num_active_params),
-            paper and _count(paper.active),
+            count(model.num_active_params),
+            paper and count(paper.active),
         ),
-        *(_row(name, _bytes(size)) for name, size in needed._asdict().items()),
-        _row("total", _bytes(needed.total)),
-        _row("this machine", _bytes(resources.memory_bytes)),
+        *(_row(name, byte_size(size)) for name, size in needed._asdict().items()),
+        _row("total", byte_size(needed.total)),
+        _row("this machine", byte_size(resources.memory_bytes)),
     ]
     beside = f"the paper's {paper.label}" if paper else None
     head = [_row("", "here", beside)]
     notes = ["  parameters are without embeddings, as the paper counts"]
     if paper and paper.note:
-        notes.append(f"  the paper's {_count(paper.total)}: {paper.note}")
+        notes.append(f"  the paper's {count(paper.total)}: {paper.note}")
     return [*head, *rows, *notes]
 
 
 def _row(name: str, here: str, paper: str | None = None) -> str:
     return f"  {name:<18}{here:>12}" + (f"  {paper:>18}" if paper else "")
-
-
-def _bytes(count: float) -> str:
-    for unit, size in (("TB", 1e12), ("GB", 1e9)):
-        if count >= size:
-            return f"{count / size:,.1f} {unit}"
-    return f"{count / 1e6:,.0f} MB"
-
-
-def _count(number: float) -> str:
-    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6)):
-        if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return f"{number:,.0f}"

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from glam.analysis.forecast import Fitted, best_for_budgets, dense_worth, fitted
-from glam.analysis.paired import EXPERTS, Cell
+from glam.analysis.paired import EXPERTS, StudyRow
 from glam.analysis.scaling_law import CONFIDENCE, NAMES, Array, Law, Runs, interval, sizes
 from glam.errors import UserError
 from glam.reporting.study_figures import Draw, on_page, on_paper, signed_tick
@@ -33,7 +33,9 @@ MEANING = {
 WHOSE = {"chinchilla": "Chinchilla’s form", "kaplan": "Kaplan’s form"}
 
 
-def section(study: str, cells: Sequence[Cell]) -> tuple[dict[str, Any] | None, dict[str, bytes]]:
+def section(
+    study: str, cells: Sequence[StudyRow]
+) -> tuple[dict[str, Any] | None, dict[str, bytes]]:
     """What the page shows and the files beside it. Nothing where neither size nor tokens vary;
     one sentence where they do and the grid is too small."""
     runs = runs_of(cells)
@@ -78,7 +80,7 @@ def section(study: str, cells: Sequence[Cell]) -> tuple[dict[str, Any] | None, d
     return content, files
 
 
-def runs_of(cells: Sequence[Cell]) -> Runs | None:
+def runs_of(cells: Sequence[StudyRow]) -> Runs | None:
     """The cells that a law can be fitted to: done, with a finite mean loss and all its sizes."""
     rows: list[list[float]] = []
     for cell in cells:
@@ -104,9 +106,9 @@ def runs_of(cells: Sequence[Cell]) -> Runs | None:
     )
 
 
-def _check_told_apart(cells: Sequence[Cell]) -> None:
+def _check_told_apart(cells: Sequence[StudyRow]) -> None:
     """Raises UserError where runs of one size, experts, tokens and seed differ by another key."""
-    places: dict[tuple[Any, ...], Cell] = {}
+    places: dict[tuple[Any, ...], StudyRow] = {}
     for cell in cells:
         summary, active = cell.summary, cell.part("parameters").get("active")
         experts = cell.values.get(EXPERTS, summary.get("num_experts"))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from glam.analysis.machines import machine_words, unlike_machines
 from glam.analysis.paired import (
     EXPERTS,
-    Cell,
+    StudyRow,
     Comparison,
     Difference,
     combinations,
@@ -39,7 +39,7 @@ MOST_SERIES = 4  # that have a sentence each
 def write(
     study_dir: Path, rows: list[dict[str, Any]], swept: list[str], study: StudyConfig
 ) -> None:
-    cells = [Cell.of(row) for row in rows]
+    cells = [StudyRow.of(row) for row in rows]
     compared = Comparison.of(study, swept, cells)
     study_dir.mkdir(parents=True, exist_ok=True)
     write_atomically(study_dir / "study.csv", study_table.as_csv(cells, swept))
@@ -80,7 +80,7 @@ def write(
     write_atomically(study_dir / "study.html", page)
 
 
-def sentence(cells: Sequence[Cell], swept: Sequence[str]) -> str:
+def sentence(cells: Sequence[StudyRow], swept: Sequence[str]) -> str:
     """How much of the study there is."""
     states = [cell.status for cell in cells]
     count = f"{len(cells)} {'run' if len(cells) == 1 else 'runs'}"
@@ -90,7 +90,9 @@ def sentence(cells: Sequence[Cell], swept: Sequence[str]) -> str:
     return f"{count}{ending}: {parts}." if parts else f"{count}{ending}."
 
 
-def finding(cells: Sequence[Cell], compared: Comparison, budget: str | None = None) -> list[str]:
+def finding(
+    cells: Sequence[StudyRow], compared: Comparison, budget: str | None = None
+) -> list[str]:
     """What the study says, in sentences with numbers; only what it can back."""
     key, reference = compared.key, compared.reference
     if key is None or key == "seed":
@@ -110,7 +112,7 @@ def finding(cells: Sequence[Cell], compared: Comparison, budget: str | None = No
     return said
 
 
-def _over_all(lines: list[list[Cell]], key: str, reference: Any) -> list[str]:
+def _over_all(lines: list[list[StudyRow]], key: str, reference: Any) -> list[str]:
     """A sentence for every value, over all combinations of what else is swept."""
     found = [one for cells in lines for one in differences(cells, key, reference, "mean")]
     said: list[str] = []
@@ -128,7 +130,7 @@ def _lowest(best: tuple[Any, float], key: str) -> str:
     return f"Lowest mean held-out loss: {fixed(best[1])} at {figures.label_of(key)} {best[0]}"
 
 
-def _compared(cells: Sequence[Cell], key: str, reference: Any, budget: str | None) -> list[str]:
+def _compared(cells: Sequence[StudyRow], key: str, reference: Any, budget: str | None) -> list[str]:
     found = differences(cells, key, reference, "mean")
     if not found:
         return []
@@ -159,7 +161,7 @@ def _best(best: Difference, key: str, reference: Any, terms: str) -> str:
     )
 
 
-def _terms(cells: Sequence[Cell], key: str, budget: str | None) -> str:
+def _terms(cells: Sequence[StudyRow], key: str, budget: str | None) -> str:
     """On what terms the cells are compared: as the study was checked for, and as they came out."""
     if not equal_tokens(cells):
         return " at equal training FLOPs" if budget == "flops" else ""
@@ -168,7 +170,7 @@ def _terms(cells: Sequence[Cell], key: str, budget: str | None) -> str:
     return " at equal training tokens" if budget == "tokens" else ""
 
 
-def equal_tokens(cells: Sequence[Cell]) -> bool:
+def equal_tokens(cells: Sequence[StudyRow]) -> bool:
     return len({cell.summary.get("tokens") for cell in cells if cell.summary}) == 1
 
 
@@ -179,7 +181,7 @@ def _interval(found: tuple[float, float] | None, digits: int = 3) -> str:
 
 
 def _figures(
-    study: str, cells: Sequence[Cell], compared: Comparison
+    study: str, cells: Sequence[StudyRow], compared: Comparison
 ) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
     """Sections of the page with their figures, and the files for paper."""
     names = [n for n in domains(cells) if any(cell.loss(n) is not None for cell in cells)]
@@ -201,7 +203,7 @@ def _figures(
     return sections, files
 
 
-def _is_compared(cells: Sequence[Cell], compared: Comparison) -> bool:
+def _is_compared(cells: Sequence[StudyRow], compared: Comparison) -> bool:
     """Whether any run has a partner with its seed at the baseline."""
     key, reference = compared.key, compared.reference
     if key is None or reference is None:
@@ -210,7 +212,7 @@ def _is_compared(cells: Sequence[Cell], compared: Comparison) -> bool:
 
 
 def _differences(
-    cells: Sequence[Cell], key: str, reference: Any, names: Sequence[str]
+    cells: Sequence[StudyRow], key: str, reference: Any, names: Sequence[str]
 ) -> tuple[list[Plot], Figure]:
     """For the page and for paper: curves over the experts, or a row a domain for words."""
 
@@ -237,7 +239,7 @@ def _loss_title(key: str) -> str:
     return "Loss by number of experts" if key == EXPERTS else f"Loss by {figures.label_of(key)}"
 
 
-def _loss_caption(key: str, cells: Sequence[Cell]) -> str:
+def _loss_caption(key: str, cells: Sequence[StudyRow]) -> str:
     words = (
         "Held-out loss in nats per token. A dot is a run; the line joins the means over the seeds."
     )
@@ -253,7 +255,7 @@ def _loss_caption(key: str, cells: Sequence[Cell]) -> str:
     return f"{words} Every model spends {cost} per token forward, the router included."
 
 
-def _by_value(cells: Sequence[Cell], key: str) -> list[list[Cell]]:
+def _by_value(cells: Sequence[StudyRow], key: str) -> list[list[StudyRow]]:
     """The finished runs of every dot's place on the figures."""
     measured = [cell for cell in cells if cell.loss("mean") is not None]
     return [members for _, _, members in combinations(measured, key)]
@@ -269,7 +271,7 @@ def _reference(key: str, reference: Any) -> str:
     return f"{figures.label_of(key)} {reference}"
 
 
-def _difference_caption(cells: Sequence[Cell], key: str, reference: Any) -> str:
+def _difference_caption(cells: Sequence[StudyRow], key: str, reference: Any) -> str:
     counts = [
         one.num_seeds
         for members in series(cells, key).values()
@@ -285,7 +287,7 @@ def _difference_caption(cells: Sequence[Cell], key: str, reference: Any) -> str:
     return f"{words} One seed says nothing of the noise: add seeds for intervals."
 
 
-def _pairs(cells: Sequence[Cell], compared: Comparison) -> dict[str, Any] | None:
+def _pairs(cells: Sequence[StudyRow], compared: Comparison) -> dict[str, Any] | None:
     """The table of differences: a row a value, a column a domain."""
     key, reference = compared.key, compared.reference
     if key is None or reference is None:
@@ -316,7 +318,7 @@ def _pair(one: Difference | None) -> str:
     return f"{signed(one.mean)} ± {fixed((one.interval[1] - one.interval[0]) / 2)}"
 
 
-def absent(cells: Sequence[Cell], swept: Sequence[str]) -> list[str]:
+def absent(cells: Sequence[StudyRow], swept: Sequence[str]) -> list[str]:
     """Combinations of the swept values that no cell of the study has."""
     present = [[cell.values.get(key) for key in swept] for cell in cells]
     every = itertools.product(*(values_of(key, cells) for key in swept))

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from glam.analysis.paired import Cell, combinations, in_words
+from glam.analysis.paired import StudyRow, combinations, in_words
 from glam.reporting.curves import late_range
 from glam.reporting.experts import chosen
 from glam.reporting.page import Plot
@@ -53,7 +53,7 @@ class Group:
 
 
 def section(
-    cells: Sequence[Cell], records: Mapping[str, Record], key: str | None
+    cells: Sequence[StudyRow], records: Mapping[str, Record], key: str | None
 ) -> dict[str, Any] | None:
     """A panel an axis; None where no run has measured anything during training."""
     every = groups_of(cells, records, key)
@@ -79,7 +79,9 @@ def section(
     }
 
 
-def groups_of(cells: Sequence[Cell], records: Mapping[str, Record], key: str | None) -> list[Group]:
+def groups_of(
+    cells: Sequence[StudyRow], records: Mapping[str, Record], key: str | None
+) -> list[Group]:
     """One for every combination of the swept values, the seed apart."""
     groups: list[Group] = []
     for value, line, members in combinations(cells, key):

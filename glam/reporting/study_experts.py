@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from glam.analysis.paired import EXPERTS, Cell, combinations, in_words
+from glam.analysis.paired import EXPERTS, StudyRow, combinations, in_words
 from glam.reporting.experts import (
     LEGEND,
     chosen,
@@ -27,7 +27,7 @@ MOST_MAPS = 6
 
 
 def section(
-    cells: Sequence[Cell], records: Mapping[str, Record], key: str | None
+    cells: Sequence[StudyRow], records: Mapping[str, Record], key: str | None
 ) -> dict[str, Any] | None:
     """A heat map for every combination, and how far the domains part in each; None where no run
     has experts and was measured by domain."""
@@ -56,7 +56,7 @@ def section(
 
 
 def _records(
-    cells: Sequence[Cell], records: Mapping[str, Record], key: str | None
+    cells: Sequence[StudyRow], records: Mapping[str, Record], key: str | None
 ) -> dict[str, list[Record]]:
     """By what is swept, the seed apart: the runs with experts, in the order of their seeds."""
     found: dict[str, list[Record]] = {}

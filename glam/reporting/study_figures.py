@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from glam.analysis.paired import (
     EXPERTS,
-    Cell,
+    StudyRow,
     Difference,
     differences,
     interval,
@@ -92,7 +92,7 @@ def label_of(key: str) -> str:
     return "experts" if key == EXPERTS else key.rpartition(".")[2].replace("_", " ")
 
 
-def loss_by(cells: Sequence[Cell], key: str) -> Draw:
+def loss_by(cells: Sequence[StudyRow], key: str) -> Draw:
     """Losses of all cells along `key`: a dot a run, a line through the means over the seeds."""
     scale = Scale(key=key, values=values_of(key, cells))
     lines = series(cells, key)
@@ -132,7 +132,7 @@ def loss_by(cells: Sequence[Cell], key: str) -> Draw:
     return draw
 
 
-def difference_by_experts(cells: Sequence[Cell], reference: int) -> Draw:
+def difference_by_experts(cells: Sequence[StudyRow], reference: int) -> Draw:
     """Paired differences to the dense twin against the number of experts, with intervals."""
     key = EXPERTS
     scale = Scale(key=key, values=values_of(key, cells))
@@ -186,7 +186,7 @@ def _limits(found: Sequence[Difference]) -> tuple[float, float]:
     return min(values) - margin, max(values) + margin
 
 
-def forest(cells: Sequence[Cell], key: str, reference: Any, names: Sequence[str]) -> Draw:
+def forest(cells: Sequence[StudyRow], key: str, reference: Any, names: Sequence[str]) -> Draw:
     """Paired differences to `reference`, a row a domain: losers beside winners."""
     lines = [
         (f"{value}" + (f", {label}" if label else ""), members, value)
@@ -241,7 +241,7 @@ def signed_tick(value: float) -> str:
     return "0" if abs(value) < 1e-9 else signed(value, 3).rstrip("0").rstrip(".")
 
 
-def _legend(axes: Axes, theme: Theme, lines: dict[str, list[Cell]]) -> None:
+def _legend(axes: Axes, theme: Theme, lines: dict[str, list[StudyRow]]) -> None:
     # More lines than colours: a legend would hide them and tell none apart.
     if 1 < len(lines) <= len(theme.series):
         axes.legend(frameon=False, fontsize=FONT - 1, labelcolor=theme.muted, handlelength=1.2)
@@ -282,7 +282,7 @@ def _words(legend: Legend) -> list[str]:
     return [text.get_text() for text in legend.get_texts()]
 
 
-def loss_words(cells: Sequence[Cell], key: str, domain: str) -> str:
+def loss_words(cells: Sequence[StudyRow], key: str, domain: str) -> str:
     """What a figure of losses shows, for those who don't see it."""
     found: list[str] = []
     for value in values_of(key, cells):
@@ -293,7 +293,7 @@ def loss_words(cells: Sequence[Cell], key: str, domain: str) -> str:
     return f"Held-out loss, {domain}, by {label_of(key)}: " + ", ".join(found) + "."
 
 
-def difference_words(cells: Sequence[Cell], key: str, reference: Any, domain: str) -> str:
+def difference_words(cells: Sequence[StudyRow], key: str, reference: Any, domain: str) -> str:
     found = [
         f"{one.value}: {signed(one.mean)}"
         for members in series(cells, key).values()

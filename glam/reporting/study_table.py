@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from glam.analysis.paired import Cell, domains
+from glam.analysis.paired import StudyRow, domains
 from glam.reporting.study_figures import label_of
 from glam.runs.machine import segments
 from glam.units import DASH, duration, fixed, percent, si, whole
@@ -35,7 +35,7 @@ class Text(NamedTuple):
     title: str = ""
 
 
-def as_csv(cells: Sequence[Cell], swept: Sequence[str]) -> str:
+def as_csv(cells: Sequence[StudyRow], swept: Sequence[str]) -> str:
     """`study.csv`: a row a cell, empty where nothing is known."""
     names = domains(cells)
     out = io.StringIO()
@@ -95,7 +95,7 @@ def columns(
 
 
 def row(
-    cell: Cell,
+    cell: StudyRow,
     swept: Sequence[str],
     names: Sequence[str],
     study_dir: Path,
@@ -132,7 +132,7 @@ def _shown(write: Any, value: Any) -> Text:
     return Text(write(value), value)
 
 
-def state(cell: Cell) -> str:
+def state(cell: StudyRow) -> str:
     """`done`, or how far a run is that goes on: `train 43 %`."""
     progress = cell.progress
     if not progress:

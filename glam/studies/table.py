@@ -12,6 +12,7 @@ from rich.text import Text
 
 from glam.log import log
 from glam.studies.pool import Job
+from glam.units import clock
 
 STYLES = {
     "waiting": "dim",
@@ -158,9 +159,3 @@ def study_seconds_left(jobs: list[Job]) -> float | None:
     waiting = sum(job.state == "waiting" for job in jobs)
     each = sum(whole) / len(whole)
     return (sum(training) + waiting * each) / len(running)
-
-
-def clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

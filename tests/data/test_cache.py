@@ -88,7 +88,7 @@ def test_what_a_killed_job_left_behind_is_cleared_away(tmp_path: Path, build: Bu
 def test_too_little_disk_is_refused_before_anything_is_written(
     tmp_path: Path, build: Builder
 ) -> None:
-    with pytest.raises(UserError, match=r"cache_dir=.* MB free .* may need 1,000,000,000,000 MB"):
+    with pytest.raises(UserError, match=r"cache_dir=.* [GT]B free .* may need 1,000,000\.0 TB"):
         Cache(tmp_path, needs=10**18).stage("tokens", {}, build)
     assert build.calls == 0
 

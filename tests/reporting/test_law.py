@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from glam.analysis.paired import Cell
+from glam.analysis.paired import StudyRow
 from glam.reporting import study_report
 from glam.reporting.law import section
 
@@ -65,13 +65,13 @@ def test_a_grid_too_small_says_what_it_needs(grid, tmp_path):
 
 
 def test_a_study_of_experts_alone_shows_no_law(rows_by_experts):
-    assert section("study", [Cell.of(row) for row in rows_by_experts()]) == (None, {})
+    assert section("study", [StudyRow.of(row) for row in rows_by_experts()]) == (None, {})
 
 
 def test_runs_that_failed_are_left_out_of_the_fit(grid):
-    _, whole = section("study", [Cell.of(row) for row in grid])
+    _, whole = section("study", [StudyRow.of(row) for row in grid])
     failed = {"run": "bad", "values": {}, "status": "failed", "summary": None, "error": "boom"}
-    _, found = section("study", [Cell.of(row) for row in [*grid, failed]])
+    _, found = section("study", [StudyRow.of(row) for row in [*grid, failed]])
     assert found["law.json"] == whole["law.json"]
 
 
@@ -88,7 +88,7 @@ def test_runs_that_differ_in_what_the_law_has_no_place_for_get_none(grid):
     again = copy.deepcopy(grid[:3])
     for row in again:
         row["values"]["optimizer.learning_rate"] = 0.1
-    found, files = section("study", [Cell.of(row) for row in [*grid, *again]])
+    found, files = section("study", [StudyRow.of(row) for row in [*grid, *again]])
     assert found is not None
     assert "differ in optimizer.learning_rate, which the law has no place for" in found["sentence"]
     assert not files
@@ -98,7 +98,7 @@ def test_law_json_is_json_whatever_the_fit(grid):
     """Of losses that hardly differ, nothing is identified."""
     for i, row in enumerate(grid):
         row["summary"]["loss"]["mean"] = 3.0 + 1e-9 * i
-    _, files = section("study", [Cell.of(row) for row in grid])
+    _, files = section("study", [StudyRow.of(row) for row in grid])
 
     def refuse(name):
         raise AssertionError(name)

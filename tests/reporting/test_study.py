@@ -13,7 +13,7 @@ from scipy import stats
 
 from glam.analysis.paired import (
     EXPERTS,
-    Cell,
+    StudyRow,
     axis_key,
     baseline,
     differences,
@@ -89,7 +89,7 @@ def test_a_run_that_was_moved_has_both_machines_in_the_table(
 
 
 def test_differences_are_paired_by_seed_with_students_interval(rows_by_experts: Rows) -> None:
-    cells = [Cell.of(row) for row in rows_by_experts(seeds=4)]
+    cells = [StudyRow.of(row) for row in rows_by_experts(seeds=4)]
     losses = {
         experts: [c.loss("reviews") for c in cells if c.values[EXPERTS] == experts]
         for experts in (1, 32)
@@ -105,7 +105,7 @@ def test_differences_are_paired_by_seed_with_students_interval(rows_by_experts: 
 
 
 def test_one_seed_has_a_difference_and_no_interval(rows_by_experts: Rows) -> None:
-    cells = [Cell.of(row) for row in rows_by_experts(seeds=1)]
+    cells = [StudyRow.of(row) for row in rows_by_experts(seeds=1)]
 
     found = differences(cells, EXPERTS, 1, "mean")
 
@@ -117,7 +117,7 @@ def test_one_seed_has_a_difference_and_no_interval(rows_by_experts: Rows) -> Non
 def test_a_seed_without_its_dense_twin_is_not_compared(rows_by_experts: Rows) -> None:
     rows = rows_by_experts(experts=(1, 8), seeds=3)
     del rows[0]
-    cells = [Cell.of(row) for row in rows]
+    cells = [StudyRow.of(row) for row in rows]
 
     assert differences(cells, EXPERTS, 1, "mean")[0].num_seeds == 2
 
@@ -125,7 +125,7 @@ def test_a_seed_without_its_dense_twin_is_not_compared(rows_by_experts: Rows) ->
 def test_the_gain_per_doubling_is_the_slope_against_log2(rows_of: Rows) -> None:
     values = [{EXPERTS: e, "seed": s} for e in (1, 4, 16) for s in (0, 1)]
     cells = [
-        Cell.of(r) for r in rows_of(values, lambda v: 0.02 * math.log2(v[EXPERTS]) + v["seed"])
+        StudyRow.of(r) for r in rows_of(values, lambda v: 0.02 * math.log2(v[EXPERTS]) + v["seed"])
     ]
 
     assert gain_per_doubling(cells, "mean") == pytest.approx([-0.02, -0.02])
@@ -311,14 +311,14 @@ def test_a_diverged_cell_is_no_part_of_a_mean(tmp_path: Path, rows_by_experts: R
 
     study_report(tmp_path / "study", rows, SWEPT)
 
-    found = differences([Cell.of(row) for row in rows], EXPERTS, 1, "mean")
+    found = differences([StudyRow.of(row) for row in rows], EXPERTS, 1, "mean")
     assert found[0].num_seeds == 1
     assert "1 diverged" in read(tmp_path / "study")[0]
 
 
 def test_the_figures_run_along_what_takes_several_values(rows_of: Rows) -> None:
     values = [{EXPERTS: 8, "optimizer.learning_rate": rate, "seed": 0} for rate in (0.1, 0.2)]
-    cells = [Cell.of(row) for row in rows_of(values, lambda _: 0.0)]
+    cells = [StudyRow.of(row) for row in rows_of(values, lambda _: 0.0)]
 
     assert axis_key(list(values[0]), cells) == "optimizer.learning_rate"
     assert axis_key(["seed"], cells) == "seed"

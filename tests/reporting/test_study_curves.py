@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glam.analysis.paired import EXPERTS, Cell
+from glam.analysis.paired import EXPERTS, StudyRow
 from glam.reporting import study_curves, study_experts, study_report
 from glam.reporting.study_curves import Group, groups_of, measurements
 from glam.runs.record import Metrics, Record
 
 RunWriter = Callable[..., Path]
-Study = tuple[list[dict[str, Any]], list[Cell], dict[str, Record]]
+Study = tuple[list[dict[str, Any]], list[StudyRow], dict[str, Record]]
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def study(write_run: RunWriter) -> Callable[..., Study]:
                 values = {EXPERTS: count, "seed": seed}
                 done = {"status": "done", "summary": record.summary}
                 rows.append({"run": run.name, "values": values, **done})
-        return rows, [Cell.of(row) for row in rows], records
+        return rows, [StudyRow.of(row) for row in rows], records
 
     return make
 

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from glam.runs.folder import RunFolder
 from glam.studies.pool import Job
-from glam.studies.table import LiveTable, clock, study_seconds_left
+from glam.studies.table import LiveTable, study_seconds_left
+from glam.units import clock
 
 
 def job(name: str, state: str, **progress) -> Job:

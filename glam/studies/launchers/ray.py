@@ -13,6 +13,7 @@ from glam.machine.resources import num_cores
 from glam.studies.launchers.job_handle import JobHandle
 from glam.studies.launchers.remote import RemoteJob
 from glam.studies.pool import PATIENCE, Job, State
+from glam.units import byte_size
 
 OBJECTS = 80 * 2**20  # bytes of shared memory, the fewest that Ray takes: our tasks pass words
 
@@ -91,7 +92,7 @@ class RayLauncher:
         if any(all(n.get(resources[k], 0) >= v for k, v in needs.items()) for n in nodes):
             return
         self.close()
-        asked = f"{needs['num_cpus']:g} CPUs, {needs['memory'] / 1e9:,.1f} GB"
+        asked = f"{needs['num_cpus']:g} CPUs, {byte_size(needs['memory'])}"
         asked += f", {needs['num_gpus']:g} GPUs" if "num_gpus" in needs else ""
         raise UserError(
             f"{job.name} asks for {asked}, which no machine of this Ray has; set "
