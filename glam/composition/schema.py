@@ -11,6 +11,7 @@ from glam.config import (
     EmbeddedCorpusConfig,
     GenerateTaskConfig,
     LinearScheduleConfig,
+    ListTaskConfig,
     LocalCorpusConfig,
     PaperScheduleConfig,
     PlanTaskConfig,
@@ -19,7 +20,11 @@ from glam.config import (
 
 # Groups whose choices are classes of their own, and those classes by the schema's name.
 CHOICES: dict[str, dict[str, type]] = {
-    "task": {"schema_generate": GenerateTaskConfig, "schema_plan": PlanTaskConfig},
+    "task": {
+        "schema_generate": GenerateTaskConfig,
+        "schema_list": ListTaskConfig,
+        "schema_plan": PlanTaskConfig,
+    },
     "optimizer": {"schema_adamw": AdamWConfig, "schema_adafactor": AdafactorConfig},
     "schedule": {"schema_linear": LinearScheduleConfig, "schema_paper": PaperScheduleConfig},
     "data.corpus": {"schema_embedded": EmbeddedCorpusConfig, "schema_local": LocalCorpusConfig},

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from glam.config._data import EmbeddedCorpusConfig, LocalCorpusConfig
-from glam.config._run import GenerateTaskConfig, PlanTaskConfig, TaskConfig
+from glam.config._run import GenerateTaskConfig, ListTaskConfig, PlanTaskConfig, TaskConfig
 from glam.config._training import (
     AdafactorConfig,
     AdamWConfig,
@@ -20,7 +20,7 @@ CLASSES: dict[str, dict[str, type]] = {
     "corpus": {"embedded": EmbeddedCorpusConfig, "local": LocalCorpusConfig},
     "optimizer": {"adamw": AdamWConfig, "adafactor": AdafactorConfig},
     "schedule": {"linear": LinearScheduleConfig, "paper": PaperScheduleConfig},
-    "task": {"generate": GenerateTaskConfig, "plan": PlanTaskConfig},
+    "task": {"generate": GenerateTaskConfig, "plan": PlanTaskConfig, "list": ListTaskConfig},
 }
 
 
