@@ -43,7 +43,7 @@ class ModelConfig:
     d_head: int | None = None  # size of an attention head; null: d_model / num_heads
     num_experts: int = 16  # experts of an MoE layer; 1: the dense twin
     top_k: int = 2  # experts that each token is sent to
-    moe_every: int = 2  # every so many layers one is MoE: 2 is every other; 0: none is
+    moe_every: int = 2  # one layer in this many is MoE: 2 is layers 1, 3, 5, …; 0: none
     # how tokens reach experts: grouped (dropless) | capacity (static shapes, drops what is over)
     dispatcher: str = "grouped"
     capacity_factor: float = 2.0  # [ratio] slots of an expert over a perfectly even load
