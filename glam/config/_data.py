@@ -3,49 +3,12 @@
 from dataclasses import dataclass, field
 
 from glam.config._checks import positive, within, words
+from glam.config.corpora import CorpusConfig
+from glam.config.corpora.embedded import EmbeddedCorpusConfig
 from glam.errors import UserError, one_of
 
 THRESHOLD = 0.875  # of ranks: as many pages as Pareto sampling keeps
 COMPONENTS = ("webpages", "wikipedia", "conversations", "forums", "books", "news")
-
-
-@dataclass(kw_only=True)
-class CorpusConfig:
-    """Where the text comes from."""
-
-    name: str = "embedded"  # which corpus: embedded | local, a file of conf/data/corpus
-
-
-@dataclass(kw_only=True)
-class EmbeddedCorpusConfig(CorpusConfig):
-    """English text that ships inside installed packages; each name is a source in
-    `glam/data/sources.py`."""
-
-    # names of the corpora to read: speeches, scripture, wikipedia, reviews, tweets
-    sources: list[str] = field(
-        default_factory=lambda: ["speeches", "scripture", "wikipedia", "reviews", "tweets"]
-    )
-
-    def __post_init__(self) -> None:
-        words("data.corpus.", self, "sources")
-
-
-@dataclass(kw_only=True)
-class LocalCorpusConfig(CorpusConfig):
-    """Your own text: files, folders or globs of `.jsonl` (one document a line), or `.txt` (one
-    document a file). The stem of a file, or the folder of a `.txt`, names the domain."""
-
-    name: str = "local"
-    # web-like text, from which the quality filter selects: [files, folders, globs]
-    files: list[str] = field(default_factory=lambda: [])
-    # text of good quality, the filter's positive examples: [files, folders, globs]
-    curated: list[str] = field(default_factory=lambda: [])
-    # text that is only evaluated on: [files, folders, globs]
-    held_out: list[str] = field(default_factory=lambda: [])
-    text_field: str = "text"  # the JSON field of a .jsonl line that holds the text
-
-    def __post_init__(self) -> None:
-        words("data.corpus.", self, "files", "curated", "held_out")
 
 
 @dataclass(kw_only=True)

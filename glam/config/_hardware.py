@@ -135,6 +135,11 @@ class HardwareConfig:
         return not self.is_xla and self.devices > 1
 
     @property
+    def engine(self) -> str:
+        """What trains on it: one_device | fsdp | xla."""
+        return "xla" if self.is_xla else "fsdp" if self.is_cluster else "one_device"
+
+    @property
     def is_described(self) -> bool:
         """Whether it is a slice that may be elsewhere, and not what this machine has."""
         return self.is_xla or self.devices > 1

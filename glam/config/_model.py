@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from glam.config._checks import not_in_identity, plain_name, positive, within
+from glam.config.balance_losses import BALANCE_LOSSES
+from glam.config.dispatchers import DISPATCHERS, DispatcherConfig
 from glam.errors import UserError, one_of
-
-DISPATCHERS = ("grouped", "capacity")
-BALANCE_LOSSES = ("none", "entropy", "gshard", "z_loss")
 
 
 @dataclass(kw_only=True)
@@ -75,6 +74,11 @@ class ModelConfig:
                 f"model.position_buckets={self.position_buckets} needs at least 2 buckets and "
                 f"model.position_max_distance={self.position_max_distance} above half of them"
             )
+
+    @property
+    def dispatcher_config(self) -> DispatcherConfig:
+        """What `dispatcher` names."""
+        return DISPATCHERS[self.dispatcher]()
 
     @property
     def is_sparse(self) -> bool:

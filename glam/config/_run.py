@@ -7,14 +7,11 @@ from glam.config._checks import not_in_identity, plain_name, positive, within
 from glam.config._data import DataConfig
 from glam.config._hardware import HardwareConfig
 from glam.config._model import ModelConfig
-from glam.config._training import (
-    AdafactorConfig,
-    AdamWConfig,
-    LinearScheduleConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    TrainingConfig,
-)
+from glam.config._training import TrainingConfig
+from glam.config.optimizers import OPTIMIZERS, OptimizerConfig
+from glam.config.optimizers.adamw import AdamWConfig
+from glam.config.schedules import ScheduleConfig
+from glam.config.schedules.linear import LinearScheduleConfig
 from glam.errors import UserError, one_of
 from glam.log import LEVELS
 
@@ -162,11 +159,7 @@ class RunConfig:
         for key in ("runs_dir", "cache_dir"):
             if not getattr(self, key).strip():
                 raise UserError(f"{key} is empty; name a folder, for example {key}={key[:-4]}")
-        if self.training.update_in_backward and not isinstance(self.optimizer, AdafactorConfig):
-            raise UserError(
-                f"training.update_in_backward=true but optimizer={self.optimizer.name} clips by "
-                f"the norm of all gradients; take optimizer=adafactor, or leave it out"
-            )
+        self._check_optimizer()
         reading = self.task.name in ("evaluate", "generate", "report")
         if self.run is not None and not reading:
             raise UserError(
@@ -181,6 +174,21 @@ class RunConfig:
                 f"run=runs/<name>-<id>"
             )
 
+    def _check_optimizer(self) -> None:
+        optimizer, engine = self.optimizer, self.hardware.engine
+        if self.training.update_in_backward and not optimizer.updates_one_weight:
+            able = OPTIMIZERS.where(lambda kind: kind.updates_one_weight)
+            raise UserError(
+                f"training.update_in_backward=true but optimizer={optimizer.name} needs all "
+                f"gradients at once; take optimizer={' or '.join(able)}, or leave it out"
+            )
+        if engine not in optimizer.engines:
+            able = OPTIMIZERS.where(lambda kind: engine in kind.engines)
+            raise UserError(
+                f"hardware={self.hardware.name} does not support optimizer={optimizer.name}, "
+                f"which does not train on the engine {engine}; try optimizer={' or '.join(able)}"
+            )
+
     @property
     def flops_per_token(self) -> int:
         """Forward FLOPs per token at the sequence length trained on."""
@@ -188,8 +196,10 @@ class RunConfig:
 
     @property
     def dispatcher(self) -> str:
-        """The dispatcher that trains: XLA needs static shapes, whatever `model.dispatcher` says."""
-        return "capacity" if self.hardware.is_xla else self.model.dispatcher
+        """Name of the dispatcher that trains: `model.dispatcher`, but `capacity` in the place of one
+        without static shapes on XLA."""
+        needs_slots = self.hardware.is_xla and not self.model.dispatcher_config.static_shapes
+        return "capacity" if needs_slots else self.model.dispatcher
 
     @property
     def model_as_built(self) -> ModelConfig:

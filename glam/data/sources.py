@@ -5,30 +5,22 @@ webpages, speeches and scripture for books. Wikipedia is held out altogether: ne
 classifier nor the tokenizer nor the model sees it, so it can judge the filter.
 """
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import singledispatch
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
-from glam.config import CorpusConfig, DataConfig, EmbeddedCorpusConfig, LocalCorpusConfig
+from glam.config import (
+    CorpusConfig,
+    DataConfig,
+    EmbeddedCorpusConfig,
+    LocalCorpusConfig,
+    Reader,
+    Role,
+    Source,
+)
 from glam.data import readers
 from glam.errors import UserError, nearest
-
-Role = Literal["held_out", "curated", "pool"]
-Reader = Callable[[Sequence[Path]], Iterator[str]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Text of one kind: a domain of evaluation and, unless held out, a part of a component."""
-
-    name: str
-    role: Role  # curated text teaches the filter, which picks from the pool
-    component: str  # of the paper's mixture
-    files: tuple[Path, ...]
-    reader: Reader
-    reader_name: str  # stands in cache keys: what the reader is, with its parameters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,19 +133,22 @@ def _check_left_out(left_out: list[str], roles: dict[str, Role]) -> None:
         raise UserError(f"data.left_out={left_out} leaves nothing to train on; shorten it")
 
 
+@singledispatch
 def resolve(corpus: CorpusConfig) -> list[Source]:
     """The sources that a configuration names, in an order that does not depend on how it lists
     them. Raises `UserError` for what is unknown, missing or empty."""
-    if isinstance(corpus, EmbeddedCorpusConfig):
-        return _embedded(corpus)
-    if isinstance(corpus, LocalCorpusConfig):
-        from glam.data.local import local_sources
-
-        return local_sources(corpus)
-    raise UserError(f"data.corpus.name={corpus.name!r} is not known; choose from embedded, local")
+    return corpus.build()
 
 
-def _embedded(corpus: EmbeddedCorpusConfig) -> list[Source]:
+@resolve.register
+def _(corpus: LocalCorpusConfig) -> list[Source]:
+    from glam.data.local import local_sources
+
+    return local_sources(corpus)
+
+
+@resolve.register
+def _(corpus: EmbeddedCorpusConfig) -> list[Source]:
     table = {row.name: row for row in EMBEDDED}
     for name in corpus.sources:
         if name not in table:
