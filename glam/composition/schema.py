@@ -10,10 +10,10 @@ from glam.config import GROUPS, TASK_CLASSES, RunConfig
 
 def classes_by_node() -> dict[str, dict[str, type]]:
     """Dotted places whose choices are classes of their own, and those classes by name."""
-    groups = {
-        node: {name: registry[name] for name in registry} for node, registry in GROUPS.items()
-    }
-    return {"task": dict(TASK_CLASSES), **groups}
+    found: dict[str, dict[str, type]] = {"task": dict(TASK_CLASSES)}
+    for node, registry in GROUPS.items():
+        found[node] = {name: registry[name] for name in registry}
+    return found
 
 
 def register() -> None:

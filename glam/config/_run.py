@@ -196,8 +196,8 @@ class RunConfig:
 
     @property
     def dispatcher(self) -> str:
-        """Name of the dispatcher that trains: `model.dispatcher`, but `capacity` in the place of one
-        without static shapes on XLA."""
+        """Name of the dispatcher that trains: `model.dispatcher`, but on XLA `capacity` in the
+        place of one without static shapes."""
         needs_slots = self.hardware.is_xla and not self.model.dispatcher_config.static_shapes
         return "capacity" if needs_slots else self.model.dispatcher
 

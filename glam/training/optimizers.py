@@ -1,4 +1,4 @@
-"""The torch optimizers of `glam.config.optimizers`, for each engine: AdamW, the paper's Adafactor (in
+"""The torch optimizers of `glam.config.optimizers` on one device: AdamW, the paper's Adafactor (in
 place and per expert), and whatever a class of one's own builds."""
 
 from collections.abc import Callable, Iterator

@@ -73,9 +73,8 @@ class TracedOptimizer(NamedTuple):
 def by_definition(config: OptimizerConfig, model: nn.Module) -> TracedOptimizer:
     """The optimizer in the form of its definition: for processes of torch, whose weights are
     DTensors, and for XLA."""
-    return TracedOptimizer(
-        config.build(parameter_groups(model)), config.first_state, makes_state=False
-    )
+    optimizer = config.build(parameter_groups(model))
+    return TracedOptimizer(optimizer, config.first_state, makes_state=False)
 
 
 @by_definition.register

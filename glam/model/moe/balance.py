@@ -1,7 +1,7 @@
 """Losses that keep the experts evenly loaded, of one MoE layer and without their coefficient.
 
-`logits_TE` are the gate's, `mean` averages over all tokens of the batch, `[T, …] -> […]`, also where
-a process has only some of them.
+`logits_TE` are the gate's. `mean` averages over all tokens of the batch, `[T, …] -> […]`, also
+where a process has only some of them.
 """
 
 from collections.abc import Callable
