@@ -1,3 +1,3 @@
 """GLaM: config-driven Mixture-of-Experts language-model research (arXiv 2112.06905)."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

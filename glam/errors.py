@@ -2,7 +2,9 @@
 
 import difflib
 import errno
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 # A full disk, a quota that is used up, a limit on the size of files.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -38,3 +40,17 @@ def one_of(key: str, value: str, choices: Iterable[str]) -> None:
     options = tuple(choices)
     if value not in options:
         raise UserError(f"{key}={value!r} is not known; {nearest(value, options)}")
+
+
+def wrong_interpreter(error: ModuleNotFoundError) -> str:
+    """One line for a Python that lacks a package or is too old: which interpreter to use instead.
+    This module imports on any Python 3, so that run.py can say it."""
+    home = Path(__file__).resolve().parents[1]
+    python = home / ".venv" / "bin" / "python"
+    version = ".".join(str(part) for part in sys.version_info[:2])
+    lacks = f"has no package {error.name}" if error.name else f"is Python {version}: too old"
+    if python.exists() and Path(sys.prefix).resolve() != python.parent.parent.resolve():
+        way = f"use {python}, or first: source {python.with_name('activate')}"
+    else:
+        way = "make run sets up .venv and installs what is needed"
+    return f"{sys.executable} {lacks}; {way}"

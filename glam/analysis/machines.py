@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from glam.analysis.paired import Cell
+from glam.analysis.paired import StudyRow
 from glam.runs.machine import deciding, in_words, segments
 
 
-def machine_words(cells: Sequence[Cell]) -> list[str]:
+def machine_words(cells: Sequence[StudyRow]) -> list[str]:
     """By cell, the processor and kernels that its run was computed on (`A, then B` for one that
     moved); empty where its summary does not say."""
     known = [segments(cell.part("machine")) if cell.part("machine") else [] for cell in cells]
@@ -16,7 +16,7 @@ def machine_words(cells: Sequence[Cell]) -> list[str]:
     return [", then ".join(words[deciding(one)] for one in part) for part in known]
 
 
-def unlike_machines(cells: Sequence[Cell]) -> str:
+def unlike_machines(cells: Sequence[StudyRow]) -> str:
     """The sentence of a study whose runs were computed on unlike processors or kernels; empty
     where all were on like ones, or do not say."""
     counts = Counter(words for words in machine_words(cells) if words)

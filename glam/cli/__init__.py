@@ -6,7 +6,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from glam.errors import JobFailedError, UserError, first_line
+from glam.errors import JobFailedError, UserError, first_line, wrong_interpreter
 from glam.log import configure, log
 from glam.progress import end_start, show_start
 
@@ -26,13 +26,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _status(arguments: list[str]) -> int:
-    if {"-h", "--help"} & set(arguments):
-        from glam.cli.help import print_help
-
-        print_help()
-        return DONE
     try:
-        _run(arguments)
+        if not _inform(arguments):
+            _run(arguments)
     except UserError as error:
         return _say(error, REFUSED)
     except JobFailedError as error:
@@ -40,12 +36,27 @@ def _status(arguments: list[str]) -> int:
     except KeyboardInterrupt as interrupt:
         return _say(interrupt, INTERRUPTED)
     except ModuleNotFoundError as error:
-        return _say(f"the package {error.name} is not installed; make run sets up .venv", REFUSED)
+        return _say(wrong_interpreter(error), REFUSED)
     except BrokenPipeError:
         raise
     except Exception as error:
         return _say(_fault(error), FAILED)
     return DONE
+
+
+def _inform(arguments: list[str]) -> bool:
+    """Print the help or the version, where the command asks for it."""
+    if {"-h", "--help"} & set(arguments):
+        from glam.cli.help import print_help
+
+        print_help([a for a in arguments if not a.startswith("-")])
+        return True
+    if "--version" in arguments:
+        from glam.cli.help import print_version
+
+        print_version()
+        return True
+    return False
 
 
 def _fault(error: Exception) -> str:
@@ -76,14 +87,14 @@ def _run(arguments: list[str]) -> None:
 
 
 def _run_with_hydra(arguments: list[str]) -> None:
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
     from glam.cli.app import run_with_hydra
-    from glam.composition.overrides import check_line, explain_hydra_error
+    from glam.composition.explain import REFUSALS, explain_hydra_error
+    from glam.composition.normalize import normalized
+    from glam.composition.overrides import check_line
 
+    arguments = normalized(arguments)
     check_line(arguments)
     try:
         run_with_hydra(arguments)
-    except (HydraException, OmegaConfBaseException) as error:
+    except REFUSALS as error:
         raise UserError(explain_hydra_error(error, arguments)) from error

@@ -12,7 +12,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
-from glam.composition.overrides import explain_hydra_error, groups
+from glam.composition.explain import explain_hydra_error
+from glam.composition.overrides import groups
 from glam.composition.schema import to_run_config
 from glam.config import RunConfig
 from glam.errors import UserError

@@ -1,19 +1,18 @@
 """The line as typed, checked against the schema before Hydra composes: a misspelt key or choice
 is one line with the nearest name, also where Hydra's `+` would have let it pass."""
 
-import dataclasses
 import functools
 import importlib.util
 import shutil
 from collections.abc import Iterator
-from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 
-from glam.composition.schema import classes_at
-from glam.config import ROOT, RunConfig
+from glam.composition.aliases import meant_by
+from glam.composition.keys import known_keys
+from glam.config import ROOT
 from glam.errors import UserError, nearest
 
 CONF = ROOT / "conf"
@@ -189,64 +188,11 @@ def _values(override: Override) -> Iterator[object]:
 
 
 def _check_key(key: str, argument: str) -> None:
-    known = dict(_leaves(RunConfig(), ""))
+    known = known_keys()
     if key in known or isinstance(known.get(key.rpartition(".")[0]), dict):
         return
     sections = {name.rsplit(".", 1)[0] for name in known if "." in name}
     if key in sections:
         example = next(name for name in known if name.startswith(f"{key}."))
         raise UserError(f"{argument}: {key} is a section; set one of its keys, such as {example}")
-    # A last name that is right in the wrong section is nearer than any spelling.
-    same_last = [name for name in known if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
-    hint = f"did you mean {same_last[0]}?" if same_last else nearest(key, [*known, *groups()])
-    if hint.startswith("choose from"):
-        hint = "python run.py --help lists the keys"
-    raise UserError(f"{argument}: there is no key {key}; {hint}")
-
-
-def _leaves(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Dotted name and value of every field, of each class that may stand at a place."""
-    for kind in classes_at(prefix.rstrip("."), node):
-        instance = node if isinstance(node, kind) else kind()
-        for field in dataclasses.fields(instance):
-            value = getattr(instance, field.name)
-            if dataclasses.is_dataclass(value):
-                yield from _leaves(value, f"{prefix}{field.name}.")
-            else:
-                yield f"{prefix}{field.name}", value
-
-
-def known_keys() -> dict[str, Any]:
-    """Every key with its default."""
-    return dict(_leaves(RunConfig(), ""))
-
-
-def explain_hydra_error(error: Exception, arguments: list[str]) -> str:
-    """One line naming key, value and way out for what Hydra or OmegaConf raised."""
-    cause = error
-    while cause.__cause__ is not None and getattr(cause, "full_key", None) is None:
-        cause = cause.__cause__
-    if isinstance(cause, UserError):
-        return str(cause)
-    key = getattr(cause, "full_key", None)
-    reason = str(cause).splitlines()[0].rstrip(".")
-    typed = [a for a in arguments if key and a.lstrip("+").split("=")[0] == key]
-    if reason.startswith("Ambiguous value"):
-        return f"{reason.split(chr(39))[1]}: several values make a grid; put -m before them"
-    if not key:
-        return f"{reason}; python run.py --help lists keys and choices"
-    value = typed[0] if typed else key
-    default = known_keys().get(key)
-    if "Key '" in reason:
-        section = key.rsplit(".", 1)[0]
-        if isinstance(known_keys().get(section), dict):
-            new = key.rsplit(".", 1)[1]
-            return (
-                f"{value}: {section} has no {new}; a layout of other axes is a file of its own in "
-                f"conf/hardware/"
-            )
-        return f"{value}: the choice of {section} made here has no such key; {reason}"
-    example = f"; for example {key}={default}" if default is not None else ""
-    if isinstance(default, dict):
-        example = f"; for example '{key}={{axis:2}}', in quotes"
-    return f"{value}: {reason}{example}"
+    raise UserError(f"{argument}: there is no key {key}; {meant_by(key, groups())}")

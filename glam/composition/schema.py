@@ -5,43 +5,32 @@ from typing import Any, cast
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from glam.config import (
-    AdafactorConfig,
-    AdamWConfig,
-    EmbeddedCorpusConfig,
-    GenerateTaskConfig,
-    LinearScheduleConfig,
-    LocalCorpusConfig,
-    PaperScheduleConfig,
-    PlanTaskConfig,
-    RunConfig,
-)
+from glam.config import GROUPS, TASK_CLASSES, RunConfig
 
-# Groups whose choices are classes of their own, and those classes by the schema's name.
-CHOICES: dict[str, dict[str, type]] = {
-    "task": {"schema_generate": GenerateTaskConfig, "schema_plan": PlanTaskConfig},
-    "optimizer": {"schema_adamw": AdamWConfig, "schema_adafactor": AdafactorConfig},
-    "schedule": {"schema_linear": LinearScheduleConfig, "schema_paper": PaperScheduleConfig},
-    "data.corpus": {"schema_embedded": EmbeddedCorpusConfig, "schema_local": LocalCorpusConfig},
-}
+
+def classes_by_node() -> dict[str, dict[str, type]]:
+    """Dotted places whose choices are classes of their own, and those classes by name."""
+    found: dict[str, dict[str, type]] = {"task": dict(TASK_CLASSES)}
+    for node, registry in GROUPS.items():
+        found[node] = {name: registry[name] for name in registry}
+    return found
 
 
 def register() -> None:
-    """Tell Hydra the types. Where a group has several classes the schema leaves a gap for the
-    choice to fill: OmegaConf would otherwise hold a choice to the default's class."""
+    """Tell Hydra the types: `schema_<name>` is the class of a choice. Where a group has several
+    classes the schema leaves a gap for the choice to fill: OmegaConf would otherwise hold a choice
+    to the default's class."""
     store = ConfigStore.instance()
     schema = OmegaConf.structured(RunConfig)
-    for node in CHOICES:
-        if node != "task":
-            OmegaConf.update(schema, node, "???")
+    for node in GROUPS:
+        OmegaConf.update(schema, node, "???")
     store.store(name="schema", node=schema)
-    for node, classes in CHOICES.items():
-        group = node.replace(".", "/")
+    for node, classes in classes_by_node().items():
         for name, kind in classes.items():
-            if node == "data.corpus":
-                store.store(name=name, node=kind, package="data.corpus")
+            if node == "data.corpus":  # its choices are included by their own place
+                store.store(name=f"schema_{name}", node=kind, package="data.corpus")
             else:
-                store.store(group=group, name=name, node=kind)
+                store.store(group=node, name=f"schema_{name}", node=kind)
 
 
 def to_run_config(composed: DictConfig) -> RunConfig:
@@ -51,4 +40,4 @@ def to_run_config(composed: DictConfig) -> RunConfig:
 
 def classes_at(node: str, default: Any) -> list[type]:
     """Every class that may stand at the dotted `node`."""
-    return [*CHOICES.get(node, {}).values(), type(default)]
+    return [*classes_by_node().get(node, {}).values(), type(default)]

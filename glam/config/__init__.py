@@ -5,56 +5,60 @@ classes are the library's API too: `Glam(ModelConfig(num_experts=16))`. A field 
 `result=False` cannot change what a run computes and stays out of its identity.
 """
 
-from glam.config._data import (
-    COMPONENTS,
-    CorpusConfig,
-    DataConfig,
-    EmbeddedCorpusConfig,
-    FilterConfig,
-    LocalCorpusConfig,
-    MixtureConfig,
-)
+from glam.config._data import COMPONENTS, DataConfig, FilterConfig, MixtureConfig
 from glam.config._hardware import LOGICAL_AXES, HardwareConfig, check_divisible
-from glam.config._load import from_mapping
-from glam.config._model import BALANCE_LOSSES, DISPATCHERS, ModelConfig, RouterConfig
+from glam.config._load import GROUPS, TASK_CLASSES, from_mapping
+from glam.config._model import ModelConfig, RouterConfig
 from glam.config._run import (
     ROOT,
     TASKS,
     EvaluationConfig,
     GenerateTaskConfig,
+    ListTaskConfig,
     LoggerConfig,
     PlanTaskConfig,
     RunConfig,
     StudyConfig,
     TaskConfig,
 )
-from glam.config._training import (
-    AdafactorConfig,
-    AdamWConfig,
-    LinearScheduleConfig,
-    OptimizerConfig,
-    PaperScheduleConfig,
-    ScheduleConfig,
-    TrainingConfig,
-)
+from glam.config._training import TrainingConfig
+from glam.config.balance_losses import BALANCE_LOSSES, BalanceLossConfig
+from glam.config.corpora import CORPORA, CorpusConfig, Reader, Role, Source
+from glam.config.corpora.embedded import EmbeddedCorpusConfig
+from glam.config.corpora.local import LocalCorpusConfig
+from glam.config.dispatchers import DISPATCHERS, DispatcherConfig
+from glam.config.optimizers import OPTIMIZERS, OptimizerConfig
+from glam.config.optimizers.adafactor import AdafactorConfig
+from glam.config.optimizers.adamw import AdamWConfig
+from glam.config.schedules import SCHEDULES, ScheduleConfig
+from glam.config.schedules.linear import LinearScheduleConfig
+from glam.config.schedules.paper import PaperScheduleConfig
 
 __all__ = [
     "BALANCE_LOSSES",
     "COMPONENTS",
+    "CORPORA",
     "DISPATCHERS",
+    "GROUPS",
     "LOGICAL_AXES",
+    "OPTIMIZERS",
     "ROOT",
+    "SCHEDULES",
     "TASKS",
+    "TASK_CLASSES",
     "AdafactorConfig",
     "AdamWConfig",
+    "BalanceLossConfig",
     "CorpusConfig",
     "DataConfig",
+    "DispatcherConfig",
     "EmbeddedCorpusConfig",
     "EvaluationConfig",
     "FilterConfig",
     "GenerateTaskConfig",
     "HardwareConfig",
     "LinearScheduleConfig",
+    "ListTaskConfig",
     "LocalCorpusConfig",
     "LoggerConfig",
     "MixtureConfig",
@@ -62,9 +66,12 @@ __all__ = [
     "OptimizerConfig",
     "PaperScheduleConfig",
     "PlanTaskConfig",
+    "Reader",
+    "Role",
     "RouterConfig",
     "RunConfig",
     "ScheduleConfig",
+    "Source",
     "StudyConfig",
     "TaskConfig",
     "TrainingConfig",

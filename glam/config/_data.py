@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 
 from glam.config._checks import positive, within, words
+from glam.config.corpora import CorpusConfig
+from glam.config.corpora.embedded import EmbeddedCorpusConfig
 from glam.errors import UserError, one_of
 
 THRESHOLD = 0.875  # of ranks: as many pages as Pareto sampling keeps
@@ -10,51 +12,18 @@ COMPONENTS = ("webpages", "wikipedia", "conversations", "forums", "books", "news
 
 
 @dataclass(kw_only=True)
-class CorpusConfig:
-    """Where the text comes from."""
-
-    name: str = "embedded"
-
-
-@dataclass(kw_only=True)
-class EmbeddedCorpusConfig(CorpusConfig):
-    """English text that ships inside installed packages; each name is a source in
-    `glam/data/sources.py`."""
-
-    sources: list[str] = field(
-        default_factory=lambda: ["speeches", "scripture", "wikipedia", "reviews", "tweets"]
-    )
-
-    def __post_init__(self) -> None:
-        words("data.corpus.", self, "sources")
-
-
-@dataclass(kw_only=True)
-class LocalCorpusConfig(CorpusConfig):
-    """Your own text: files, folders or globs of `.jsonl` (one document a line), or `.txt` (one
-    document a file). The stem of a file, or the folder of a `.txt`, names the domain."""
-
-    name: str = "local"
-    files: list[str] = field(default_factory=lambda: [])  # web-like text; the filter picks from it
-    curated: list[str] = field(default_factory=lambda: [])  # good text: teaches the filter
-    held_out: list[str] = field(default_factory=lambda: [])  # evaluated on, and nothing else
-    text_field: str = "text"
-
-    def __post_init__(self) -> None:
-        words("data.corpus.", self, "files", "curated", "held_out")
-
-
-@dataclass(kw_only=True)
 class FilterConfig:
     """Quality filter of the web-like sources (paper section 3)."""
 
-    name: str = "pareto"  # or "threshold"; "none": every page is kept
-    alpha: float = 9.0  # pareto: a page stays when Lomax(alpha) > 1 - score
-    threshold: float = THRESHOLD  # threshold: a page stays when its score is higher
-    calibrate: bool = True  # scores become ranks within the pool; raw ones starve the sampler
-    num_features: int = 262_144
-    ngrams: int = 2
-    folds: int = 2  # each page is scored by a classifier that did not train on it
+    # which pages are kept: pareto (sampled by score, as the paper) | threshold | none (all)
+    name: str = "pareto"
+    alpha: float = 9.0  # pareto: a page is kept when a draw of Lomax(alpha) exceeds 1 - score
+    threshold: float = THRESHOLD  # threshold: a page is kept when its score is higher
+    # replace scores by their ranks within the pool; of raw scores, pareto keeps too few
+    calibrate: bool = True
+    num_features: int = 262_144  # size of the classifier's hashed features
+    ngrams: int = 2  # [words] longest n-gram that is a feature
+    folds: int = 2  # cross-fitting: a page is scored by a classifier that did not train on it
 
     def __post_init__(self) -> None:
         one_of("data.filter.name", self.name, ("pareto", "threshold", "none"))
@@ -75,12 +44,12 @@ class MixtureConfig:
     """Share of the training tokens by component (paper table 3); what a corpus lacks is
     shared out among the rest."""
 
-    webpages: float = 0.42
-    wikipedia: float = 0.06
-    conversations: float = 0.28
-    forums: float = 0.02
-    books: float = 0.20
-    news: float = 0.02
+    webpages: float = 0.42  # [weight] of filtered web pages
+    wikipedia: float = 0.06  # [weight] of Wikipedia
+    conversations: float = 0.28  # [weight] of conversations
+    forums: float = 0.02  # [weight] of forums
+    books: float = 0.20  # [weight] of books
+    news: float = 0.02  # [weight] of news
 
     def __post_init__(self) -> None:
         within("data.mixture.", self, 0, 1e6, *COMPONENTS)
@@ -88,14 +57,19 @@ class MixtureConfig:
 
 @dataclass(kw_only=True)
 class DataConfig:
+    """Text: its sources, how it is filtered and mixed, and what is held out."""
+
     corpus: CorpusConfig = field(default_factory=EmbeddedCorpusConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
-    left_out: list[str] = field(default_factory=lambda: [])  # sources evaluated on, not trained on
-    page_characters: int = 1200  # longer web documents are cut into pages before scoring
-    held_out_fraction: float = 0.05  # of each domain's text, in whole documents
-    tokenizer_megabytes: float = 8.0  # sample of the training text that the vocabulary is made from
-    seed: int = 0  # of the splits and of the sampling; a run's own seed orders the batches
+    # sources that are evaluated on but not trained on: [names]
+    left_out: list[str] = field(default_factory=lambda: [])
+    # [characters] longer web documents are cut into pages of this size before they are scored
+    page_characters: int = 1200
+    held_out_fraction: float = 0.05  # [share] of each domain's text, in whole documents
+    # [MB] of training text that the tokenizer's vocabulary is learnt from
+    tokenizer_megabytes: float = 8.0
+    seed: int = 0  # of the splits and the filter's sampling; the top-level seed orders the batches
 
     def __post_init__(self) -> None:
         positive("data.", self, "page_characters", "held_out_fraction", "tokenizer_megabytes")

@@ -20,24 +20,28 @@ class HardwareConfig:
     part of the run's identity. `mesh` and `rules` are the layout table: mesh axes with their
     sizes, and which of them splits which logical axis of every tensor."""
 
-    name: str = "auto"  # the file in conf/hardware/
-    device: str = "auto"  # auto | cpu | gpu | mps | tpu | xla_cpu (virtual devices, on the CPU)
-    num_devices: int | None = None  # None: those of the mesh, else 1
+    name: str = "auto"  # for people: the file in conf/hardware
+    device: str = "auto"  # auto | cpu | gpu | mps | tpu | xla_cpu (virtual devices on the CPU)
+    num_devices: int | None = None  # [devices] null: the size of the mesh, else 1
+    # [devices] of each axis of the mesh: {axis: size}
     mesh: dict[str, int] = field(default_factory=dict[str, int])
+    # which axis of the mesh splits a logical axis of the tensors: {logical axis: mesh axis}
     rules: dict[str, str] = field(default_factory=dict[str, str])
-    scan: bool = False  # layers as a loop: they compile in the time of one (XLA)
-    topology: str | None = None  # of a TPU slice, as its compiler calls it
-    threads: int | None = None  # of one job; None: as many as its matrices are worth
-    precision: str = "auto"  # of activations: bfloat16 | float32; weights are always float32
-    max_jobs: int | None = None  # of a grid at once; None: as cores and memory allow
-    memory_gb: float | None = None  # of one device; None: what the machine has
-    watts: float | None = None  # of one device; None: a reading where there is one, else a model
-    peak_tflops: float | None = None  # of one device at that precision; None: a stated model
-    share_of_peak: float | None = None  # that training reaches
-    share_source: str = ""
-    watts_source: str = ""
-    pue: float = 1.0  # the building's energy over the devices' own
-    grid_kg_per_kwh: float = 0.48  # CO2 of a kWh
+    scan: bool = False  # XLA: compile the layers as a loop, in the time of one layer
+    topology: str | None = None  # of a TPU slice, as its compiler writes it: v4:2x2x2
+    threads: int | None = None  # [threads] of one run; null: 1, or more for a large model
+    precision: str = "auto"  # of activations: auto | bfloat16 | float32; weights stay float32
+    max_jobs: int | None = None  # [runs] of a grid at once; null: as cores and memory allow
+    memory_gb: float | None = None  # [GB] of one device; null: what this machine has
+    watts: float | None = None  # [W] of one device; null: measured where possible, else modelled
+    # [TFLOP/s] of one device at that precision; null: an estimate that the plan states
+    peak_tflops: float | None = None
+    share_of_peak: float | None = None  # [share] of peak_tflops that training reaches
+    share_source: str = ""  # where share_of_peak is from, for the plan
+    watts_source: str = ""  # where watts is from, for the plan
+    pue: float = 1.0  # [ratio] power usage effectiveness: energy of the building over the devices'
+    grid_kg_per_kwh: float = 0.48  # [kg/kWh] of CO2 equivalent
+    # where grid_kg_per_kwh is from, for the plan
     grid_source: str = "world average of 2023: Ember, Global Electricity Review 2024"
 
     def __post_init__(self) -> None:
@@ -129,6 +133,11 @@ class HardwareConfig:
     def is_cluster(self) -> bool:
         """Whether processes of torch share the work, one for each device."""
         return not self.is_xla and self.devices > 1
+
+    @property
+    def engine(self) -> str:
+        """What trains on it: one_device | fsdp | xla."""
+        return "xla" if self.is_xla else "fsdp" if self.is_cluster else "one_device"
 
     @property
     def is_described(self) -> bool:

@@ -4,29 +4,36 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from glam.config._data import EmbeddedCorpusConfig, LocalCorpusConfig
-from glam.config._run import GenerateTaskConfig, PlanTaskConfig, TaskConfig
-from glam.config._training import (
-    AdafactorConfig,
-    AdamWConfig,
-    LinearScheduleConfig,
-    PaperScheduleConfig,
-)
+from glam.config._run import GenerateTaskConfig, ListTaskConfig, PlanTaskConfig, TaskConfig
+from glam.config.corpora import CORPORA
+from glam.config.optimizers import OPTIMIZERS
+from glam.config.registry import Registry
+from glam.config.schedules import SCHEDULES
 
 T = TypeVar("T")
 
-# Sections that may be of several classes, by the name that the file gives.
-CLASSES: dict[str, dict[str, type]] = {
-    "corpus": {"embedded": EmbeddedCorpusConfig, "local": LocalCorpusConfig},
-    "optimizer": {"adamw": AdamWConfig, "adafactor": AdafactorConfig},
-    "schedule": {"linear": LinearScheduleConfig, "paper": PaperScheduleConfig},
-    "task": {"generate": GenerateTaskConfig, "plan": PlanTaskConfig},
+# Groups of conf/ whose choices are classes of their own, by their dotted place in RunConfig.
+GROUPS: dict[str, Registry[Any]] = {
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "data.corpus": CORPORA,
+}
+
+# Tasks that have keys of their own.
+TASK_CLASSES: dict[str, type[TaskConfig]] = {
+    "generate": GenerateTaskConfig,
+    "list": ListTaskConfig,
+    "plan": PlanTaskConfig,
 }
 
 
-def from_mapping(kind: type[T], content: Mapping[str, Any]) -> T:
+def from_mapping(kind: type[T], content: Mapping[str, Any], place: str = "") -> T:
     """The configuration `kind` from a plain nested mapping, checked like any other. A field that
-    the mapping lacks has its default: it was written before the field was."""
+    the mapping lacks has its default: it was written before the field was. `place` is the dotted
+    place of `content` in RunConfig.
+
+    Raises UserError for a value that is refused, and for a choice that does not exist any more.
+    """
     default = kind()
     chosen: dict[str, Any] = {}
     for field in dataclasses.fields(default):  # type: ignore[arg-type]
@@ -35,8 +42,16 @@ def from_mapping(kind: type[T], content: Mapping[str, Any]) -> T:
         value: Any = content[field.name]
         section: Any = getattr(default, field.name)
         if dataclasses.is_dataclass(section):
-            fallback: type[Any] = TaskConfig if field.name == "task" else type(section)
-            chosen_class = CLASSES.get(field.name, {}).get(value.get("name"), fallback)
-            value = from_mapping(chosen_class, value)
+            where = f"{place}{field.name}"
+            value = from_mapping(_class_at(where, section, value.get("name")), value, f"{where}.")
         chosen[field.name] = value
     return kind(**chosen)
+
+
+def _class_at(place: str, default: object, name: str | None) -> type[Any]:
+    """The class of a section, by the name that its content gives; without one, the default's."""
+    if place == "task":
+        return TASK_CLASSES.get(name or "", TaskConfig)
+    if place in GROUPS and name is not None:
+        return GROUPS[place][name]
+    return type(default)

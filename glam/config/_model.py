@@ -5,21 +5,21 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from glam.config._checks import not_in_identity, plain_name, positive, within
+from glam.config.balance_losses import BALANCE_LOSSES
+from glam.config.dispatchers import DISPATCHERS, DispatcherConfig
 from glam.errors import UserError, one_of
-
-DISPATCHERS = ("grouped", "capacity")
-BALANCE_LOSSES = ("none", "entropy", "gshard", "z_loss")
 
 
 @dataclass(kw_only=True)
 class RouterConfig:
     """The gate of an MoE layer (paper section 4; GShard's details where the paper follows it)."""
 
-    normalize: bool = True  # divide the k chosen gates by their sum, as GShard does
-    second_policy: str = "always"  # "random": with probability min(1, g2 / second_threshold)
-    second_threshold: float = 0.2
-    balance_loss: str = "gshard"
-    balance_coefficient: float = 0.01
+    normalize: bool = True  # divide the gates of the k chosen experts by their sum, as GShard does
+    # use of the second expert: always | random (with probability min(1, gate / second_threshold))
+    second_policy: str = "always"
+    second_threshold: float = 0.2  # [gate] from which a random second expert is always used
+    balance_loss: str = "gshard"  # load-balancing loss: none | entropy | gshard | z_loss
+    balance_coefficient: float = 0.01  # weight of the load-balancing loss
 
     def __post_init__(self) -> None:
         one_of("model.router.second_policy", self.second_policy, ("always", "random"))
@@ -33,22 +33,23 @@ class ModelConfig:
     """The shape of a GLaM decoder (paper table 4). `num_experts=1` is the dense twin: each MoE
     layer becomes a feed-forward of hidden size `top_k * d_ff`, the same active FLOPs."""
 
-    name: str = not_in_identity("glam_tiny")  # for people: names of runs and titles of figures
-    vocab_size: int = 2048
-    num_layers: int = 4
-    d_model: int = 64
-    d_ff: int = 256
-    num_heads: int = 4
-    d_head: int | None = None  # None: d_model / num_heads
-    num_experts: int = 16
-    top_k: int = 2
-    moe_every: int = 2  # layers 1, 3, 5, … are MoE; 0: none is
+    name: str = not_in_identity("glam_tiny")  # for people: names of runs, titles of figures
+    vocab_size: int = 2048  # [tokens] of the vocabulary
+    num_layers: int = 4  # [layers] of the decoder
+    d_model: int = 64  # width of the residual stream
+    d_ff: int = 256  # hidden size of a feed-forward, and of an expert
+    num_heads: int = 4  # attention heads of a layer
+    d_head: int | None = None  # size of an attention head; null: d_model / num_heads
+    num_experts: int = 16  # experts of an MoE layer; 1: the dense twin
+    top_k: int = 2  # experts that each token is sent to
+    moe_every: int = 2  # one layer in this many is MoE: 2 is layers 1, 3, 5, …; 0: none
+    # how tokens reach experts: grouped (dropless) | capacity (static shapes, drops what is over)
     dispatcher: str = "grouped"
-    capacity_factor: float = 2.0  # slots per expert, relative to a perfectly even load
-    min_capacity: int = 4
-    position_buckets: int = 32
-    position_max_distance: int = 128
-    logit_cap: float | None = None  # logits become cap * tanh(logits / cap)
+    capacity_factor: float = 2.0  # [ratio] slots of an expert over a perfectly even load
+    min_capacity: int = 4  # [slots] least of an expert
+    position_buckets: int = 32  # buckets of the relative position bias, as T5's
+    position_max_distance: int = 128  # [tokens] from which all distances share the last bucket
+    logit_cap: float | None = None  # logits become cap * tanh(logits / cap); null: no cap
     router: RouterConfig = field(default_factory=RouterConfig)
 
     def __post_init__(self) -> None:
@@ -73,6 +74,11 @@ class ModelConfig:
                 f"model.position_buckets={self.position_buckets} needs at least 2 buckets and "
                 f"model.position_max_distance={self.position_max_distance} above half of them"
             )
+
+    @property
+    def dispatcher_config(self) -> DispatcherConfig:
+        """What `dispatcher` names."""
+        return DISPATCHERS[self.dispatcher]()
 
     @property
     def is_sparse(self) -> bool:

@@ -7,28 +7,28 @@ from glam.config._checks import not_in_identity, plain_name, positive, within
 from glam.config._data import DataConfig
 from glam.config._hardware import HardwareConfig
 from glam.config._model import ModelConfig
-from glam.config._training import (
-    AdafactorConfig,
-    AdamWConfig,
-    LinearScheduleConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    TrainingConfig,
-)
+from glam.config._training import TrainingConfig
+from glam.config.optimizers import OPTIMIZERS, OptimizerConfig
+from glam.config.optimizers.adamw import AdamWConfig
+from glam.config.schedules import ScheduleConfig
+from glam.config.schedules.linear import LinearScheduleConfig
 from glam.errors import UserError, one_of
 from glam.log import LEVELS
 
-TASKS = ("train", "plan", "prepare", "evaluate", "generate", "report")
-PLAN_FORMATS = ("table", "json", "csv")
+TASKS = ("train", "plan", "prepare", "evaluate", "generate", "report", "list")
+TABLE_FORMATS = ("table", "json", "csv")
+GENERATE_FORMATS = ("text", "json")
 BUDGETS = ("tokens", "flops", "seconds")
 
 
 @dataclass(kw_only=True)
 class LoggerConfig:
-    name: str = "wandb"  # wandb | csv | none; metrics.csv is written with each of them
-    project: str = "glam"
-    entity: str | None = None
-    mode: str = "auto"  # online where logged in, else offline
+    """Where metrics are shown. `metrics.csv` is written in any case."""
+
+    name: str = "wandb"  # wandb | csv | none, a file of conf/logger
+    project: str = "glam"  # of Weights & Biases
+    entity: str | None = None  # user or team of Weights & Biases; null: the one logged in
+    mode: str = "auto"  # auto (online where logged in, else offline) | online | offline
 
     def __post_init__(self) -> None:
         one_of("logger.name", self.name, ("wandb", "csv", "none"))
@@ -39,9 +39,9 @@ class LoggerConfig:
 class EvaluationConfig:
     """Held-out loss per domain, on whole documents."""
 
-    tokens_per_domain: int = 60_000  # at the end; fewer where a domain has fewer
-    points: int = 20  # measurements during training
-    tokens_per_point: int = 4_096  # of each domain
+    tokens_per_domain: int = 60_000  # [tokens] at the end of a run; fewer where a domain has fewer
+    points: int = 20  # evaluations during training
+    tokens_per_point: int = 4_096  # [tokens] of each domain, in an evaluation during training
 
     def __post_init__(self) -> None:
         positive("evaluation.", self, "tokens_per_domain", "tokens_per_point")
@@ -50,6 +50,9 @@ class EvaluationConfig:
 
 @dataclass(kw_only=True)
 class TaskConfig:
+    """What is done with the configuration."""
+
+    # train | plan | prepare | evaluate | generate | report | list, a file of conf/task
     name: str = "train"
 
     def __post_init__(self) -> None:
@@ -58,18 +61,34 @@ class TaskConfig:
 
 @dataclass(kw_only=True)
 class GenerateTaskConfig(TaskConfig):
+    """Text from a trained run."""
+
     name: str = "generate"
-    prompt: str = "The people of"
-    max_tokens: int = 100
-    temperature: float = 0.8  # 0: greedy
-    top_p: float = 0.95
-    samples: int = 3
+    prompt: str = "The people of"  # text that the samples continue
+    max_tokens: int = 100  # [tokens] of a sample, at most
+    temperature: float = 0.8  # of the softmax; 0: greedy, the likeliest token each time
+    top_p: float = 0.95  # [share] nucleus sampling: of the probability that is drawn from
+    samples: int = 3  # how many texts; greedy: one, since they would be equal
+    format: str = "text"  # text (a numbered rule above each sample) | json (an object a line)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         positive("task.", self, "max_tokens", "samples")
         within("task.", self, 0, 100, "temperature")
         within("task.", self, 1e-6, 1, "top_p")
+        one_of("task.format", self.format, GENERATE_FORMATS)
+
+
+@dataclass(kw_only=True)
+class ListTaskConfig(TaskConfig):
+    """The runs and studies in `runs_dir`."""
+
+    name: str = "list"
+    format: str = "table"  # table | json | csv
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("task.format", self.format, TABLE_FORMATS)
 
 
 @dataclass(kw_only=True)
@@ -77,14 +96,14 @@ class PlanTaskConfig(TaskConfig):
     """What a run needs and costs, told before a byte is allocated."""
 
     name: str = "plan"
-    format: str = "table"  # table (and a page beside it) | json | csv
-    calibrate: bool = False  # time a few steps here, rather than model the pace
-    compile: bool = False  # ask the TPU's own compiler too, without a TPU
-    imbalance: float = 1.25  # rows of the busiest device's experts over the mean, where dropless
+    format: str = "table"  # table (and a page, plan.html) | json | csv
+    calibrate: bool = False  # measure the throughput by a few steps here, instead of modelling it
+    compile: bool = False  # ask the TPU's compiler too; needs no TPU
+    imbalance: float = 1.25  # [ratio] dropless: rows of the busiest device's experts over the mean
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of("task.format", self.format, PLAN_FORMATS)
+        one_of("task.format", self.format, TABLE_FORMATS)
         within("task.", self, 1, 1000, "imbalance")
 
 
@@ -92,13 +111,14 @@ class PlanTaskConfig(TaskConfig):
 class StudyConfig:
     """What a grid is called and what it asks. It decides no result: two studies share a run."""
 
-    name: str | None = None  # None: a grid is named after its swept keys
-    compares: str | None = None  # the swept key whose values are compared; None: found by rule
+    name: str | None = None  # of its folder in runs/studies; null: made of the swept keys
+    compares: str | None = None  # the swept key whose values are compared; null: found by rule
     baseline: str | None = None  # the value of that key that the others are compared with
     budget: str | None = None  # what compared runs have in common: tokens | flops | seconds
-    cell: str | None = None  # what this run is within the grid, e.g. num_experts=8
-    folder: str | None = None  # of a study, for task=report: study=runs/studies/<study>
-    text_by: str | None = None  # the command that writes its text; None: it needs none written
+    cell: str | None = None  # name of this run within its study: num_experts=8, seed=1
+    # a study's folder or name, or latest, for task=report; may be typed as study=<folder>
+    folder: str | None = None
+    text_by: str | None = None  # command that writes the study's text; null: none is needed
 
     def __post_init__(self) -> None:
         plain_name("study.name", self.name)
@@ -124,12 +144,14 @@ class RunConfig:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
-    seed: int = 0
-    rerun: bool = not_in_identity(False)  # move an old run aside and run again
-    run: str | None = not_in_identity(None)  # a run folder, for evaluate, generate and report
-    log_level: str = not_in_identity("info")  # debug | info | warning | error
-    runs_dir: str = not_in_identity("runs")  # relative to the repository's root
-    cache_dir: str = not_in_identity("cache")
+    seed: int = 0  # of the initial weights, the order of the batches and the routing
+    rerun: bool = not_in_identity(False)  # move a finished run aside and run it again
+    # for task=evaluate, generate and report: a run's folder, latest, or the unique beginning of
+    # its name or id
+    run: str | None = not_in_identity(None)
+    log_level: str = not_in_identity("info")  # least that is told: debug | info | warning | error
+    runs_dir: str = not_in_identity("runs")  # folder of runs; relative to the repository's root
+    cache_dir: str = not_in_identity("cache")  # folder of prepared text; relative likewise
 
     def __post_init__(self) -> None:
         within("", self, 0, 2**32 - 1, "seed")
@@ -137,11 +159,7 @@ class RunConfig:
         for key in ("runs_dir", "cache_dir"):
             if not getattr(self, key).strip():
                 raise UserError(f"{key} is empty; name a folder, for example {key}={key[:-4]}")
-        if self.training.update_in_backward and not isinstance(self.optimizer, AdafactorConfig):
-            raise UserError(
-                f"training.update_in_backward=true but optimizer={self.optimizer.name} clips by "
-                f"the norm of all gradients; take optimizer=adafactor, or leave it out"
-            )
+        self._check_optimizer()
         reading = self.task.name in ("evaluate", "generate", "report")
         if self.run is not None and not reading:
             raise UserError(
@@ -152,7 +170,23 @@ class RunConfig:
             raise UserError(f"study={self.study.folder} names a study's folder, for task=report")
         if reading and self.run is None and self.study.folder is None:
             raise UserError(
-                f"task={self.task.name} needs run=<a run folder>, for example run=runs/<name>-<id>"
+                f"task={self.task.name} needs run=<a run folder>, for example run=latest or "
+                f"run=runs/<name>-<id>"
+            )
+
+    def _check_optimizer(self) -> None:
+        optimizer, engine = self.optimizer, self.hardware.engine
+        if self.training.update_in_backward and not optimizer.updates_one_weight:
+            able = OPTIMIZERS.where(lambda kind: kind.updates_one_weight)
+            raise UserError(
+                f"training.update_in_backward=true but optimizer={optimizer.name} needs all "
+                f"gradients at once; take optimizer={' or '.join(able)}, or leave it out"
+            )
+        if engine not in optimizer.engines:
+            able = OPTIMIZERS.where(lambda kind: engine in kind.engines)
+            raise UserError(
+                f"hardware={self.hardware.name} does not support optimizer={optimizer.name}, "
+                f"which does not train on the engine {engine}; try optimizer={' or '.join(able)}"
             )
 
     @property
@@ -162,8 +196,10 @@ class RunConfig:
 
     @property
     def dispatcher(self) -> str:
-        """The dispatcher that trains: XLA needs static shapes, whatever `model.dispatcher` says."""
-        return "capacity" if self.hardware.is_xla else self.model.dispatcher
+        """Name of the dispatcher that trains: `model.dispatcher`, but on XLA `capacity` in the
+        place of one without static shapes."""
+        needs_slots = self.hardware.is_xla and not self.model.dispatcher_config.static_shapes
+        return "capacity" if needs_slots else self.model.dispatcher
 
     @property
     def model_as_built(self) -> ModelConfig:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glam.config import Source
 from glam.data.cache import Cache
 from glam.data.hashing import digest, document_hash, file_digest
-from glam.data.source import Source
 from glam.data.text import clean
 from glam.progress import bar
 

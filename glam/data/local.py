@@ -7,8 +7,7 @@ from glob import glob
 from pathlib import Path
 from typing import Any, cast
 
-from glam.config import LocalCorpusConfig
-from glam.data.source import Role, Source
+from glam.config import LocalCorpusConfig, Role, Source
 from glam.errors import UserError, nearest
 
 _KINDS = (".jsonl", ".txt")

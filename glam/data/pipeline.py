@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from glam.config import DataConfig
+from glam.config import DataConfig, Source
 from glam.data import pages as paging
 from glam.data import split as splitting
 from glam.data import tokenizer as tokenizing
@@ -24,7 +24,6 @@ from glam.data.documents import Documents, documents_key, store
 from glam.data.hashing import digest, uniform
 from glam.data.quality import VERSION as QUALITY_VERSION
 from glam.data.quality import Quality, read_quality
-from glam.data.source import Source
 from glam.data.sources import checked_sources
 from glam.errors import UserError
 from glam.progress import bar

@@ -9,13 +9,12 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from glam.config import COMPONENTS, DataConfig, MixtureConfig
+from glam.config import COMPONENTS, DataConfig, MixtureConfig, Source
 from glam.data.cache import manifest_digest
 from glam.data.hashing import digest, uniform
 from glam.data.pipeline import Pipeline
 from glam.data.prepared import Component, PreparedData, join
 from glam.data.quality import calibrated, keeps
-from glam.data.source import Source
 from glam.data.tokenizer import Tokenizer
 from glam.data.tokens import Encoded, read_encoded
 from glam.errors import UserError

@@ -6,12 +6,20 @@ quality classifier nor the tokenizer nor the model sees it, so its loss judges t
 """
 
 from dataclasses import dataclass
+from functools import singledispatch
 from importlib.util import find_spec
 from pathlib import Path
 
-from glam.config import CorpusConfig, DataConfig, EmbeddedCorpusConfig, LocalCorpusConfig
+from glam.config import (
+    CorpusConfig,
+    DataConfig,
+    EmbeddedCorpusConfig,
+    LocalCorpusConfig,
+    Reader,
+    Role,
+    Source,
+)
 from glam.data import readers
-from glam.data.source import Reader, Role, Source
 from glam.errors import UserError, nearest
 
 
@@ -126,19 +134,22 @@ def _check_left_out(left_out: list[str], roles: dict[str, Role]) -> None:
         raise UserError(f"data.left_out={left_out} leaves nothing to train on; shorten it")
 
 
+@singledispatch
 def resolve(corpus: CorpusConfig) -> list[Source]:
-    """The sources that a configuration names, in an order that does not depend on the order of
-    its list. Raises `UserError` for a source that is unknown, missing or empty."""
-    if isinstance(corpus, EmbeddedCorpusConfig):
-        return _embedded(corpus)
-    if isinstance(corpus, LocalCorpusConfig):
-        from glam.data.local import local_sources
-
-        return local_sources(corpus)
-    raise UserError(f"data.corpus.name={corpus.name!r} is not known; choose from embedded, local")
+    """The sources that a configuration names, in an order that does not depend on how it lists
+    them. Raises `UserError` for what is unknown, missing or empty."""
+    return corpus.build()
 
 
-def _embedded(corpus: EmbeddedCorpusConfig) -> list[Source]:
+@resolve.register
+def _(corpus: LocalCorpusConfig) -> list[Source]:
+    from glam.data.local import local_sources
+
+    return local_sources(corpus)
+
+
+@resolve.register
+def _(corpus: EmbeddedCorpusConfig) -> list[Source]:
     table = {row.name: row for row in EMBEDDED}
     for name in corpus.sources:
         if name not in table:

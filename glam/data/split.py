@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from glam.config import Role
 from glam.data.hashing import uniform
-from glam.data.source import Role
 
 VERSION = 1
 _FIRST = ("held_out", "curated", "pool")  # of two equal documents the earlier role keeps its one

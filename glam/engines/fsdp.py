@@ -24,7 +24,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, Placement, Replicate, Shard, distribute_tensor
 
-from glam.config import AdafactorConfig, AdamWConfig, HardwareConfig, RunConfig
+from glam.config import HardwareConfig, RunConfig
 from glam.config.layout import partition
 from glam.engines.expert_parallel import ExpertParallel, local, mean_of_all
 from glam.engines.sharded_checkpoint import ShardedCheckpointIO
@@ -34,8 +34,8 @@ from glam.model.backend import Backend
 from glam.model.init import draw
 from glam.training.checkpoint import PREFIX
 from glam.training.module import TrainingModule, gradients
-from glam.training.optimizers import adamw, with_own_options
-from glam.training.traced import TracedAdafactor, first_state
+from glam.training.optimizers import with_own_options
+from glam.training.traced import by_definition
 from glam.training.train_state import TrainState
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
@@ -165,18 +165,14 @@ class FsdpModule(TrainingModule):
         """Lightning asks for it; the engine has laid the model out before."""
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        match config := self.config.optimizer:
-            case AdafactorConfig():
-                optimizer = TracedAdafactor(list(self.model.parameters()), config)
-                for name, parameter in self.model.named_parameters():
-                    optimizer.state[parameter] = {
-                        key: self.sharding_plan.state(name, value, parameter)
-                        for key, value in first_state(parameter.shape).items()
-                    }
-            case AdamWConfig():
-                optimizer = adamw(config, self.model, foreach=False)
-            case _:
-                raise AssertionError(f"no optimizer for {type(config).__name__}")
+        optimizer, first_state, makes_state = by_definition(self.config.optimizer, self.model)
+        for name, parameter in self.model.named_parameters():
+            state = {} if makes_state else first_state(parameter.shape)
+            if state:
+                optimizer.state[parameter] = {
+                    key: self.sharding_plan.state(name, value, parameter)
+                    for key, value in state.items()
+                }
         return with_own_options(optimizer)
 
     def grad_norm(self) -> Tensor:

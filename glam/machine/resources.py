@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 
 import psutil
 
-from glam.config import RunConfig
+from glam.config import DISPATCHERS, RunConfig
 from glam.config.layout import check_divides
 from glam.errors import UserError
 from glam.machine import processes
@@ -128,10 +128,11 @@ def check_cluster(config: RunConfig, *, remote: bool = False) -> None:
             f"training.update_in_backward=true is for one device, and hardware={name} is of "
             f"{hardware.devices}; leave it out"
         )
-    if config.model.dispatcher != "grouped":
+    if not config.model.dispatcher_config.across_processes:
+        able = DISPATCHERS.where(lambda kind: kind.across_processes)
         raise UserError(
             f"model.dispatcher={config.model.dispatcher} seats the tokens of one process; with "
-            f"hardware={name} take model.dispatcher=grouped"
+            f"hardware={name} take model.dispatcher={' or '.join(able)}"
         )
     check_divides(config)
 

@@ -8,7 +8,7 @@ activations and libraries, tests/accounting/test_memory.py holds it against meas
 import math
 from typing import NamedTuple
 
-from glam.config import AdafactorConfig, ModelConfig, RunConfig, TrainingConfig
+from glam.config import ModelConfig, RunConfig, TrainingConfig
 from glam.config.layout import local_shape, parameters
 from glam.machine.resources import MAPPED, Precision, is_cpu
 from glam.planning import sharded
@@ -104,16 +104,12 @@ def checkpoint_bytes(config: RunConfig) -> int:
 
 
 def optimizer_bytes(config: RunConfig) -> int:
-    """On one device. AdamW keeps two moments of everything; Adafactor a row and a column of every
-    matrix, and all of a vector."""
-    if not isinstance(config.optimizer, AdafactorConfig):
-        return 2 * weight_bytes(config)
-    numbers = 0.0
-    for weight in parameters(config.model):
-        *lead, last = local_shape(weight, config.hardware)
-        factors = lead.pop() + last if lead else last
-        numbers += weight.layers * math.prod(lead) * factors
-    return int(FLOAT32 * numbers)
+    """On one device."""
+    numbers = (
+        weight.layers * config.optimizer.state_size(local_shape(weight, config.hardware))
+        for weight in parameters(config.model)
+    )
+    return int(FLOAT32 * sum(numbers))
 
 
 class Layer(NamedTuple):
@@ -205,14 +201,14 @@ def _ffn(model: ModelConfig, index: int, training: TrainingConfig, size: int) ->
     # The router's input in float32, its softmax and the choices; and the softmax's gradients.
     gate = (FLOAT32 * M if size < FLOAT32 else 0) + FLOAT32 * E + 4 * k * INT64
     slopes = 2 * FLOAT32 * E
-    if model.dispatcher == "grouped":
+    if not model.dispatcher_config.static_shapes:
         rows = k + E * _filled_rows(model, size) / training.tokens_per_step
         # What comes of all rows, beside all else of the rows of one expert.
         passing = rows * (M + 2 * (M + H) / E) * size
         return Layer(gate + rows * H * size, max(slopes, passing))
     length = training.sequence_length
-    slots = min(length, max(model.min_capacity, math.ceil(model.capacity_factor * k * length / E)))
-    rows = E * slots / length  # seats per token, taken or not
+    slots = model.slots_per_expert(length) if model.dispatcher_config.one_hot else 0
+    rows = model.dispatcher_config.rows(model, length) / length  # per token, filled or not
     one_hot = 2 * E * slots * size + k * (E + slots * size)
     passing = max(2 * E * slots + 2 * rows * M, rows * (M + H)) * size
     return Layer(gate + one_hot + 2 * rows * (M + H) * size, max(slopes, passing))
@@ -228,7 +224,7 @@ def _copies(model: ModelConfig, index: int, size: int, *, whole: bool) -> Layer:
         return Layer(3 * size * attention, 3 * size * attention)
     if not model.is_moe_layer(index):
         return Layer(size * (4 * attention + 3 * M * H), size * M * H)
-    if model.is_sparse and model.dispatcher == "grouped" and not whole:
+    if model.is_sparse and not model.dispatcher_config.static_shapes and not whole:
         return Layer(size * 4 * attention, size * 4 * M * H)
     matrix = M * H * (model.num_experts if model.is_sparse else model.top_k)
     return Layer(size * (4 * attention + 2 * matrix), size * matrix)
@@ -241,7 +237,7 @@ def _filled_rows(model: ModelConfig, size: int) -> float:
 
 def _is_filled(model: ModelConfig, size: int) -> bool:
     """Whether oneDNN multiplies experts' rows in bfloat16."""
-    ragged = model.is_sparse and model.dispatcher == "grouped"
+    ragged = model.is_sparse and not model.dispatcher_config.static_shapes
     return size < FLOAT32 and ragged and not _is_whole(model)
 
 

@@ -32,10 +32,9 @@ class Local(NamedTuple):
     def of(cls, config: RunConfig, imbalance: float) -> "Local":
         model, shards = config.model, config.hardware.shards
         heads = model.num_heads / shards("heads")
-        slots = _slots(config) if config.dispatcher == "capacity" else 0
-        rows = model.top_k * imbalance
-        if slots:
-            rows = model.num_experts * slots / config.training.sequence_length
+        kind, length = config.model_as_built.dispatcher_config, config.training.sequence_length
+        slots = model.slots_per_expert(length) if kind.one_hot else 0
+        rows = kind.rows(model, length) / length if kind.static_shapes else model.top_k * imbalance
         return cls(
             tokens=config.training.tokens_per_step / shards("batch"),
             M=model.d_model / shards("activation"),
@@ -45,11 +44,6 @@ class Local(NamedTuple):
             rows=rows * shards("batch") / shards("experts"),
             slots=slots,
         )
-
-
-def _slots(config: RunConfig) -> int:
-    """Per expert and row of the batch."""
-    return config.model.slots_per_expert(config.training.sequence_length)
 
 
 class Activations(NamedTuple):
@@ -143,11 +137,12 @@ def step_flops(config: RunConfig) -> float:
     forward = parts.attention + ahead + parts.feed_forward + parts.gate
     seating = 0
     if model.is_sparse:
-        slots = model.num_experts * _slots(config)
-        forward += parts.experts * slots / (model.top_k * length)
+        kind = config.model_as_built.dispatcher_config
+        rows = kind.rows(model, length)
+        forward += parts.experts * rows / (model.top_k * length)
         # The way in has no gradient but that of the tokens.
         passes = ((2 + again) * (model.d_model + model.top_k), (3 + again) * model.d_model)
-        seating = model.num_moe_layers * 2 * slots * sum(passes)
+        seating = model.num_moe_layers * 2 * rows * sum(passes) if kind.one_hot else 0
     training = (3 + again) * forward + 3 * parts.output + seating
     return config.training.tokens_per_step * training / config.hardware.devices
 

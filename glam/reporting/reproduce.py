@@ -6,19 +6,10 @@ import shlex
 from collections.abc import Iterator
 from typing import Any, cast
 
-from glam.config import RunConfig
-from glam.config._data import LocalCorpusConfig
-from glam.config._training import AdafactorConfig, PaperScheduleConfig
+from glam.config import GROUPS, RunConfig
 from glam.runs.record import Record, mapping
 
 SECTIONS = ("model", "data", "optimizer", "schedule", "training", "evaluation", "seed")
-
-# Choices of a group that are classes of their own: their fields have other names and defaults.
-CHOICES: dict[tuple[str, str], Any] = {
-    ("data/corpus", "local"): LocalCorpusConfig,
-    ("optimizer", "adafactor"): AdafactorConfig,
-    ("schedule", "paper"): PaperScheduleConfig,
-}
 
 
 def command(record: Record) -> str:
@@ -42,11 +33,11 @@ def _overrides(key: str, value: Any, default: Any) -> Iterator[str]:
             yield f"{key}={_hydra(value)}"
         return
     parts, known = mapping(value), mapping(default)
-    group = key.replace(".", "/")
     choice = str(parts.get("name"))
-    if (group, choice) in CHOICES:
-        yield f"{group}={choice}"
-        known = dataclasses.asdict(CHOICES[group, choice]())
+    if key in GROUPS and choice != known["name"] and choice in GROUPS[key]:
+        # Another class: its fields have other names and defaults.
+        yield f"{key.replace('.', '/')}={choice}"
+        known = dataclasses.asdict(GROUPS[key][choice]())
     for name, part in parts.items():
         yield from _overrides(f"{key}.{name}", part, known.get(name))
 

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from glam.analysis.machines import machine_words, unlike_machines
 from glam.analysis.paired import (
     EXPERTS,
-    StudyRow,
     Comparison,
     Difference,
+    StudyRow,
     combinations,
     differences,
     domains,

@@ -14,8 +14,8 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from glam.analysis.paired import (
     EXPERTS,
-    StudyRow,
     Difference,
+    StudyRow,
     differences,
     interval,
     is_numeric,

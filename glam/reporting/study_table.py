@@ -59,7 +59,7 @@ def as_csv(cells: Sequence[StudyRow], swept: Sequence[str]) -> str:
     return out.getvalue()
 
 
-def _machine(cell: Cell) -> list[str | None]:
+def _machine(cell: StudyRow) -> list[str | None]:
     """As MACHINE; of a run that was moved, of each machine in turn."""
     machine = cell.part("machine")
     if not machine:

@@ -68,7 +68,9 @@ def in_words(machines: Sequence[Machine]) -> list[str]:
     words = [f"{one.get('processor')} ({_served(one)})" for one in machines]
     if len(set(words)) == len({deciding(one) for one in machines}):
         return words
-    sets = [" ".join(one.get("instruction_sets") or ["no known instruction set"]) for one in machines]
+    sets = [
+        " ".join(one.get("instruction_sets") or ["no known instruction set"]) for one in machines
+    ]
     return [f"{word} with {names}" for word, names in zip(words, sets, strict=True)]
 
 

@@ -9,12 +9,11 @@ from lightning import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
-from glam.config import AdamWConfig, RunConfig
+from glam.config import RunConfig
 from glam.data import TrainStream
 from glam.machine.processes import SINGLE, Processes
 from glam.model import Glam
-from glam.training.optimizers import Adafactor, build_optimizer
-from glam.training.schedules import build_schedule
+from glam.training.optimizers import UpdatesOneWeight, build_optimizer
 from glam.training.train_state import StepMetrics, TrainState
 
 
@@ -65,7 +64,7 @@ class UpdatesInBackward:
     """Gives each weight its update when its gradient is complete, and lets the gradient go. From
     the first one that is not finite on, the step's weights stay as they are."""
 
-    def __init__(self, model: Glam, optimizer: Adafactor) -> None:
+    def __init__(self, model: Glam, optimizer: UpdatesOneWeight) -> None:
         self._optimizer, self._learning_rate, self._square_norm = optimizer, 0.0, 0.0
         for parameter in model.parameters():
             parameter.register_post_accumulate_grad_hook(self._update)  # pyright: ignore[reportUnknownMemberType]
@@ -93,22 +92,21 @@ class TrainingModule(LightningModule):
     def __init__(self, model: Glam, config: RunConfig, train_state: TrainState) -> None:
         super().__init__()
         self.model, self.config, self.train_state = model, config, train_state
-        self._schedule = build_schedule(config.schedule, config.training.num_steps)
         self._figures: StepMetrics | None = None
         self._updates: UpdatesInBackward | None = None
-        optimizer = config.optimizer
-        self._clip_norm = optimizer.clip_norm if isinstance(optimizer, AdamWConfig) else math.inf
+        self._clip_norm = config.optimizer.max_grad_norm
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer = build_optimizer(self.config.optimizer, self.model)
         if self.config.training.update_in_backward:
-            assert isinstance(optimizer, Adafactor)
+            assert isinstance(optimizer, UpdatesOneWeight)
             self._updates = UpdatesInBackward(self.model, optimizer)
         return optimizer
 
     def learning_rate(self, step: int) -> float:
         """Of the update that step `step` (from 0) makes."""
-        return self.config.optimizer.learning_rate * self._schedule(step)
+        factor = self.config.schedule.factor(step, self.config.training.num_steps)
+        return self.config.optimizer.learning_rate * factor
 
     def transfer_batch_to_device(
         self, batch: StepBatch, device: torch.device, dataloader_idx: int

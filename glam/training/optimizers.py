@@ -1,7 +1,9 @@
-"""The paper's Adafactor, in place and per expert; and AdamW."""
+"""The torch optimizers of `glam.config.optimizers` on one device: AdamW, the paper's Adafactor (in
+place and per expert), and whatever a class of one's own builds."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from functools import singledispatch
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -14,14 +16,28 @@ LARGEST = 1e30  # of a row's factor; what has a gradient is far below
 IN_CACHE = 2**18  # numbers of a gradient: it and its squares stay in the cache (measured)
 
 
+@singledispatch
 def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
-    match config:
-        case AdafactorConfig():
-            return with_own_options(Adafactor(list(model.parameters()), config))
-        case AdamWConfig():
-            return with_own_options(adamw(config, model, fused=True))
-        case _:
-            raise AssertionError(f"no optimizer for {type(config).__name__}")
+    """The optimizer of `model` for one device."""
+    return with_own_options(config.build(parameter_groups(model)))
+
+
+@build_optimizer.register
+def _(config: AdafactorConfig, model: nn.Module) -> torch.optim.Optimizer:
+    return with_own_options(Adafactor(list(model.parameters()), config))
+
+
+@build_optimizer.register
+def _(config: AdamWConfig, model: nn.Module) -> torch.optim.Optimizer:
+    return with_own_options(adamw(config, model, fused=True))
+
+
+@runtime_checkable
+class UpdatesOneWeight(Protocol):
+    """An optimizer that can update a weight without the gradients of the others
+    (`OptimizerConfig.updates_one_weight`)."""
+
+    def update(self, parameter: Tensor, grad: Tensor, learning_rate: float) -> None: ...
 
 
 def with_own_options(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:

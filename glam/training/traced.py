@@ -3,7 +3,8 @@ number of its own, so every step is the same graph."""
 
 import math
 from collections.abc import Callable
-from typing import Any
+from functools import singledispatch
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from glam.config import AdafactorConfig, AdamWConfig, OptimizerConfig
 from glam.training.module import TrainingModule, gradients
-from glam.training.optimizers import adamw, with_own_options
+from glam.training.optimizers import adamw, parameter_groups, with_own_options
 
 
 class TracedAdafactor(torch.optim.Optimizer):
@@ -50,8 +51,47 @@ class TracedAdafactor(torch.optim.Optimizer):
         parameter.sub_(update * (rate * scale / clip))
 
 
-def first_state(shape: torch.Size) -> dict[str, Tensor]:
-    """Of Adafactor, before its first step."""
+def _root_mean_square(x: Tensor, dims: tuple[int, int] | None) -> Tensor:
+    """Of all of `x`, or of each of its matrices."""
+    square = x.square()
+    return (square.mean() if dims is None else square.mean(dims, keepdim=True)).sqrt()
+
+
+FirstState = Callable[[torch.Size], dict[str, Tensor]]
+Place = Callable[[Tensor, torch.device], Tensor]
+
+
+class TracedOptimizer(NamedTuple):
+    """An optimizer whose step is a graph of tensor operations."""
+
+    optimizer: torch.optim.Optimizer
+    first_state: FirstState  # of a weight before its first step, whole and on the CPU
+    makes_state: bool  # whether a step makes the state that it does not find, like its weight
+
+
+@singledispatch
+def by_definition(config: OptimizerConfig, model: nn.Module) -> TracedOptimizer:
+    """The optimizer in the form of its definition: for processes of torch, whose weights are
+    DTensors, and for XLA."""
+    optimizer = config.build(parameter_groups(model))
+    return TracedOptimizer(optimizer, config.first_state, makes_state=False)
+
+
+@by_definition.register
+def _(config: AdafactorConfig, model: nn.Module) -> TracedOptimizer:
+    optimizer = TracedAdafactor(list(model.parameters()), config)
+    return TracedOptimizer(optimizer, factored_moments, makes_state=False)
+
+
+@by_definition.register
+def _(config: AdamWConfig, model: nn.Module) -> TracedOptimizer:
+    on_xla = next(model.parameters()).device.type == "xla"
+    optimizer = adamw(config, model, capturable=on_xla, foreach=False)
+    return TracedOptimizer(optimizer, two_moments, makes_state=True)
+
+
+def factored_moments(shape: torch.Size) -> dict[str, Tensor]:
+    """Of Adafactor: a row and a column of each matrix `[…, a, b]`."""
     if len(shape) < 2:
         return {"step": torch.zeros(()), "square": torch.zeros(shape)}
     return {
@@ -61,13 +101,10 @@ def first_state(shape: torch.Size) -> dict[str, Tensor]:
     }
 
 
-def _root_mean_square(x: Tensor, dims: tuple[int, int] | None) -> Tensor:
-    """Of all of `x`, or of each of its matrices."""
-    square = x.square()
-    return (square.mean() if dims is None else square.mean(dims, keepdim=True)).sqrt()
-
-
-Place = Callable[[Tensor, torch.device], Tensor]
+def two_moments(shape: torch.Size) -> dict[str, Tensor]:
+    """Of AdamW."""
+    moments = {name: torch.zeros(shape) for name in ("exp_avg", "exp_avg_sq")}
+    return {"step": torch.zeros(()), **moments}
 
 
 def traced_optimizer(
@@ -75,24 +112,13 @@ def traced_optimizer(
 ) -> torch.optim.Optimizer:
     """With the state that a first step would make: made before, it is an input of that step's
     graph as of every later one's. `place` brings it to a parameter's device."""
-    if isinstance(config, AdafactorConfig):
-        optimizer, first = TracedAdafactor(list(model.parameters()), config), first_state
-    else:
-        assert isinstance(config, AdamWConfig)
-        on_xla = next(model.parameters()).device.type == "xla"
-        optimizer = adamw(config, model, capturable=on_xla, foreach=False)
-        for group in optimizer.param_groups:
-            group["lr"] = torch.tensor(config.learning_rate)
-        first = _first_moments
+    optimizer, first_state, _ = by_definition(config, model)
+    for group in optimizer.param_groups:
+        group["lr"] = torch.tensor(config.learning_rate)
     for parameter in model.parameters():
-        state = first(parameter.shape).items()
+        state = first_state(parameter.shape).items()
         optimizer.state[parameter] = {k: place(value, parameter.device) for k, value in state}
     return with_own_options(optimizer)
-
-
-def _first_moments(shape: torch.Size) -> dict[str, Tensor]:
-    moments = {name: torch.zeros(shape) for name in ("exp_avg", "exp_avg_sq")}
-    return {"step": torch.zeros(()), **moments}
 
 
 class TracedModule(TrainingModule):

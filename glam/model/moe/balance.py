@@ -1,13 +1,18 @@
-"""Losses that keep the experts evenly loaded, by name; each is of one layer and without its
-coefficient. They see all tokens of the batch at once: `mean` is over those, `[T, …] -> […]`, also
-where a process has some of them only."""
+"""Losses that keep the experts evenly loaded, of one MoE layer and without their coefficient.
+
+`logits_TE` are the gate's. `mean` averages over all tokens of the batch, `[T, …] -> […]`, also
+where a process has only some of them.
+"""
 
 from collections.abc import Callable
+from functools import partial, singledispatch
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from glam.config import BALANCE_LOSSES, BalanceLossConfig
+from glam.config.balance_losses.built_in import EntropyLoss, GshardLoss, NoBalanceLoss, ZLoss
 from glam.model.moe.routing import Routing
 
 Mean = Callable[[Tensor], Tensor]
@@ -18,17 +23,39 @@ def over_tokens(x: Float[Tensor, "T *rest"]) -> Float[Tensor, "*rest"]:
     return x.mean(0)
 
 
-def none(logits_TE: Float[Tensor, "T E"], routing: Routing, mean: Mean) -> Float[Tensor, ""]:
+def balance_loss(name: str) -> BalanceLoss:
+    """The loss `(logits [T, E], routing, mean over tokens) -> scalar` of that name."""
+    return partial(_loss, BALANCE_LOSSES[name]())
+
+
+@singledispatch
+def _loss(
+    kind: BalanceLossConfig, logits_TE: Float[Tensor, "T E"], routing: Routing, mean: Mean
+) -> Float[Tensor, ""]:
+    return kind(logits_TE, routing, mean)
+
+
+@_loss.register
+def none(
+    kind: NoBalanceLoss, logits_TE: Float[Tensor, "T E"], routing: Routing, mean: Mean
+) -> Float[Tensor, ""]:
+    """Zero."""
     return logits_TE.new_zeros(())
 
 
-def entropy(logits_TE: Float[Tensor, "T E"], routing: Routing, mean: Mean) -> Float[Tensor, ""]:
+@_loss.register
+def entropy(
+    kind: EntropyLoss, logits_TE: Float[Tensor, "T E"], routing: Routing, mean: Mean
+) -> Float[Tensor, ""]:
     """Negative entropy of the mean gate, in nats: -ln E when even, 0 when one expert has all."""
     mean_E = mean(routing.probabilities)
     return torch.xlogy(mean_E, mean_E).sum()
 
 
-def gshard(logits_TE: Float[Tensor, "T E"], routing: Routing, mean: Mean) -> Float[Tensor, ""]:
+@_loss.register
+def gshard(
+    kind: GshardLoss, logits_TE: Float[Tensor, "T E"], routing: Routing, mean: Mean
+) -> Float[Tensor, ""]:
     """E * sum of (share of tokens whose first choice it is) * (mean gate): 1 when even, E when
     one expert has all (GShard, arXiv 2006.16668, section 2.2)."""
     num_experts = logits_TE.shape[1]
@@ -38,14 +65,9 @@ def gshard(logits_TE: Float[Tensor, "T E"], routing: Routing, mean: Mean) -> Flo
     return num_experts * (mean(first_TE) * mean(routing.probabilities)).sum()
 
 
-def z_loss(logits_TE: Float[Tensor, "T E"], routing: Routing, mean: Mean) -> Float[Tensor, ""]:
+@_loss.register
+def z_loss(
+    kind: ZLoss, logits_TE: Float[Tensor, "T E"], routing: Routing, mean: Mean
+) -> Float[Tensor, ""]:
     """Mean squared log-partition of the gate: keeps its logits small (ST-MoE, 2202.08906)."""
     return mean(logits_TE.logsumexp(-1).square())
-
-
-BALANCE: dict[str, BalanceLoss] = {
-    "none": none,
-    "entropy": entropy,
-    "gshard": gshard,
-    "z_loss": z_loss,
-}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from glam import kernels
 from glam.config import ModelConfig
-from glam.model.moe.balance import BALANCE, Mean, over_tokens
+from glam.model.moe.balance import Mean, balance_loss, over_tokens
 from glam.model.moe.routing import Routing
 from glam.model.precision import at_least_float32
 
@@ -92,7 +92,7 @@ class Router(nn.Module):
     def __init__(self, config: ModelConfig, mean_over_tokens: Mean = over_tokens) -> None:
         super().__init__()
         self.config, self.top_k = config.router, config.top_k
-        self._mean = mean_over_tokens
+        self._mean, self._balance_loss = mean_over_tokens, balance_loss(self.config.balance_loss)
         self.w_ME = nn.Parameter(torch.empty(config.d_model, config.num_experts))
         self.bias_E = nn.Parameter(torch.zeros(config.num_experts))
 
@@ -100,8 +100,8 @@ class Router(nn.Module):
         """The routing of `x`, and the layer's balance loss times its coefficient."""
         logits_TE = torch.addmm(self.bias_E, at_least_float32(x_TM), self.w_ME)
         routing = self.route(logits_TE)
-        balance_loss = BALANCE[self.config.balance_loss](logits_TE, routing, self._mean)
-        return routing, self.config.balance_coefficient * balance_loss
+        loss = self._balance_loss(logits_TE, routing, self._mean)
+        return routing, self.config.balance_coefficient * loss
 
     def route(self, logits_TE: Float[Tensor, "T E"]) -> Routing:
         kernel = kernels.serve(logits_TE) and logits_TE.dtype == torch.float32

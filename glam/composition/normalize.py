@@ -1,0 +1,61 @@
+"""A command line as people type it, rewritten into keys and values that Hydra reads: old names of
+keys, a study named by its folder, and whole numbers such as `100k` or `1e5`."""
+
+import re
+from decimal import Decimal
+from pathlib import Path
+
+from glam.composition.keys import integer_keys
+from glam.composition.overrides import choices, is_override
+from glam.config import ROOT
+from glam.errors import UserError
+from glam.log import log
+
+MULTIPLES = {"": 0, "k": 3, "m": 6, "b": 9, "g": 9, "t": 12}  # powers of ten
+LARGEST_EXPONENT = 18
+NUMBER = re.compile(r"([+-]?(?:\d[\d_]*)?\.?\d*)(?:e([+-]?\d{1,4}))?([kmbgt]?)", re.IGNORECASE)
+PLAIN = re.compile(r"[+-]?\d[\d_]*")
+
+
+def normalized(arguments: list[str]) -> list[str]:
+    """The same command line in today's keys and plain numbers. Raises UserError for a number with
+    a fraction where a whole one is needed."""
+    return [_normalized(a) if is_override(a) and "=" in a else a for a in arguments]
+
+
+def _normalized(argument: str) -> str:
+    typed, _, value = argument.partition("=")
+    plus, key = typed[: len(typed) - len(typed.lstrip("+"))], typed.lstrip("+")
+    if key == "checkpoint" and value:
+        key = "study.folder" if _is_study(value) else "run"
+        new = "run" if key == "run" else "study"
+        log.info(f"checkpoint={value}: the key is now {new}=, read as {new}={value}")
+        return f"{key}={value}"
+    if key == "study" and value not in (*choices("study"), "", "null") and "," not in value:
+        return f"study.folder={value}"
+    if key in integer_keys():
+        return f"{plus}{key}={_integers(argument, value)}"
+    return argument
+
+
+def _is_study(folder: str) -> bool:
+    return any((path / "cells.json").is_file() for path in (Path(folder), ROOT / folder))
+
+
+def _integers(argument: str, value: str) -> str:
+    """Each number of a value, or of a sweep's list, as a plain integer; other words as they are."""
+    return re.sub(r"[^\s,()\[\]='\"]+", lambda word: _integer(argument, word[0]), value)
+
+
+def _integer(argument: str, word: str) -> str:
+    match = NUMBER.fullmatch(word)
+    if PLAIN.fullmatch(word) or match is None or not any(c.isdigit() for c in match[1]):
+        return word
+    exponent = int(match[2] or 0) + MULTIPLES[match[3].lower()]
+    if abs(exponent) > LARGEST_EXPONENT:
+        raise UserError(f"{argument}: {word} is out of range; use a number below 1e18")
+    number = Decimal(match[1].replace("_", "")).scaleb(exponent)
+    if number != int(number):
+        near = f"{int(number)} or {int(number) + 1}" if number > 0 else "0"
+        raise UserError(f"{argument}: {word} is not a whole number; did you mean {near}?")
+    return str(int(number))

@@ -1,0 +1,21 @@
+"""Text that ships inside installed packages."""
+
+from dataclasses import dataclass, field
+
+from glam.config._checks import words
+from glam.config.corpora.base import CORPORA, CorpusConfig
+
+
+@CORPORA.register
+@dataclass(kw_only=True)
+class EmbeddedCorpusConfig(CorpusConfig):
+    """English text inside installed packages, read by `glam.data.sources`."""
+
+    name: str = "embedded"
+    # Names of the rows of the table in glam/data/sources.py, each a domain.
+    sources: list[str] = field(
+        default_factory=lambda: ["speeches", "scripture", "wikipedia", "reviews", "tweets"]
+    )
+
+    def __post_init__(self) -> None:
+        words("data.corpus.", self, "sources")

@@ -1,0 +1,39 @@
+"""AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101), with gradients clipped by their norm."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from glam.config._checks import positive, within
+from glam.config.optimizers.base import OPTIMIZERS, OptimizerConfig
+
+
+@OPTIMIZERS.register
+@dataclass(kw_only=True)
+class AdamWConfig(OptimizerConfig):
+    """AdamW. Computed by `glam.training.optimizers`."""
+
+    engines: ClassVar[tuple[str, ...]] = ("one_device", "fsdp", "xla")
+
+    name: str = "adamw"
+    learning_rate: float = 0.012  # peak step size
+    beta1: float = 0.9  # decay of the first moment, per step
+    beta2: float = 0.95  # decay of the second moment, per step
+    eps: float = 1e-8  # added to the root of the second moment
+    weight_decay: float = 0.1  # per step, times the learning rate; matrices only
+    clip_norm: float = 1.0  # largest norm of all gradients together
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive("optimizer.", self, "eps", "clip_norm")
+        within("optimizer.", self, 0, 0.9999999, "beta1", "beta2")
+        within("optimizer.", self, 0, 1e6, "weight_decay")
+
+    def state_size(self, shape: Sequence[float]) -> float:
+        """Two moments of every number."""
+        return 2 * math.prod(shape)
+
+    @property
+    def max_grad_norm(self) -> float:
+        return self.clip_norm

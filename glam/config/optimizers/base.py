@@ -1,0 +1,58 @@
+"""What an optimizer declares, and the registry of optimizers."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from glam.config._checks import positive
+from glam.config.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(kw_only=True)
+class OptimizerConfig(ABC):
+    """Keys of an optimizer (`optimizer.…`), and its declarations."""
+
+    # Engines that train with it; others refuse it.
+    # "fsdp": a step works on DTensors, number by number, and makes its state like the weight.
+    # "xla": a step reads no number back (no `.item()`), `lr` is a tensor, and `first_state` names
+    # all state: XLA takes state as inputs of every step's graph, the first too.
+    engines: ClassVar[tuple[str, ...]] = ("one_device",)
+
+    # Whether a weight can be updated without the gradients of the others. If so, the optimizer has
+    # a method `update(parameter, grad, learning_rate)`, and `training.update_in_backward` works.
+    updates_one_weight: ClassVar[bool] = False
+
+    name: str
+    learning_rate: float  # at the schedule's peak; the schedule multiplies it by 0 to 1
+
+    def __post_init__(self) -> None:
+        positive("optimizer.", self, "learning_rate")
+
+    @abstractmethod
+    def state_size(self, shape: Sequence[float]) -> float:
+        """How many float32 numbers the optimizer keeps for a weight of `shape`. Plans count memory
+        and checkpoints by it; sides are fractions where a mesh does not divide them."""
+
+    @property
+    def max_grad_norm(self) -> float:
+        """Gradients with a larger norm (of all together) are scaled down to it before the step."""
+        return math.inf
+
+    def build(self, groups: list[dict[str, Any]]) -> "torch.optim.Optimizer":
+        """The torch optimizer over parameter groups: one whose weights decay, and one with
+        `weight_decay=0` (norm scales and biases). Import torch inside."""
+        raise NotImplementedError(f"{type(self).__name__} has no build()")
+
+    def first_state(self, shape: Sequence[int]) -> "dict[str, Tensor]":
+        """State of a weight before its first step, whole and on the CPU. Empty: the first step
+        makes it."""
+        return {}
+
+
+OPTIMIZERS: Registry[OptimizerConfig] = Registry("optimizer")
