@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 RUN := .venv/bin/python run.py
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run grid test bench check format lock clean xla
+.PHONY: help run grid test bench check docs format lock clean xla
 
 help: ## this list
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -16,7 +16,7 @@ run: .venv/run ## set up .venv, train glam_tiny on real text, write its report
 grid: .venv/run ## loss against experts at equal FLOPs: 1 (dense), 8, 16, 32, 64
 	@$(RUN) -m model.num_experts=1,8,16,32,64
 
-test: .venv/dev ## every test; those of XLA where .venv-xla exists
+test: .venv/dev .venv/docs ## every test; those of XLA where .venv-xla exists
 	@.venv/bin/python -m pytest -n 2 --dist loadgroup
 	@if [ -x .venv-xla/bin/python ]; then \
 	  echo "in the XLA environment: the model on its torch, and XLA on eight virtual devices"; \
@@ -34,6 +34,10 @@ check: .venv/dev ## format, lint, types and the fast tests
 	@.venv/bin/pyright
 	@.venv/bin/python -m pytest -q -n 2 -m "not slow"
 
+docs: .venv/docs ## build the documentation into docs/_build/html; a warning is an error
+	@.venv/bin/python -m sphinx --quiet --fail-on-warning --keep-going --builder html docs docs/_build/html
+	@echo "documentation  docs/_build/html/index.html"
+
 format: .venv/dev ## put the code in the house's form
 	@.venv/bin/ruff format .
 	@.venv/bin/ruff check --fix .
@@ -41,7 +45,7 @@ format: .venv/dev ## put the code in the house's form
 lock: .venv/dev ## resolve the pinned versions anew
 	@.venv/bin/python -m pip install --quiet pip-tools
 	@for set in "requirements.lock" "requirements-dev.lock --extra dev" \
-	    "requirements-bench.lock --extra bench"; do set -- $$set; \
+	    "requirements-bench.lock --extra bench" "requirements-docs.lock --extra docs"; do set -- $$set; \
 	  .venv/bin/pip-compile -q --extra embedded $$2 $$3 --strip-extras --no-annotate --no-header \
 	    --no-emit-find-links --no-emit-index-url -c <(echo torch==2.13.0) -o $$1 pyproject.toml && \
 	  sed -i 's/+cpu$$//' $$1; done
@@ -62,6 +66,10 @@ clean: ## forget .venv, .venv-xla and the caches (runs/ stays)
 
 .venv/dev: requirements-dev.lock .venv/run
 	@.venv/bin/python $(PIP) -r requirements-dev.lock
+	@touch $@
+
+.venv/docs: requirements-docs.lock .venv/run
+	@.venv/bin/python $(PIP) -r requirements-docs.lock
 	@touch $@
 
 # torchtitan asks for an older `datasets` than ours, which its layers do not use.

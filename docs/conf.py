@@ -1,0 +1,82 @@
+"""Sphinx builds the documentation by this file: `make docs`."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import glam  # noqa: E402 - found by the line above
+
+project = "glam"
+author = "the authors of glam"
+version = release = glam.__version__
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton", "sphinx_design"]
+exclude_patterns = ["_build"]
+# Pages that show a file of the root are left out where that file is not there.
+SHOWN = {"changelog": "CHANGELOG.md", "contributing": "CONTRIBUTING.md"}
+exclude_patterns += [f"{page}.md" for page, file in SHOWN.items() if not (ROOT / file).is_file()]
+
+html_theme = "sphinx_book_theme"
+html_title = f"glam {version}"
+html_static_path = ["_static"]
+html_css_files = ["glam.css"]
+html_show_copyright = False
+html_theme_options = {
+    "show_toc_level": 2,
+    "home_page_in_toc": True,
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+}
+
+myst_enable_extensions = ["attrs_block", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+# The notebook is committed with its output; the suite executes it.
+nb_execution_mode = "off"
+nb_merge_streams = True
+
+copybutton_prompt_text = r"\$ "
+copybutton_prompt_is_regexp = True
+
+autodoc_typehints_format = "short"  # Tensor, not torch.Tensor
+autodoc_member_order = "bysource"
+autodoc_default_options = {"show-inheritance": False}
+
+
+def to_restructured_text(
+    app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """Docstrings are plain text with `code` in them; Sphinx reads reStructuredText."""
+    paragraphs = re.split(r"\n\s*\n", "\n".join(lines))
+    lines[:] = "\n\n".join(map(_paragraph, paragraphs)).split("\n")
+
+
+def _paragraph(text: str) -> str:
+    rows = text.split("\n")
+    if any(rows) and all(row.startswith("    ") for row in rows if row):
+        return "::\n\n" + text  # a table or a piece of code
+    return "\n".join(_escaped(row.strip()) for row in rows)
+
+
+def _escaped(text: str) -> str:
+    parts = re.split(r"(`[^`]+`)", text)
+    return "".join(
+        f"`{part}`" if part.startswith("`") else re.sub(r"([\\*|_])", r"\\\1", part)
+        for part in parts
+    )
+
+
+def leave_out_absent(app: Any, page: str, source: list[str]) -> None:
+    """The table of contents lists the pages that are there."""
+    if page == "index":
+        absent = {"extend", "kernels", *SHOWN} - app.project.docnames
+        lines = source[0].split("\n")
+        source[0] = "\n".join(line for line in lines if line not in absent)
+
+
+def setup(app: Any) -> None:
+    app.connect("source-read", leave_out_absent)
+    app.connect("autodoc-process-docstring", to_restructured_text)

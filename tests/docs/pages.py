@@ -1,0 +1,83 @@
+"""What the pages of the documentation hold: blocks of code, inline commands, rows of tables."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+SHELL = ("bash", "console", "shell", "sh")
+FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+# What a command may need that a machine of tests lacks.
+ABSENT = ("a finished run", "a finished study", "your text", "conf/", "gpu", "slurm", "ray", "tpu")
+ABSENT += ("wandb", "network", ".venv-xla")
+
+
+class Block(NamedTuple):
+    page: str
+    line: int
+    language: str
+    text: str
+
+    @property
+    def needs(self) -> str | None:
+        """What a comment at its beginning says that it needs."""
+        match = re.match(r"# needs: (.+)", self.text)
+        return match[1] if match else None
+
+
+class Command(NamedTuple):
+    page: str
+    line: int
+    words: str
+    needs: str | None
+
+
+def blocks(page: Path, *languages: str) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(page.name, text.count("\n", 0, match.start()) + 2, match[2], match[3])
+        for match in FENCE.finditer(text)
+        if match[2] in languages
+    ]
+
+
+def commands(page: Path) -> list[Command]:
+    """The commands of a page's shell blocks, and those in its running text."""
+    found = [
+        Command(block.page, block.line, words, block.needs)
+        for block in blocks(page, *SHELL)
+        for words in _lines(block)
+    ]
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    inline = re.findall(r"`((?:python|make|torchrun) [^`]+)`", text)
+    return found + [Command(page.name, 0, words, None) for words in inline if "…" not in words]
+
+
+def _lines(block: Block) -> list[str]:
+    text = block.text.replace("\\\n", " ")
+    if block.language == "console":
+        text = "\n".join(line[2:] for line in text.splitlines() if line.startswith("$ "))
+    lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in text.splitlines())
+    return [line for line in lines if line]
+
+
+def tables(page: Path, heading: str) -> list[list[str]]:
+    """The rows of all tables below a heading, down to the next of its rank or above."""
+    level = heading.split()[0]
+    text = page.read_text(encoding="utf-8")
+    begin = text.index(f"\n{heading}\n") + len(heading) + 2
+    end = re.search(rf"^#{{1,{len(level)}}} ", text[begin:], re.MULTILINE)
+    section = text[begin : begin + end.start()] if end else text[begin:]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in section.splitlines()
+        if line.startswith("|") and not line.startswith("| ---")
+    ]
+    return rows
+
+
+def first_cells(page: Path, heading: str) -> list[str]:
+    """The names in code of every first cell."""
+    return [name for row in tables(page, heading) for name in re.findall(r"`([^`]+)`", row[0])]
