@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from glam.composition.aliases import meant_by
 from glam.composition.keys import Key, all_keys, known_keys, sections
 from glam.composition.overrides import CONF, choices, groups
-from glam.composition.schema import CHOICES
+from glam.composition.schema import classes_by_node
 from glam.config import ROOT
 from glam.errors import UserError, nearest
 
@@ -68,7 +68,7 @@ def _no_such_key(key: str, kind: Any) -> str:
 
 def _choice(key: Key) -> str:
     """The choice of a group that brings the class of `key`."""
-    return key.kind().name
+    return str(getattr(key.kind(), "name"))  # noqa: B009 - every choice has one
 
 
 def _expected(key: str, reason: str) -> str:
@@ -107,7 +107,7 @@ def _explain_file(config: str, reason: str) -> str:
     if "Key '" in first:
         group = key.rpartition(".")[0]
         kind = next((k.kind for k in all_keys() if k.kind.__name__ in first), None)
-        words = _no_such_key(key, kind if group in CHOICES else None)
+        words = _no_such_key(key, kind if group in classes_by_node() else None)
         return f"{file}: {words}"
     return f"{file}: {key}: {_expected(key, first)}" if key else f"{file}: {first}"
 

@@ -19,7 +19,8 @@ class TrainingConfig:
     max_skipped: int = 50
     rematerialize: bool = False  # recompute each layer's activations in the backward pass
     # update each weight as soon as its gradient is computed, so that no set of gradients is in
-    # memory; for an optimizer that needs no others' gradients (adafactor). A step that meets NaN or Inf is cut short, not undone
+    # memory; for an optimizer that needs no others' gradients (adafactor). A step that meets NaN
+    # or Inf is cut short, not undone
     update_in_backward: bool = False
     log_every: int = not_in_identity(20)  # [steps] between rows of metrics.csv
     checkpoint_minutes: float = not_in_identity(1.0)  # [min] between checkpoints

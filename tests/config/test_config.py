@@ -36,7 +36,7 @@ from glam.errors import UserError
         (lambda: RunConfig(seed=-1), "seed=-1 must lie between"),
         (
             lambda: RunConfig(training=TrainingConfig(update_in_backward=True)),
-            "update_in_backward=true but optimizer=adamw needs all gradients at once; take optimizer=adaf",
+            "update_in_backward=true but optimizer=adamw needs all gradients at once; take",
         ),
         (lambda: RunConfig(run="runs/x"), "run=runs/x is for task=evaluate"),
         (lambda: RunConfig(runs_dir=""), "runs_dir is empty"),
