@@ -22,15 +22,16 @@ test: .venv/dev .venv/docs ## every test; those of XLA where .venv-xla exists
 	  echo "in the XLA environment: the model on its torch, and XLA on eight virtual devices"; \
 	  TF_CPP_MIN_LOG_LEVEL=2 .venv-xla/bin/python -m pytest -q -p no:cacheprovider tests/model && \
 	  TF_CPP_MIN_LOG_LEVEL=2 .venv-xla/bin/python -m pytest -q -p no:cacheprovider -m xla \
-	    tests/parallel; \
+	    tests/engines tests/planning; \
 	else echo "XLA tests left out: no .venv-xla here (make xla builds it)"; fi
 
 bench: .venv/bench ## rerun every benchmark of experiments/benchmarks, peers beside ours
 	@OMP_NUM_THREADS=1 .venv/bin/python -m experiments.benchmarks
 
-check: .venv/dev ## format, lint, types and the fast tests
+check: .venv/dev ## format, lint, floors, types and the fast tests
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
+	@.venv/bin/lint-imports --no-cache
 	@.venv/bin/pyright
 	@.venv/bin/python -m pytest -q -n 2 -m "not slow"
 

@@ -7,10 +7,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook("glam.model", "beartype.beartype")
+
+# No test asserts on time: a machine may be slow, or have other work.
+hypothesis.settings.register_profile(
+    "house", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("house")
 
 
 @pytest.fixture

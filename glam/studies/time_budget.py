@@ -93,7 +93,7 @@ def _time(overrides: Sequence[str], resources: Resources) -> None:
     ended = subprocess.run(line, capture_output=True, text=True, check=False)
     if ended.returncode:
         said = ended.stderr.strip().splitlines() or ["the process was stopped"]
-        raise UserError(f"{SECONDS}: its pace could not be timed: {said[-1]}")
+        raise UserError(f"{SECONDS}: its pace could not be timed: {said[-1].removeprefix('error: ')}")
 
 
 def _key(word: str) -> str:

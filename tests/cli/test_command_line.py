@@ -63,7 +63,7 @@ def test_a_launcher_is_for_grids_and_names_the_package_it_needs(monkeypatch):
 
     monkeypatch.setattr(overrides.importlib.util, "find_spec", lambda name: None)
     said = refusal("-m", "hydra/launcher=submitit_slurm")
-    assert "hydra-submitit-launcher, which is not installed; .venv/bin/python -m pip" in said
+    assert "the package submitit, which is not installed; .venv/bin/python -m pip" in said
     said = refusal("-m", "hydra/launcher=ray")
     assert "needs the package ray, which is not installed" in said
     assert "-e '.[ray]' brings it" in said

@@ -13,10 +13,13 @@ SECONDS = 120
 def _enter(function, arguments, rank, size, port, failures):
     import torch.distributed as dist
 
+    from glam import log
+
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0}
     sizes = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
     os.environ |= {name: str(value) for name, value in (ranks | sizes | where).items()}
+    log.configure()
     try:
         function(*arguments)
     except BaseException:

@@ -15,8 +15,7 @@ from breaking import break_off
 from processes import together
 
 from glam.config import AdafactorConfig, AdamWConfig, HardwareConfig, RunConfig
-from glam.engines import fsdp as cluster
-from glam.engines import sharded_checkpoint as shards
+from glam.engines import fsdp, sharded_checkpoint
 from glam.engines.expert_parallel import ExpertParallel
 from glam.engines.sharded_checkpoint import ShardedCheckpointIO
 from glam.errors import UserError
@@ -119,9 +118,9 @@ def test_another_table_is_the_same_run(tmp_path, in_one_process, table):
 def gradients(path, size):
     """Each rank's share of those of one batch, put together by the first."""
     made = config(size)
-    engine = cluster.ClusterEngine(made, "cpu")
+    engine = fsdp.FsdpEngine(made, "cpu")
     with torch.device("meta"):
-        model = Glam(made.model)
+        model = Glam(made.model, backend=engine.backend)
     engine.materialize(model, seed=0)
     module = engine.module(model, made, train_state=None)
     tokens = torch.randint(64, (8, 16), generator=torch.Generator().manual_seed(0))
@@ -144,7 +143,7 @@ def assert_split_by_the_table(model, size):
     """Of what a process holds."""
     for name, parameter in model.named_parameters():
         parts = 1 if name.rpartition(".")[2] in ("scale_M", "bias_E", "bias_NR") else size
-        assert cluster.local(parameter).numel() * parts == parameter.numel(), name
+        assert fsdp.local(parameter).numel() * parts == parameter.numel(), name
 
 
 def test_every_gradient_is_that_of_one_process(tmp_path):
@@ -182,12 +181,12 @@ def layer(choices, seed=0):
 
 
 def serve(path, choices):
-    cluster.ClusterEngine(config(4), "cpu")
-    mesh = cluster.init_device_mesh("cpu", (4,))
+    fsdp.FsdpEngine(config(4), "cpu")
+    mesh = fsdp.init_device_mesh("cpu", (4,))
     rank = mesh.get_local_rank()
     x, routing, experts = layer(choices)
     for name, weight in list(experts.named_parameters()):
-        here = cluster.distribute_tensor(weight.data, mesh, [cluster.Shard(0)])
+        here = fsdp.distribute_tensor(weight.data, mesh, [fsdp.Shard(0)])
         setattr(experts, name, torch.nn.Parameter(here))
     mine = slice(4 * rank, 4 * rank + 4)
     part = Routing(*(each[mine] for each in routing))
@@ -254,7 +253,7 @@ def die_in_mid_save(path, size):
         SHARD(self, part, weights, checkpoint)
 
     ShardedCheckpointIO._write_mine = write_mine
-    shards.PATIENCE_SECONDS = 1.0
+    sharded_checkpoint.PATIENCE_SECONDS = 1.0
     made = config(size, optimizer=OPTIMIZERS["adafactor"])
     with contextlib.suppress(Exception):
         run(path, replace(made, training=replace(made.training, checkpoint_minutes=1e-9)))

@@ -19,6 +19,7 @@ from glam.config.layout import partition
 from glam.engines import xla
 from glam.errors import UserError
 from glam.model import Glam
+from glam.model.backend import ONE_DEVICE
 from glam.planning.changes import changed
 from glam.training import fit
 
@@ -154,11 +155,12 @@ def test_every_gradient_is_that_of_one_cpu():
     tokens = torch.randint(64, (8, 16), generator=torch.Generator().manual_seed(0))
     gradients = {}
     for device in ("cpu", "xla"):
-        copy = Glam(config().model)
+        backend = xla.traced_backend(config((2, 4))) if device == "xla" else ONE_DEVICE
+        copy = Glam(config().model, backend=backend)
         copy.load_state_dict(model.state_dict())
         copy.to(device)
         if device == "xla":
-            xla.Sharding(hardware(2, 4)).spread(copy, config((2, 4)))
+            xla.Sharding(hardware(2, 4)).spread(copy)
         output = copy.loss(tokens.to(device), tokens.roll(-1, 1).to(device))
         (output.loss + output.balance_loss).backward()
         gradients[device] = {name: p.grad.cpu() for name, p in copy.named_parameters()}

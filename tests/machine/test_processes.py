@@ -21,7 +21,7 @@ def test_every_row_is_one_processs_and_all_have_about_as_many(count, size):
     assert max(map(len, rows)) - min(map(len, rows)) <= 1
 
 
-def test_a_process_alone_has_all_rows_and_leads():
+def test_a_process_alone_has_all_rows_and_is_main():
     assert SINGLE.is_main
     assert SINGLE.rows(5) == range(5)
     assert SINGLE.largest(3, 0) == (3, 0)
@@ -30,7 +30,7 @@ def test_a_process_alone_has_all_rows_and_leads():
 
 
 @pytest.mark.parametrize(("rank", "is_main"), [(0, True), (3, False)])
-def test_the_first_is_the_main_process(rank, is_main):
+def test_the_first_is_main(rank, is_main):
     assert One(rank, 4).is_main is is_main
 
 

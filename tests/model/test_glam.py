@@ -11,7 +11,7 @@ from glam.config import ModelConfig, RouterConfig
 from glam.errors import UserError
 from glam.model import Glam
 from glam.model import loss as loss_module
-from glam.runs.checkpoints import describe
+from glam.runs.checkpoints import checksum
 
 SHAPES = {
     "sparse": {},
@@ -237,7 +237,7 @@ def save_run(folder, model: Glam, step: int, whole: bool = True) -> None:
     save_file(model.state_dict(), checkpoint / "model.safetensors")
     checkpoint.joinpath("state.pt").write_bytes(b"optimizer")
     if whole:
-        files = {n: describe(checkpoint / n) for n in ("model.safetensors", "state.pt")}
+        files = {n: checksum(checkpoint / n) for n in ("model.safetensors", "state.pt")}
         checkpoint.joinpath("manifest.json").write_text(json.dumps({"files": files}))
 
 

@@ -22,8 +22,8 @@ from glam.config import (
     TrainingConfig,
 )
 from glam.model import Glam, loss
-from glam.model.moe.moe import permutation as permutation
-from glam.planning import memory as accounted
+from glam.model.moe import permutation
+from glam.planning import memory as planned
 from glam.planning.memory import OTHER, checkpoint_bytes, memory, optimizer_bytes
 
 TINY = ModelConfig()
@@ -48,10 +48,10 @@ def test_every_case_that_is_measured_now_is_one_of_the_results():
 
 
 def test_what_is_repeated_of_the_model_is_what_the_model_does():
-    assert accounted.STEP == kernels.STEP
-    assert accounted.FILL == permutation.FILL
-    assert accounted.SIZES_PER_OCTAVE == permutation.SIZES_PER_OCTAVE
-    assert accounted.LOGITS_AT_ONCE == loss.LOGITS_AT_ONCE
+    assert planned.STEP == kernels.STEP
+    assert planned.FILL == permutation.FILL
+    assert planned.SIZES_PER_OCTAVE == permutation.SIZES_PER_OCTAVE
+    assert planned.LOGITS_AT_ONCE == loss.LOGITS_AT_ONCE
 
 
 def test_the_estimate_is_within_a_twelfth_of_the_measured_peak():

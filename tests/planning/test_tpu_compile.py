@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch_xla")
 
 from glam.config import ROOT
-from glam.planning import tpu_compile as xla_aot
+from glam.planning import tpu_compile
 
 pytestmark = pytest.mark.xla
 
@@ -83,9 +83,9 @@ def test_the_compiler_keeps_its_notes_to_itself(asked):
     ],
 )
 def test_what_the_compiler_says_of_too_large_a_program_is_read(said, bytes_):
-    found = xla_aot.too_large_for(RuntimeError(f"RESOURCE_EXHAUSTED: XLA:TPU compile: {said}"))
+    found = tpu_compile.too_large_for(RuntimeError(f"RESOURCE_EXHAUSTED: XLA:TPU compile: {said}"))
     assert (found.needed, found.available) == tuple(int(gib * 2**30) for gib in bytes_)
 
 
 def test_another_error_of_the_compiler_is_not_taken_for_that():
-    assert xla_aot.too_large_for(RuntimeError("INTERNAL: Mosaic failed")) is None
+    assert tpu_compile.too_large_for(RuntimeError("INTERNAL: Mosaic failed")) is None

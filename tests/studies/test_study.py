@@ -8,10 +8,11 @@ import pytest
 
 from glam.config import ModelConfig, RunConfig, StudyConfig, TaskConfig
 from glam.machine.resources import resolve
+from glam.reporting import refresh_study
 from glam.runs.folder import RunFolder
-from glam.runs.study_folder import StudyFolder
+from glam.studies import grid
 from glam.studies.study import Study, TrainingCell
-from glam.tasks.train import train as tasks
+from glam.tasks.report import report
 
 SUMMARY = {"status": "done", "loss": {"mean": 4.0}}
 
@@ -102,7 +103,7 @@ def test_a_run_killed_before_its_report_gets_one_with_the_study(cells, capsys):
         cell.run.path.mkdir()
         cell.run.write_json("summary.json", SUMMARY)
     study.cells[0].run.report_file.write_text("as it was")
-    study.write()
+    assert grid._write(study)
     first, second = (cell.run.report_file.read_text() for cell in study.cells)
     assert first == "as it was"
     assert "<h1>" in second
@@ -126,7 +127,7 @@ def test_a_study_is_written_anew_from_its_folder_with_what_it_asks(cells, capsys
     study.record()
     folder = study.folder.path
     config = RunConfig(task=TaskConfig(name="report"), run=str(folder))
-    tasks.report(config, [])
+    report(config, [])
     assert capsys.readouterr().out.strip() == str(folder / "study.html")
     page = (folder / "study.html").read_text()
     assert "<h2>Difference to experts 8</h2>" in page
@@ -146,13 +147,12 @@ def test_a_run_that_goes_on_says_how_far_it_is(cells):
 
 def test_while_a_grid_goes_on_a_fresh_page_is_left_alone(cells):
     made = cells(8)
-    Study.of(made, SWEPT).record()
-    folder = StudyFolder.find(str(Study.of(made, SWEPT).folder.path))
-    assert folder is not None
-    folder.refresh()
-    written = (page := folder.path / "study.html").stat().st_mtime_ns
-    folder.refresh()
+    study = Study.of(made, SWEPT)
+    study.record()
+    refresh_study(study.folder)
+    written = (page := study.folder.path / "study.html").stat().st_mtime_ns
+    refresh_study(study.folder)
     assert page.stat().st_mtime_ns == written
     os.utime(page, (0, 0))
-    folder.refresh()
+    refresh_study(study.folder)
     assert page.stat().st_mtime_ns >= written

@@ -19,7 +19,7 @@ HERE = resolve(TIMED)
 
 
 @pytest.mark.parametrize(
-    ("pace", "tokens"),
+    ("throughput", "tokens"),
     [(2048.0, 20 * 1024), (2100.0, 21 * 1024), (1.0, 1024)],
 )
 def test_seconds_are_whole_steps_at_the_known_pace_and_one_at_least(throughput, tokens):

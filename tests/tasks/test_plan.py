@@ -8,8 +8,8 @@ import pytest
 from glam.errors import UserError
 from glam.machine import environments
 from glam.machine.environments import to_xla_environment
+from glam.tasks import plan as plans
 from glam.tasks.plan import show_plans
-from glam.tasks.train import plan as plans
 from tests.planning.test_preflight import composed
 
 ON_TPU = ("task=plan", "task.compile=true", "hardware=tpu_v4_8")

@@ -88,18 +88,18 @@ class Session:
 
 def test_rows_that_a_resumed_run_repeats_are_sent_once(tmp_path):
     session = Session(already=200)
-    tracker = WandbTracker(session, toy.folder(tmp_path), 6)
+    tracker = WandbTracker(session, toy.folder(tmp_path), 6, heat_maps)
     for tokens in (100, 200, 300):
         tracker.log({"tokens": tokens})
     assert [row["tokens"] for row in session.rows] == [300]
 
 
 def test_a_failing_wandb_is_told_once_and_fails_nothing(tmp_path, capsys):
-    tracker = WandbTracker(Session(fails=True), toy.folder(tmp_path), 6)
+    tracker = WandbTracker(Session(fails=True), toy.folder(tmp_path), 6, heat_maps)
     for tokens in (100, 200):
         tracker.log({"tokens": tokens})
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == "wandb failed (the service is gone); training goes on"
+    assert line == "warning: wandb failed (the service is gone); training goes on"
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -109,7 +109,7 @@ def test_a_run_is_closed_as_failed_when_it_fails(tmp_path, monkeypatch, fails):
 
     config = toy.config(logger="wandb")
     expected = pytest.raises(ValueError, match="on purpose") if fails else nullcontext()
-    with expected, open_tracker(config, toy.folder(tmp_path), toy.RESOURCES):
+    with expected, open_tracker(config, toy.folder(tmp_path), toy.RESOURCES, heat_maps):
         assert session.finished is None
         if fails:
             raise ValueError("on purpose")
@@ -119,13 +119,14 @@ def test_a_run_is_closed_as_failed_when_it_fails(tmp_path, monkeypatch, fails):
 @pytest.mark.parametrize("name", ["csv", "none"])
 def test_without_wandb_nothing_is_tracked(tmp_path, name):
     config = toy.config(logger=name)
-    with open_tracker(config, toy.folder(tmp_path), toy.RESOURCES) as tracker:
+    with open_tracker(config, toy.folder(tmp_path), toy.RESOURCES, heat_maps) as tracker:
         assert type(tracker) is Tracker
 
 
 RUN = """
 import sys, toy, pathlib
 from glam.config import StudyConfig
+from glam.reporting.experts import heat_maps
 from glam.tracking import open_tracker
 study = StudyConfig(name="experts", cell="num_experts=4, seed=0")
 config = toy.config(6, logger=sys.argv[1], study=study)
@@ -137,7 +138,7 @@ summary = {
     "energy": {"joules": 57.0},
     "load": [{"layer": 1, "busiest": 1.5}],
 }
-with open_tracker(config, run, toy.RESOURCES) as tracker:
+with open_tracker(config, run, toy.RESOURCES, heat_maps) as tracker:
     toy.train(config, toy.prepared(), run, toy.RESOURCES, tracker=tracker)
     tracker.summarize(summary)
 print("wandb" in sys.modules)

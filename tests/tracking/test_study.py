@@ -5,6 +5,7 @@ import json
 import pytest
 
 from glam.config import LoggerConfig, StudyConfig
+from glam.reporting import write_study
 from glam.runs.study_folder import StudyFolder
 from glam.tracking.study import track_study
 
@@ -20,7 +21,7 @@ def study(tmp_path):
         summary = {"status": "done", "loss": {"mean": 4.0 - number / 10}}
         (run / "summary.json").write_text(json.dumps(summary))
     folder.record(["model.num_experts"], StudyConfig(), cells, machine={})
-    folder.write()
+    write_study(folder)
     law = {"constants": {"e": {"value": 1.7, "fitted": True}, "x": {"value": 0, "fitted": False}}}
     (folder.path / "law.json").write_text(json.dumps(law))
     return folder

@@ -91,7 +91,7 @@ def test_a_damaged_checkpoint_is_told_in_a_line_and_the_one_before_used(
     harm(save(tmp_path, 5) / name)
     assert newest_checkpoint(tmp_path).path == before
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("checkpoint step-00000005 is damaged (")
+    assert line.startswith("warning: checkpoint step-00000005 is damaged (")
 
 
 def test_each_damaged_checkpoint_is_reported_in_one_line(tmp_path, capsys):
@@ -100,8 +100,8 @@ def test_each_damaged_checkpoint_is_reported_in_one_line(tmp_path, capsys):
     assert newest_checkpoint(tmp_path) is None
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(" (")[0] for line in lines] == [
-        "checkpoint step-00000005 is damaged",
-        "checkpoint step-00000003 is damaged",
+        "warning: checkpoint step-00000005 is damaged",
+        "warning: checkpoint step-00000003 is damaged",
     ]
 
 
@@ -182,5 +182,5 @@ def test_a_run_that_cannot_save_says_so_in_a_line_and_trains_on(tmp_path, small_
     lines = capsys.readouterr().err.splitlines()
     said = [line for line in lines if "could not be saved" in line]
     assert len(said) == 1
-    assert said[0].startswith("step-00000006 could not be saved, the last one stays: ")
+    assert said[0].startswith("warning: step-00000006 could not be saved, the last one stays: ")
     assert list((tmp_path / "checkpoints").iterdir()) == []

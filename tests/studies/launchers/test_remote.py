@@ -93,7 +93,7 @@ def test_a_machine_without_slurm_is_refused_in_one_line(line, tmp_path):
     assert ended.returncode == 2
     said = ended.stderr.splitlines()
     assert len(said) == 1
-    assert said[0].startswith("hydra/launcher=submitit_slurm: this machine has no srun")
+    assert said[0].startswith("error: hydra/launcher=submitit_slurm: this machine has no srun")
     assert not (tmp_path / "runs").exists()
 
 
