@@ -198,7 +198,7 @@ class Adafactor(torch.optim.Optimizer):
 
 
 def _in_one_piece(x: Tensor) -> bool:
-    return kernels.serve(x) and x.dtype == torch.float32 and x.is_contiguous()
+    return kernels.supported(x) and x.dtype == torch.float32 and x.is_contiguous()
 
 
 class Matrices(NamedTuple):
