@@ -55,8 +55,8 @@ TYPES = {
 
 
 def supported(*tensors: Tensor) -> bool:
-    """Whether the kernels take these tensors: plain CPU tensors in float32 or bfloat16, on a machine
-    where the library could be built."""
+    """Whether the kernels take these tensors: plain CPU tensors in float32 or bfloat16, where the
+    library could be built."""
     for x in tensors:
         if type(x) not in PLAIN or not x.is_cpu or x.dtype not in SUFFIX:
             return False

@@ -14,8 +14,8 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-import toy
 import torch
+import toy
 
 from glam import kernels
 from glam.config import AdafactorConfig, AdamWConfig
