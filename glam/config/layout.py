@@ -1,16 +1,17 @@
-"""The layout table: which mesh axis splits which axis of a weight.
+"""What the name of a parameter decides: its initial values, weight decay, and its layout on a mesh.
 
-A parameter's name ends in the letters of its axes (`w_in_EMH`), each letter stands for a logical
-axis, and the rules of a hardware file give logical axes a mesh axis. One table for whoever asks:
-the accounting here, without torch; the engines later.
+A name starts with the parameter's kind and ends in the letters of its axes: `w_in_EMH` is a weight
+of experts by width by hidden units. KINDS gives each kind its initial values and weight decay.
+LETTERS gives each axis a logical name, to which the `rules` of a hardware file give a mesh axis.
+Model, optimizers and engines read these tables, and so does the plan, which has no torch.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from glam.config import HardwareConfig, ModelConfig, RunConfig, check_divisible
 from glam.errors import UserError
 
-# N: heads, beside A, which is heads times d_head: both are split by whole heads. R: buckets.
+# Letter -> logical axis. N: heads; A: heads times d_head, split by whole heads. R: buckets.
 LETTERS: dict[str, str | None] = {
     "V": "vocab",
     "M": "embed",
@@ -22,8 +23,42 @@ LETTERS: dict[str, str | None] = {
 }
 
 
+class Kind(NamedTuple):
+    """How a kind of parameter starts and is trained. Normal values have standard deviation
+    `gain` / sqrt(n), where n is the size of axis `fan_in` (of one expert's matrix)."""
+
+    initial: Literal["normal", "zeros", "ones"]
+    decays: bool  # whether weight decay applies: to matrices alone
+    fan_in: int = 0
+    gain: float = 1.0
+
+
+# By the first part of a parameter's own name; a whole name comes first.
+KINDS = {
+    "w": Kind("normal", decays=True),
+    "bias": Kind("zeros", decays=False),  # the position bias too
+    "scale": Kind("ones", decays=False),
+    # Tied to the output softmax: unit logits there, unit inputs after the scaling by sqrt(M).
+    "w_VM": Kind("normal", decays=True, fan_in=1),
+    # The router's logits start small, so that every expert's gate starts near 1 / E.
+    "w_ME": Kind("normal", decays=True, gain=0.1),
+}
+
+
+def kind(name: str) -> Kind:
+    """The kind of the parameter with that name in the model. Raises KeyError for a name that the
+    table does not know: a new kind needs a row."""
+    own = name.rpartition(".")[2]
+    return KINDS.get(own) or KINDS[own.partition("_")[0]]
+
+
+def letters(name: str) -> str:
+    """The axes of the parameter with that name: `EMH` of `layers.1.ffn.experts.w_in_EMH`."""
+    return name.rpartition("_")[2]
+
+
 class Parameter(NamedTuple):
-    """A weight, and how many layers have one like it."""
+    """A parameter, and how many layers have one like it."""
 
     name: str  # as in the model, without the layer
     part: str  # attention | feed_forward | experts | gate | embedding | norms
@@ -32,11 +67,11 @@ class Parameter(NamedTuple):
 
     @property
     def letters(self) -> str:
-        return self.name.rpartition("_")[2]
+        return letters(self.name)
 
 
 def parameters(model: ModelConfig) -> list[Parameter]:
-    """Every weight of the built model, in its order within a layer."""
+    """Every parameter of the built model, in its order within a layer."""
     M, H, N, A = model.d_model, model.d_ff, model.num_heads, model.num_heads * model.head_size
     layers, moe = model.num_layers, model.num_moe_layers
     found = [Parameter("embedding.w_VM", "embedding", (model.vocab_size, M), 1)]
@@ -56,7 +91,7 @@ def parameters(model: ModelConfig) -> list[Parameter]:
             Parameter("ffn.experts.w_in_EMH", "experts", (E, M, H), moe),
             Parameter("ffn.experts.w_out_EHM", "experts", (E, H, M), moe),
         ]
-    else:  # the dense twin's: two matrices
+    else:  # the dense twin: one feed-forward of two matrices, `top_k` times as wide
         wide = model.top_k * H
         found.append(Parameter("ffn.w_in_MH", "feed_forward", (M, wide), moe))
         found.append(Parameter("ffn.w_out_HM", "feed_forward", (wide, M), moe))
@@ -68,8 +103,8 @@ _INPUTS = ("query", "key", "value")
 
 
 def partition(letters: str, hardware: HardwareConfig) -> tuple[str | None, ...]:
-    """The mesh axis of each axis, None where it is whole. The first axis that a rule gives a mesh
-    axis has it, the next goes without; vectors are whole everywhere."""
+    """The mesh axis that splits each axis, None for an unsplit one. A mesh axis splits one axis of
+    a parameter, the first whose rule names it; vectors are never split."""
     if len(letters) < 2:
         return (None,) * len(letters)
     taken: list[str | None] = []
@@ -80,7 +115,7 @@ def partition(letters: str, hardware: HardwareConfig) -> tuple[str | None, ...]:
 
 
 def local_shape(parameter: Parameter, hardware: HardwareConfig) -> tuple[float, ...]:
-    """Of what one device holds."""
+    """The shape of the part that one device holds."""
     axes = partition(parameter.letters, hardware)
     return tuple(
         size / (hardware.mesh[axis] if axis else 1)
@@ -89,8 +124,8 @@ def local_shape(parameter: Parameter, hardware: HardwareConfig) -> tuple[float, 
 
 
 def check_divides(config: RunConfig) -> None:
-    """Raises UserError for a mesh that does not divide what it is to split, and for layers that
-    are no loop."""
+    """Raises UserError for a mesh whose axes do not divide what they split, and for layers that
+    `hardware.scan` cannot loop over."""
     hardware, model = config.hardware, config.model
     _check_loops(hardware, model)
     wanted = [
@@ -108,7 +143,7 @@ def check_divides(config: RunConfig) -> None:
 
 
 def _check_loops(hardware: HardwareConfig, model: ModelConfig) -> None:
-    """A turn of a loop over layers ends with a layer of experts."""
+    """`hardware.scan` loops over groups of `moe_every` layers, which end with an MoE layer."""
     if not hardware.scan:
         return
     if not model.is_sparse:
@@ -129,8 +164,8 @@ LOGITS_ON_DEVICE = 2**28  # at once; 1 GB in float32
 
 
 def loss_pieces(config: RunConfig) -> int:
-    """In how many pieces a program of static shapes takes the logits of a step: a divisor of the
-    sequence, as few as keep one piece of one device small."""
+    """In how many pieces a program of static shapes computes the logits of a step: the smallest
+    divisor of the sequence length with at most LOGITS_ON_DEVICE logits at once on a device."""
     shards, length = config.hardware.shards, config.training.sequence_length
     logits = config.training.tokens_per_step * config.model.vocab_size
     held = logits / (shards("batch") * shards("vocab"))

@@ -1,23 +1,35 @@
-"""A training step's work between matrix products, in C, on a CPU; and some of it whole.
+"""CPU kernels in C for a training step: what lies between its matrix products, and where the
+processor has AVX-512 or AMX also whole attention, whole experts and the whole output loss.
 
-`call(name, …)` runs a function of `kernels.c` on tensors that it can `serve`; who calls has torch's
-operators for the others: another device, float64, or a machine without a compiler.
+`call(name, …)` runs a function of `kernels.c` on tensors for which `supported` is true. Callers
+keep torch's operators for all others: another device, float64, no C compiler.
 """
 
 from glam.kernels.build import library, switched_off
-from glam.kernels.calls import CHUNKS, PAD, STEP, call, has, inner, multiplies, padded, serve, wide
+from glam.kernels.calls import (
+    CHUNKS,
+    PAD,
+    TILE,
+    call,
+    has,
+    has_gemm,
+    is_float32,
+    pad,
+    supported,
+    unpad,
+)
 
 __all__ = [
     "CHUNKS",
     "PAD",
-    "STEP",
+    "TILE",
     "call",
     "has",
-    "inner",
+    "has_gemm",
+    "is_float32",
     "library",
-    "multiplies",
-    "padded",
-    "serve",
+    "pad",
+    "supported",
     "switched_off",
-    "wide",
+    "unpad",
 ]

@@ -1,4 +1,4 @@
-"""Compiles `kernels.c` for this machine, once, and keeps it where the next process finds it."""
+"""Compiles `kernels.c` for this processor, once, into a cache that all processes share."""
 
 import ctypes
 import functools
@@ -18,35 +18,37 @@ from glam.progress import stage
 
 log = logging.getLogger(__name__)
 
-PARTS = ("typed", "adafactor", "multiply", "attention", "experts", "loss")
-SOURCES = ("kernels.c", *(f"{part}.h" for part in PARTS))
-# Sums may be regrouped, but there are infinities (masked keys), so no -ffast-math.
+SOURCES = (
+    *("kernels.c", "elementwise.inc", "adafactor.h", "gemm.h"),
+    *("attention.inc", "experts.inc", "loss.h"),
+)
+# Sums may be regrouped. Masked keys are infinities, which -ffast-math would not allow.
 FLAGS = (
     *("-O3", "-fPIC", "-fopenmp", "-fno-strict-aliasing", "-fno-math-errno"),
     *("-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
 )
-# The widest that the machine has; the second is for compilers that know no vector width.
+# Tried in this order: the widest vectors, a compiler without that option, one without both.
 MACHINE = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ())
-SWITCH = "GLAM_KERNELS"  # `off`: torch's operators instead
-
+SWITCH = "GLAM_KERNELS"  # the environment variable: `off` leaves all to torch's operators
 
 _switched_off = os.environ.get(SWITCH, "on") == "off"
 
 
 def library() -> ctypes.CDLL | None:
-    """None where it is switched off, or can't be had: then torch's operators do the same."""
+    """The compiled library, built on the first call. None where kernels are switched off or cannot
+    be built: torch's operators compute the same to rounding."""
     return None if _switched_off else _loaded()
 
 
 @contextmanager
 def switched_off() -> Generator[None]:
-    """Torch's operators for a while."""
+    """Torch's operators in place of the kernels, until the end of the block."""
     global _switched_off
-    before, _switched_off = _switched_off, True
+    previous, _switched_off = _switched_off, True
     try:
         yield
     finally:
-        _switched_off = before
+        _switched_off = previous
 
 
 @functools.cache
@@ -54,21 +56,24 @@ def _loaded() -> ctypes.CDLL | None:
     try:
         return ctypes.CDLL(str(_built()))
     except (OSError, subprocess.SubprocessError) as error:
-        log.warning("no kernels of our own, torch's are slower: %s", _reason(error))
+        log.warning(
+            "CPU kernels could not be built, torch's operators are slower: %s", _reason(error)
+        )
         return None
 
 
 def _reason(error: Exception) -> str:
+    """One line: the compiler's first, or the error's own."""
     if isinstance(error, subprocess.CalledProcessError):
-        said = str(error.stderr).strip().splitlines()
-        return said[0] if said else str(error)
+        lines = str(error.stderr).strip().splitlines()
+        return lines[0] if lines else str(error)
     return str(error)
 
 
 def _built() -> Path:
-    """The library's file. Raises OSError or SubprocessError."""
-    found = next(filter(shutil.which, ("cc", "gcc", "clang")), "")
-    compiler = shlex.split(os.environ.get("CC", "")) or shlex.split(found)  # it may have options
+    """The library's file, compiled where it is missing. Raises OSError or SubprocessError."""
+    default = next(filter(shutil.which, ("cc", "gcc", "clang")), "")
+    compiler = shlex.split(os.environ.get("CC", "")) or shlex.split(default)  # CC may have options
     if not compiler:
         raise FileNotFoundError("no C compiler (cc, gcc or clang)")
     file = _cache() / f"kernels-{_key(compiler)}.so"
@@ -89,39 +94,41 @@ def _build(compiler: list[str], file: Path) -> None:
             except subprocess.CalledProcessError:
                 if machine == MACHINE[-1]:
                     raise
-        # Without an OpenMP of its own: it finds torch's in the process, and shares its threads.
+        # No OpenMP is linked: the library uses the one torch has loaded, and its threads.
         _run(*compiler, "-shared", str(compiled), "-o", str(linked), "-lm")
-        linked.replace(file)  # whole or not at all, whoever else builds it
+        linked.replace(file)  # atomic: another process may build the same file
 
 
 def _run(*command: str) -> str:
-    """What it says."""
+    """Its standard output. Raises OSError or SubprocessError."""
     ran = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
     return ran.stdout
 
 
 def _key(compiler: list[str]) -> str:
-    """Of all that the file depends on: a home may be shared by unlike machines."""
-    said = repr(compiler) + _run(*compiler, "--version")
+    """Hash of all that the library depends on, the processor too: machines may share a home."""
+    version = repr(compiler) + _run(*compiler, "--version")
     sources = b"".join(Path(__file__).with_name(name).read_bytes() for name in SOURCES)
-    parts = (said.encode(), sources, repr((FLAGS, MACHINE)).encode(), _processor().encode())
+    parts = (version.encode(), sources, repr((FLAGS, MACHINE)).encode(), _processor().encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
 def _processor() -> str:
+    """Model and instruction sets, as Linux lists them; elsewhere the architecture alone."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
-    named = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
-    return "\n".join([platform.machine(), *sorted(set(named))])
+    chosen = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
+    return "\n".join([platform.machine(), *sorted(set(chosen))])
 
 
 def _cache() -> Path:
+    """The user's cache folder, or a temporary one where that cannot be written."""
     try:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = Path(home) / "glam"
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # the latter where nobody knows a home
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home
         return Path(tempfile.mkdtemp(prefix="glam-kernels-"))
     return folder if os.access(folder, os.W_OK) else Path(tempfile.mkdtemp(prefix="glam-kernels-"))

@@ -1,4 +1,5 @@
-"""`kernels.c` for tensors, without gaps. Shapes are the caller's affair."""
+"""Calls functions of `kernels.c` on contiguous tensors. Types and strides are checked here, shapes
+by the caller."""
 
 import ctypes
 import functools
@@ -11,11 +12,11 @@ from torch import Tensor, nn
 from glam.kernels.build import library
 
 SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16"}
-CHUNKS, PAD, STEP = 32, 32, 32  # as in kernels.c
-PLAIN = (Tensor, nn.Parameter)  # and no subclass, whose data lies elsewhere
-# Parameters of each function, the last of which is always the number of threads: tensors of the
-# first one's type (x), float32 (s) or int64 (l), an integer (n), a float (f), whether or not (i).
-# Those of TYPED come in two forms, for the two types of the first.
+CHUNKS, PAD, TILE = 32, 32, 32  # as in the C sources
+PLAIN = (Tensor, nn.Parameter)  # no other subclass: its data may lie elsewhere
+# Parameters of every function, without the last, the number of threads. Tensors: of the first
+# tensor's type (x), float32 (s), int64 (l), bfloat16 (b), float32 or bfloat16 (w). Numbers: int64
+# (n), float (f), int or truth value (i). TYPED functions exist for float32 and for bfloat16.
 TYPED = {
     "gelu": "xxn",
     "geglu": "xxxn",
@@ -28,20 +29,20 @@ TYPED = {
     "attention_weights": "xsxsnnnnnnf",
     "attention_weights_backward": "xxsnnnnf",
     "cross_entropy": "xlssnnfi",
-    # Where the processor has products for the type:
+    # Only where `has_gemm` is true of the type:
     "attention_forward": "xsxxxnnnnnf",
     "attention_backward": "xxxsxnnnnnf",
-    "experts_forward": "xwwllxxnnni",  # weights (w) are in float32, or as narrow as x
+    "experts_forward": "xwwllxxnnni",
     "experts_backward": "xxwwllxsxswwnnni",
 }
 UNTYPED = {
     "add_narrow": "sbn",
-    "place": "llllnn",
+    "sort_by_expert": "llllnn",
     "route": "slssnnni",
     "route_backward": "sslsssnnni",
     "adafactor": "ssssnnnfffff",
     "adafactor_vector": "sssnfffff",
-    "output_loss_bf16": "bwlsbwnnnffi",  # where the processor has tiles (AMX)
+    "output_loss_bf16": "bwlsbwnnnffi",  # only where the processor has AMX
 }
 SIGNATURES = TYPED | UNTYPED
 NUMBERS: dict[str, Any] = {"n": ctypes.c_int64, "f": ctypes.c_float, "i": ctypes.c_int}
@@ -53,36 +54,38 @@ TYPES = {
 }
 
 
-def serve(*tensors: Tensor) -> bool:
-    """Whether there are kernels for such tensors, and here."""
+def supported(*tensors: Tensor) -> bool:
+    """Whether the kernels take these tensors: plain CPU tensors in float32 or bfloat16, where the
+    library could be built."""
     for x in tensors:
         if type(x) not in PLAIN or not x.is_cpu or x.dtype not in SUFFIX:
             return False
     return library() is not None
 
 
-def wide(*tensors: Tensor) -> bool:
-    """Whether there are kernels for them where arithmetic is not narrow: what they scale may be."""
-    return serve(*tensors) and all(x.dtype == torch.float32 for x in tensors)
+def is_float32(*tensors: Tensor) -> bool:
+    """Whether the kernels take these tensors in places that are float32 for every element type:
+    scales, biases, gates."""
+    return supported(*tensors) and all(x.dtype == torch.float32 for x in tensors)
 
 
 def has(name: str) -> bool:
-    """Whether the processor has what a kernel asks for, whose name has its type."""
-    found = library()
-    return found is not None and hasattr(found, name)
+    """Whether the library of this processor has the C function `name`, type suffix included."""
+    built = library()
+    return built is not None and hasattr(built, name)
 
 
-def multiplies(dtype: torch.dtype) -> bool:
-    """Whether there are products of our own, of such matrices. What they do is whole steps of the
-    model, attention and experts, of which there are forms for the same types."""
+def has_gemm(dtype: torch.dtype) -> bool:
+    """Whether the library has matrix products of this type, and with them the kernels for whole
+    attention and whole experts: AVX-512 for float32, AVX512_BF16 or AMX for bfloat16."""
     return has(f"attention_forward_{SUFFIX[dtype]}")
 
 
 @functools.cache
 def _function(name: str, dtype: torch.dtype) -> Callable[..., int]:
-    found = library()
-    assert found is not None, "ask `serve` first"
-    function = found[f"{name}_{SUFFIX[dtype]}" if name in TYPED else name]
+    built = library()
+    assert built is not None, "ask `supported` first"
+    function = built[f"{name}_{SUFFIX[dtype]}" if name in TYPED else name]
     letters = SIGNATURES[name] + "i"
     function.argtypes = [NUMBERS.get(letter, ctypes.c_void_p) for letter in letters]
     function.restype = ctypes.c_int
@@ -90,7 +93,11 @@ def _function(name: str, dtype: torch.dtype) -> Callable[..., int]:
 
 
 def call(name: str, first: Tensor, *rest: Tensor | float | None) -> int:
-    """Sizes are the caller's affair; types and gaps are looked at here, since a kernel can't."""
+    """Runs the C function `name` with torch's number of threads, and returns what it returns.
+
+    `first` decides the type of a TYPED function; None stands for a missing tensor. Shapes are not
+    checked. Raises AssertionError for a tensor of the wrong type or with gaps.
+    """
     args = list[float | None]()
     for letter, value in zip(SIGNATURES[name], (first, *rest), strict=True):
         if isinstance(value, Tensor):
@@ -104,12 +111,13 @@ def call(name: str, first: Tensor, *rest: Tensor | float | None) -> int:
     return _function(name, first.dtype)(*args, torch.get_num_threads())
 
 
-def padded(by_offset: Tensor, end: float = 0) -> Tensor:
-    """A bias `[heads, window]`, the farthest distance first, as attention's kernels take it."""
-    before = by_offset.new_zeros(len(by_offset), PAD)
-    return torch.cat([before, by_offset, torch.full_like(before, end)], 1)
+def pad(bias: Tensor, end: float = 0) -> Tensor:
+    """A bias [heads, window], the farthest distance first, as the kernels of attention take it:
+    [heads, PAD + window + PAD], zeros in front and `end` behind."""
+    start = bias.new_zeros(len(bias), PAD)
+    return torch.cat([start, bias, torch.full_like(start, end)], 1)
 
 
-def inner(padded: Tensor) -> Tensor:
-    """The other way."""
+def unpad(padded: Tensor) -> Tensor:
+    """Inverse of `pad`: [heads, PAD + window + PAD] to [heads, window]."""
     return padded[:, PAD:-PAD]

@@ -1,4 +1,4 @@
-"""The name of the kernels that this processor gets. Rounding differs between the sets."""
+"""The name of the set of kernels that serves this processor. Sets round differently."""
 
 from glam.kernels.build import library
 from glam.kernels.calls import has
@@ -7,8 +7,8 @@ TORCH = "torch's operators"
 
 
 def kernel_set(precision: str) -> str:
-    """For a model in `precision` (`bfloat16` or `float32`) on the CPU, by its matrix products:
-    `amx` (tiles), `avx512`, or `elementwise` where torch multiplies and kernels do the rest."""
+    """The kernels for a model in `precision` (`bfloat16` or `float32`) on the CPU, named after their
+    matrix products: `amx`, `avx512`, or `elementwise` where torch multiplies."""
     if library() is None:
         return TORCH
     if precision == "bfloat16" and has("output_loss_bf16"):

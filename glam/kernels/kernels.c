@@ -1,11 +1,21 @@
-/* What lies between the matrix products of a training step, each in one pass over memory: on a CPU
- * a chain of small operators costs more in traffic and calls than in arithmetic. Products are
- * torch's, but for those of attention and of experts where the processor has what multiply.h asks
- * for: these run whole. Every function is in terms of pointers to contiguous arrays; arithmetic is
- * in float32.
+/* CPU kernels of a training step: the operations between its matrix products, each in one pass
+ * over memory, and whole attention, whole experts and the whole output loss where the processor
+ * has AVX-512 or AMX. A chain of small operators costs more in memory traffic and calls than in
+ * arithmetic.
  *
- * Sums are split in ways that do not depend on the number of threads, so neither do results.
- */
+ * Arguments are pointers to contiguous row-major arrays whose shapes stand in brackets. Arithmetic
+ * is in float32 for both element types, float32 and bfloat16. The last argument is the number of
+ * OpenMP threads. Functions that return int return 0, or what their comment says.
+ *
+ * Results do not depend on the number of threads: a sum is split into a fixed number of parts,
+ * which are added in a fixed order.
+ *
+ *   elementwise.inc  activations, RMS norm, softmax of attention, cross-entropy, combine of choices
+ *   adafactor.h      the optimizer step
+ *   gemm.h           packing and matrix products that stay in the cache (AVX-512, AMX)
+ *   attention.inc    attention, a head at a time, on gemm.h
+ *   experts.inc      the feed-forward of every expert, on gemm.h
+ *   loss.h           logits, cross-entropy and their gradients, on gemm.h with AMX */
 #include <math.h>
 #include <omp.h>
 #include <stdint.h>
@@ -15,39 +25,44 @@
 typedef int64_t i64;
 typedef uint16_t bf16;
 
-#define PARALLEL_FROM 32768 /* elements: less is not worth waking a thread */
-#define SHARE 4096          /* elements of a thread's turn: only the last turn may end in less than
-                             * a whole vector, which the compiler may round in another order */
-#define CHUNKS 32           /* of a sum over rows */
-#define PAD 32              /* elements: a whole number of vectors */
+#define PARALLEL_FROM 32768 /* elements: smaller arrays are worked on by one thread */
+#define GRAIN 4096          /* elements that a thread takes at a time: whole vectors, since the
+                             * scalar tail of a loop may round differently and must therefore lie at
+                             * the end of the array only */
+#define CHUNKS 32           /* fixed number of parts of a sum over rows */
+#define PAD 32              /* elements of padding: whole vectors */
 
-static inline uint32_t bits_of(float x) {
+/* The bit pattern of a float. */
+static inline uint32_t bits_of_float(float x) {
     uint32_t u;
     memcpy(&u, &x, 4);
     return u;
 }
 
-static inline float of_bits(uint32_t u) {
+/* The float of a bit pattern. */
+static inline float float_of_bits(uint32_t u) {
     float x;
     memcpy(&x, &u, 4);
     return x;
 }
 
+/* Element type to float32 and back; for float32 itself both are the identity. */
 static inline float widen_f32(float x) { return x; }
 static inline float narrow_f32(float x) { return x; }
-static inline float widen_bf16(bf16 x) { return of_bits((uint32_t)x << 16); }
+static inline float widen_bf16(bf16 x) { return float_of_bits((uint32_t)x << 16); }
 
-/* To the nearest, ties to even, as torch. A NaN that arithmetic makes has no low bits to carry. */
+/* Rounds to nearest, ties to even, as torch does. NaNs made by arithmetic have no low bits, so the
+ * carry cannot turn them into infinity. */
 static inline bf16 narrow_bf16(float x) {
-    uint32_t u = bits_of(x);
+    uint32_t u = bits_of_float(x);
     return (bf16)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
 }
 
-/* b where one is NaN. */
-static inline float larger(float a, float b) { return a > b ? a : b; }
+/* The larger of two; b where either is NaN. */
+static inline float fmax_(float a, float b) { return a > b ? a : b; }
 
-/* a * b + c; spelled out where the compiler may not regroup, as it may elsewhere. */
-static inline float fused(float a, float b, float c) {
+/* a * b + c with one rounding, in places where the compiler must not regroup the sum. */
+static inline float fma_(float a, float b, float c) {
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
     return __builtin_fmaf(a, b, c);
 #else
@@ -55,7 +70,7 @@ static inline float fused(float a, float b, float c) {
 #endif
 }
 
-/* 2^n * 2^f of a whole n and |f| <= 1/2 (minimax: relative error below 1e-7). */
+/* 2^n * 2^f for an integer n and |f| <= 1/2: a minimax polynomial, relative error below 1e-7. */
 static inline float exp2_of_sum(float n, float f) {
     float p = 1.326472382e-3f;
     p = p * f + 9.671512991e-3f;
@@ -63,42 +78,43 @@ static inline float exp2_of_sum(float n, float f) {
     p = p * f + 2.402224243e-1f;
     p = p * f + 6.931470037e-1f;
     p = p * f + 1.0f;
-    return of_bits(bits_of(p) + ((uint32_t)(int32_t)n << 23));
+    return float_of_bits(bits_of_float(p) + ((uint32_t)(int32_t)n << 23));
 }
 
-/* exp of x <= 0, and 1e-38 below -87.3, where float32 ends. */
+/* exp(x) for x <= 0; 1e-38 for x < -87.3, where normal float32 numbers end. */
 static inline float exp_or_tiny(float x) {
-    float bounded = larger(-87.3f, x);
+    float bounded = fmax_(-87.3f, x);
     float n = rintf(bounded * 1.44269504f);
-    return exp2_of_sum(n, fused(bounded, 1.44269504f, -n));
+    return exp2_of_sum(n, fma_(bounded, 1.44269504f, -n));
 }
 
-/* The same, and 0 there: what is masked counts for nothing. */
+/* exp(x) for x <= 0; exactly 0 for x < -87.3, so that a masked key has weight 0. */
 static inline float exp_(float x) {
     float y = exp_or_tiny(x);
     return x < -87.3f ? 0.0f : y;
 }
 
-/* 1 / x of a normal x > 0: a division takes longer than three steps of Newton. */
+/* 1 / x of a normal x > 0 by three Newton steps, which are faster than a division. */
 static inline float reciprocal(float x) {
-    float y = of_bits(0x7ef311c7u - bits_of(x));
-    y = y * fused(-x, y, 2.0f);
-    y = y * fused(-x, y, 2.0f);
-    return y * fused(-x, y, 2.0f);
+    float y = float_of_bits(0x7ef311c7u - bits_of_float(x));
+    y = y * fma_(-x, y, 2.0f);
+    y = y * fma_(-x, y, 2.0f);
+    return y * fma_(-x, y, 2.0f);
 }
 
+/* tanh(x) = sign(x) * (1 - e) / (1 + e) with e = exp(-2 |x|). */
 static inline float tanh_(float x) {
     float e = exp_or_tiny(-2.0f * fabsf(x));
     return copysignf((1.0f - e) * reciprocal(1.0f + e), x);
 }
 
-/* |x|, as far as the normal distribution has a tail in float32. */
+/* min(|x|, 5.66): beyond it the normal distribution has no tail in float32. */
 static inline float within_tail(float x) { return fabsf(x) < 5.66f ? fabsf(x) : 5.66f; }
 
-/* The standard normal distribution beyond |x|: exp(-x^2 / 2) times a smooth function, a polynomial
- * here (minimax, within 7e-8 of the whole). */
+/* 1 - Phi(|x|), the tail of the standard normal distribution: exp(-x^2 / 2), which is stored to
+ * `exponential`, times a minimax polynomial in |x| (error within 7e-8). */
 static inline float normal_tail(float x, float *exponential) {
-    float y = larger(-126.0f, x * x * -0.72134752f), n = rintf(y);
+    float y = fmax_(-126.0f, x * x * -0.72134752f), n = rintf(y);
     float z = within_tail(x), p = 1.631667033e-6f;
     p = p * z - 3.520740211e-5f;
     p = p * z + 3.397358232e-4f;
@@ -114,33 +130,35 @@ static inline float normal_tail(float x, float *exponential) {
     return p * *exponential;
 }
 
-/* GELU, the erf form. */
+/* GELU in the erf form, x * Phi(x) = max(0, x) - |x| * tail(x). */
 static inline float gelu(float x) {
     float e;
-    return larger(0.0f, x) - within_tail(x) * normal_tail(x, &e);
+    return fmax_(0.0f, x) - within_tail(x) * normal_tail(x, &e);
 }
 
+/* GELU(x), and its derivative Phi(x) + x * phi(x) in `slope`. */
 static inline float gelu_and_slope(float x, float *slope) {
     float e, tail = normal_tail(x, &e);
     *slope = (x < 0.0f ? tail : 1.0f - tail) + x * e * 0.39894228f;
-    return larger(0.0f, x) - within_tail(x) * tail;
+    return fmax_(0.0f, x) - within_tail(x) * tail;
 }
 
-/* Keys that a query meets, up to a whole vector; those before `far` are beyond the window of the
- * bias, but for less than a vector. */
-static inline i64 reach(i64 query, i64 window, i64 *far) {
+/* Range of keys of a query, rounded up to whole vectors. Returns the end of the causal range. The
+ * position bias is zero at distance `window` and beyond: that part is [0, far), rounded down to
+ * whole vectors, and needs no bias. */
+static inline i64 key_range(i64 query, i64 window, i64 *far) {
     i64 beyond = query + 1 - window;
     *far = beyond > 0 ? beyond / PAD * PAD : 0;
     return (query + PAD) / PAD * PAD;
 }
 
-/* exp of each, less the largest; returns 1 / their sum. */
-static inline float exponentials(float *x, i64 n) {
-    float most = -INFINITY, total = 0.0f;
-#pragma omp simd reduction(max : most)
-    for (i64 j = 0; j < n; j++) most = larger(x[j], most);
+/* x [n] becomes exp(x - max(x)); returns 1 / sum, by which the caller scales. */
+static inline float softmax_exp(float *x, i64 n) {
+    float row_max = -INFINITY, total = 0.0f;
+#pragma omp simd reduction(max : row_max)
+    for (i64 j = 0; j < n; j++) row_max = fmax_(x[j], row_max);
 #pragma omp simd reduction(+ : total)
-    for (i64 j = 0; j < n; j++) total += x[j] = exp_(x[j] - most);
+    for (i64 j = 0; j < n; j++) total += x[j] = exp_(x[j] - row_max);
     return 1.0f / total;
 }
 
@@ -148,28 +166,31 @@ static inline float exponentials(float *x, i64 n) {
 #define NARROW OF(narrow)
 #define T float
 #define OF(name) name##_f32
-#include "typed.h"
+#include "elementwise.inc"
 #undef T
 #undef OF
 
 #define T bf16
 #define OF(name) name##_bf16
-#include "typed.h"
+#include "elementwise.inc"
 #undef T
 #undef OF
 
-/* total += product, in the wider type. */
+/* total [n] += product [n], a float32 sum of bfloat16 terms. */
 void add_narrow(float *restrict total, const bf16 *restrict product, i64 n, int threads) {
-#pragma omp parallel for simd schedule(simd : static, SHARE) num_threads(threads) \
-    if (parallel : n > PARALLEL_FROM)
+#pragma omp parallel for simd schedule(simd : static, GRAIN) \
+    num_threads(threads) if (parallel : n > PARALLEL_FROM)
     for (i64 i = 0; i < n; i++) total[i] += widen_bf16(product[i]);
 }
 
-/* Choices sorted by expert, in the order of their tokens: `next` is each expert's first row, and is
- * left at its last. Rows that no choice fills keep what `token_of_row` had. */
-void place(const i64 *expert_of_choice, i64 *next, i64 *row_of_choice, i64 *token_of_row,
-           i64 tokens, i64 top_k, int threads) {
-    (void)threads; /* in their order */
+/* Sorts the choices of all tokens by expert, stably (token permutation).
+ *
+ * expert_of_choice [tokens, top_k]; `next` [E] comes as the first row of each expert and is left
+ * at the end of its rows; row_of_choice [tokens * top_k]; token_of_row [rows], of which rows
+ * without a choice are left as they were. */
+void sort_by_expert(const i64 *expert_of_choice, i64 *next, i64 *row_of_choice, i64 *token_of_row,
+                    i64 tokens, i64 top_k, int threads) {
+    (void)threads; /* sequential: the order of the tokens decides the rows */
     for (i64 i = 0; i < tokens * top_k; i++) {
         i64 row = next[expert_of_choice[i]]++;
         row_of_choice[i] = row;
@@ -177,32 +198,35 @@ void place(const i64 *expert_of_choice, i64 *next, i64 *row_of_choice, i64 *toke
     }
 }
 
-/* The first of the highest; n where none is a number. */
-static inline i64 highest(const float *x, i64 n) {
-    float most = -INFINITY;
+/* Index of the largest of x [n], the first of equals; n where all are NaN or -infinity-free ties
+ * do not exist. */
+static inline i64 argmax(const float *x, i64 n) {
+    float row_max = -INFINITY;
     i64 first = n;
-    if (n < 16) { /* less than a vector */
+    if (n < 16) { /* shorter than a vector */
         for (i64 j = 0; j < n; j++)
-            if (x[j] > most || (x[j] == most && first == n)) most = x[first = j];
+            if (x[j] > row_max || (x[j] == row_max && first == n)) row_max = x[first = j];
         return first;
     }
-#pragma omp simd reduction(max : most)
-    for (i64 j = 0; j < n; j++) most = larger(x[j], most);
+#pragma omp simd reduction(max : row_max)
+    for (i64 j = 0; j < n; j++) row_max = fmax_(x[j], row_max);
 #pragma omp simd reduction(min : first)
-    for (i64 j = 0; j < n; j++) first = x[j] == most && j < first ? j : first;
+    for (i64 j = 0; j < n; j++) first = x[j] == row_max && j < first ? j : first;
     return first;
 }
 
-/* The first that is not among `k` choices. */
-static i64 first_left(const i64 *chosen, i64 k) {
+/* The smallest index that is not among chosen [k]. */
+static i64 first_unchosen(const i64 *chosen, i64 k) {
     i64 first = 0;
     for (i64 j = 0; j < k; j++)
         if (chosen[j] == first) first++, j = -1;
     return first;
 }
 
-/* The gate's softmax over experts, its `top_k` highest (the first of equals), and their gates: the
- * softmax of the chosen logits where `normalize`, else their probabilities. */
+/* The router of an MoE layer (paper, section 4): the softmax of logits [tokens, num_experts] into
+ * `probabilities` of the same shape, the `top_k` experts of the highest logits (the first of
+ * equals) into experts [tokens, top_k], and their weights into gates [tokens, top_k]. The gates
+ * are the softmax of the chosen logits where `normalize`, else the chosen probabilities. */
 void route(const float *logits, i64 *experts, float *gates, float *probabilities, i64 tokens,
            i64 num_experts, i64 top_k, int normalize, int threads) {
 #pragma omp parallel for num_threads(threads) if (parallel : tokens * num_experts > PARALLEL_FROM)
@@ -212,22 +236,23 @@ void route(const float *logits, i64 *experts, float *gates, float *probabilities
         i64 *chosen = experts + t * top_k;
         memcpy(p, row, num_experts * sizeof(float));
         for (i64 k = 0; k < top_k; k++) {
-            i64 best = highest(p, num_experts);
-            chosen[k] = best < num_experts ? best : first_left(chosen, k);
+            i64 best = argmax(p, num_experts);
+            chosen[k] = best < num_experts ? best : first_unchosen(chosen, k);
             p[chosen[k]] = NAN;
         }
-        float most = row[chosen[0]], total = 0.0f, of_chosen = 0.0f;
+        float row_max = row[chosen[0]], total = 0.0f, chosen_sum = 0.0f;
 #pragma omp simd reduction(+ : total)
-        for (i64 e = 0; e < num_experts; e++) total += p[e] = exp_(row[e] - most);
-        for (i64 k = 0; k < top_k; k++) of_chosen += p[chosen[k]];
-        if (isnan(total)) of_chosen = total; /* a logit that is no number shows in the gates */
-        for (i64 k = 0; k < top_k; k++) g[k] = p[chosen[k]] / (normalize ? of_chosen : total);
+        for (i64 e = 0; e < num_experts; e++) total += p[e] = exp_(row[e] - row_max);
+        for (i64 k = 0; k < top_k; k++) chosen_sum += p[chosen[k]];
+        if (isnan(total)) chosen_sum = total; /* a NaN among the logits has to show in the gates */
+        for (i64 k = 0; k < top_k; k++) g[k] = p[chosen[k]] / (normalize ? chosen_sum : total);
 #pragma omp simd
         for (i64 e = 0; e < num_experts; e++) p[e] /= total;
     }
 }
 
-/* `d_probabilities` is written over. */
+/* Gradient of `route`: d_logits [tokens, num_experts] from d_gates [tokens, top_k] and
+ * d_probabilities [tokens, num_experts]. `d_probabilities` is overwritten. */
 void route_backward(const float *d_gates, float *d_probabilities, const i64 *experts,
                     const float *gates, const float *probabilities, float *d_logits, i64 tokens,
                     i64 num_experts, i64 top_k, int normalize, int threads) {
@@ -237,7 +262,7 @@ void route_backward(const float *d_gates, float *d_probabilities, const i64 *exp
         const float *dg = d_gates + t * top_k;
         float *dp = d_probabilities + t * num_experts, *d = d_logits + t * num_experts;
         const i64 *chosen = experts + t * top_k;
-        float mean = 0.0f, of_gates = 0.0f;
+        float mean = 0.0f, gates_mean = 0.0f;
         if (!normalize)
             for (i64 k = 0; k < top_k; k++) dp[chosen[k]] += dg[k];
 #pragma omp simd reduction(+ : mean)
@@ -245,21 +270,24 @@ void route_backward(const float *d_gates, float *d_probabilities, const i64 *exp
 #pragma omp simd
         for (i64 e = 0; e < num_experts; e++) d[e] = p[e] * (dp[e] - mean);
         if (!normalize) continue;
-        for (i64 k = 0; k < top_k; k++) of_gates += dg[k] * g[k];
-        for (i64 k = 0; k < top_k; k++) d[chosen[k]] += g[k] * (dg[k] - of_gates);
+        for (i64 k = 0; k < top_k; k++) gates_mean += dg[k] * g[k];
+        for (i64 k = 0; k < top_k; k++) d[chosen[k]] += g[k] * (dg[k] - gates_mean);
     }
 }
 
 #include "adafactor.h"
 
 #ifdef __AVX512F__
-#include "multiply.h"
+#include "gemm.h"
 
-static i64 weights_before(i64 chunk) { return STEP * STEP * (chunk * (chunk + 1) / 2); }
+/* Where the attention weights of a chunk of TILE queries begin: chunk c has [TILE, (c + 1) *
+ * TILE]. */
+static i64 weights_offset(i64 chunk) { return TILE * TILE * (chunk * (chunk + 1) / 2); }
 
-#define AT_ONCE 128 /* rows of an expert on their way through both products */
+#define ROW_TILE 128 /* rows of an expert that go through both products together */
 
-static i64 most_rows(const i64 *first_row, i64 E) {
+/* The most rows that an expert has; first_row [E + 1]. */
+static i64 max_rows(const i64 *first_row, i64 E) {
     i64 most = 0;
     for (i64 e = 0; e < E; e++)
         if (first_row[e + 1] - first_row[e] > most) most = first_row[e + 1] - first_row[e];
@@ -268,21 +296,21 @@ static i64 most_rows(const i64 *first_row, i64 E) {
 
 #define T float
 #define OF(name) name##_f32
-#include "attention.h"
-#include "experts.h"
+#include "attention.inc"
+#include "experts.inc"
 #undef T
 #undef OF
 
 #ifdef __AVX512BF16__
 #define T bf16
 #define OF(name) name##_bf16
-#include "attention.h"
-#include "experts.h"
+#include "attention.inc"
+#include "experts.inc"
 #undef T
 #undef OF
 #endif
 
-/* Where products cost so little that one more is cheaper than what it spares the memory. */
+/* With AMX, recomputing the logits costs less than storing [tokens, V] of them. */
 #ifdef __AMX_BF16__
 #include "loss.h"
 #endif

@@ -25,7 +25,7 @@ class Gelu(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         d_y = grads[0].contiguous()
-        if not kernels.serve(x, d_y):
+        if not kernels.supported(x, d_y):
             return aten.gelu_backward(d_y, x)
         d_x = torch.empty_like(x)
         kernels.call("gelu_backward", d_y, x, d_x, x.numel())
@@ -39,7 +39,7 @@ class GatedGelu(torch.autograd.Function):
     def forward(ctx: Any, gate: Tensor, x: Tensor) -> Tensor:
         gate, x = gate.contiguous(), x.contiguous()
         ctx.save_for_backward(gate, x)
-        if not kernels.serve(gate, x):
+        if not kernels.supported(gate, x):
             return functional.gelu(gate).mul_(x)
         y = torch.empty_like(x)
         kernels.call("geglu", gate, x, y, x.numel())
@@ -49,7 +49,7 @@ class GatedGelu(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         gate, x = ctx.saved_tensors
         d_y = grads[0].contiguous()
-        if not kernels.serve(gate, d_y):
+        if not kernels.supported(gate, d_y):
             return aten.gelu_backward(d_y * x, gate), functional.gelu(gate).mul_(d_y)
         d_gate, d_x = torch.empty_like(gate), torch.empty_like(x)
         kernels.call("geglu_backward", d_y, gate, x, d_gate, d_x, x.numel())
@@ -68,7 +68,7 @@ def gated_gelu(
 
 def gelu_values(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Without autograd."""
-    if not kernels.serve(x):
+    if not kernels.supported(x):
         return functional.gelu(x)
     y = torch.empty_like(x)
     kernels.call("gelu", x, y, x.numel())
@@ -80,7 +80,7 @@ def gated_rows_backward(
 ) -> tuple[Float[Tensor, "rows H"], Float[Tensor, "rows"]]:
     """Of `gate * gelu(before)`, whose gradient without the gate is `d`, and which becomes that of
     `before`: the gated rows, and the gradients of the gates, in float32 at least."""
-    if kernels.serve(before, d) and kernels.wide(gates):
+    if kernels.supported(before, d) and kernels.is_float32(gates):
         gated, d_gates = torch.empty_like(before), torch.empty_like(gates)
         kernels.call("gated_gelu_backward", before, gates, d, gated, d_gates, *before.shape)
         return gated, d_gates

@@ -134,8 +134,8 @@ def _room(x: Tensor) -> Tensor:
 
 def _suits(x: Tensor, w: Tensor) -> bool:
     """Whether our own kernel is there for these. It wants tokens: of none nothing is written."""
-    served = kernels.serve(x, w) and x.dtype == torch.bfloat16 and x.numel() > 0
-    return served and x.shape[1] % kernels.STEP == 0 and kernels.has("output_loss_bf16")
+    served = kernels.supported(x, w) and x.dtype == torch.bfloat16 and x.numel() > 0
+    return served and x.shape[1] % kernels.TILE == 0 and kernels.has("output_loss_bf16")
 
 
 def _block_by_block(
@@ -194,7 +194,7 @@ def _cross_entropy(
     """Writes `losses [rows]` of `logits [rows, V]`, which become their own gradients where one
     learns."""
     rows, V = logits.shape
-    if kernels.serve(logits):
+    if kernels.supported(logits):
         scratch = logits.new_empty(torch.get_num_threads(), V, dtype=torch.float32)
         sizes = (rows, V, cap or 0, learns)
         given = (logits, targets.long().contiguous(), losses, scratch)
@@ -231,7 +231,7 @@ def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
     rows_at_once = PRODUCT_IN_CACHE // b.shape[1] if total.device.type == "cpu" else len(total)
     for rows in _pieces(len(total), rows_at_once):
         product = torch.mm(a[rows], b)
-        if kernels.wide(total) and kernels.serve(product):
+        if kernels.is_float32(total) and kernels.supported(product):
             kernels.call("add_narrow", total[rows], product, product.numel())
         else:
             total[rows].add_(product.to(total.dtype))

@@ -18,7 +18,7 @@ class RootMeanSquareNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale_M: Tensor) -> Tensor:
-        if kernels.serve(x) and kernels.wide(scale_M):
+        if kernels.supported(x) and kernels.is_float32(scale_M):
             x = x.contiguous()
             y = torch.empty_like(x)
             inverse = x.new_empty(*x.shape[:-1], 1, dtype=torch.float32)
@@ -36,7 +36,7 @@ class RootMeanSquareNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         x, scale_M, inverse = ctx.saved_tensors
-        if kernels.serve(x) and kernels.wide(scale_M):
+        if kernels.supported(x) and kernels.is_float32(scale_M):
             d_y, d_x = grads[0].contiguous(), torch.empty_like(x)
             d_scale = scale_M.new_empty(kernels.CHUNKS, len(scale_M))
             sizes = (inverse.numel(), x.shape[-1])

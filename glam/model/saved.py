@@ -1,4 +1,4 @@
-"""What a run folder holds of its model."""
+"""Reads the model of a run folder: its configuration and its weights, of any version."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from glam.runs.checkpoints import newest_checkpoint, weight_files
 
 
 def saved_config(run: Path) -> ModelConfig:
-    """The model section of `config.yaml`. Raises UserError where there is none."""
+    """The model section of `config.yaml`. Raises UserError where there is no such file."""
     file = run / "config.yaml"
     if not file.is_file():
         raise UserError(f"{run} is no run folder (no config.yaml in it); name one under runs/")
@@ -23,10 +23,8 @@ def saved_config(run: Path) -> ModelConfig:
 
 
 def saved_weights(run: Path) -> dict[str, Tensor]:
-    """Of the newest checkpoint that is whole; a damaged one is passed over, in one line on stderr.
-
-    Raises UserError where there is none.
-    """
+    """The weights of the newest undamaged checkpoint, by today's names. A damaged one is reported
+    in one line and passed over. Raises UserError where there is none to read."""
     found = newest_checkpoint(run / "checkpoints")
     if found is None:
         raise UserError(f"{run} has no checkpoint that can be read; finish the run first")
@@ -34,20 +32,22 @@ def saved_weights(run: Path) -> dict[str, Tensor]:
 
 
 def read_weights(folder: Path, manifest: dict[str, Any]) -> dict[str, Tensor]:
-    """Whole, whoever wrote them."""
+    """The whole weights of the checkpoint `folder`, by today's names: of one file, or of several in
+    which processes saved their parts."""
     files = [folder / name for name in weight_files(manifest)]
     parts: list[dict[str, Tensor]] = [safetensors.load_file(file) for file in files]  # pyright: ignore[reportUnknownMemberType]
-    weights = joined(parts, manifest.get("split", {}))
+    weights = join_parts(parts, manifest.get("split", {}))
     return {name_today(name): value for name, value in weights.items()}
 
 
 def name_today(name: str) -> str:
-    """Of a weight that was saved by any version."""
+    """The name today of a weight saved by any version: 0.1 called the feed-forward `mixing`."""
     return name.replace(".mixing_norm.", ".ffn_norm.").replace(".mixing.", ".ffn.")
 
 
-def joined(parts: list[dict[str, Tensor]], splits: dict[str, int]) -> dict[str, Tensor]:
-    """What is not in `splits`, the first part has whole."""
+def join_parts(parts: list[dict[str, Tensor]], splits: dict[str, int]) -> dict[str, Tensor]:
+    """Joins the weights of several files: `splits` gives the dimension along which a weight was
+    split. Unsplit weights are stored complete in the first file."""
     return {
         name: torch.cat([part[name] for part in parts], splits[name]) if name in splits else value
         for name, value in parts[0].items()

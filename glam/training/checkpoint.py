@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from glam.model.saved import joined, read_weights
+from glam.model.saved import join_parts, read_weights
 from glam.runs.checkpoints import (
     MANIFEST,
     STATE,
@@ -86,7 +86,7 @@ def _joined_state(states: list[dict[str, Any]], splits: dict[str, int]) -> dict[
     """Of several processes, in the form of one. Optimizer state is keyed `<parameter>/<name>`."""
     optimizers = [state["optimizer_states"][0] for state in states]
     whole: dict[int, dict[str, Tensor]] = {}
-    for key, value in joined([one["state"] for one in optimizers], splits).items():
+    for key, value in join_parts([one["state"] for one in optimizers], splits).items():
         index, name = key.split("/")
         whole.setdefault(int(index), {})[name] = value
     return {**states[0], "optimizer_states": [{**optimizers[0], "state": whole}]}

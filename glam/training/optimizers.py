@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from glam import kernels
 from glam.config import AdafactorConfig, AdamWConfig, OptimizerConfig
+from glam.config.layout import kind
 
 LARGEST = 1e30  # of a row's factor; what has a gradient is far below
 IN_CACHE = 2**18  # numbers of a gradient: it and its squares stay in the cache (measured)
@@ -52,17 +53,12 @@ def with_own_options(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     return optimizer
 
 
-def decays(name: str, parameter: nn.Parameter) -> bool:
-    """Weight decay is for matrices: scales of norms, biases and the position bias have none."""
-    return parameter.ndim >= 2 and not name.rsplit(".", 1)[-1].startswith("bias")
-
-
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Those that decay, and those that do not."""
+    """The parameters that weight decay applies to (`glam.config.layout.KINDS`), and the others."""
     named = list(model.named_parameters())
     return [
-        {"params": [p for name, p in named if decays(name, p)]},
-        {"params": [p for name, p in named if not decays(name, p)], "weight_decay": 0.0},
+        {"params": [p for name, p in named if kind(name).decays]},
+        {"params": [p for name, p in named if not kind(name).decays], "weight_decay": 0.0},
     ]
 
 
@@ -198,7 +194,7 @@ class Adafactor(torch.optim.Optimizer):
 
 
 def _in_one_piece(x: Tensor) -> bool:
-    return kernels.serve(x) and x.dtype == torch.float32 and x.is_contiguous()
+    return kernels.supported(x) and x.dtype == torch.float32 and x.is_contiguous()
 
 
 class Matrices(NamedTuple):

@@ -7,7 +7,15 @@ from collections import Counter
 import pytest
 
 from glam.config import HardwareConfig, ModelConfig, RunConfig, TrainingConfig
-from glam.config.layout import LETTERS, check_divides, local_shape, parameters, partition
+from glam.config.layout import (
+    LETTERS,
+    check_divides,
+    kind,
+    letters,
+    local_shape,
+    parameters,
+    partition,
+)
 from glam.errors import UserError
 from glam.model import Glam
 from glam.planning.paper import PAPER_MODELS
@@ -64,6 +72,22 @@ def test_every_letter_of_a_name_is_an_axis_of_the_weight():
     for weight in parameters(ModelConfig()):
         assert len(weight.letters) == len(weight.shape)
         assert set(weight.letters) <= set(LETTERS)
+
+
+def test_weight_decay_is_for_matrices_that_are_no_biases():
+    for name, parameter in Glam(ModelConfig()).named_parameters():
+        is_matrix = parameter.ndim >= 2 and not name.endswith("bias_NR")
+        assert kind(name).decays == is_matrix, name
+
+
+def test_a_parameter_of_an_unknown_kind_is_refused():
+    with pytest.raises(KeyError, match="weight"):
+        kind("layers.0.ffn.weight")
+
+
+def test_the_letters_of_a_name_are_its_last_part():
+    assert letters("layers.1.ffn.experts.w_in_EMH") == "EMH"
+    assert letters("layers.1.attention.position.bias_NR") == "NR"
 
 
 @pytest.mark.parametrize(

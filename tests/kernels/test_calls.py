@@ -29,33 +29,33 @@ class RemoteGrid(Tensor):
     """Such as a DTensor, whose pointer is not to its numbers."""
 
 
-def test_plain_tensors_and_parameters_are_served():
+def test_plain_tensors_and_parameters_are_supported():
     for dtype in DTYPES:
-        assert kernels.serve(torch.zeros(2, dtype=dtype))
-        assert kernels.serve(nn.Parameter(torch.zeros(2, dtype=dtype)))
-    assert kernels.serve(torch.zeros(2), torch.zeros(2, dtype=torch.bfloat16))
+        assert kernels.supported(torch.zeros(2, dtype=dtype))
+        assert kernels.supported(nn.Parameter(torch.zeros(2, dtype=dtype)))
+    assert kernels.supported(torch.zeros(2), torch.zeros(2, dtype=torch.bfloat16))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.int64, torch.complex64])
-def test_no_other_type_is_served(dtype):
-    assert not kernels.serve(torch.zeros(2, dtype=dtype))
-    assert not kernels.serve(torch.zeros(2), torch.zeros(2, dtype=dtype))
+def test_no_other_type_is_supported(dtype):
+    assert not kernels.supported(torch.zeros(2, dtype=dtype))
+    assert not kernels.supported(torch.zeros(2), torch.zeros(2, dtype=dtype))
 
 
-def test_no_tensor_without_numbers_is_served():
-    assert not kernels.serve(torch.zeros(2, device="meta"))
+def test_no_tensor_without_numbers_is_supported():
+    assert not kernels.supported(torch.zeros(2, device="meta"))
     with FakeTensorMode():
-        assert not kernels.serve(torch.zeros(2))
+        assert not kernels.supported(torch.zeros(2))
 
 
-def test_no_subclass_is_served():
-    assert not kernels.serve(torch.zeros(2).as_subclass(RemoteGrid))
-    assert not kernels.serve(torch.zeros(2), torch.zeros(2).as_subclass(RemoteGrid))
+def test_no_subclass_is_supported():
+    assert not kernels.supported(torch.zeros(2).as_subclass(RemoteGrid))
+    assert not kernels.supported(torch.zeros(2), torch.zeros(2).as_subclass(RemoteGrid))
 
 
-def test_nothing_is_served_where_it_is_switched_off():
+def test_nothing_is_supported_while_kernels_are_switched_off():
     with kernels.switched_off():
-        assert not kernels.serve(torch.zeros(2))
+        assert not kernels.supported(torch.zeros(2))
 
 
 def letter(parameter: str) -> str:
@@ -86,8 +86,8 @@ def test_the_parameters_of_a_function_are_those_of_the_source(name):
 
 def test_the_sizes_are_those_of_the_source():
     defined = dict(re.findall(r"^#define (\w+) +(\d+)", SOURCE, re.MULTILINE))
-    sizes = [int(defined[name]) for name in ("CHUNKS", "PAD", "STEP")]
-    assert sizes == [calls.CHUNKS, calls.PAD, calls.STEP]
+    sizes = [int(defined[name]) for name in ("CHUNKS", "PAD", "TILE")]
+    assert sizes == [calls.CHUNKS, calls.PAD, calls.TILE]
 
 
 def same_for_any_threads(compute) -> None:

@@ -246,10 +246,10 @@ def test_a_matrix_may_lie_in_any_order(shape):
 class Parts(nn.Module):
     def __init__(self):
         super().__init__()
-        self.norm = nn.Parameter(torch.ones(3))
+        self.scale_M = nn.Parameter(torch.ones(3))
         self.bias_NR = nn.Parameter(torch.ones(4, 2))
-        self.matrix = nn.Parameter(torch.ones(2, 3))
-        self.experts = nn.Parameter(torch.ones(2, 3, 4))
+        self.w_in_MH = nn.Parameter(torch.ones(2, 3))
+        self.w_in_EMH = nn.Parameter(torch.ones(2, 3, 4))
 
 
 def test_only_matrices_decay():
@@ -258,10 +258,10 @@ def test_only_matrices_decay():
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
-    assert torch.equal(model.norm, torch.ones(3))
+    assert torch.equal(model.scale_M, torch.ones(3))
     assert torch.equal(model.bias_NR, torch.ones(4, 2))
-    assert torch.allclose(model.matrix, torch.full((2, 3), 0.95))
-    assert torch.allclose(model.experts, torch.full((2, 3, 4), 0.95))
+    assert torch.allclose(model.w_in_MH, torch.full((2, 3), 0.95))
+    assert torch.allclose(model.w_in_EMH, torch.full((2, 3, 4), 0.95))
 
 
 def test_an_optimizer_nobody_wrote_is_a_mistake_of_ours():

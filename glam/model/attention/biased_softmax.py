@@ -57,7 +57,7 @@ class InOnePass:
     def __init__(self, bias_NW: Tensor, shape: torch.Size) -> None:
         self.batch, self.length, _, self.heads, head_size = shape
         self.scale, self.window = head_size**-0.5, bias_NW.shape[1]
-        self.bias = kernels.padded(bias_NW.flip(1), end=-torch.inf)
+        self.bias = kernels.pad(bias_NW.flip(1), end=-torch.inf)
 
     def weights(self, block: Block, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
         made = torch.bmm(q, k.mT)
@@ -78,7 +78,7 @@ class InOnePass:
         return self.bias.new_zeros(self.batch * self.heads, width)
 
     def by_distance(self, d_bias: Tensor) -> Tensor:
-        inner = kernels.inner(d_bias)
+        inner = kernels.unpad(d_bias)
         return inner.reshape(self.batch, self.heads, -1).sum(0).flip(1)
 
 
@@ -145,6 +145,6 @@ def biased_softmax(
 ) -> BiasedSoftmax:
     """For blocks of at most `rows` queries; `bias_NW` is by distance, zero from W on."""
     same = mask_BSS is None or mask_BSS.dtype == qkv.dtype
-    if same and kernels.serve(qkv) and kernels.wide(bias_NW):
+    if same and kernels.supported(qkv) and kernels.is_float32(bias_NW):
         return InOnePass(bias_NW, qkv.shape)
     return ByOperators(bias_NW, qkv.shape, rows, qkv.dtype)

@@ -22,7 +22,7 @@ class HeadAttention(torch.autograd.Function):
         qkv, mask = qkv.contiguous(), None if mask is None else mask.contiguous()
         B, S, _, N, D = qkv.shape
         ctx.sizes = (B, S, N, D, len(bucket_W), D**-0.5)
-        bias = kernels.padded((bias_NR - bias_NR[:, -1:])[:, bucket_W].flip(1), end=-torch.inf)
+        bias = kernels.pad((bias_NR - bias_NR[:, -1:])[:, bucket_W].flip(1), end=-torch.inf)
         weights, y = qkv.new_empty(B * N, weights_of_head(S)), qkv.new_empty(B, S, N, D)
         if kernels.call("attention_forward", qkv, bias, mask, weights, y, *ctx.sizes):
             raise MemoryError("no memory for a head of attention")
@@ -34,10 +34,10 @@ class HeadAttention(torch.autograd.Function):
         qkv, bias_NR, bucket_W, weights = ctx.saved_tensors
         B, N, W = len(qkv), len(bias_NR), len(bucket_W)
         d_qkv, d_y = torch.empty_like(qkv), grads[0].contiguous()
-        d_bias = kernels.padded(bias_NR.new_zeros(B * N, W))
+        d_bias = kernels.pad(bias_NR.new_zeros(B * N, W))
         if kernels.call("attention_backward", qkv, d_y, weights, d_bias, d_qkv, *ctx.sizes):
             raise MemoryError("no memory for a head of attention")
-        by_distance = kernels.inner(d_bias).reshape(B, N, W).sum(0).flip(1)
+        by_distance = kernels.unpad(d_bias).reshape(B, N, W).sum(0).flip(1)
         d_bias_NR = torch.zeros_like(bias_NR).index_add_(1, bucket_W, by_distance)
         d_bias_NR[:, -1] -= d_bias_NR.sum(1)
         return d_qkv, d_bias_NR, None, None
@@ -45,14 +45,14 @@ class HeadAttention(torch.autograd.Function):
 
 def weights_of_head(length: int) -> int:
     """How many a head keeps: those of chunks of queries, each with the keys up to its end."""
-    chunks = -(-length // kernels.STEP)
-    return kernels.STEP**2 * chunks * (chunks + 1) // 2
+    chunks = -(-length // kernels.TILE)
+    return kernels.TILE**2 * chunks * (chunks + 1) // 2
 
 
 def suits(qkv: Tensor, position: PositionBias, mask: Tensor | None) -> bool:
     masked = mask is None or mask.dtype == qkv.dtype
-    served = kernels.serve(qkv) and kernels.wide(position.bias_NR)
-    return masked and served and kernels.multiplies(qkv.dtype)
+    served = kernels.supported(qkv) and kernels.is_float32(position.bias_NR)
+    return masked and served and kernels.has_gemm(qkv.dtype)
 
 
 def head_attention(

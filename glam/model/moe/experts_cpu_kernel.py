@@ -24,9 +24,9 @@ def suits(x: Tensor, experts: Experts) -> bool:
     """Whether the kernel is there for these, and the fastest form."""
     w = experts.w_in_EMH
     _, M, H = w.shape
-    served = kernels.serve(x, w) and w.dtype in (x.dtype, torch.float32)
-    fits = M % kernels.STEP == H % kernels.STEP == 0
-    return served and fits and LARGEST[x.dtype] >= M * H and kernels.multiplies(x.dtype)
+    served = kernels.supported(x, w) and w.dtype in (x.dtype, torch.float32)
+    fits = M % kernels.TILE == H % kernels.TILE == 0
+    return served and fits and LARGEST[x.dtype] >= M * H and kernels.has_gemm(x.dtype)
 
 
 def padded_permutation(

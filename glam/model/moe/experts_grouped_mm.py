@@ -75,7 +75,7 @@ def sum_of_choices(
 ) -> Float[Tensor, "T M"]:
     """Of each token, weighted by its gates where there are any."""
     (T, K), M = row_of_choice.shape, rows.shape[1]
-    if kernels.serve(rows):
+    if kernels.supported(rows):
         y = rows.new_empty(T, M)
         gates = None if gates_TK is None else gates_TK.float().contiguous()
         kernels.call("sum_of_choices", rows, row_of_choice, gates, y, T, K, M)

@@ -99,7 +99,9 @@ def permutation(
     token_of_row = row_of_choice.new_zeros(num_rows)
     if type(experts_TK) is Tensor and experts_TK.is_cpu and kernels.library() is not None:
         experts_TK = experts_TK.contiguous()
-        kernels.call("place", experts_TK, first_E, row_of_choice, token_of_row, *experts_TK.shape)
+        kernels.call(
+            "sort_by_expert", experts_TK, first_E, row_of_choice, token_of_row, *experts_TK.shape
+        )
     else:
         order = experts_TK.flatten().argsort(stable=True)
         # Sorted, the n-th choice of an expert lies n rows after the first of the expert's.

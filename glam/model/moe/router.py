@@ -104,7 +104,7 @@ class Router(nn.Module):
         return routing, self.config.balance_coefficient * loss
 
     def route(self, logits_TE: Float[Tensor, "T E"]) -> Routing:
-        kernel = kernels.serve(logits_TE) and logits_TE.dtype == torch.float32
+        kernel = kernels.supported(logits_TE) and logits_TE.dtype == torch.float32
         choose = routes_in_one_pass if kernel else routes
         experts_TK, gates_TK, probabilities_TE = choose(
             logits_TE, self.top_k, self.config.normalize

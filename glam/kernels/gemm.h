@@ -1,0 +1,302 @@
+/* Matrix products of operands that fit the cache, c [n, N] = a [n, K] b [K, N], with sums in
+ * float32: float32 by AVX-512, bfloat16 by AMX or AVX512_BF16.
+ *
+ * `b` is packed into panels of TILE columns (as in BLIS), one whole panel after another, so that
+ * the rows of a panel do not compete for one set of the L1 cache. A bfloat16 panel holds pairs of
+ * rows, [K / 2, TILE, 2], as the instructions want them. Rows of a and c are `lda` and `ldc`
+ * elements apart, panels of b `panel` elements: TILE * K where all of their rows are used. With
+ * `accumulate` the product is added to what `c` holds.
+ *
+ * N and K are multiples of TILE, but K of 8 in float32; n is a multiple of 8 in float32 and of 16
+ * in bfloat16. */
+#include <immintrin.h>
+
+#define TILE 32     /* columns of a panel; two vectors of float32, or two AMX amx_config */
+#define K_BLOCK 256 /* rows of a float32 panel that fit the L1 cache */
+#define LD_PAD 16   /* floats between rows of a product, against conflicts in the L1 cache */
+
+/* Takes the next `bytes` of an arena, rounded up to whole cache lines, and moves `at` behind them.
+ */
+static void *arena_take(char **at, i64 bytes) {
+    char *here = *at;
+    *at += (bytes + 63) / 64 * 64;
+    return here;
+}
+
+/* The smallest multiple of `multiple` that is at least n. */
+static i64 round_up(i64 n, i64 multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+static i64 round_up_tile(i64 n) { return round_up(n, TILE); }
+
+static i64 round_up_vector(i64 n) { return round_up(n, 16); }
+
+/* One step of a 16 x 16 transpose: in every pair of rows `by` apart, swaps the blocks of `by`
+ * columns off the diagonal. */
+static inline void swap_lanes(__m512i row[16], const int by) {
+    int left[16], right[16];
+    for (int j = 0; j < 16; j++) {
+        left[j] = j & by ? 16 + j - by : j;
+        right[j] = j & by ? 16 + j : j + by;
+    }
+    __m512i of_left = _mm512_loadu_si512(left), of_right = _mm512_loadu_si512(right);
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) {
+        if (i & by) continue;
+        __m512i upper = row[i], lower = row[i + by];
+        row[i] = _mm512_permutex2var_epi32(upper, of_left, lower);
+        row[i + by] = _mm512_permutex2var_epi32(upper, of_right, lower);
+    }
+}
+
+/* Transposes in [rows, columns] of 32-bit elements, both multiples of 16, into panels of TILE
+ * columns: rows of a panel are `ld` apart, panels `panel`. */
+static inline void transpose_into(const uint32_t *in, uint32_t *out, i64 rows, i64 columns, i64 ld,
+                                  i64 panel) {
+    for (i64 r = 0; r < rows; r += 16)
+        for (i64 c = 0; c < columns; c += 16) {
+            uint32_t *to = out + r / TILE * panel + r % TILE + c * ld;
+            __m512i row[16];
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; i++) row[i] = _mm512_loadu_si512(in + (r + i) * columns + c);
+            swap_lanes(row, 1);
+            swap_lanes(row, 2);
+            swap_lanes(row, 4);
+            swap_lanes(row, 8);
+#pragma GCC unroll 16
+            for (int i = 0; i < 16; i++) _mm512_storeu_si512(to + i * ld, row[i]);
+        }
+}
+
+/* out [columns, rows] = the transpose of in [rows, columns], 32-bit elements, both multiples of
+ * 16. */
+static void transpose_u32(const uint32_t *in, uint32_t *out, i64 rows, i64 columns) {
+    transpose_into(in, out, rows, columns, rows, TILE);
+}
+
+/* Packs b [K, N] into panels [N / TILE, K, TILE]. */
+static void pack_f32(const float *b, float *out, i64 K, i64 N) {
+    for (i64 k = 0; k < K; k++)
+        for (i64 j = 0; j < N; j += TILE)
+            memcpy(out + j * K + k * TILE, b + k * N + j, TILE * sizeof(float));
+}
+
+/* Packs the transpose of b [N, K] into panels [N / TILE, K, TILE]. */
+static void pack_t_f32(const float *b, float *out, i64 N, i64 K) {
+    transpose_into((const uint32_t *)b, (uint32_t *)out, N, K, TILE, TILE * K);
+}
+
+/* The float32 product, in blocks of 8 rows, K_BLOCK of K, and one panel: 16 vectors of sums in
+ * registers. */
+static void gemm_f32(const float *a, i64 lda, const float *b, i64 panel, float *c, i64 ldc, i64 n,
+                     i64 N, i64 K, int accumulate) {
+    for (i64 j = 0; j < N; j += TILE, b += panel)
+        for (i64 first = 0; first < K; first += K_BLOCK) {
+            i64 last = first + K_BLOCK < K ? first + K_BLOCK : K;
+            int accumulate_here = accumulate || first;
+            for (i64 i = 0; i < n; i += 8) {
+                __m512 sum[8][2];
+                for (int r = 0; r < 8; r++) {
+                    float *at = c + (i + r) * ldc + j;
+                    sum[r][0] = accumulate_here ? _mm512_loadu_ps(at) : _mm512_setzero_ps();
+                    sum[r][1] = accumulate_here ? _mm512_loadu_ps(at + 16) : _mm512_setzero_ps();
+                }
+                for (i64 k = first; k < last; k++) {
+                    __m512 left = _mm512_loadu_ps(b + k * TILE);
+                    __m512 right = _mm512_loadu_ps(b + k * TILE + 16);
+#pragma GCC unroll 8
+                    for (int r = 0; r < 8; r++) {
+                        __m512 each = _mm512_set1_ps(a[(i + r) * lda + k]);
+                        sum[r][0] = _mm512_fmadd_ps(each, left, sum[r][0]);
+                        sum[r][1] = _mm512_fmadd_ps(each, right, sum[r][1]);
+                    }
+                }
+                for (int r = 0; r < 8; r++) {
+                    _mm512_storeu_ps(c + (i + r) * ldc + j, sum[r][0]);
+                    _mm512_storeu_ps(c + (i + r) * ldc + j + 16, sum[r][1]);
+                }
+            }
+        }
+}
+
+/* out [n, K rounded up to 16] = the transpose of x [K, n], the left operand of `gemm_transposed`.
+ * x, out and `scratch` have room for K rounded up to a multiple of 16. */
+static void transpose_f32(const float *x, float *out, i64 K, i64 n, float *scratch) {
+    (void)scratch;
+    transpose_u32((const uint32_t *)x, (uint32_t *)out, round_up_vector(K), n);
+}
+
+/* block [n, TILE] = a transposed matrix [n, K], from `transpose_f32`, times one panel [K, TILE]. */
+static void gemm_transposed_f32(const float *transposed, const float *panel, float *block, i64 n,
+                                i64 K) {
+    gemm_f32(transposed, round_up_vector(K), panel, TILE * K, block, TILE, n, TILE, K, 0);
+}
+
+/* out [n] = in [n] in the element type; for float32 a copy. */
+static void narrow_row_f32(const float *in, float *out, i64 n) {
+    memcpy(out, in, n * sizeof(float));
+}
+
+#ifdef __AVX512BF16__
+/* out [n] = in [n] in bfloat16; n is a multiple of TILE. */
+static inline void narrow_row_bf16(const float *in, bf16 *out, i64 n) {
+    for (i64 j = 0; j < n; j += 32) {
+        __m512bh both = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(in + j + 16), _mm512_loadu_ps(in + j));
+        _mm512_storeu_si512(out + j, (__m512i)both);
+    }
+}
+
+/* Packs b [K, N], rows `ldb` apart, into panels of pairs of rows: pairs are `ld` apart, panels
+ * `panel`, both counted in pairs. */
+static inline void pack_pairs(const bf16 *b, i64 ldb, uint32_t *out, i64 K, i64 N, i64 ld,
+                              i64 panel) {
+    for (i64 k = 0; k < K; k += 2)
+        for (i64 p = 0; p < N; p += TILE) {
+            const bf16 *even = b + k * ldb + p, *odd = even + ldb;
+            uint32_t *to = out + p / TILE * panel + k / 2 * ld;
+            __builtin_prefetch(even + 4 * ldb);
+            __builtin_prefetch(odd + 4 * ldb);
+#pragma omp simd
+            for (i64 j = 0; j < TILE; j++) to[j] = even[j] | (uint32_t)odd[j] << 16;
+        }
+}
+
+/* Packs b [K, N] into panels of pairs [N / TILE, K / 2, TILE, 2]. */
+static void pack_bf16(const bf16 *b, bf16 *out, i64 K, i64 N) {
+    pack_pairs(b, N, (uint32_t *)out, K, N, TILE, TILE * K / 2);
+}
+
+/* Packs the transpose of b [N, K] into panels of pairs [N / TILE, K / 2, TILE, 2]. */
+static void pack_t_bf16(const bf16 *b, bf16 *out, i64 N, i64 K) {
+    transpose_into((const uint32_t *)b, (uint32_t *)out, N, K / 2, TILE, TILE * K / 2);
+}
+
+/* out [n, K] = the transpose of x [K, n], the left operand of `gemm_transposed`; `scratch` has
+ * room for K * n. */
+static void transpose_bf16(const bf16 *x, bf16 *out, i64 K, i64 n, bf16 *scratch) {
+    pack_pairs(x, n, (uint32_t *)scratch, K, n, n, TILE);
+    transpose_u32((const uint32_t *)scratch, (uint32_t *)out, K / 2, n);
+}
+
+/* The bfloat16 product by AVX512_BF16, in blocks of 8 rows and one panel. */
+static void gemm_avx512(const bf16 *a, i64 lda, const bf16 *b, i64 panel, float *c, i64 ldc, i64 n,
+                        i64 N, i64 K, int accumulate) {
+    for (i64 j = 0; j < N; j += TILE, b += panel)
+        for (i64 i = 0; i < n; i += 8) {
+            __m512 sum[8][2];
+            for (int r = 0; r < 8; r++) {
+                float *at = c + (i + r) * ldc + j;
+                sum[r][0] = accumulate ? _mm512_loadu_ps(at) : _mm512_setzero_ps();
+                sum[r][1] = accumulate ? _mm512_loadu_ps(at + 16) : _mm512_setzero_ps();
+            }
+            for (i64 k = 0; k < K; k += 2) {
+                __m512bh left = (__m512bh)_mm512_loadu_si512(b + k * TILE);
+                __m512bh right = (__m512bh)_mm512_loadu_si512(b + (k + 1) * TILE);
+#pragma GCC unroll 8
+                for (int r = 0; r < 8; r++) {
+                    int pair;
+                    memcpy(&pair, a + (i + r) * lda + k, 4);
+                    __m512bh each = (__m512bh)_mm512_set1_epi32(pair);
+                    sum[r][0] = _mm512_dpbf16_ps(sum[r][0], each, left);
+                    sum[r][1] = _mm512_dpbf16_ps(sum[r][1], each, right);
+                }
+            }
+            for (int r = 0; r < 8; r++) {
+                _mm512_storeu_ps(c + (i + r) * ldc + j, sum[r][0]);
+                _mm512_storeu_ps(c + (i + r) * ldc + j + 16, sum[r][1]);
+            }
+        }
+}
+
+#ifdef __AMX_BF16__
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Whether Linux grants the process AMX tiles, which it has to be asked for before their first use.
+ */
+static int amx_granted(void) {
+    static int granted = -1;
+    if (granted < 0) granted = syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18) == 0;
+    return granted;
+}
+
+/* The configuration of the AMX tiles, palette 1. */
+struct amx_config {
+    uint8_t palette, start, unused[14];
+    uint16_t bytes_per_row[16];
+    uint8_t rows[16];
+};
+
+/* Configures eight AMX tiles of 16 rows of 64 bytes for the calling thread, until `amx_end`. */
+static void amx_begin(void) {
+    struct amx_config all = {.palette = 1};
+    for (int i = 0; i < 8; i++) all.bytes_per_row[i] = 64, all.rows[i] = 16;
+    if (amx_granted()) _tile_loadconfig(&all);
+}
+
+/* Releases the AMX amx_config of the calling thread. */
+static void amx_end(void) {
+    if (amx_granted()) _tile_release();
+}
+
+/* One AMX block: c [32 or 16, TILE] = a [.., K] times one panel; 32 rows where `both` halves are
+ * there, else 16. */
+static inline void gemm_amx(const bf16 *a, i64 lda, const bf16 *b, float *c, i64 ldc, i64 K,
+                            int accumulate, const int both) {
+    float *lower = c + 16 * ldc;
+    if (accumulate) {
+        _tile_loadd(0, c, ldc * 4);
+        _tile_loadd(1, c + 16, ldc * 4);
+        if (both) _tile_loadd(2, lower, ldc * 4);
+        if (both) _tile_loadd(3, lower + 16, ldc * 4);
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    for (i64 k = 0; k < K; k += 32) {
+        _tile_loadd(4, a + k, lda * 2);
+        if (both) _tile_loadd(5, a + 16 * lda + k, lda * 2);
+        _tile_loadd(6, b + k * TILE, TILE * 4);
+        _tile_loadd(7, b + k * TILE + 32, TILE * 4);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        if (both) _tile_dpbf16ps(2, 5, 6);
+        if (both) _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, c, ldc * 4);
+    _tile_stored(1, c + 16, ldc * 4);
+    if (both) _tile_stored(2, lower, ldc * 4);
+    if (both) _tile_stored(3, lower + 16, ldc * 4);
+}
+
+/* The bfloat16 product by AMX, or by AVX512_BF16 where the system grants no amx_config. */
+static void gemm_bf16(const bf16 *a, i64 lda, const bf16 *b, i64 panel, float *c, i64 ldc, i64 n,
+                      i64 N, i64 K, int accumulate) {
+    if (!amx_granted()) {
+        gemm_avx512(a, lda, b, panel, c, ldc, n, N, K, accumulate);
+        return;
+    }
+    for (i64 j = 0; j < N; j += TILE, b += panel) {
+        i64 i = 0;
+        for (; i + 32 <= n; i += 32)
+            gemm_amx(a + i * lda, lda, b, c + i * ldc + j, ldc, K, accumulate, 1);
+        if (i < n) gemm_amx(a + i * lda, lda, b, c + i * ldc + j, ldc, K, accumulate, 0);
+    }
+}
+#else
+#define gemm_bf16 gemm_avx512
+#endif
+
+/* block [n, TILE] = a transposed matrix [n, K], from `transpose_bf16`, times one panel [K, TILE].
+ */
+static void gemm_transposed_bf16(const bf16 *transposed, const bf16 *panel, float *block, i64 n,
+                                 i64 K) {
+    gemm_bf16(transposed, K, panel, TILE * K, block, TILE, n, TILE, K, 0);
+}
+#endif
+
+#ifndef __AMX_BF16__
+static void amx_begin(void) {}
+static void amx_end(void) {}
+#endif
