@@ -219,6 +219,18 @@ def _memory_of(device: Device) -> int:
         nvml.nvmlShutdown()
 
 
+def device_name(device: Device) -> str:
+    """The maker's name of the first GPU, of the processor where that computes."""
+    if device != "cuda":
+        return "TPU" if device == "xla" and _has_tpu() else processor().name
+    nvml: Any = importlib.import_module("pynvml")
+    nvml.nvmlInit()
+    try:
+        return str(nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(0)))
+    finally:
+        nvml.nvmlShutdown()
+
+
 def memory_bytes() -> int:
     """Memory of the machine or of the container, whichever is less."""
     total = psutil.virtual_memory().total

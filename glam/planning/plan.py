@@ -33,10 +33,13 @@ class Target(NamedTuple):
     watts_source: str
 
 
-def plan(config: RunConfig, *, beside_others: bool = False) -> dict[str, Any]:
-    """Everything `task=plan` tells. Raises UserError for a mesh that does not divide the model;
-    `beside_others`, such a model has no bytes, and says why."""
-    target, hardware, model = find_target(config), config.hardware, config.model
+def plan(
+    config: RunConfig, *, beside_others: bool = False, throughput: Throughput | None = None
+) -> dict[str, Any]:
+    """Everything `task=plan` tells. `throughput`: as just timed; else as kept or modelled. Raises
+    UserError for a mesh that does not divide the model; `beside_others`, such a model has no bytes,
+    and says why."""
+    target, hardware, model = find_target(config, throughput), config.hardware, config.model
     problem = _problem(config)
     if problem is not None and not beside_others:
         raise problem
@@ -72,7 +75,8 @@ def plan(config: RunConfig, *, beside_others: bool = False) -> dict[str, Any]:
         "tokens": config.training.tokens,
         "tokens_per_step": config.training.tokens_per_step,
         "tokens_per_second": target.throughput.tokens_per_second,
-        "pace_source": target.throughput.source,
+        "throughput_kind": target.throughput.kind,
+        "throughput_source": target.throughput.source,
         "hours": seconds / 3600,
         "training_flops": float(training * config.training.tokens),
         "megawatt_hours": None if joules is None else joules / JOULES_PER_MWH,
@@ -95,13 +99,13 @@ def _problem(config: RunConfig) -> UserError | None:
     return None
 
 
-def find_target(config: RunConfig) -> Target:
-    """The slice as its file describes it, or this machine."""
+def find_target(config: RunConfig, throughput: Throughput | None = None) -> Target:
+    """The slice as its file describes it, or this machine, with the `throughput` just timed."""
     hardware = config.hardware
     if not hardware.is_described:
         resources = resolve(config)
         watts, source = _local_watts(config, resources)
-        throughput = local_throughput(config, resources)
+        throughput = throughput or local_throughput(config, resources)
         memory_bytes = resources.memory_bytes
         return Target(resources.precision, 1, memory_bytes, throughput, watts, source)
     assert hardware.peak_tflops is not None  # as the configuration checks
@@ -116,6 +120,7 @@ def find_target(config: RunConfig) -> Target:
         throughput=Throughput(
             flops / (BACKWARD * config.flops_per_token),
             f"{share} ({hardware.share_source})" if hardware.share_source else share,
+            "stated",
         ),
         watts=hardware.watts and hardware.watts * hardware.devices,
         watts_source=hardware.watts_source or ("stated" if hardware.watts else "not known"),

@@ -1,13 +1,19 @@
-"""How far a machine gets in an hour: measured where it was calibrated, else modelled."""
+"""Tokens per second of training on this machine: calibrated where it was timed, else modelled."""
 
+import functools
+import hashlib
+import importlib.metadata
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from glam.config import RunConfig
-from glam.machine.resources import Resources
-from glam.runs.identity import fingerprint
+from glam.config import RunConfig, TrainingConfig
+from glam.machine.processor import processor
+from glam.machine.resources import Resources, device_name
+from glam.runs.identity import code_fingerprint, fingerprint
 
 # FLOP/s in training: half of the matrix product's peak measured on a Zen 4 core (float32 87, with
 # AVX512_bf16 200 GFLOP/s); a third of an A100's tensor cores; half of an M2's GPU. Good to a factor
@@ -15,51 +21,93 @@ from glam.runs.identity import fingerprint
 FLOPS_PER_CORE = {"float32": 40e9, "bfloat16": 90e9}
 FLOPS_PER_DEVICE = {"cuda": 100e12, "mps": 1.5e12}
 BACKWARD = 3  # forward once, backward twice
-# Raised when the program becomes faster: a pace that was kept before is no longer its own.
-GENERATION = 2
+# Of the training section, what a step's time depends on.
+STEP_SHAPE = ("batch_size", "sequence_length", "rematerialize", "update_in_backward")
+
+# Calibrated: timed here. Under load: timed here while other processes used the cores. Modelled:
+# from the FLOP/s above. Stated: by the file of the hardware.
+Kind = Literal["calibrated", "under load", "modelled", "stated"]
 
 
 class Throughput(NamedTuple):
     tokens_per_second: float
-    source: str
+    source: str  # for people: where the number is from, with its date where it was timed
+    kind: Kind
 
 
 def flops_per_second(resources: Resources) -> float:
+    """Modelled, in training."""
     device = FLOPS_PER_DEVICE.get(resources.device)
     return device or resources.threads * FLOPS_PER_CORE[resources.precision]
 
 
 def tokens_per_hour(config: RunConfig, resources: Resources) -> float:
-    """Trained on, backward included; modelled."""
+    """Tokens trained on in an hour, backward pass included; modelled."""
     passes = BACKWARD + (1 if config.training.rematerialize else 0)
     return 3600 * flops_per_second(resources) / (passes * config.flops_per_token)
 
 
 def local_throughput(config: RunConfig, resources: Resources) -> Throughput:
-    """Of this machine: its calibration for this very model and batch, or the model above."""
-    if (throughput := calibrated(config, resources)) is not None:
-        return Throughput(throughput, "calibrated on this machine")
+    """Of this machine: its calibration for this model and batch, or the model above."""
+    if (found := calibrated(config, resources)) is not None:
+        return found
     speed = flops_per_second(resources) / 1e9
-    modelled = f"modelled at {speed:,.0f} GFLOP/s; task.calibrate=true measures"
-    return Throughput(tokens_per_hour(config, resources) / 3600, modelled)
+    source = f"modelled at {speed:,.0f} GFLOP/s; task.calibrate=true measures"
+    return Throughput(tokens_per_hour(config, resources) / 3600, source, "modelled")
 
 
-def calibrated(config: RunConfig, resources: Resources) -> float | None:
-    """Tokens per second, where this machine was calibrated for the run."""
+def calibrated(config: RunConfig, resources: Resources) -> Throughput | None:
+    """What this machine was timed at for the run's model and batch; None where it was not."""
     try:
         found: dict[str, Any] = json.loads(calibration_file(config, resources).read_text())
-        return float(found["tokens_per_second"])
+        day = str(found["date"])[:10]
+        source = f"calibrated on this machine, {day}"
+        return Throughput(float(found["tokens_per_second"]), source, "calibrated")
     except (OSError, ValueError, KeyError):
         return None
 
 
 def calibration_file(config: RunConfig, resources: Resources) -> Path:
-    return config.cache_path / "pace" / f"{throughput_key(config, resources)}-{GENERATION}.json"
+    """Its name has all that the throughput depends on, and nothing else."""
+    depends_on = {"workload": workload_key(config, resources), **machine_key(resources)}
+    key = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:16]
+    return config.cache_path / "throughput" / f"{key}.json"
 
 
-def throughput_key(config: RunConfig, resources: Resources) -> str:
-    """What determines a result determines its pace, but for what it is made of and how much."""
-    default = RunConfig()
-    training = replace(config.training, tokens=default.training.tokens, seconds=None)
-    alike = replace(config, training=training, seed=0, data=default.data, schedule=default.schedule)
+def workload_key(config: RunConfig, resources: Resources) -> str:
+    """Names what a step computes: model, batch, kind of optimizer, precision and threads; neither
+    the learning rate nor seed, text, schedule or length of training."""
+    default, training = RunConfig(), config.training
+    shape = {name: getattr(training, name) for name in STEP_SHAPE}
+    alike = replace(
+        config,
+        training=TrainingConfig(**shape),
+        optimizer=type(config.optimizer)(),  # type: ignore[call-arg]  # each kind has defaults
+        schedule=default.schedule,
+        data=default.data,
+        seed=0,
+    )
     return fingerprint(alike, resources)[:16]
+
+
+def machine_key(resources: Resources) -> dict[str, Any]:
+    """What a throughput depends on besides the workload: device, processor, kernels and code."""
+    return {
+        "device": device_name(resources.device),
+        "processor": list(processor()),
+        "kernels": _kernels(),
+        "torch": importlib.metadata.version("torch"),
+        "code": _code(),
+    }
+
+
+def _kernels() -> str:
+    """Whether the C kernels serve, without importing them: they import torch."""
+    compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
+    is_off = os.environ.get("GLAM_KERNELS", "on") == "off" or compiler is None
+    return "off" if is_off else str(compiler)
+
+
+@functools.cache
+def _code() -> str:
+    return code_fingerprint()

@@ -40,7 +40,7 @@ class StudyFolder:
         machine: dict[str, Any],
     ) -> None:
         """Remember `cells` (the swept values by run) beside those that other lines brought in, and
-        what the `machine` chose for them (device, precision, threads; paces)."""
+        what the `machine` chose for them (device, precision, threads, throughputs)."""
         self.path.mkdir(parents=True, exist_ok=True)
         with self.lock():
             known = self._known().get("cells", [])

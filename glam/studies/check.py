@@ -94,7 +94,7 @@ def _with_token_budgets(study: Study, remote: bool) -> Study:
         )
     for cell in timed:
         check_time_budget(cell.config, cell.overrides)
-    throughputs: dict[str, float] = dict((study.begun_with() or {}).get("paces", {}))
+    throughputs: dict[str, float] = study.known_throughputs()
     cells: dict[str, TrainingCell] = {}
     for cell in study.cells:
         config, overrides, measured = time_to_token_budget(

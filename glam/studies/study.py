@@ -90,8 +90,13 @@ class Study:
         cells = {cell.run.path.name: cell.values for cell in self.cells}
         resources = self.cells[0].resources
         machine = {key: getattr(resources, key) for key in ("device", "precision", "threads")}
-        machine["paces"] = self.throughputs
+        machine["throughputs"] = self.throughputs
         self.folder.record(self.swept, self.cells[0].config.study, cells, machine)
+
+    def known_throughputs(self) -> dict[str, float]:
+        """Tokens per second by workload, as the study was started with."""
+        begun = self.begun_with() or {}
+        return dict(begun.get("throughputs", begun.get("paces", {})))  # "paces": before 0.2
 
     def begun_with(self) -> dict[str, Any] | None:
         """Device, precision, threads and throughputs that the study was started with, wherever it

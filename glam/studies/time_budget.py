@@ -1,6 +1,7 @@
-"""A budget of seconds, as the tokens that this machine trains on in them: a run is told by its
-tokens, and is the same wherever it goes on."""
+"""A budget of seconds as a budget of tokens, by this machine's throughput. A run's identity has
+its tokens, so that it is the same run on whatever machine it is resumed."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from glam.config import ROOT, RunConfig
 from glam.errors import UserError
 from glam.log import log
 from glam.machine.resources import Resources
-from glam.planning.throughput import calibrated, throughput_key
+from glam.planning.throughput import calibrated, workload_key
 from glam.runs.folder import check_writable
 
 SECONDS, TOKENS = "training.seconds", "training.tokens"
@@ -19,9 +20,11 @@ TOLERANCE = 0.15  # of the time asked for
 
 
 class Budgeted(NamedTuple):
+    """A configuration and its command line in tokens, and the throughput that they are from."""
+
     config: RunConfig
     overrides: list[str]
-    throughput: dict[str, float]  # tokens per second, by what determines them
+    throughput: dict[str, float]  # tokens per second, by workload_key
 
 
 def time_to_token_budget(
@@ -30,20 +33,14 @@ def time_to_token_budget(
     overrides: Sequence[str],
     known: Mapping[str, float] | None = None,
 ) -> Budgeted:
-    """With `training.tokens`, in whole steps, in the place of `training.seconds`. The pace is
-    `known`, or found in the cache, or timed in a process of its own (some seconds). Call
-    `check_time_budget` first."""
+    """Replaces `training.seconds` by `training.tokens`, in whole steps. The throughput (tokens per
+    second, by `workload_key`) is `known`, or was calibrated before, or is timed in a process of its
+    own, which takes some seconds. Call `check_time_budget` first."""
     seconds = config.training.seconds
     if seconds is None:
         return Budgeted(config, list(overrides), {})
-    key = throughput_key(config, resources)
-    throughput = (known or {}).get(key) or calibrated(config, resources)
-    if throughput is None:
-        check_writable(config)
-        log.info(f"{SECONDS}: timing a few steps of model={config.model.name}")
-        _time(overrides, resources)
-        throughput = calibrated(config, resources)
-        assert throughput is not None
+    key = workload_key(config, resources)
+    throughput = (known or {}).get(key) or _local_tokens_per_second(config, resources, overrides)
     step = config.training.tokens_per_step
     tokens = max(1, round(seconds * throughput / step)) * step
     words = [word for word in overrides if _key(word) != SECONDS]
@@ -54,8 +51,22 @@ def time_to_token_budget(
     )
 
 
+def _local_tokens_per_second(
+    config: RunConfig, resources: Resources, overrides: Sequence[str]
+) -> float:
+    if (found := calibrated(config, resources)) is not None:
+        return found.tokens_per_second
+    check_writable(config)
+    log.info(f"{SECONDS}: timing a few steps of model={config.model.name}")
+    plan = _timed_plan(overrides, resources)
+    if plan["throughput_kind"] == "under load":
+        log.warning(f"{SECONDS}: {plan['throughput_source']}")
+    return float(plan["tokens_per_second"])
+
+
 def check_time_budget(config: RunConfig, overrides: Sequence[str]) -> None:
-    """Raises UserError for budgets of both kinds, and for other than one device of this machine."""
+    """Raises UserError where both seconds and tokens are set, and where the hardware is not one
+    device of this machine."""
     seconds = config.training.seconds
     if seconds is None:
         return
@@ -70,30 +81,33 @@ def check_time_budget(config: RunConfig, overrides: Sequence[str]) -> None:
 
 
 def time_budget_warning(seconds: float, summary: Mapping[str, Any] | None) -> str | None:
-    """In words, where training took another time than it was given tokens for."""
+    """The warning of a run whose training took longer or shorter than `seconds` by more than
+    TOLERANCE; None where it did not."""
     took = (summary or {}).get("train_seconds")
     if not took or abs(took / seconds - 1) <= TOLERANCE:
         return None
     return (
-        f"trained for {took:,.1f} s where {SECONDS}={seconds:g}: the pace was another than when it "
-        f"was timed; with cache/pace emptied, a new run or study is timed anew"
+        f"trained for {took:,.1f} s where {SECONDS}={seconds:g}: the throughput was another than "
+        f"when it was timed; task=plan task.calibrate=true times it again for new runs"
     )
 
 
-def _time(overrides: Sequence[str], resources: Resources) -> None:
-    """Steps of the same model, which leave their pace in the cache."""
+def _timed_plan(overrides: Sequence[str], resources: Resources) -> dict[str, Any]:
+    """The plan of the same model, timed in a process of its own, which keeps its calibration."""
     mine = [word for word in overrides if _key(word).split(".")[0] not in ("task", "study")]
     words = [
         *(word for word in mine if _key(word) != SECONDS),
         *(f"hardware.threads={resources.threads}", f"hardware.precision={resources.precision}"),
-        *(f"{SECONDS}=null", "task=plan", "task.calibrate=true", "task.format=csv"),
+        *(f"{SECONDS}=null", "task=plan", "task.calibrate=true", "task.format=json"),
         "study.cell=calibrated",  # an experiment's cell runs without -m
     ]
     line = [sys.executable, str(ROOT / "run.py"), *words]
     ended = subprocess.run(line, capture_output=True, text=True, check=False)
     if ended.returncode:
         said = ended.stderr.strip().splitlines() or ["the process was stopped"]
-        raise UserError(f"{SECONDS}: its pace could not be timed: {said[-1].removeprefix('error: ')}")
+        reason = said[-1].removeprefix("error: ")
+        raise UserError(f"{SECONDS}: steps could not be timed: {reason}")
+    return json.loads(ended.stdout)
 
 
 def _key(word: str) -> str:

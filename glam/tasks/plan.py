@@ -2,13 +2,19 @@
 
 import importlib.util
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from glam.config import PlanTaskConfig, RunConfig
 from glam.errors import UserError
+from glam.log import log
 from glam.machine.environments import to_xla_environment
 from glam.machine.resources import pin_threads, resolve
+from glam.progress import stage
 from glam.runs.folder import check_writable
+
+if TYPE_CHECKING:
+    from glam.planning.throughput import Throughput
 
 
 def plan(config: RunConfig, overrides: list[str]) -> None:
@@ -25,9 +31,11 @@ def show_plans(configs: Sequence[RunConfig], name: str, *, several: bool) -> Non
     assert isinstance(task, PlanTaskConfig)
     if task.compile:
         _check_compiles(configs)
-    if task.calibrate:
-        _calibrate(configs)
-    plans = [make_plan(config, beside_others=several) for config in configs]
+    timed = _calibrate(configs) if task.calibrate else [None] * len(configs)
+    plans = [
+        make_plan(config, beside_others=several, throughput=throughput)
+        for config, throughput in zip(configs, timed, strict=True)
+    ]
     if task.compile:
         _compile(configs, plans)
     match task.format:
@@ -41,16 +49,24 @@ def show_plans(configs: Sequence[RunConfig], name: str, *, several: bool) -> Non
             print(f"page  {pages.write_plans(plans, configs[0].runs_path / 'plans' / name)}")
 
 
-def _calibrate(configs: Sequence[RunConfig]) -> None:
-    """Time a few steps of each on this machine; later plans find what was measured."""
+def _calibrate(configs: Sequence[RunConfig]) -> "list[Throughput]":
+    """Time a few steps of each distinct model on this machine; later plans find what was kept."""
     from glam.planning.throughput import calibration_file
 
+    timed: dict[Path, Throughput] = {}
+    files: list[Path] = []
     for config in configs:
         resources = resolve(config)
-        pin_threads(resources)
-        from glam.planning.calibration import calibrate
+        files.append(file := calibration_file(config, resources))
+        if file not in timed:
+            pin_threads(resources)
+            with stage(f"timing a few steps of model={config.model.name}"):
+                from glam.planning.calibration import calibrate
 
-        calibrate(config, resources, calibration_file(config, resources))
+                timed[file] = calibrate(config, resources, file)
+            if timed[file].kind == "under load":
+                log.warning(f"{timed[file].source}; time it again on an idle machine")
+    return [timed[file] for file in files]
 
 
 def _check_compiles(configs: Sequence[RunConfig]) -> None:
