@@ -107,7 +107,7 @@ def measurements(record: Record) -> dict[str, Array]:
         return {}
     names = (LOSS, "tokens", "train_seconds", "joules")
     found = {name: columns[name][measured] for name in names if name in columns}
-    found[LOSS] = record.held_out("mean")[1]
+    found[LOSS] = record.held_out("mean")[1][: measured.sum()]
     forward = mapping(record.summary.get("flops_per_token")).get("forward")
     if forward:
         found["flops"] = 3.0 * forward * found["tokens"]

@@ -104,7 +104,8 @@ def loss_by(cells: Sequence[StudyRow], key: str) -> Draw:
     scale = Scale(key=key, values=values_of(key, cells))
     lines = series(cells, key)
     every = domains(cells)
-    span = max((high - low for low, high in _loss_limits(cells, every).values()), default=0.0)
+    limits = _loss_limits(lines, key, every)
+    span = max((high - low for low, high in limits.values()), default=0.0)
 
     def draw(axes: Axes, theme: Theme, domain: str) -> None:
         for i, (label, members) in enumerate(lines.items()):
@@ -117,6 +118,8 @@ def loss_by(cells: Sequence[StudyRow], key: str) -> Draw:
                 continue
             colour = _line_colour(theme, every, domain, i, len(lines))
             x, y = np.array(points).T
+            if not scale.is_numeric:  # lines side by side, not one upon the other
+                x = x + (i - (len(lines) - 1) / 2) * min(0.16, 0.7 / len(lines))
             places = np.unique(x)
             means = [float(y[x == place].mean()) for place in places]
             style = "-" if scale.is_numeric else ""
@@ -135,7 +138,7 @@ def loss_by(cells: Sequence[StudyRow], key: str) -> Draw:
                 label=plain(label),
             )
         scale.dress(axes)
-        low, high = _loss_limits(cells, [domain]).get(domain, (0.0, 1.0))
+        low, high = limits.get(domain, (0.0, 1.0))
         margin = (1.16 * (span or 1.0) - (high - low)) / 2
         axes.set_ylim(low - margin, high + margin)
         axes.yaxis.set_major_locator(MaxNLocator(5))
@@ -145,10 +148,21 @@ def loss_by(cells: Sequence[StudyRow], key: str) -> Draw:
     return draw
 
 
-def _loss_limits(cells: Sequence[StudyRow], names: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """The lowest and the highest loss by domain."""
-    losses = {name: [loss for c in cells if (loss := c.loss(name)) is not None] for name in names}
-    return {name: (min(found), max(found)) for name, found in losses.items() if found}
+def _loss_limits(
+    lines: dict[str, list[StudyRow]], key: str, names: Sequence[str]
+) -> dict[str, tuple[float, float]]:
+    """The lowest and the highest loss by domain, the intervals that are drawn included."""
+    found: dict[str, list[float]] = {}
+    for name in names:
+        places: dict[tuple[str, Any], list[float]] = {}
+        for label, members in lines.items():
+            for row in members:
+                if (loss := row.loss(name)) is not None and key in row.values:
+                    places.setdefault((label, row.values[key]), []).append(loss)
+        for losses in places.values():
+            around = interval(losses) if len(losses) >= FEW_SEEDS else None
+            found.setdefault(name, []).extend([*losses, *(around or ())])
+    return {name: (min(losses), max(losses)) for name, losses in found.items()}
 
 
 def _line_colour(theme: Theme, names: Sequence[str], domain: str, index: int, count: int) -> str:

@@ -125,9 +125,10 @@ class Record:
         tokens, losses = self.metrics.curve(f"held_out/{domain}")
         final = self.part("loss").get(domain)
         trained = self.summary.get("tokens")
-        if is_number(final) and len(tokens) and trained == tokens[-1]:
-            losses = np.append(losses[:-1], final)
-        return tokens, losses
+        if not (is_number(final) and is_number(trained) and len(tokens)):
+            return tokens, losses
+        before = tokens < trained
+        return np.append(tokens[before], trained), np.append(losses[before], final)
 
     def part(self, name: str) -> Json:
         """A nested mapping of the summary; empty where there is none."""
