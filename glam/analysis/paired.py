@@ -8,7 +8,7 @@ study and for `experiments.paired`.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.special import (  # pyright: ignore[reportMissingTypeStubs]
@@ -20,6 +20,7 @@ from glam.config import StudyConfig
 from glam.runs.record import mapping
 from glam.units import is_number
 
+K = TypeVar("K")
 EXPERTS = "model.num_experts"
 CONFIDENCE = 0.95
 # The value that the others of its key are compared with. Other words: the first; numbers: none.
@@ -215,6 +216,35 @@ def differences(
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """A difference to the baseline and its test among all of the study's; `label` names the values
+    of the other swept keys."""
+
+    label: str
+    domain: str
+    difference: Difference
+    test: "Tested"
+
+
+def contrasts(cells: Sequence[StudyRow], compared: Comparison) -> list[Contrast]:
+    """Every value against the baseline, in every series and on every domain; tested together."""
+    key, reference = compared.key, compared.reference
+    if key is None or reference is None:
+        return []
+    found = {
+        ((label, one.value), domain): one
+        for label, members in series(cells, key).items()
+        for domain in domains(cells)
+        for one in differences(members, key, reference, domain)
+    }
+    tests = corrected({where: one.paired for where, one in found.items()})
+    return [
+        Contrast(label=where[0][0], domain=where[1], difference=one, test=tests[where])
+        for where, one in found.items()
+    ]
+
+
 def p_value(values: Sequence[float]) -> float:
     """Two-sided, of Student's t against zero; 1 for a single value and where all are 0."""
     n = len(values)
@@ -275,10 +305,10 @@ def holm_tests(family: Sequence[Sequence[float]]) -> list[Tested]:
     return [found[index] for index in range(len(family))]
 
 
-def corrected(paired: Mapping[tuple[str, str], Sequence[float]]) -> dict[tuple[str, str], Tested]:
+def corrected(paired: Mapping[tuple[K, str], Sequence[float]]) -> dict[tuple[K, str], Tested]:
     """Tests of the differences by (comparison, domain). The mean over the domains, the one question
     asked beforehand, is corrected over the comparisons alone; the domains together, over all."""
-    found: dict[tuple[str, str], Tested] = {}
+    found: dict[tuple[K, str], Tested] = {}
     for is_mean in (True, False):
         family = [where for where in paired if _is_mean(where[1]) == is_mean]
         found |= zip(family, holm_tests([paired[where] for where in family]), strict=True)

@@ -1,4 +1,4 @@
-"""What happened during training, against the tokens seen."""
+"""Curves of a run against the tokens trained on: losses, learning rate, speed."""
 # matplotlib's stubs leave its keywords untyped.
 # pyright: reportUnknownMemberType=false
 
@@ -13,7 +13,6 @@ from glam.reporting.page import Plot
 from glam.reporting.theme import (
     FONT,
     PAGE,
-    Theme,
     heading,
     inline_svg,
     number_format,
@@ -25,7 +24,7 @@ from glam.reporting.theme import (
 from glam.runs.record import Array, Metrics, Record
 from glam.units import fixed, si
 
-MOST_CURVES = 12  # more than these nobody tells apart; the table has them all
+MOST_CURVES = 12  # more cannot be distinguished; the table has them all
 SMOOTHING = 25  # the training loss is averaged over this part of the run: one 25th
 
 EVALUATED = ("tokens_per_point", "tokens_per_domain")
@@ -41,9 +40,9 @@ GAUGES = (
 
 def held_out(record: Record) -> Plot | None:
     """Held-out loss by domain, the mean in ink."""
-    names = [name for name in record.domains if len(record.metrics.curve(f"held_out/{name}")[0])]
-    curves = {name: record.metrics.curve(f"held_out/{name}") for name in names[:MOST_CURVES]}
-    mean = record.metrics.curve("held_out/mean")
+    names = [name for name in record.domains if len(record.held_out(name)[0])]
+    curves = {name: record.held_out(name) for name in names[:MOST_CURVES]}
+    mean = record.held_out("mean")
     if len(names) > 1 and len(mean[0]):
         curves["mean"] = mean
     if not curves:
@@ -51,17 +50,18 @@ def held_out(record: Record) -> Plot | None:
     hidden = len(names) - MOST_CURVES
     caption = "Held-out loss on whole documents, nats per token, against the tokens trained on."
     point, end = (record.setting(f"evaluation.{key}") for key in EVALUATED)
-    if point and end and point != end:
+    if point and point != end and record.part("loss"):
+        size = f"up to {end:,}" if end else "all"
         caption += (
-            f" Each point is measured on {point:,} tokens of a domain, the table below on up to "
-            f"{end:,}, so a line ends a little beside its row."
+            f" Points during training are measured on {point:,} tokens of a domain, the last one "
+            f"on {size}: it is the final evaluation, as in the table."
         )
     if hidden > 0:
         caption += f" {hidden} more domains are in the table."
     words = "; ".join(
         f"{name} from {fixed(y[0], 2)} to {fixed(y[-1], 2)}" for name, (_, y) in curves.items()
     )
-    figure, axes = _labelled(curves, PAGE)
+    figure, axes = _labelled(curves, PAGE.domains(_all_names(record)))
     heading(axes, PAGE, "Held-out loss by domain")
     svg = inline_svg(figure, "held-out", f"Held-out loss by domain: {words}.")
     return Plot(svg=svg, caption=caption)
@@ -79,7 +79,8 @@ def training(record: Record) -> Plot | None:
         return None
     smooth = {name: (x, smoothed(y)) for name, (x, y) in curves.items()}
     last = next(reversed(smooth.values()))[1][-1]
-    figure, axes = _labelled(smooth, PAGE)
+    colours = {**PAGE.domains(_all_names(record)), "batch": PAGE.ink}
+    figure, axes = _labelled(smooth, colours)
     if len(batch[0]):
         axes.plot(*batch, color=PAGE.ink, linewidth=0.7, alpha=0.25, zorder=1)
     heading(axes, PAGE, "Training loss by source")
@@ -91,6 +92,11 @@ def training(record: Record) -> Plot | None:
     return Plot(svg=inline_svg(figure, "training", words), caption=caption)
 
 
+def _all_names(record: Record) -> list[str]:
+    """Domains and sources of a run: what needs a colour of its own in any of its figures."""
+    return [*record.domains, *record.metrics.under("loss")]
+
+
 def gauges(metrics: Metrics) -> list[Plot]:
     """Small panels of whatever was logged beside the loss."""
     plots: list[Plot] = []
@@ -99,7 +105,7 @@ def gauges(metrics: Metrics) -> list[Plot]:
         if len(x) < 2 or not y.any():
             continue
         figure, axes = panel(PAGE, width=2.7, height=1.9)
-        axes.plot(x, y, color=PAGE.colour(0), linewidth=1.4)
+        axes.plot(x, y, color=PAGE.ink, linewidth=1.2)
         axes.set_ylim(*late_range([(x, y)], floor_at_zero=True))
         token_axis(axes)
         axes.set_xlabel("")
@@ -119,37 +125,39 @@ def smoothed(values: Array) -> Array:
     return np.convolve(values, window, mode="same") / counts
 
 
-def _labelled(curves: dict[str, tuple[Array, Array]], theme: Theme) -> tuple[Figure, Axes]:
-    """Lines with their names at their right ends; the last one, where it sums up, in ink."""
+def _labelled(
+    curves: dict[str, tuple[Array, Array]], colours: dict[str, str]
+) -> tuple[Figure, Axes]:
+    """Lines of the page with their names at their right ends; one in ink, which sums up, is
+    strong. A colour that two of them share is dashed the second time."""
     height = max(3.3, 0.24 * len(curves) + 0.6)
-    figure, axes = panel(theme, height=height)
+    figure, axes = panel(PAGE, height=height)
     low, high = late_range(list(curves.values()))
     axes.set_ylim(low, high)
-    last = len(curves) - 1
-    colours = [theme.colour(i) for i in range(len(curves))]
-    if "mean" in curves or "batch" in curves:
-        colours[last] = theme.ink
-    for i, (x, y) in enumerate(curves.values()):
-        is_sum = colours[i] == theme.ink
-        style = "-" if is_sum or i < len(theme.series) else "--"
+    drawn: set[str] = set()
+    for name, (x, y) in curves.items():
+        colour = colours[name]
+        style = "--" if colour in drawn else "-"
+        drawn.add(colour)
         marker = "." if len(x) <= 40 else ""
-        width = 2.2 if is_sum else 1.5
-        axes.plot(x, y, style, color=colours[i], linewidth=width, marker=marker, markersize=4)
+        width = 2.2 if colour == PAGE.ink else 1.5
+        axes.plot(x, y, style, color=colour, linewidth=width, marker=marker, markersize=4)
     ends = [float(y[-1]) for _, y in curves.values()]
     right = max(float(x[-1]) for x, _ in curves.values())
     left = min(float(x[0]) for x, _ in curves.values())
     axes.set_xlim(min(left, right * 0.02), right if right > left else right + 1)
     gap = (high - low) / (height - 0.8) * (FONT + 2) / 72
     for i, place in enumerate(spread(ends, gap, low, high)):
-        label = f"{plain(list(curves)[i])} {fixed(ends[i], 2)}"
-        weight = "bold" if colours[i] == theme.ink else "normal"
+        name = list(curves)[i]
+        label = f"{plain(name)} {fixed(ends[i], 2)}"
+        weight = "bold" if colours[name] == PAGE.ink else "normal"
         axes.annotate(
             label,
             (1, place),
             xycoords=("axes fraction", "data"),
             xytext=(6, 0),
             textcoords="offset points",
-            color=colours[i],
+            color=colours[name],
             fontsize=FONT,
             fontweight=weight,
             va="center",

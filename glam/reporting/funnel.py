@@ -1,4 +1,4 @@
-"""What became of the text: how much of each source every step kept."""
+"""How much of each source every step of the data pipeline kept."""
 # matplotlib's stubs leave its keywords untyped.
 # pyright: reportUnknownMemberType=false
 
@@ -83,20 +83,21 @@ def table(found: list[Source]) -> list[dict[str, Any]]:
 
 def figures(found: list[Source]) -> list[Plot]:
     """Bars by source: the text left after each step."""
+    colours = PAGE.domains([source.name for source in found])
     return [
         plot
         for i, source in enumerate(found[:MOST_FIGURES])
-        if (plot := _figure(source, i)) is not None
+        if (plot := _figure(source, i, colours[source.name])) is not None
     ]
 
 
-def _figure(source: Source, index: int) -> Plot | None:
+def _figure(source: Source, index: int, colour: str) -> Plot | None:
     sizes = [step.size or 0.0 for step in source.steps]
     if not any(sizes):
         return None
     figure, axes = panel(PAGE, width=3.6, height=0.6 + 0.27 * len(sizes))
     places = range(len(sizes))
-    colours = [PAGE.muted if step.is_aside else PAGE.colour(0) for step in source.steps]
+    colours = [PAGE.muted if step.is_aside else colour for step in source.steps]
     axes.barh(places, sizes, height=0.5, color=colours)
     axes.set_yticks(places, [plain(step.name) for step in source.steps])
     axes.set_xlim(0, max(sizes) * 1.4)

@@ -30,4 +30,8 @@ def _environment() -> Environment:
 
 
 def render(template: str, **content: Any) -> str:
-    return _environment().get_template(template).render(series=PRINT.series, **content)
+    return (
+        _environment()
+        .get_template(template)
+        .render(series=PRINT.series, scale=PRINT.scale, **content)
+    )

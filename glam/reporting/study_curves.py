@@ -1,4 +1,6 @@
-"""The runs of a study while they train: held-out loss by tokens, FLOPs, seconds and joules."""
+"""Held-out loss of a study's runs during training, by tokens, FLOPs, seconds and joules.
+
+The panels share their axis of losses."""
 # matplotlib's stubs leave its keywords untyped.
 # pyright: reportUnknownMemberType=false
 
@@ -27,8 +29,8 @@ AXES = {
     "joules": ("By joules", "joules of training"),
 }
 CAPTION = (
-    "Mean held-out loss on the few tokens of a measurement during training, nats per token. Strong "
-    "lines are means over the seeds, faint ones the runs."
+    "Mean held-out loss, nats per token; the last point of a finished run is its final evaluation, "
+    "as in the table. Strong lines are means over the seeds, faint ones the runs."
 )
 
 
@@ -40,7 +42,7 @@ class Group:
     runs: list[dict[str, Array]]
 
     def lines(self, axis: str) -> list[tuple[Array, Array]]:
-        """Of every run that measured both, what was spent and the loss."""
+        """Cost and loss of every run that measured both."""
         return [(run[axis], run[LOSS]) for run in self.runs if axis in run]
 
     def mean(self, axis: str) -> tuple[Array, Array] | None:
@@ -57,7 +59,7 @@ def section(
 ) -> dict[str, Any] | None:
     """A panel an axis; None where no run has measured anything during training."""
     every = groups_of(cells, records, key)
-    groups = chosen(every, most=len(PRINT.series))
+    groups = chosen(every, most=len(PRINT.scale))
     axes = [axis for axis in AXES if any(group.lines(axis) for group in groups)]
     if not axes:
         return None
@@ -95,8 +97,8 @@ def groups_of(
 
 
 def measurements(record: Record) -> dict[str, Array]:
-    """Loss and what it had cost `[points]`, wherever the held-out loss was measured; nothing for
-    fewer than two points. FLOPs are three times those of the forward pass."""
+    """Loss and its cost `[points]`, wherever the held-out loss was measured; empty for fewer than
+    two points. FLOPs are three times those of the forward pass."""
     columns = record.metrics.columns
     if LOSS not in columns or "tokens" not in columns:
         return {}
@@ -105,6 +107,7 @@ def measurements(record: Record) -> dict[str, Array]:
         return {}
     names = (LOSS, "tokens", "train_seconds", "joules")
     found = {name: columns[name][measured] for name in names if name in columns}
+    found[LOSS] = record.held_out("mean")[1][: measured.sum()]
     forward = mapping(record.summary.get("flops_per_token")).get("forward")
     if forward:
         found["flops"] = 3.0 * forward * found["tokens"]
@@ -112,16 +115,17 @@ def measurements(record: Record) -> dict[str, Array]:
 
 
 def curves(groups: list[Group], of: str) -> Draw:
+    limits = late_range([line for group in groups for line in group.lines("tokens")], after=0.25)
+
     def draw(axes: Axes, theme: Theme, axis: str) -> None:
         for i, group in enumerate(groups):
-            mean, colour = group.mean(axis), theme.colour(i)
+            mean, colour = group.mean(axis), theme.value(i, len(groups))
             for x, y in group.lines(axis) if mean is None or len(group.runs) > 1 else []:
                 axes.plot(x, y, color=colour, linewidth=0.8, alpha=0.45 if mean is None else 0.25)
             if mean is not None:
                 axes.plot(*mean, color=colour, linewidth=1.7, label=plain(group.label))
                 axes.plot(mean[0][-1], mean[1][-1], "o", color=colour, markersize=4)
-        every = [line for group in groups for line in group.lines(axis)]
-        axes.set_ylim(*late_range(every, after=0.25))
+        axes.set_ylim(*limits)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(number_format())
@@ -145,7 +149,7 @@ def curves(groups: list[Group], of: str) -> Draw:
 
 
 def words(groups: list[Group], axis: str) -> str:
-    """Where every mean line ends, for those who don't see it."""
+    """The end of every mean line in words, for screen readers."""
     ends: list[str] = []
     for group in groups:
         mean = group.mean(axis)

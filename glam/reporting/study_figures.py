@@ -1,4 +1,8 @@
-"""Figures of a study: the loss along what is swept, and differences to the baseline."""
+"""Figures of a study: loss by the swept key, and paired differences to the baseline.
+
+Panels share their axes: losses of every domain span the same number of nats, differences have the
+same limits.
+"""
 # matplotlib's stubs leave its keywords untyped.
 # pyright: reportUnknownMemberType=false
 
@@ -17,6 +21,7 @@ from glam.analysis.paired import (
     Difference,
     StudyRow,
     differences,
+    domains,
     interval,
     is_numeric,
     series,
@@ -24,6 +29,7 @@ from glam.analysis.paired import (
 )
 from glam.reporting.page import Plot
 from glam.reporting.theme import (
+    COLUMN,
     FONT,
     PAGE,
     PRINT,
@@ -34,6 +40,7 @@ from glam.reporting.theme import (
     panel,
     panels,
     plain,
+    to_column,
 )
 from glam.units import fixed, signed
 
@@ -46,8 +53,8 @@ TWO_ABREAST = 22  # letters of a label, so that two of them fit the width
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """Where the values of a key stand: numbers where they belong (`log` base 2 where they span
-    enough), words side by side."""
+    """The x axis of a key: numbers at their place (logarithmic, base 2, where they span a factor of
+    eight), words side by side."""
 
     key: str
     values: list[Any]
@@ -93,9 +100,12 @@ def label_of(key: str) -> str:
 
 
 def loss_by(cells: Sequence[StudyRow], key: str) -> Draw:
-    """Losses of all cells along `key`: a dot a run, a line through the means over the seeds."""
+    """Losses of all runs along `key`: a dot a run, a line through the means over the seeds."""
     scale = Scale(key=key, values=values_of(key, cells))
     lines = series(cells, key)
+    every = domains(cells)
+    limits = _loss_limits(lines, key, every)
+    span = max((high - low for low, high in limits.values()), default=0.0)
 
     def draw(axes: Axes, theme: Theme, domain: str) -> None:
         for i, (label, members) in enumerate(lines.items()):
@@ -106,25 +116,31 @@ def loss_by(cells: Sequence[StudyRow], key: str) -> Draw:
             ]
             if not points:
                 continue
+            colour = _line_colour(theme, every, domain, i, len(lines))
             x, y = np.array(points).T
+            if not scale.is_numeric:  # lines side by side, not one upon the other
+                x = x + (i - (len(lines) - 1) / 2) * min(0.16, 0.7 / len(lines))
             places = np.unique(x)
             means = [float(y[x == place].mean()) for place in places]
             style = "-" if scale.is_numeric else ""
-            axes.plot(x, y, "o", color=theme.colour(i), markersize=5, alpha=0.5, mew=0)
+            axes.plot(x, y, "o", color=colour, markersize=5, alpha=0.5, mew=0)
             for place in places:
-                span = interval(y[x == place].tolist())
-                if span and (x == place).sum() >= FEW_SEEDS:
-                    axes.plot([place, place], span, color=theme.colour(i), linewidth=1.6)
+                around = interval(y[x == place].tolist())
+                if around and (x == place).sum() >= FEW_SEEDS:
+                    axes.plot([place, place], around, color=colour, linewidth=1.6)
             axes.plot(
                 *(places, means),
                 linestyle=style,
                 marker="_" if not scale.is_numeric else "",
                 markersize=18,
-                color=theme.colour(i),
+                color=colour,
                 linewidth=1.8,
                 label=plain(label),
             )
         scale.dress(axes)
+        low, high = limits.get(domain, (0.0, 1.0))
+        margin = (1.16 * (span or 1.0) - (high - low)) / 2
+        axes.set_ylim(low - margin, high + margin)
         axes.yaxis.set_major_locator(MaxNLocator(5))
         heading(axes, theme, domain)
         _legend(axes, theme, lines)
@@ -132,26 +148,55 @@ def loss_by(cells: Sequence[StudyRow], key: str) -> Draw:
     return draw
 
 
+def _loss_limits(
+    lines: dict[str, list[StudyRow]], key: str, names: Sequence[str]
+) -> dict[str, tuple[float, float]]:
+    """The lowest and the highest loss by domain, the intervals that are drawn included."""
+    found: dict[str, list[float]] = {}
+    for name in names:
+        places: dict[tuple[str, Any], list[float]] = {}
+        for label, members in lines.items():
+            for row in members:
+                if (loss := row.loss(name)) is not None and key in row.values:
+                    places.setdefault((label, row.values[key]), []).append(loss)
+        for losses in places.values():
+            around = interval(losses) if len(losses) >= FEW_SEEDS else None
+            found.setdefault(name, []).extend([*losses, *(around or ())])
+    return {name: (min(losses), max(losses)) for name, losses in found.items()}
+
+
+def _line_colour(theme: Theme, names: Sequence[str], domain: str, index: int, count: int) -> str:
+    """The domain's own colour where its panel has one line; else that of the line's place."""
+    return theme.domains(names)[domain] if count == 1 else theme.value(index, count)
+
+
 def difference_by_experts(cells: Sequence[StudyRow], reference: int) -> Draw:
     """Paired differences to the dense twin against the number of experts, with intervals."""
     key = EXPERTS
     scale = Scale(key=key, values=values_of(key, cells))
     lines = series(cells, key)
+    every = domains(cells)
+    found = [
+        one
+        for members in lines.values()
+        for name in every
+        for one in differences(members, key, reference, name)
+    ]
+    limits = _limits(found)
+    places = [scale.place(one.value) for one in found]
 
     def draw(axes: Axes, theme: Theme, domain: str) -> None:
         axes.axhline(0, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)))
-        shown: list[Difference] = []
         for i, (label, members) in enumerate(lines.items()):
-            found = differences(members, key, reference, domain)
-            shown += found
-            if found:
+            mine = differences(members, key, reference, domain)
+            if mine:
                 # Side by side, not one upon the other; the axis is logarithmic.
                 shift = (i - (len(lines) - 1) / 2) * min(0.12, 0.7 / len(lines))
-                _intervals(axes, scale, found, theme.colour(i), plain(label), shift)
-        axes.set_ylim(*_limits(shown))
+                colour = _line_colour(theme, every, domain, i, len(lines))
+                _intervals(axes, scale, mine, colour, plain(label), shift)
+        axes.set_ylim(*limits)
         scale.dress(axes)
         # Half a doubling at both ends, so that one value alone stands in the middle.
-        places = [scale.place(one.value) for one in shown]
         axes.set_xlim(min(places) / 2**0.5, max(places) * 2**0.5)
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_formatter(number_format(signed_tick))
@@ -187,7 +232,7 @@ def _limits(found: Sequence[Difference]) -> tuple[float, float]:
 
 
 def forest(cells: Sequence[StudyRow], key: str, reference: Any, names: Sequence[str]) -> Draw:
-    """Paired differences to `reference`, a row a domain: losers beside winners."""
+    """Paired differences to `reference`, a row a domain: gains and losses on one axis."""
     lines = [
         (f"{value}" + (f", {label}" if label else ""), members, value)
         for label, members in series(cells, key).items()
@@ -203,7 +248,8 @@ def forest(cells: Sequence[StudyRow], key: str, reference: Any, names: Sequence[
             for row, name in enumerate(names):
                 found = differences(members, key, reference, name)
                 for one in [one for one in found if one.value == value]:
-                    colour, place = theme.colour(i), row + shift
+                    colour = _line_colour(theme, names, name, i, len(lines))
+                    place = row + shift
                     axes.plot(
                         [one.mean], [place], "o", color=colour, markersize=6,
                         label=plain(label) if row == 0 else None,
@@ -254,7 +300,7 @@ def on_page(
     words: Callable[[str], str],
     size: tuple[float, float] = (3.7, 2.8),
 ) -> list[Plot]:
-    """A figure of the page for every domain; `words` says what each shows, `size` is in inches."""
+    """A figure of the page for every domain; `words` describes each, `size` is in inches."""
     plots: list[Plot] = []
     for i, name in enumerate(names):
         figure, axes = panel(PAGE, width=size[0], height=size[1])
@@ -266,13 +312,29 @@ def on_page(
 def on_paper(
     draw: Draw, names: Sequence[str], y_label: str, size: tuple[float, float] = (3.4, 2.9)
 ) -> Figure:
-    """The same as small multiples of one figure."""
-    figure, axes = panels(PRINT, len(names), size=size)
+    """Small multiples of one figure, a panel for every name."""
+    return _multiples(draw, names, y_label, panels(PRINT, len(names), size=size))
+
+
+def in_column(
+    draw: Draw, names: Sequence[str], y_label: str, size: tuple[float, float] | None = None
+) -> Figure:
+    """The same for a column of a paper: two panels abreast; `size` of each is in inches."""
+    abreast = min(2, len(names))
+    size = size or (COLUMN / abreast, 1.6 if abreast == 2 else 2.4)
+    made = panels(PRINT, len(names), size=size, most=abreast)
+    return to_column(_multiples(draw, names, y_label, made))
+
+
+def _multiples(
+    draw: Draw, names: Sequence[str], y_label: str, made: tuple[Figure, list[Axes]]
+) -> Figure:
+    figure, axes = made
     for one, name in zip(axes, names, strict=True):
         draw(one, PRINT, name)
         legend, first = one.get_legend(), axes[0].get_legend()
         if one is not axes[0] and legend and first and _words(legend) == _words(first):
-            legend.remove()  # said once
+            legend.remove()  # the first panel has it
     if y_label:
         figure.supylabel(y_label, color=PRINT.muted, fontsize=FONT)
     return figure
@@ -283,7 +345,7 @@ def _words(legend: Legend) -> list[str]:
 
 
 def loss_words(cells: Sequence[StudyRow], key: str, domain: str) -> str:
-    """What a figure of losses shows, for those who don't see it."""
+    """The figure of losses in words, for screen readers."""
     found: list[str] = []
     for value in values_of(key, cells):
         losses = [cell.loss(domain) for cell in cells if cell.values.get(key) == value]

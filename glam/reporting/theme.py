@@ -6,7 +6,7 @@ and one for paper."""
 import io
 import re
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -18,22 +18,44 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from glam.units import ticks
 
+# The places of the embedded domains among a theme's colours: the same in every figure, whatever
+# domains a run lacks.
+KNOWN_DOMAINS = ("speeches", "scripture", "wikipedia", "reviews", "tweets")
+OTHER_PLACES = (5, 6, 2, 1, 3, 4, 0)  # of other domains, first those that no embedded one has
+
 
 @dataclass(frozen=True, kw_only=True)
 class Theme:
-    """Colours of a figure. `series` after Okabe and Ito: told apart by the colour-blind."""
+    """Colours of a figure. `series` (after Okabe and Ito, distinct for the colour-blind) are of
+    domains and other kinds of things; `scale`, from dark to light, is of the values of a key."""
 
     ink: str
     muted: str
     grid: str
     series: tuple[str, ...]
+    scale: tuple[str, ...]
 
     def colour(self, index: int) -> str:
         return self.series[index % len(self.series)]
+
+    def domains(self, names: Iterable[str]) -> dict[str, str]:
+        """A colour by domain, ink for "mean". Domains of other corpora take the colours that are
+        left, in the order of their names, and start again where none is."""
+        known = {name: i for i, name in enumerate(KNOWN_DOMAINS) if name in set(names)}
+        left = [i for i in OTHER_PLACES if i not in known.values()]
+        others = sorted(set(names) - set(known) - {"mean"})
+        places = known | {name: left[i % len(left)] for i, name in enumerate(others)}
+        return {"mean": self.ink} | {name: self.series[place] for name, place in places.items()}
+
+    def value(self, index: int, count: int) -> str:
+        """The colour of the value `index` of `count`, in order."""
+        return self.scale[round(index * (len(self.scale) - 1) / max(count - 1, 1))]
 
 
 PRINT = Theme(
@@ -41,6 +63,7 @@ PRINT = Theme(
     muted="#59606b",
     grid="#e1e4e8",
     series=("#0072b2", "#d55e00", "#009e73", "#b8579a", "#b07d00", "#4a90c8", "#7a5c3e"),
+    scale=("#2c1a6b", "#6a1f9c", "#a1288f", "#cc4678", "#e56b5d", "#ee8f3c", "#d9ac1e"),
 )
 # Colours nobody would choose, each replaced in the SVG by the page's variable of that name.
 PAGE = Theme(
@@ -48,12 +71,14 @@ PAGE = Theme(
     muted="#010204",
     grid="#010205",
     series=tuple(f"#01030{i}" for i in range(len(PRINT.series))),
+    scale=tuple(f"#01040{i}" for i in range(len(PRINT.scale))),
 )
 VARIABLES = {
     PAGE.ink: "var(--ink)",
     PAGE.muted: "var(--muted)",
     PAGE.grid: "var(--rule)",
     **{colour: f"var(--c{i})" for i, colour in enumerate(PAGE.series)},
+    **{colour: f"var(--v{i})" for i, colour in enumerate(PAGE.scale)},
 }
 
 # Blue below, orange above, and nothing between: the page shows through, white or black.
@@ -69,6 +94,9 @@ BALANCE = LinearSegmentedColormap.from_list(
 )
 FONT = 10.0
 WIDTH = 5.0  # inches; the page scales it to a column
+COLUMN = 3.25  # inches: a column of a paper in two columns
+COLUMN_SCALE = 0.7  # of text and lines there: 7 points
+UNSIGNED = {"png": "Software", "svg": "Date", "pdf": "CreationDate"}  # what would differ each time
 
 
 def panel(theme: Theme, *, width: float = WIDTH, height: float = 3.1) -> tuple[Figure, Axes]:
@@ -79,9 +107,11 @@ def panel(theme: Theme, *, width: float = WIDTH, height: float = 3.1) -> tuple[F
     return figure, axes
 
 
-def panels(theme: Theme, count: int, *, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` small multiples of `size` in inches."""
-    columns = min(3, count)
+def panels(
+    theme: Theme, count: int, *, size: tuple[float, float], most: int = 3
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` small multiples of `size` in inches, at most `most` abreast."""
+    columns = min(most, count)
     rows = -(-count // columns)
     figsize = (size[0] * columns, size[1] * rows)
     figure = Figure(figsize=figsize, layout="constrained", dpi=160)
@@ -167,6 +197,7 @@ def _drawing(salt: str) -> Generator[None]:
     settings: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": salt,
+        "pdf.fonttype": 42,  # TrueType, which publishers ask for
         "font.family": "DejaVu Sans",
     }
     with mpl.rc_context(settings), warnings.catch_warnings():
@@ -199,13 +230,28 @@ def inline_svg(figure: Figure, name: str, description: str) -> Markup:
     return Markup(re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1))
 
 
-def save(figure: Figure, stem: str, folder_name: str) -> dict[str, bytes]:
-    """The figure for paper: bytes of its PNG and SVG by file name; the same on every call."""
+def save(
+    figure: Figure, stem: str, folder_name: str, kinds: Iterable[str] = ("png", "svg")
+) -> dict[str, bytes]:
+    """The figure for paper: bytes by file name, one file for each of `kinds`; the same on every
+    call."""
     files: dict[str, bytes] = {}
-    for kind in ("png", "svg"):
+    for kind in kinds:
         out = io.BytesIO()
-        unsigned: dict[str, None] = {"Software": None} if kind == "png" else {"Date": None}
         with _drawing(f"{folder_name}/{stem}"):
-            figure.savefig(out, format=kind, facecolor="white", metadata=unsigned)
+            figure.savefig(out, format=kind, facecolor="white", metadata={UNSIGNED[kind]: None})
         files[f"{stem}.{kind}"] = out.getvalue()
     return files
+
+
+def to_column(figure: Figure) -> Figure:
+    """The same figure COLUMN inches wide, with text and lines small enough for that."""
+    for text in figure.findobj(Text):
+        text.set_fontsize(float(text.get_fontsize()) * COLUMN_SCALE)  # pyright: ignore[reportUnknownArgumentType]
+    for line in figure.findobj(Line2D):
+        line.set(
+            linewidth=line.get_linewidth() * COLUMN_SCALE,
+            markersize=line.get_markersize() * COLUMN_SCALE,
+        )
+    figure.set_figwidth(COLUMN)
+    return figure

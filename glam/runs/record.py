@@ -1,4 +1,4 @@
-"""A run folder as it was found. What is missing or cut short is empty, never an error."""
+"""A run folder read for reports. A file that is missing or cut short is empty, never an error."""
 
 import csv
 import json
@@ -12,6 +12,7 @@ import yaml
 from numpy.typing import NDArray
 
 from glam.runs.folder import RunFolder
+from glam.units import is_number
 
 Array: TypeAlias = NDArray[np.float64]
 Json: TypeAlias = dict[str, Any]
@@ -38,11 +39,11 @@ class Metrics:
         return cls({name: table[:, i] for i, name in enumerate(header)})
 
     def under(self, prefix: str) -> list[str]:
-        """What stands behind `prefix/` in the names of the columns, in their order."""
+        """The rest of the names of the columns that begin with `prefix/`, in their order."""
         return [name[len(prefix) + 1 :] for name in self.columns if name.startswith(prefix + "/")]
 
     def curve(self, column: str) -> tuple[Array, Array]:
-        """Tokens and values `[points]`, finite ones alone."""
+        """Tokens and values `[points]` of a column, where both are finite."""
         if column not in self.columns or "tokens" not in self.columns:
             return np.empty(0), np.empty(0)
         tokens, values = self.columns["tokens"], self.columns[column]
@@ -77,7 +78,7 @@ def _number(cell: str) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """Everything that a report says about a run comes from here."""
+    """The files of a run folder, as reports read them."""
 
     name: str
     config: Json
@@ -116,6 +117,18 @@ class Record:
         final = self.part("loss")
         names = list(final) or self.metrics.under("held_out")
         return [name for name in names if name != "mean"]
+
+    def held_out(self, domain: str) -> tuple[Array, Array]:
+        """Tokens and held-out loss `[points]` of a domain or "mean". Points during training are
+        measured on `evaluation.tokens_per_point` tokens; the last point of a finished run is its
+        final evaluation, on `evaluation.tokens_per_domain`, as in the summary."""
+        tokens, losses = self.metrics.curve(f"held_out/{domain}")
+        final = self.part("loss").get(domain)
+        trained = self.summary.get("tokens")
+        if not (is_number(final) and is_number(trained) and len(tokens)):
+            return tokens, losses
+        before = tokens < trained
+        return np.append(tokens[before], trained), np.append(losses[before], final)
 
     def part(self, name: str) -> Json:
         """A nested mapping of the summary; empty where there is none."""
