@@ -70,9 +70,8 @@ def test_only_the_command_line_and_the_plugins_know_hydra():
     }
     assert knowing == {
         ("glam", "cli"),
-        ("hydra_plugins", "glam_cluster"),
         ("hydra_plugins", "glam_grid"),
-        ("hydra_plugins", "glam_isolated"),
+        ("hydra_plugins", "glam_launchers"),
     }
 
 

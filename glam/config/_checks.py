@@ -4,12 +4,18 @@ import re
 from dataclasses import field
 from typing import Any
 
+from glam.config.registry import Registry
 from glam.errors import UserError
 
 
 def not_in_identity(default: Any) -> Any:
     """A field that does not determine the result, so that it is no part of a run's identity."""
     return field(default=default, metadata={"result": False})
+
+
+def choice_of(registry: Registry[Any], default: str) -> Any:
+    """A field that takes a name of `registry`; `--help` lists them."""
+    return field(default=default, metadata={"choices": registry})
 
 
 def plain_name(key: str, name: str | None) -> None:

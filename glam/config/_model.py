@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from glam.config._checks import not_in_identity, plain_name, positive, within
+from glam.config._checks import choice_of, not_in_identity, plain_name, positive, within
 from glam.config.balance_losses import BALANCE_LOSSES
 from glam.config.dispatchers import DISPATCHERS, DispatcherConfig
 from glam.errors import UserError, one_of
@@ -18,7 +18,7 @@ class RouterConfig:
     # use of the second expert: always | random (with probability min(1, gate / second_threshold))
     second_policy: str = "always"
     second_threshold: float = 0.2  # [gate] from which a random second expert is always used
-    balance_loss: str = "gshard"  # load-balancing loss: none | entropy | gshard | z_loss
+    balance_loss: str = choice_of(BALANCE_LOSSES, "gshard")  # load-balancing loss
     balance_coefficient: float = 0.01  # weight of the load-balancing loss
 
     def __post_init__(self) -> None:
@@ -43,8 +43,8 @@ class ModelConfig:
     num_experts: int = 16  # experts of an MoE layer; 1: the dense twin
     top_k: int = 2  # experts that each token is sent to
     moe_every: int = 2  # one layer in this many is MoE: 2 is layers 1, 3, 5, …; 0: none
-    # how tokens reach experts: grouped (dropless) | capacity (static shapes, drops what is over)
-    dispatcher: str = "grouped"
+    # how tokens reach experts: grouped is dropless, capacity has static shapes and drops tokens
+    dispatcher: str = choice_of(DISPATCHERS, "grouped")
     capacity_factor: float = 2.0  # [ratio] slots of an expert over a perfectly even load
     min_capacity: int = 4  # [slots] least of an expert
     position_buckets: int = 32  # buckets of the relative position bias, as T5's
