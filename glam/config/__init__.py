@@ -1,4 +1,4 @@
-"""The typed configuration of a run: every key of `conf/` is a field here, checked once.
+"""The typed configuration of a run: every key of `conf/` is a field here, checked when it is made.
 
 The defaults are `glam_tiny` on the embedded corpora (a test compares them with the YAML), so the
 classes are the library's API too: `Glam(ModelConfig(num_experts=16))`. A field whose metadata says

@@ -1,4 +1,4 @@
-"""The shape of a model, and all that follows from it by arithmetic."""
+"""The shape of a model, and its parameters and FLOPs."""
 
 import math
 from dataclasses import dataclass, field
@@ -77,7 +77,7 @@ class ModelConfig:
 
     @property
     def dispatcher_config(self) -> DispatcherConfig:
-        """What `dispatcher` names."""
+        """What the registry says of `dispatcher`."""
         return DISPATCHERS[self.dispatcher]()
 
     @property
@@ -93,7 +93,7 @@ class ModelConfig:
         return self.moe_every > 0 and (index + 1) % self.moe_every == 0
 
     def slots_per_expert(self, tokens: int) -> int:
-        """Capacity of an expert for a group of `tokens`; more than all of them are never taken."""
+        """Capacity of an expert for a sequence of `tokens`: at most all of them."""
         wanted = math.ceil(self.capacity_factor * self.top_k * tokens / self.num_experts)
         return min(tokens, max(self.min_capacity, wanted))
 
@@ -107,12 +107,12 @@ class ModelConfig:
 
     @property
     def num_params(self) -> int:
-        """All parameters but the embedding, as the paper counts."""
+        """All parameters but the embedding's, as the paper counts."""
         return self._num_params(self.num_experts)
 
     @property
     def num_active_params(self) -> int:
-        """Parameters that one token meets: `top_k` experts and the whole gate."""
+        """Parameters that one token uses: `top_k` experts and the whole gate."""
         return self._num_params(min(self.top_k, self.num_experts))
 
     def _num_params(self, experts: int) -> int:
@@ -131,8 +131,8 @@ class ModelConfig:
         return sum(self.flops_by_part(sequence_length))
 
     def flops_by_part(self, sequence_length: int) -> "FlopsByPart":
-        """Forward FLOPs for one token of a full causal sequence: products alone, two per
-        multiply-add, attention over the mean of (S + 1) / 2 positions."""
+        """Forward FLOPs for one token of a full causal sequence: matrix products alone, two for a
+        multiply-add, attention over (S + 1) / 2 positions on average."""
         width = self.num_heads * self.head_size
         MH, moe = self.d_model * self.d_ff, self.num_moe_layers
         experts = moe * 4 * MH * self.top_k  # the dense twin's two matrices cost as much

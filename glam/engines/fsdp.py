@@ -1,6 +1,6 @@
 # torch.distributed has half its types.
 # pyright: basic
-"""The engine of several torch processes, one for each device: the layout table as DTensor and FSDP2.
+"""The engine of several torch processes, one for each device, by DTensors and FSDP2.
 
 Every process has its rows of every batch. Experts that the table splits stay in place, and rows
 travel to them (`expert_parallel`). Other split weights are gathered for their product and freed
