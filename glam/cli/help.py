@@ -16,6 +16,7 @@ import glam
 from glam.composition.aliases import meant_by
 from glam.composition.keys import Key, all_keys, known_keys, sections
 from glam.composition.overrides import CONF, choices, groups
+from glam.config import LAUNCHERS
 from glam.errors import UserError
 from glam.reporting.console import Stdout
 
@@ -150,6 +151,10 @@ def _groups() -> Table:
     for group in groups():
         if names := choices(group):
             table.add_row(group, " ".join(names))
+    for key in all_keys():
+        if key.choices:
+            table.add_row(key.name, " ".join(key.choices))
+    table.add_row(LAUNCHERS.key, " ".join(LAUNCHERS))
     return table
 
 

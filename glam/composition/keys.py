@@ -27,6 +27,7 @@ class Key:
     kind: type  # the dataclass of its section
     type: Any
     default: Any
+    choices: tuple[str, ...] = ()  # names of a registry, where it takes one of them
 
     @property
     def section(self) -> str:
@@ -42,7 +43,8 @@ class Key:
 
     @property
     def meaning(self) -> str:
-        return comments(self.kind).get(self.field, ("", ""))[1]
+        meaning = comments(self.kind).get(self.field, ("", ""))[1]
+        return f"{meaning} ({' | '.join(self.choices)})" if self.choices else meaning
 
     @property
     def type_name(self) -> str:
@@ -67,7 +69,8 @@ def _keys(node: Any, prefix: str) -> Iterator[Key]:
                 yield from _keys(value, f"{prefix}{field.name}.")
             else:
                 name = prefix + field.name
-                yield Key(name=name, kind=kind, type=field.type, default=value)
+                names = tuple(field.metadata.get("choices", ()))
+                yield Key(name=name, kind=kind, type=field.type, default=value, choices=names)
 
 
 def known_keys() -> dict[str, Any]:

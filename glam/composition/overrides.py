@@ -12,20 +12,12 @@ from hydra.errors import HydraException
 
 from glam.composition.aliases import meant_by
 from glam.composition.keys import known_keys
-from glam.config import ROOT
+from glam.config import LAUNCHERS, ROOT
 from glam.errors import UserError, nearest
 
 CONF = ROOT / "conf"
 EXPERIMENT = "experiment"  # a group whose choices lie in folders: expert_scaling/quick
-SUBMITIT = ("submitit", "submitit", "slurm")
-# What each needs beside us: the module, its package, and the extra that brings it.
-LAUNCHERS = {
-    "isolated": None,
-    "basic": None,
-    "submitit_slurm": SUBMITIT,
-    "submitit_local": SUBMITIT,
-    "ray": ("ray", "ray", "ray"),
-}
+LAUNCHER_OF_HYDRA = "basic"  # one run after the other, in this process
 MAY_BE_ZERO = ("verbose", "gpus_per_node", "gpus_per_task", "max_num_timeout", "max_retries")
 OF_A_GRID = ("study.compares", "study.baseline", "study.budget")
 FLAGS = (
@@ -142,19 +134,23 @@ def _check_launcher_key(argument: str, name: str, value: object) -> None:
 
 
 def _check_launcher(argument: str, name: str) -> None:
+    if name == LAUNCHER_OF_HYDRA:
+        return
     if name not in LAUNCHERS:
-        raise UserError(f"{argument}: no such launcher; {nearest(name, LAUNCHERS)}")
-    if (needs := LAUNCHERS[name]) is not None:
-        module, package, extra = needs
-        if importlib.util.find_spec(module) is None:
-            raise UserError(
-                f"{argument} needs the package {package}, which is not installed; "
-                f".venv/bin/python -m pip install -e '.[{extra}]' brings it"
-            )
-    if name == "submitit_slurm" and shutil.which("srun") is None:
         raise UserError(
-            f"{argument}: this machine has no srun; type the line where Slurm's commands are, or "
-            f"take hydra/launcher=isolated"
+            f"{argument}: no such launcher; {nearest(name, [*LAUNCHERS, LAUNCHER_OF_HYDRA])}"
+        )
+    kind = LAUNCHERS[name]
+    if kind.package is not None and importlib.util.find_spec(kind.package) is None:
+        brings = f".venv/bin/python -m pip install -e '.[{kind.extra}]' brings it"
+        raise UserError(
+            f"{argument} needs the package {kind.package}, which is not installed"
+            + (f"; {brings}" if kind.extra else "")
+        )
+    if kind.program is not None and shutil.which(kind.program) is None:
+        raise UserError(
+            f"{argument}: this machine has no {kind.program}; type the line on a machine that has "
+            f"it, or take hydra/launcher=isolated"
         )
 
 

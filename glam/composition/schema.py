@@ -39,5 +39,6 @@ def to_run_config(composed: DictConfig) -> RunConfig:
 
 
 def classes_at(node: str, default: Any) -> list[type]:
-    """Every class that may stand at the dotted `node`."""
-    return [*classes_by_node().get(node, {}).values(), type(default)]
+    """Every class that may stand at the dotted `node`, that of `default` last."""
+    others = classes_by_node().get(node, {}).values()
+    return [*(kind for kind in others if kind is not type(default)), type(default)]

@@ -1,4 +1,4 @@
-"""The typed configuration of a run: every key of `conf/` is a field here, checked once.
+"""The typed configuration of a run: every key of `conf/` is a field here, checked when it is made.
 
 The defaults are `glam_tiny` on the embedded corpora (a test compares them with the YAML), so the
 classes are the library's API too: `Glam(ModelConfig(num_experts=16))`. A field whose metadata says
@@ -27,6 +27,7 @@ from glam.config.corpora import CORPORA, CorpusConfig, Reader, Role, Source
 from glam.config.corpora.embedded import EmbeddedCorpusConfig
 from glam.config.corpora.local import LocalCorpusConfig
 from glam.config.dispatchers import DISPATCHERS, DispatcherConfig
+from glam.config.launchers import LAUNCHERS, LauncherConfig
 from glam.config.optimizers import OPTIMIZERS, OptimizerConfig
 from glam.config.optimizers.adafactor import AdafactorConfig
 from glam.config.optimizers.adamw import AdamWConfig
@@ -40,6 +41,7 @@ __all__ = [
     "CORPORA",
     "DISPATCHERS",
     "GROUPS",
+    "LAUNCHERS",
     "LOGICAL_AXES",
     "OPTIMIZERS",
     "ROOT",
@@ -57,6 +59,7 @@ __all__ = [
     "FilterConfig",
     "GenerateTaskConfig",
     "HardwareConfig",
+    "LauncherConfig",
     "LinearScheduleConfig",
     "ListTaskConfig",
     "LocalCorpusConfig",

@@ -1,19 +1,25 @@
-"""Range checks that name the key, the value and the way out."""
+"""Checks of ranges. A refusal names the key, the value and the limits."""
 
 import re
 from dataclasses import field
 from typing import Any
 
+from glam.config.registry import Registry
 from glam.errors import UserError
 
 
 def not_in_identity(default: Any) -> Any:
-    """A field that does not determine the result, so that it is no part of a run's identity."""
+    """A field that cannot change a run's result, and so is no part of its identity."""
     return field(default=default, metadata={"result": False})
 
 
+def choice_of(registry: Registry[Any], default: str) -> Any:
+    """A field that takes a name of `registry`; `--help` lists them."""
+    return field(default=default, metadata={"choices": registry})
+
+
 def plain_name(key: str, name: str | None) -> None:
-    """Refuse a name that would not do as part of a folder's name."""
+    """Raise UserError for a name that cannot be part of a folder's name."""
     if name is not None and not re.fullmatch(r"[\w][\w.+-]{0,63}", name):
         raise UserError(
             f"{key}={name!r} becomes part of a folder's name; use up to 64 letters, digits, "
@@ -22,6 +28,7 @@ def plain_name(key: str, name: str | None) -> None:
 
 
 def positive(section: str, config: object, *names: str) -> None:
+    """Raise UserError for a field of `names` that is not None, and not positive and finite."""
     for name in names:
         value = getattr(config, name)
         if value is not None and not 0 < value < float("inf"):
@@ -29,13 +36,14 @@ def positive(section: str, config: object, *names: str) -> None:
 
 
 def within(section: str, config: object, low: float, high: float, *names: str) -> None:
+    """Raise UserError for a field of `names` that is below `low` or above `high`."""
     for name in names:
         if not low <= (value := getattr(config, name)) <= high:
             raise UserError(f"{section}{name}={value} must lie between {low} and {high}")
 
 
 def words(section: str, config: object, *names: str) -> None:
-    """Lists of words, which the schema does not look into."""
+    """Raise UserError for a list that holds anything but words: the schema does not check items."""
     for name in names:
         value = getattr(config, name)
         if not all(isinstance(word, str) for word in value):

@@ -1,4 +1,4 @@
-"""Where text comes from and what becomes of it."""
+"""Data: the corpus, the quality filter, the mixture, and what is held out."""
 
 from dataclasses import dataclass, field
 
@@ -41,8 +41,8 @@ class FilterConfig:
 
 @dataclass(kw_only=True)
 class MixtureConfig:
-    """Share of the training tokens by component (paper table 3); what a corpus lacks is
-    shared out among the rest."""
+    """Share of the training tokens by component (paper table 3). The share of a component that the
+    corpus lacks goes to the others."""
 
     webpages: float = 0.42  # [weight] of filtered web pages
     wikipedia: float = 0.06  # [weight] of Wikipedia

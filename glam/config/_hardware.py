@@ -1,4 +1,4 @@
-"""What a run may use: this machine, or a described slice of many devices."""
+"""Hardware: this machine, or a description of many devices, such as a TPU slice."""
 
 import math
 from dataclasses import dataclass, field
@@ -16,9 +16,9 @@ LOGICAL_AXES = ("batch", "activation", "embed", "heads", "hidden", "experts", "v
 
 @dataclass(kw_only=True)
 class HardwareConfig:
-    """`None` and `auto` are resolved on the machine; the resolved precision and thread count are
-    part of the run's identity. `mesh` and `rules` are the layout table: mesh axes with their
-    sizes, and which of them splits which logical axis of every tensor."""
+    """Devices and how tensors are split among them. null and auto are resolved on the machine; the
+    resolved precision and thread count are part of a run's identity. `mesh` and `rules` are the
+    layout table: the axes of the mesh, and which of them splits each logical axis of a tensor."""
 
     name: str = "auto"  # for people: the file in conf/hardware
     device: str = "auto"  # auto | cpu | gpu | mps | tpu | xla_cpu (virtual devices on the CPU)
@@ -114,7 +114,8 @@ class HardwareConfig:
             )
 
     def _of_devices(self, number: int) -> str:
-        """Which size of one axis makes the mesh of that many, where there is one."""
+        """A hint: the size of one axis that makes the mesh have `number` devices, where there is
+        one."""
         for axis, size in reversed(self.mesh.items()):
             others = self.devices // size
             if self.num_devices is None and number % others == 0:
@@ -131,26 +132,26 @@ class HardwareConfig:
 
     @property
     def is_cluster(self) -> bool:
-        """Whether processes of torch share the work, one for each device."""
+        """Whether several torch processes train one model, a process for each device."""
         return not self.is_xla and self.devices > 1
 
     @property
     def engine(self) -> str:
-        """What trains on it: one_device | fsdp | xla."""
+        """The engine that trains on it: one_device | fsdp | xla."""
         return "xla" if self.is_xla else "fsdp" if self.is_cluster else "one_device"
 
     @property
     def is_described(self) -> bool:
-        """Whether it is a slice that may be elsewhere, and not what this machine has."""
+        """Whether the file describes the devices, which may be in other machines."""
         return self.is_xla or self.devices > 1
 
     def shards(self, axis: str) -> int:
-        """In how many parts the logical `axis` is split."""
+        """Into how many parts the logical `axis` is split."""
         return self.mesh[self.rules[axis]] if axis in self.rules else 1
 
 
 def check_divisible(axis: str, key: str, value: int, hardware: HardwareConfig) -> None:
-    """Refuse a mesh that does not divide `value`, which `key` sets."""
+    """Raise UserError where the mesh does not divide `value`, the value of `key`."""
     parts = hardware.shards(axis)
     if value % parts:
         fits = [part for part in range(1, value + 1) if value % part == 0]

@@ -1,4 +1,4 @@
-"""A run's `config.yaml` back into dataclasses."""
+"""A run's `config.yaml` as dataclasses."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ TASK_CLASSES: dict[str, type[TaskConfig]] = {
 
 def from_mapping(kind: type[T], content: Mapping[str, Any], place: str = "") -> T:
     """The configuration `kind` from a plain nested mapping, checked like any other. A field that
-    the mapping lacks has its default: it was written before the field was. `place` is the dotted
+    the mapping lacks gets its default: the file is older than the field. `place` is the dotted
     place of `content` in RunConfig.
 
     Raises UserError for a value that is refused, and for a choice that does not exist any more.

@@ -1,10 +1,10 @@
-"""The shape of a model, and all that follows from it by arithmetic."""
+"""The shape of a model, and its parameters and FLOPs."""
 
 import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from glam.config._checks import not_in_identity, plain_name, positive, within
+from glam.config._checks import choice_of, not_in_identity, plain_name, positive, within
 from glam.config.balance_losses import BALANCE_LOSSES
 from glam.config.dispatchers import DISPATCHERS, DispatcherConfig
 from glam.errors import UserError, one_of
@@ -18,7 +18,7 @@ class RouterConfig:
     # use of the second expert: always | random (with probability min(1, gate / second_threshold))
     second_policy: str = "always"
     second_threshold: float = 0.2  # [gate] from which a random second expert is always used
-    balance_loss: str = "gshard"  # load-balancing loss: none | entropy | gshard | z_loss
+    balance_loss: str = choice_of(BALANCE_LOSSES, "gshard")  # load-balancing loss
     balance_coefficient: float = 0.01  # weight of the load-balancing loss
 
     def __post_init__(self) -> None:
@@ -43,8 +43,8 @@ class ModelConfig:
     num_experts: int = 16  # experts of an MoE layer; 1: the dense twin
     top_k: int = 2  # experts that each token is sent to
     moe_every: int = 2  # one layer in this many is MoE: 2 is layers 1, 3, 5, …; 0: none
-    # how tokens reach experts: grouped (dropless) | capacity (static shapes, drops what is over)
-    dispatcher: str = "grouped"
+    # how tokens reach experts: grouped is dropless, capacity has static shapes and drops tokens
+    dispatcher: str = choice_of(DISPATCHERS, "grouped")
     capacity_factor: float = 2.0  # [ratio] slots of an expert over a perfectly even load
     min_capacity: int = 4  # [slots] least of an expert
     position_buckets: int = 32  # buckets of the relative position bias, as T5's
@@ -77,7 +77,7 @@ class ModelConfig:
 
     @property
     def dispatcher_config(self) -> DispatcherConfig:
-        """What `dispatcher` names."""
+        """What the registry says of `dispatcher`."""
         return DISPATCHERS[self.dispatcher]()
 
     @property
@@ -93,7 +93,7 @@ class ModelConfig:
         return self.moe_every > 0 and (index + 1) % self.moe_every == 0
 
     def slots_per_expert(self, tokens: int) -> int:
-        """Capacity of an expert for a group of `tokens`; more than all of them are never taken."""
+        """Capacity of an expert for a sequence of `tokens`: at most all of them."""
         wanted = math.ceil(self.capacity_factor * self.top_k * tokens / self.num_experts)
         return min(tokens, max(self.min_capacity, wanted))
 
@@ -107,12 +107,12 @@ class ModelConfig:
 
     @property
     def num_params(self) -> int:
-        """All parameters but the embedding, as the paper counts."""
+        """All parameters but the embedding's, as the paper counts."""
         return self._num_params(self.num_experts)
 
     @property
     def num_active_params(self) -> int:
-        """Parameters that one token meets: `top_k` experts and the whole gate."""
+        """Parameters that one token uses: `top_k` experts and the whole gate."""
         return self._num_params(min(self.top_k, self.num_experts))
 
     def _num_params(self, experts: int) -> int:
@@ -131,8 +131,8 @@ class ModelConfig:
         return sum(self.flops_by_part(sequence_length))
 
     def flops_by_part(self, sequence_length: int) -> "FlopsByPart":
-        """Forward FLOPs for one token of a full causal sequence: products alone, two per
-        multiply-add, attention over the mean of (S + 1) / 2 positions."""
+        """Forward FLOPs for one token of a full causal sequence: matrix products alone, two for a
+        multiply-add, attention over (S + 1) / 2 positions on average."""
         width = self.num_heads * self.head_size
         MH, moe = self.d_model * self.d_ff, self.num_moe_layers
         experts = moe * 4 * MH * self.top_k  # the dense twin's two matrices cost as much

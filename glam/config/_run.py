@@ -1,4 +1,4 @@
-"""A whole run: the groups of `conf/` put together with what surrounds them."""
+"""The configuration of a run: a section for each group of `conf/`, and the top-level keys."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -93,7 +93,7 @@ class ListTaskConfig(TaskConfig):
 
 @dataclass(kw_only=True)
 class PlanTaskConfig(TaskConfig):
-    """What a run needs and costs, told before a byte is allocated."""
+    """What a run needs and costs, before a byte is allocated."""
 
     name: str = "plan"
     format: str = "table"  # table (and a page, plan.html) | json | csv
@@ -109,7 +109,7 @@ class PlanTaskConfig(TaskConfig):
 
 @dataclass(kw_only=True)
 class StudyConfig:
-    """What a grid is called and what it asks. It decides no result: two studies share a run."""
+    """Name and question of a grid. No key of it changes a result: two studies can share a run."""
 
     name: str | None = None  # of its folder in runs/studies; null: made of the swept keys
     compares: str | None = None  # the swept key whose values are compared; null: found by rule

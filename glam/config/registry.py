@@ -16,17 +16,20 @@ K = TypeVar("K")
 class Registry(Generic[T]):
     """Classes of one kind by their `name`. Iterates over the names, in alphabetical order."""
 
-    def __init__(self, key: str) -> None:
-        """`key` is the configuration key that chooses one, as it is typed."""
-        self.key = key
+    def __init__(self, key: str, attribute: str = "name") -> None:
+        """`key` is the configuration key that chooses one, as it is typed; `attribute` is where a
+        class has its name."""
+        self.key, self._attribute = key, attribute
         self._classes: dict[str, type[T]] = {}
 
     def register(self, kind: type[K]) -> type[K]:
         """Class decorator. Raises ValueError for a class without a name, or with one that is taken
         by another class."""
-        name = getattr(kind, "name", None)
+        name = getattr(kind, self._attribute, None)
         if not isinstance(name, str):
-            raise ValueError(f"{kind.__name__} has no name for {self.key}=…; give it name = '…'")
+            raise ValueError(
+                f"{kind.__name__} has no name for {self.key}=…; give it {self._attribute} = '…'"
+            )
         taken = self._classes.get(name)
         if taken is not None and taken.__qualname__ != kind.__qualname__:
             raise ValueError(f"{self.key}={name} is both {taken.__name__} and {kind.__name__}")

@@ -1,1 +1,2 @@
-"""What trains a model: one device, processes of torch (FSDP2, expert parallelism), XLA SPMD."""
+"""Engines, which train a model: one device, processes of torch (FSDP2 and expert parallelism), XLA
+SPMD."""

@@ -1,4 +1,4 @@
-"""Which engine trains a run: decided here and nowhere else."""
+"""The choice of the engine, made here and nowhere else."""
 
 from glam.config import RunConfig
 from glam.engines.one_device import OneDevice
@@ -7,8 +7,8 @@ from glam.training.engine import Engine
 
 
 def choose_engine(config: RunConfig, resources: Resources) -> Engine:
-    """The engine for `config.hardware`. Raises UserError where XLA finds other devices than the
-    mesh has."""
+    """The engine for `config.hardware`. Raises UserError where XLA finds fewer or more devices than
+    the mesh has."""
     if config.hardware.is_cluster:
         from glam.engines.fsdp import FsdpEngine  # imports torch.distributed
 

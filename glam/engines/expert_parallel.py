@@ -1,7 +1,7 @@
 # torch.distributed has half its types.
 # pyright: basic
-"""What processes pass each other in a training step: rows to the experts that live elsewhere, and
-means over the tokens of all. Every function here is a collective, forward and backward."""
+"""Expert parallelism: rows travel to the experts of other processes and back, and means are over
+the tokens of all processes. Every function here is a collective, forward and backward."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -19,7 +19,7 @@ from glam.model.moe.routing import Dispatched, Routing
 
 
 class LocalExperts:
-    """The experts of this process, in the form of all."""
+    """The experts of this process, with the attributes of `Experts`."""
 
     def __init__(self, w_in_EMH: Tensor, w_out_EHM: Tensor) -> None:
         self.w_in_EMH, self.w_out_EHM = w_in_EMH, w_out_EHM
@@ -65,7 +65,7 @@ def _summed(x: Tensor, group: ProcessGroup) -> Tensor:
 
 
 def mean_of_all(group: ProcessGroup) -> Callable[[Tensor], Tensor]:
-    """Over the tokens of every process, which have equally many."""
+    """A mean over the tokens of all processes `[T, …] -> […]`; each has equally many."""
 
     def mean(x: Float[Tensor, "T *rest"]) -> Float[Tensor, "*rest"]:
         return cast(Tensor, _Sum.apply(x.mean(0), group)) / group.size()  # pyright: ignore
@@ -74,9 +74,9 @@ def mean_of_all(group: ProcessGroup) -> Callable[[Tensor], Tensor]:
 
 
 class ExpertParallel:
-    """The dropless dispatcher where experts `[E, …]` are split among processes: a token's rows
-    travel to the processes of its experts and back, by all-to-all (GShard, arXiv 2006.16668,
-    section 3.2, without its seats: as many rows travel as there are)."""
+    """The dropless dispatcher where experts `[E, …]` are split among processes. A token's rows
+    travel to the processes of its experts and back by all-to-all, as in GShard (arXiv 2006.16668,
+    section 3.2), but without capacity slots: every row travels."""
 
     def __init__(self, group: ProcessGroup) -> None:
         self.group = group
@@ -98,8 +98,8 @@ class ExpertParallel:
         return Dispatched(y_TM.view_as(x_BSM), dropped=routing.gates.new_zeros(()))
 
     def _counts(self, routing: Routing, num_experts: int) -> tuple[list[int], list[int], Tensor]:
-        """Rows to send to and to get from each process, and which of the experts here each of the
-        latter is for."""
+        """How many rows go to and come from each process, and the local expert of each row that
+        comes."""
         size = self.group.size()
         counts_E = torch.bincount(routing.experts.flatten(), minlength=num_experts)
         received_E = torch.empty_like(counts_E)
@@ -118,5 +118,5 @@ class ExpertParallel:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """What of it lies here."""
+    """The part of a tensor that this process holds."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor

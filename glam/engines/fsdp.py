@@ -1,11 +1,11 @@
 # torch.distributed has half its types.
 # pyright: basic
-"""Several processes of torch, one for each device: the layout table read for DTensor and FSDP2.
+"""The engine of several torch processes, one for each device, by DTensors and FSDP2.
 
-Every process has its rows of every batch. Experts that the table splits stay where they are, and
-rows travel to them (`expert_parallel`); any other weight that it splits is gathered for its product
-and freed (FSDP2); what it leaves whole, every process has. Gradients, losses and what is logged are
-those of the whole batch.
+Every process has its rows of every batch. Experts that the table splits stay in place, and rows
+travel to them (`expert_parallel`). Other split weights are gathered for their product and freed
+(FSDP2). Every process has a copy of unsplit weights. Gradients, losses and log rows are those of
+the whole batch.
 """
 
 import os
@@ -60,7 +60,7 @@ class TorchProcesses(Processes):
 
 
 class ShardingPlan:
-    """The layout table as placements on the devices' one axis."""
+    """The layout table as placements on a mesh of one axis."""
 
     def __init__(self, hardware: HardwareConfig, device: str) -> None:
         self.hardware = hardware
@@ -79,7 +79,7 @@ class ShardingPlan:
         return Backend(mean_over_tokens=mean, dispatcher=lambda _: dispatch)
 
     def split_dim(self, name: str) -> int | None:
-        """Of the weight `name`: None where every process has it whole."""
+        """The dimension along which the weight `name` is split; None where it is not."""
         axes = partition(name.rpartition("_")[2], self.hardware)
         split = [dim for dim, axis in enumerate(axes) if axis and self.hardware.mesh[axis] > 1]
         return split[0] if split else None
@@ -88,7 +88,7 @@ class ShardingPlan:
         return name.rpartition("_")[2].startswith("E") and self.split_dim(name) == 0
 
     def lay_out(self, model: Glam) -> None:
-        """Makes every weight that the table splits a DTensor; `model` is on the meta device."""
+        """Make every weight that the table splits a DTensor. `model` is on the meta device."""
         dims = {id(p): self.split_dim(name) for name, p in model.named_parameters()}
         stay = {p for name, p in model.named_parameters() if self._stays(name)}
         for module in model.modules():
@@ -114,11 +114,12 @@ class ShardingPlan:
         return self.split_dim(name) is None or self.is_expert_parallel(name)
 
     def spread(self, whole: Tensor, placement: Placement) -> DTensor:
-        """This process's slice of what every process has whole."""
+        """The DTensor of a tensor that every process has in full."""
         return distribute_tensor(whole, self.mesh, [placement], src_data_rank=None)
 
     def state(self, name: str, whole: Tensor, weight: Tensor) -> Tensor:
-        """Optimizer state of the weight `name`: split as it, but whole where it has size 1."""
+        """Optimizer state of the weight `name`, split as the weight is. State of size 1 along that
+        dimension, and state of other rank, is not split."""
         whole = whole.to(weight.device)
         dim = self.split_dim(name)
         if not isinstance(weight, DTensor) or whole.ndim != weight.ndim:
@@ -129,7 +130,7 @@ class ShardingPlan:
 
 @torch.no_grad()
 def fill(parameter: Tensor, whole: Tensor) -> None:
-    """The slice of `whole` that lies here, into `parameter`."""
+    """Copy this process's shard of `whole` into `parameter`."""
     if isinstance(parameter, DTensor):
         mesh, placements = parameter.device_mesh, parameter.placements
         whole = distribute_tensor(
@@ -139,7 +140,7 @@ def fill(parameter: Tensor, whole: Tensor) -> None:
 
 
 def fill_all(model: Glam, weights: Mapping[str, Tensor]) -> None:
-    """By their names in a checkpoint."""
+    """Fill every parameter from the weights of a checkpoint, by name."""
     for name, parameter in model.named_parameters():
         fill(parameter, weights[PREFIX + name])
 
@@ -177,20 +178,20 @@ class FsdpModule(TrainingModule):
 
     def grad_norm(self) -> Tensor:
         self._complete()
-        sliced, whole = list[Tensor](), list[Tensor]()
+        shards, whole = list[Tensor](), list[Tensor]()
         for gradient in gradients(self.model.parameters()):
-            is_slice = isinstance(gradient, DTensor)
-            (sliced if is_slice else whole).append(local(gradient))
-        squares = torch.nn.utils.get_total_norm(sliced).square() if sliced else torch.zeros(())
+            is_shard = isinstance(gradient, DTensor)
+            (shards if is_shard else whole).append(local(gradient))
+        squares = torch.nn.utils.get_total_norm(shards).square() if shards else torch.zeros(())
         total = self.processes.sum(squares)
         return (total + torch.nn.utils.get_total_norm(whole).square().to(total.device)).sqrt()
 
     @torch.no_grad()
     def _complete(self) -> None:
-        """The mean over processes of those gradients that FSDP has not averaged."""
+        """Average over processes the gradients that FSDP does not average."""
         size = self.processes.size
         for gradient in gradients(self._expert_parallel):
-            local(gradient).div_(size)  # summed already: rows of all have come here
+            local(gradient).div_(size)  # a sum already: rows of all processes came to it
         whole = gradients(self._whole)
         together = torch.cat([gradient.flatten() for gradient in whole])
         dist.all_reduce(together)
@@ -205,7 +206,8 @@ class FsdpModule(TrainingModule):
 
 
 class FsdpStrategy(ModelParallelStrategy):
-    """Lightning's view of the processes. A checkpoint is in slices, and goes on anywhere."""
+    """Lightning's view of the processes. Checkpoints are sharded, and load on any number of
+    processes."""
 
     def __init__(
         self, sharding_plan: ShardingPlan, processes: TorchProcesses, checkpoint_io: CheckpointIO
@@ -267,7 +269,7 @@ class FsdpEngine:
             ShardingPlan(config.hardware, device),
         )
         self.backend = self.sharding_plan.backend()
-        dist.barrier()  # an old run has been moved aside, if it was to be
+        dist.barrier()  # the main process has moved an old run aside (rerun=true)
 
     def module(self, model: Glam, config: RunConfig, train_state: TrainState) -> FsdpModule:
         return FsdpModule(model, config, train_state, self.sharding_plan, self.processes)

@@ -1,4 +1,4 @@
-"""Starts a line anew in several processes that train one model together, and waits for them."""
+"""Starts the command again in several processes, which train one model together, and waits."""
 
 import logging
 import os
@@ -10,19 +10,19 @@ from glam.config import HardwareConfig
 from glam.machine.parent_watch import PARENT_PIPE
 from glam.machine.resources import Resources, pin_threads
 
-SECONDS_TO_SAVE = 600  # what a process gets that was asked to stop
+SECONDS_TO_SAVE = 600  # that a process has to save a checkpoint after it is told to stop
 
 
 def launch(hardware: HardwareConfig, resources: Resources) -> None:
-    """One process for each device of this node. Raises SystemExit with what the first of them says
-    where one failed; a signal goes on to all of them."""
+    """Start one process for each device of this node, and pass signals on. Raises SystemExit with
+    the status of the main process, or of the first that failed."""
     pin_threads(resources)
-    _leash_for_the_processes()
+    _watch_this_process()
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.disable(logging.ERROR)  # what went wrong, the processes say themselves
+    logging.disable(logging.ERROR)  # the processes log their own errors
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -40,13 +40,13 @@ def launch(hardware: HardwareConfig, resources: Resources) -> None:
         raise SystemExit(128 + stopped.sigval) from None
     except ChildFailedError as failed:
         _, first = failed.get_first_failure()
-        leader = failed.failures.get(0)
-        status = leader.exitcode if leader is not None and leader.exitcode > 0 else first.exitcode
+        main = failed.failures.get(0)
+        status = main.exitcode if main is not None and main.exitcode > 0 else first.exitcode
         raise SystemExit(status if status > 0 else 1) from None
 
 
-def _leash_for_the_processes() -> None:
-    """A pipe as their stdin, which breaks when this process dies, however it dies."""
+def _watch_this_process() -> None:
+    """Give them a pipe as stdin, which breaks when this process dies, however it dies."""
     theirs, ours = os.pipe()
     os.dup2(theirs, 0)
     os.close(theirs)

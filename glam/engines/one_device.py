@@ -18,7 +18,7 @@ ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
 
 
 class OneProcess:
-    """The part of an engine that every single process shares: weights begin on the CPU, whole."""
+    """What engines of a single process share: weights are initialised on the CPU."""
 
     processes = SINGLE
 

@@ -1,11 +1,11 @@
 # torch.distributed has half its types.
 # pyright: basic
-"""Checkpoints of several processes: each writes its own slices, beside the training, and the first
-makes the folder whole once all have. Nothing is sent: they meet in the folder.
+"""Checkpoints of several processes. Each writes its own shards while training goes on; the main
+process completes the folder when all have. They communicate through files of the folder alone.
 
     .step-00001234.part/  model-00002-of-00004.safetensors  state-00002-of-00004.pt
-                          shard-00002.json: the second process has written its own
-    step-00001234/        the files of all, and manifest.json, which says what is split
+                          shard-00002.json: the second process has written its files
+    step-00001234/        the files of all, and manifest.json, which lists what is split
 """
 
 import json
@@ -38,17 +38,17 @@ from glam.training.checkpoint import (
 )
 
 POLL_SECONDS = 0.05
-# What the first gives the others after its own part, beside ten times what that took.
+# How long the main process waits for the others, beside ten times its own writing time.
 PATIENCE_SECONDS = 60.0
 
 
 class AbandonedError(OSError):
-    """Another process could not write its part, or is gone."""
+    """Another process could not write its shard, or has ended."""
 
 
 class ShardedCheckpointIO(FolderCheckpointIO):
-    """Takes a copy of this process's slices and returns; a thread writes them. A checkpoint that
-    cannot be written costs a line, not the run."""
+    """Copies this process's shards and returns; a thread writes them. A checkpoint that cannot be
+    written is warned of, and the run goes on."""
 
     def __init__(self, provenance: dict[str, Any], processes: Processes) -> None:
         super().__init__(provenance)
@@ -69,13 +69,13 @@ class ShardedCheckpointIO(FolderCheckpointIO):
         self._writing = self._thread.submit(self._save, mine, state, splits, Path(path))
 
     def finish(self) -> None:
-        """Returns when what was to be saved is, or has failed."""
+        """Wait until the checkpoint is written, or has failed."""
         if self._writing is not None:
             self._writing.result()
         self._writing = None
 
     def _mine(self, named: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Copies of the slices here; of what is whole everywhere, the first process's."""
+        """Copies of this process's shards. Unsplit tensors are copied by the main process alone."""
         return {
             name: local(value).detach().cpu().clone()
             for name, value in named.items()
@@ -133,8 +133,8 @@ class ShardedCheckpointIO(FolderCheckpointIO):
         write_atomically(part / self._note(self._processes.rank), json.dumps({"files": files}))
 
     def _files_of_all(self, part: Path, deadline: float) -> dict[str, Any]:
-        """As each process describes its own. Raises AbandonedError for one that has failed, or has
-        written nothing by the deadline (`time.monotonic`)."""
+        """The files that each process has listed. Raises AbandonedError where one failed, or has
+        listed none by the deadline (`time.monotonic`)."""
         files: dict[str, Any] = {}
         for rank in range(self._processes.size):
             note = part / self._note(rank)
@@ -142,10 +142,10 @@ class ShardedCheckpointIO(FolderCheckpointIO):
                 if not part.exists() or time.monotonic() > deadline or _is_ending():
                     raise AbandonedError(f"process {rank} has not written its part")
                 time.sleep(POLL_SECONDS)
-            told = json.loads(note.read_text(encoding="utf-8"))
-            if "error" in told:
-                raise AbandonedError(f"process {rank}: {told['error']}")
-            files |= told["files"]
+            listed = json.loads(note.read_text(encoding="utf-8"))
+            if "error" in listed:
+                raise AbandonedError(f"process {rank}: {listed['error']}")
+            files |= listed["files"]
         return files
 
     def _make_whole(self, part: Path, path: Path, manifest: dict[str, Any]) -> None:
@@ -169,7 +169,7 @@ def _is_ending() -> bool:
 
 
 def _dim(tensor: Tensor) -> int | None:
-    """Along which it is split; None where it is whole."""
+    """The dimension along which a tensor is split; None where it is not."""
     if not isinstance(tensor, DTensor):
         return None
     (placement,) = tensor.placements

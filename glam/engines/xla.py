@@ -1,9 +1,9 @@
 # torch_xla lives in an environment of its own (make xla) and ships no types.
 # pyright: basic, reportMissingImports=false
-"""XLA on a mesh of devices, from one process: SPMD. The layout table says how weights, optimizer
-state and activations are split, from outside the model; GSPMD, XLA's partitioner, does the rest.
+"""The XLA engine: one process, a mesh of devices (SPMD). The layout table splits weights, optimizer
+state and activations from outside the model; GSPMD, XLA's partitioner, does the rest.
 
-This module alone starts XLA's runtime, which a process can do once.
+Only this module starts XLA's runtime, which a process can do once.
 """
 
 import importlib.util
@@ -34,7 +34,7 @@ from glam.training.traced import TracedModule
 
 
 def start(hardware: HardwareConfig) -> None:
-    """Raises UserError where there are other devices than the mesh is of."""
+    """Start the runtime. Raises UserError where the number of devices is not that of the mesh."""
     if hardware.device == "xla_cpu":  # without effect once the runtime has started
         os.environ["PJRT_DEVICE"] = "CPU"
         os.environ["CPU_NUM_DEVICES"] = str(hardware.devices)
@@ -58,7 +58,7 @@ def start(hardware: HardwareConfig) -> None:
 
 
 def traced_backend(config: RunConfig) -> Backend:
-    """What a compiler that sees the whole step wants of a model."""
+    """The Backend for a compiler that sees the whole step."""
     return Backend(
         run_layers=layer_runner(config),
         einsum=einsum,
@@ -67,28 +67,28 @@ def traced_backend(config: RunConfig) -> Backend:
 
 
 class Sharding:
-    """The layout table, as annotations of tensors on the mesh."""
+    """The layout table as annotations of tensors on the mesh."""
 
     def __init__(self, hardware: HardwareConfig, *, described: bool = False) -> None:
-        """`described`: the devices are not here."""
+        """`described`: the devices are not in this machine."""
         import torch_xla.distributed.spmd as spmd
 
         self.hardware, self._spmd = hardware, spmd
         names, shape = tuple(hardware.mesh), tuple(hardware.mesh.values())
         if hardware.device == "tpu" and not described:
-            # Neighbours in the mesh are neighbours in the slice.
+            # Neighbours in the mesh are neighbours in the TPU slice.
             self.mesh = spmd.HybridMesh(ici_mesh_shape=shape, axis_names=names)
         else:
             self.mesh = spmd.Mesh(np.arange(hardware.devices), shape, names)
 
     def mark(self, tensor: Tensor, axes: tuple[str | None, ...]) -> Tensor:
-        """In place, of what is an input of the graph."""
+        """Annotate an input of the graph, in place."""
         self._spmd.mark_sharding(tensor, self.mesh, axes)
         return tensor
 
     def flow(self, tensor: Tensor, *logical: str | None) -> Tensor:
-        """`tensor`, annotated, and so will its gradient be. Axes that the mesh does not divide
-        stay whole (text is generated one row at a time)."""
+        """`tensor` with its annotation, which its gradient gets too. Axes that the mesh does not
+        divide stay unsplit: generation has batches of one row."""
         rules, mesh = self.hardware.rules, self.hardware.mesh
         axes: list[str | None] = []
         for name, size in zip(logical, tensor.shape, strict=True):
@@ -126,7 +126,8 @@ class Sharding:
         self.activations(model)
 
     def state_axes(self, name: str, value: Tensor) -> tuple[str | None, ...]:
-        """Of optimizer state of the weight `name`: as the weight, whole where it has size 1."""
+        """Mesh axes of optimizer state of the weight `name`: those of the weight, None where the
+        state has size 1."""
         axes = partition(name.rpartition("_")[2], self.hardware)
         if value.ndim != len(axes):
             return (None,) * value.ndim
@@ -134,7 +135,7 @@ class Sharding:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """On the CPU, put together from its shards: `cpu()` compiles a program for each."""
+    """A copy on the CPU, joined from its shards: `cpu()` would compile a program for each."""
     import torch_xla.distributed.spmd as spmd
 
     sharded = spmd.wrap_if_sharded(tensor.detach())
@@ -149,7 +150,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 class XlaAccelerator(Accelerator):
-    """What Lightning asks of one; its own refuses XLA's CPU devices."""
+    """An accelerator for Lightning, whose own refuses XLA's CPU devices."""
 
     def setup_device(self, device: torch.device) -> None: ...
 
@@ -180,7 +181,7 @@ class XlaAccelerator(Accelerator):
 
 
 class XlaStrategy(SingleDeviceStrategy):
-    """Lightning's view of the mesh: one device, on which everything is annotated."""
+    """Lightning's view of the mesh: one device with annotated tensors."""
 
     def __init__(self, sharding: Sharding, checkpoint_io: CheckpointIO) -> None:
         import torch_xla
@@ -203,7 +204,7 @@ class XlaStrategy(SingleDeviceStrategy):
         self._spread_state()
 
     def _spread_state(self) -> None:
-        """The state of every weight, new or loaded, on the devices and split as the weight is."""
+        """Move the state of every weight to the devices, split as the weight is."""
         assert isinstance(self.model, TracedModule)
         names = {parameter: name for name, parameter in self.model.model.named_parameters()}
         for optimizer in self.optimizers:
@@ -235,11 +236,11 @@ class XlaStrategy(SingleDeviceStrategy):
         super().save_checkpoint(on_host, filepath, storage_options)
 
     def teardown(self) -> None:
-        """The model stays where it is: it is evaluated there."""
+        """The model stays on its devices, where it is evaluated."""
 
 
 class Steps(Callback):
-    """Ends every step's graph, and counts what XLA compiles: after the first steps, nothing."""
+    """Ends every step's graph, and counts compilations: after the first steps there are none."""
 
     def __init__(self) -> None:
         self.compiled: list[int] = []  # in all, after each step

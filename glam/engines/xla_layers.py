@@ -1,7 +1,7 @@
 # torch_xla lives in an environment of its own (make xla) and ships no types.
 # pyright: basic, reportMissingImports=false
-"""Ways through the layers of a model on XLA: in turn, with activations made again where asked, or
-as a loop, which the compiler sees once however many layers there are."""
+"""Layer runners for XLA: one layer after another, rematerialized where asked for, or a loop, which
+the compiler sees once however many layers there are."""
 
 from functools import partial
 from typing import Any
@@ -35,7 +35,8 @@ class _Flat(nn.Module):
 
 
 def _rematerialized(layer: nn.Module, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Any]:
-    """What torch makes again, XLA would find that it has already: a barrier stands between."""
+    """A layer whose activations are computed again in the backward pass. XLA would merge the second
+    computation with the first, so torch_xla's checkpoint puts a barrier between."""
     if not torch.is_grad_enabled():
         return layer(x, mask)
     from torch_xla.utils.checkpoint import checkpoint
@@ -47,7 +48,7 @@ def _rematerialized(layer: nn.Module, x: Tensor, mask: Tensor | None) -> tuple[T
 def _scanned(
     layers: nn.ModuleList, x: Tensor, segments: Tensor | None, period: int, again: bool
 ) -> tuple[Tensor, list[MoEOutput]]:
-    """Blocks of `period` layers that are alike, as one loop over their stacked weights."""
+    """Blocks of `period` layers, as one loop over their stacked weights."""
     from functorch.compile import default_partition, min_cut_rematerialization_partition
     from torch._functorch import config as functorch
     from torch_xla.experimental.scan import scan
@@ -56,8 +57,8 @@ def _scanned(
     names = [name for name, _ in blocks[0].named_parameters()]
     weights = [dict(block.named_parameters()) for block in blocks]
     stacked = {name: torch.stack([each[name] for each in weights]) for name in names}
-    # As products take them, before the loop and not in it: there each turn's narrow copy would be
-    # kept for the backward loop, beside the stack that it is a part of.
+    # Cast before the loop: inside, each iteration's narrow copy would be kept for the backward
+    # loop, beside the stack that it is a part of.
     stacked.update({n: stacked[n].to(x.dtype) for n in names if _is_of_a_product(n)})
 
     def step(carry: Any, given: Any) -> Any:
@@ -65,7 +66,7 @@ def _scanned(
         x, mixed = torch.func.functional_call(_InTurn(blocks[0]), given, (x, segments))
         return (x, segments), mixed
 
-    # The carry is of floats: it has a gradient.
+    # The carry has a gradient, so it has to be of floats.
     if segments is None:
         segments = torch.zeros(x.shape[:2], device=x.device)
     segments = segments.to(torch.float32)
@@ -77,13 +78,14 @@ def _scanned(
 
 
 def _is_of_a_product(name: str) -> bool:
-    """Whether the layer takes the weight in the type of its activations. The gate's is not."""
+    """Whether the layer casts the weight to the type of its activations; the router's stays
+    float32."""
     return name.rpartition(".")[2].startswith("w_") and ".router." not in name
 
 
 class _InTurn(nn.Module):
-    """A block of layers, whose one mixture's figures are one row: what a loop gives must have a
-    gradient, and the balance loss does."""
+    """A block of layers that returns the statistics of its one MoE layer as one row: outputs of the
+    loop need a gradient, which the balance loss has."""
 
     def __init__(self, layers: nn.ModuleList) -> None:
         super().__init__()

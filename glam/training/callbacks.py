@@ -27,8 +27,8 @@ class Tracker(Protocol):
     def log(self, row: Mapping[str, float]) -> None: ...
 
 
-class Timekeeper(Callback):
-    """The first of the callbacks: starts the ledger's clock and what it spends."""
+class TrainingClock(Callback):
+    """Starts and stops the clock and the energy counter. The first of the callbacks."""
 
     def __init__(self, train_state: TrainState) -> None:
         self.train_state = train_state

@@ -1,6 +1,5 @@
-"""Checkpoints as folders that are complete or absent: `step-00001234/` holds the weights
-(safetensors), the rest of the state (tensors and plain values only) and a manifest with the
-checksums of both."""
+"""Checkpoints as folders, complete or absent. `step-00001234/` holds the weights (safetensors), the
+other state (tensors and plain values alone), and a manifest with the checksums of both."""
 
 import errno
 import json
@@ -32,8 +31,8 @@ SAVE_ERRORS = (OSError, SafetensorError)  # what a full disk raises
 
 
 class FolderCheckpointIO(CheckpointIO):
-    """Lightning's checkpoint dictionary to a folder and back. Loop progress is left out: our
-    position is the ledger's step."""
+    """Writes Lightning's checkpoint dictionary to a folder, and reads it. Lightning's loop progress
+    is left out: the position is the TrainState's step."""
 
     def __init__(self, provenance: dict[str, Any]) -> None:
         """`provenance` (code, data, machine) goes into every manifest."""
@@ -42,8 +41,8 @@ class FolderCheckpointIO(CheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Write beside, flush to the disk, rename. Raises one of SAVE_ERRORS, with nothing left
-        behind, when the disk is full."""
+        """Write a temporary folder, flush it, rename it. Raises one of SAVE_ERRORS where the disk
+        is full, and leaves nothing behind."""
         path = Path(path)
         part = tmp_path(path)
         try:
@@ -71,19 +70,20 @@ class FolderCheckpointIO(CheckpointIO):
         return {**state, "state_dict": {PREFIX + name: value for name, value in weights.items()}}
 
     def finish(self) -> None:
-        """Returns when what was to be saved is, or has failed: here at once."""
+        """Wait for a checkpoint that is being written; here none is."""
 
     def remove_checkpoint(self, path: str | Path) -> None:
         shutil.rmtree(path)
 
 
 def tmp_path(path: Path) -> Path:
-    """Where the folder is written before it is whole."""
+    """The temporary folder of a checkpoint that is being written."""
     return path.with_name(f".{path.name}.part")
 
 
 def _joined_state(states: list[dict[str, Any]], splits: dict[str, int]) -> dict[str, Any]:
-    """Of several processes, in the form of one. Optimizer state is keyed `<parameter>/<name>`."""
+    """The states of several processes as that of one. Optimizer state is keyed
+    `<parameter>/<name>`."""
     optimizers = [state["optimizer_states"][0] for state in states]
     whole: dict[int, dict[str, Tensor]] = {}
     for key, value in join_parts([one["state"] for one in optimizers], splits).items():
@@ -117,7 +117,7 @@ def manifest_of(
 
 
 def save_state(checkpoint: dict[str, Any], file: Path) -> None:
-    """All of a checkpoint but the weights."""
+    """Save all of a checkpoint but the weights."""
     names = ("pytorch-lightning_version", "global_step", "epoch", "optimizer_states", "training")
     state = {name: checkpoint[name] for name in names}
     try:
@@ -125,7 +125,7 @@ def save_state(checkpoint: dict[str, Any], file: Path) -> None:
     except RuntimeError as error:
         if "inline_container" not in str(error):
             raise
-        # torch's zip writer, when its disk is full, complains of positions.
+        # On a full disk, torch's zip writer reports a wrong position.
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name) from error
 
 
@@ -138,7 +138,7 @@ def sync(path: Path) -> None:
 
 
 def remove_partial(checkpoints: Path, up_to: int) -> None:
-    """Before a run goes on at step `up_to`: remove half-written folders and damaged later ones."""
+    """Remove half-written checkpoints, and damaged ones after step `up_to`, where a run resumes."""
     for folder in checkpoints.glob(".step-*.part"):
         shutil.rmtree(folder)
     for folder in step_folders(checkpoints):

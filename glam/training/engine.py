@@ -1,4 +1,4 @@
-"""What `train` asks of an engine. The engines are in `glam.engines`; whoever calls `train` chooses
+"""What `train` asks of an engine. The engines are in `glam.engines`; the caller of `train` chooses
 one."""
 
 from collections.abc import Mapping

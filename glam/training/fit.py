@@ -1,4 +1,4 @@
-"""Train a run from wherever it stands to its end."""
+"""Train a run to its end, from its newest checkpoint or from the beginning."""
 
 import logging
 import signal
@@ -26,7 +26,7 @@ from glam.runs.checkpoints import Checkpoint, newest_checkpoint, step_folders
 from glam.runs.folder import RunFolder
 from glam.runs.identity import code_fingerprint
 from glam.runs.machine import Machine, continued, deciding, in_words, machine_of, segments
-from glam.training.callbacks import MetricsLogger, ProgressBar, Timekeeper, Tracker
+from glam.training.callbacks import MetricsLogger, ProgressBar, Tracker, TrainingClock
 from glam.training.checkpoint import FolderCheckpointIO, remove_partial
 from glam.training.engine import Engine
 from glam.training.metrics import Metrics, MetricsFile, columns
@@ -38,12 +38,12 @@ from glam.training.train_state import RunningMeans, TrainState, sparse_layers
 class TrainingResult(NamedTuple):
     status: str  # "done" | "diverged"
     model: Glam  # on the device it was trained on
-    processes: Processes  # that have a part of it
+    processes: Processes  # that hold parts of the model
     tokens: int
     train_seconds: float  # of training alone, all segments of the run together
     tokens_per_second: float
     skipped_steps: int
-    joules: Callable[[], dict[str, float]]  # spent so far, by activity
+    joules: Callable[[], dict[str, float]]  # so far, by activity
     load: list[dict[str, float]]  # by MoE layer: busiest, idlest over the mean, dropped share
     machine: Machine  # that it was trained on, and those before where it was moved
 
@@ -194,7 +194,7 @@ def _fit(
         shown.start_at(start)
         callbacks: list[Callback] = [
             *engine.callbacks(),
-            Timekeeper(module.train_state),
+            TrainingClock(module.train_state),
             MetricsLogger(config, module.train_state, metrics, tracker, prepared.sources, evaluate),
             ProgressBar(module.train_state, shown),
             saving,
@@ -212,7 +212,7 @@ def _metrics_file(config: RunConfig, prepared: PreparedData, run: RunFolder) -> 
 
 
 def _trainer(run: RunFolder, callbacks: list[Callback], arguments: dict[str, Any]) -> Trainer:
-    """Lightning's loop alone: what it would log, draw, save and count, our callbacks do."""
+    """Lightning's loop alone: our callbacks log, draw, save and count."""
     return Trainer(
         **arguments,
         max_epochs=1,
@@ -252,7 +252,7 @@ def _leave_if_asked(saving: Checkpoints, step: int) -> None:
 
 @contextmanager
 def _quiet_lightning() -> Generator[None]:
-    """Neither banners nor advice: what concerns the user, we say."""
+    """Without Lightning's banners and advice."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""metrics.csv: one wide row per log point, appended and flushed; cut back on resume."""
+"""metrics.csv: one wide row per log point, appended and flushed, and cut back on resume."""
 
 import csv
 import io
@@ -38,16 +38,16 @@ def columns(
 
 
 class Metrics:
-    """Keeps nothing: of several processes that train one model, one writes."""
+    """Writes nothing: of several processes that train one model, only the main one writes."""
 
     def cut_back(self, step: int) -> None:
-        """Keep the rows up to `step`: what came later is trained, and written, again."""
+        """Keep the rows up to `step`; later steps are trained and written again."""
 
     def write(self, row: Mapping[str, float]) -> None:
-        """Append a row; a column it lacks stays empty, and so does one that is NaN."""
+        """Append a row. Columns that it lacks, and those that are NaN, stay empty."""
 
     def sync(self) -> None:
-        """To the disk, before a checkpoint that relies on these rows."""
+        """Flush to the disk, before a checkpoint that relies on these rows."""
 
 
 class MetricsFile(Metrics):

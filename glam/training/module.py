@@ -1,4 +1,4 @@
-"""One training step, and what Lightning is told about it."""
+"""One training step, as a LightningModule."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -27,8 +27,8 @@ class StepBatch(NamedTuple):
 
 
 class Batches:
-    """This process's rows of the batches from step `start` to the end: an iterable that Lightning
-    takes as it is, since batch i is a function of i alone."""
+    """This process's rows of the batches from step `start` to the end. Lightning iterates over it:
+    batch i is a function of i alone, so there is no loader state."""
 
     def __init__(
         self, stream: TrainStream, start: int, num_steps: int, processes: Processes = SINGLE
@@ -43,15 +43,15 @@ class Batches:
 
 
 def seed_device(device: torch.device, seed: int) -> None:
-    """As torch.manual_seed, on one device: that costs a millisecond, in stack traces kept for the
-    devices not there."""
+    """torch.manual_seed for one device. torch's own takes a millisecond: it keeps a stack trace for
+    every device that is absent."""
     match device.type:
         case "cuda":
             torch.cuda.manual_seed(seed)
         case "mps":
             torch.mps.manual_seed(seed)
         case "xla":
-            pass  # its strategy does, which knows torch_xla
+            pass  # XlaStrategy does: it knows torch_xla
         case _:
             torch.default_generator.manual_seed(seed)
 
@@ -61,8 +61,8 @@ def gradients(parameters: Iterable[Tensor]) -> list[Tensor]:
 
 
 class UpdatesInBackward:
-    """Gives each weight its update when its gradient is complete, and lets the gradient go. From
-    the first one that is not finite on, the step's weights stay as they are."""
+    """Updates each weight as soon as its gradient is complete, and frees the gradient. After the
+    first gradient with NaN or Inf, the step updates no further weights."""
 
     def __init__(self, model: Glam, optimizer: UpdatesOneWeight) -> None:
         self._optimizer, self._learning_rate, self._square_norm = optimizer, 0.0, 0.0
@@ -70,7 +70,7 @@ class UpdatesInBackward:
             parameter.register_post_accumulate_grad_hook(self._update)  # pyright: ignore[reportUnknownMemberType]
 
     def run(self, closure: Callable[[], Any], learning_rate: float) -> float:
-        """The norm of all gradients of the forward and backward pass that `closure` makes."""
+        """Run a forward and backward pass. Returns the norm of all its gradients."""
         self._learning_rate, self._square_norm = learning_rate, 0.0
         closure()
         return math.sqrt(self._square_norm) if self._square_norm < math.inf else math.inf
@@ -86,8 +86,8 @@ class UpdatesInBackward:
 
 
 class TrainingModule(LightningModule):
-    """A Glam with its loss, its optimizer and a ledger. An update whose gradients hold NaN or Inf
-    is skipped whole: parameters and optimizer state stay, the step counts as seen."""
+    """A Glam with its loss, its optimizer and its TrainState. An update whose gradients hold NaN or
+    Inf is skipped: parameters and optimizer state stay as they are, and the step counts."""
 
     def __init__(self, model: Glam, config: RunConfig, train_state: TrainState) -> None:
         super().__init__()
@@ -104,14 +104,14 @@ class TrainingModule(LightningModule):
         return optimizer
 
     def learning_rate(self, step: int) -> float:
-        """Of the update that step `step` (from 0) makes."""
+        """Learning rate of the update in step `step` (from 0)."""
         factor = self.config.schedule.factor(step, self.config.training.num_steps)
         return self.config.optimizer.learning_rate * factor
 
     def transfer_batch_to_device(
         self, batch: StepBatch, device: torch.device, dataloader_idx: int
     ) -> StepBatch:
-        if device.type == "cpu":  # where it is; Lightning would look through it at every step
+        if device.type == "cpu":  # it is there; Lightning would traverse it at every step
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
@@ -151,7 +151,7 @@ class TrainingModule(LightningModule):
             return
         optimizer_closure()  # forward and backward
         norm = self.grad_norm()
-        grad_norm = norm.item()  # the only number of a step that is waited for
+        grad_norm = norm.item()  # the only number that a step waits for
         skipped = not math.isfinite(grad_norm)
         if not skipped:
             if grad_norm > self._clip_norm:
@@ -162,7 +162,7 @@ class TrainingModule(LightningModule):
         self._account(grad_norm, skipped=skipped)
 
     def grad_norm(self) -> Tensor:
-        """Of all gradients together, which are complete."""
+        """Norm of all gradients together. Called when they are complete."""
         return torch.nn.utils.get_total_norm(gradients(self.model.parameters()))
 
     def clip(self, norm: Tensor) -> None:
@@ -170,7 +170,7 @@ class TrainingModule(LightningModule):
 
     def _account(self, grad_norm: float, *, skipped: bool) -> None:
         assert self._figures is not None
-        if not skipped:  # a NaN would spoil the averages of its row
+        if not skipped:  # a NaN would spoil the means of its row
             self.train_state.means.add(self._figures, grad_norm)
         self._figures = None
         self.train_state.finish_step(self.config.training.tokens_per_step, skipped=skipped)
@@ -178,11 +178,11 @@ class TrainingModule(LightningModule):
             self.trainer.should_stop = True
 
     def sync_counters(self) -> None:
-        """Brings the ledger up to the last step; here it always is."""
+        """Update the TrainState's counters from the device; here they are always up to date."""
 
     @property
     def status(self) -> str:
-        """What a run whose training stopped here is: "done", "diverged", or cut off."""
+        """Of a run that stops here: "done", "diverged", or "training" where it was cut off."""
         if self.train_state.diverged:
             return "diverged"
         return "done" if self.train_state.step >= self.config.training.num_steps else "training"

@@ -1,4 +1,4 @@
-"""When a run saves itself: every few minutes, at its end, and when it is asked to stop."""
+"""When a run saves a checkpoint: every few minutes, at its end, and when it is asked to stop."""
 
 import signal
 import threading
@@ -20,13 +20,13 @@ from glam.training.train_state import TrainState
 
 
 class StopRequest:
-    """Ctrl-C or SIGTERM asks for a stop after the current step; a second one stops at once."""
+    """A stop after the current step, asked for by Ctrl-C or SIGTERM. A second one stops at once."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
 
     def listen(self) -> None:
-        """Lightning puts the former handlers back when its fit is over."""
+        """Handle both signals. Lightning restores the former handlers after its fit."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self._note)
@@ -38,7 +38,7 @@ class StopRequest:
 
 
 class Checkpoints(Callback):
-    """The last of the callbacks: what it saves, the others have seen."""
+    """Saves checkpoints. The last of the callbacks, so that the others have seen the step."""
 
     def __init__(
         self,
@@ -49,11 +49,11 @@ class Checkpoints(Callback):
         finish: Callable[[], None],
         processes: Processes = SINGLE,
     ) -> None:
-        """`finish` returns when a checkpoint that is being written stands."""
+        """`finish` returns when the checkpoint that is being written is complete."""
         self.run, self.minutes, self.train_state, self.metrics = run, minutes, train_state, metrics
         self.finish, self.processes = finish, processes
         self.request = StopRequest()
-        self.saved_step = 0  # where a run cut off now would go on
+        self.saved_step = 0  # from which a run cut off now would resume
         self._tried, self._tried_step = time.monotonic(), 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -84,7 +84,7 @@ class Checkpoints(Callback):
             self.saved_step = step_of(folders[0])
 
     def _save(self, trainer: Trainer) -> None:
-        """A checkpoint that cannot be written costs a line, not the run."""
+        """Save. A checkpoint that cannot be written is warned of; the run goes on."""
         folder = step_folder(self.run.checkpoints, self.train_state.step)
         try:
             with self.train_state.clock.paused():

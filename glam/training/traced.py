@@ -1,5 +1,5 @@
-"""The training step for a compiler that sees it whole, as XLA does: nothing of it waits for a
-number of its own, so every step is the same graph."""
+"""The training step as one graph, for XLA: no step reads a number back, so every step is the same
+graph."""
 
 import math
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from glam.training.optimizers import adamw, parameter_groups, with_own_options
 
 
 class TracedAdafactor(torch.optim.Optimizer):
-    """`Adafactor` in the form of its definition: what that one saves in passes over memory, the
-    compiler saves here. State of the same names and shapes; `step` is a tensor."""
+    """`Adafactor` as it is defined, without its savings of memory passes, which a compiler makes
+    here. The state has the same names and shapes; `step` is a tensor."""
 
     def __init__(self, parameters: list[nn.Parameter], config: AdafactorConfig) -> None:
         super().__init__(parameters, {"lr": config.learning_rate})
@@ -110,8 +110,8 @@ def two_moments(shape: torch.Size) -> dict[str, Tensor]:
 def traced_optimizer(
     config: OptimizerConfig, model: nn.Module, place: Place = Tensor.to
 ) -> torch.optim.Optimizer:
-    """With the state that a first step would make: made before, it is an input of that step's
-    graph as of every later one's. `place` brings it to a parameter's device."""
+    """The optimizer with its state, made before the first step: so the first graph has it as an
+    input, as every later one. `place` moves a tensor to a parameter's device."""
     optimizer, first_state, _ = by_definition(config, model)
     for group in optimizer.param_groups:
         group["lr"] = torch.tensor(config.learning_rate)
@@ -122,8 +122,8 @@ def traced_optimizer(
 
 
 class TracedModule(TrainingModule):
-    """A `TrainingModule` whose decisions are made on the device: an update with NaN or Inf in its
-    gradients is undone there, and the ledger is told when a row is due (`settle`)."""
+    """A `TrainingModule` that decides on the device: an update whose gradients hold NaN or Inf is
+    undone there. Counters reach the TrainState when a row is due (`sync_counters`)."""
 
     # [2], on the device: updates skipped, and the last of them in a row
     counts: Tensor | None = None
@@ -174,7 +174,7 @@ class TracedModule(TrainingModule):
         optimizer.step()
 
     def changed(self, optimizer: Any) -> dict[str, Tensor]:
-        """All that a step writes to, by any name."""
+        """Every tensor that a step writes to, by a name."""
         found = {f"sum/{name}": value for name, value in self.train_state.means.sums.items()}
         for number, (parameter, state) in enumerate(optimizer.state.items()):
             found[f"weight/{number}"] = parameter.data

@@ -1,6 +1,5 @@
-"""What a run has done so far: counters, clock, energy and the averages of its next log row.
-
-All of it is in a checkpoint, so that a run cut off and resumed logs what it would have logged.
+"""The state of a run beside weights and optimizer: counters, clock, energy, and the means of its
+next log row. A checkpoint holds all of it, so a resumed run logs what an uninterrupted one would.
 """
 
 import time
@@ -17,7 +16,7 @@ from glam.machine.processes import SINGLE, Processes
 
 
 class Clock:
-    """Seconds of training alone: stopped while a run evaluates or saves."""
+    """Seconds of training alone: the clock stops while a run evaluates or saves."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self._seconds = seconds
@@ -33,7 +32,7 @@ class Clock:
 
     @contextmanager
     def paused(self) -> Generator[None]:
-        """Stopped in between, and then as it was."""
+        """Stop the clock within the context, and restore it after."""
         was_running = self._since is not None
         self.stop()
         try:
@@ -49,7 +48,7 @@ class Clock:
 
 
 class StepMetrics(NamedTuple):
-    """What one training step adds to the averages."""
+    """What one training step adds to the running means."""
 
     token_losses: Tensor  # [B, S], nats
     sources: Tensor  # [B, S]: which source a token came from
@@ -60,11 +59,11 @@ class StepMetrics(NamedTuple):
 
 class LayerLoad(NamedTuple):
     shares: list[float]  # of the choices, by expert
-    dropped: float  # share of the choices that found no seat
+    dropped: float  # share of the choices that were dropped
 
 
 class RowAverages(NamedTuple):
-    """NaN where there was nothing to average."""
+    """The means of one log row; NaN where there was nothing to average."""
 
     loss: float  # nats per token
     loss_by_source: list[float]
@@ -83,9 +82,9 @@ def values(vector: Tensor) -> list[float]:
 
 
 class RunningMeans:
-    """Sums since the last log row, and of the experts' load since the last evaluation. Kept on the
-    device of the model: reading them is what waits for it. Each process sums what it has seen; what
-    is read is of all."""
+    """Sums since the last log row, and of the experts' load since the last evaluation. They stay on
+    the model's device, since reading them waits for it. Each process sums its own tokens; means are
+    over all processes."""
 
     def __init__(
         self,
@@ -99,7 +98,7 @@ class RunningMeans:
         dtype = torch.float32 if torch.device(device).type in ("mps", "xla") else torch.float64
 
         def zeros(*shape: int) -> Tensor:
-            # Made on the CPU: what XLA makes itself would be a constant of its next graph.
+            # Made on the CPU: made by XLA, it would be a constant of the next graph.
             return torch.zeros(shape, dtype=dtype).to(device)
 
         self.sums = {
@@ -127,7 +126,7 @@ class RunningMeans:
         sums["load_steps"] += 1
 
     def take_row(self) -> RowAverages:
-        """The means since the last call; the sums start anew."""
+        """The means since the last call. Resets their sums."""
         names = ("losses", "counts", "balance_loss", "grad_norm", "steps")
         losses, counts, balance, norm, steps = (self._of_all(name).cpu() for name in names)
         row = RowAverages(
@@ -140,7 +139,7 @@ class RunningMeans:
         return row
 
     def load(self, config: ModelConfig) -> dict[int, LayerLoad]:
-        """Mean load by layer index, of the layers that have experts to choose from."""
+        """Mean load of each layer with experts, by layer index."""
         names = ("load", "dropped", "load_steps")
         load, dropped, steps = (self._of_all(name).cpu() for name in names)
         shares, dropped = load / steps, dropped / steps
@@ -159,8 +158,8 @@ class RunningMeans:
         return {name: self._of_all(name) for name in self.sums}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """The leader goes on from the sums of all, and the others from nothing; but what stands for
-        a mean, every one has."""
+        """The main process resumes from the sums of all processes, the others from zero. Sums that
+        are averaged over processes, each process has."""
         for name, old in self.sums.items():
             mine = self.processes.is_main or name not in ("losses", "counts")
             value = state[name] if mine else torch.zeros_like(state[name])
@@ -176,8 +175,8 @@ class RunningMeans:
 
 
 class TrainState:
-    """`step` counts batches seen, skipped updates too, so it is the position in the data and in
-    the schedule."""
+    """Counters, clock, energy and means of a run. `step` counts batches, those of skipped updates
+    too: it is the position in the data and in the schedule."""
 
     def __init__(
         self, means: RunningMeans, max_skipped: int, energy_by_phase: EnergyByPhase
@@ -186,10 +185,10 @@ class TrainState:
         self.step = self.tokens = 0
         self.skipped = self.skipped_in_a_row = 0
         self.clock = Clock()
-        self.row_tokens, self.row_seconds = 0, 0.0  # where the last log row stood
+        self.row_tokens, self.row_seconds = 0, 0.0  # at the last log row
 
     def start(self) -> None:
-        """This process begins, or goes on, to train."""
+        """Training begins or resumes in this process."""
         self.energy_by_phase.set_phase("training")
         self.clock.go()
 
@@ -199,7 +198,7 @@ class TrainState:
 
     @contextmanager
     def evaluating(self) -> Generator[None]:
-        """Neither its seconds nor its joules are those of training."""
+        """A context whose seconds and joules do not count as training."""
         with self.clock.paused(), self.energy_by_phase.on("evaluation"):
             yield
 
@@ -233,10 +232,10 @@ class TrainState:
         }
 
     def joules(self) -> dict[str, float]:
-        """What all processes have spent, by activity."""
-        spent = self.energy_by_phase.joules
-        total = self.means.processes.sum(torch.tensor(list(spent.values())).double())
-        return dict(zip(spent, values(total), strict=True))
+        """Energy of all processes so far, by activity."""
+        joules = self.energy_by_phase.joules
+        total = self.means.processes.sum(torch.tensor(list(joules.values())).double())
+        return dict(zip(joules, values(total), strict=True))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step, self.tokens = state["step"], state["tokens"]

@@ -1,5 +1,7 @@
 """What exists is said once, by the class itself."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -120,3 +122,9 @@ def test_updating_in_backward_is_the_optimizers_capability():
     assert RunConfig(optimizer=OneAtATime(), training=training)
     with pytest.raises(UserError, match="optimizer=plain needs all gradients at once"):
         RunConfig(optimizer=OnOneDevice(), training=training)
+
+
+def test_configurations_and_launchers_are_known_without_torch():
+    code = "import sys, glam.config; print(sorted({'torch', 'lightning', 'hydra'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

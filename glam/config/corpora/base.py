@@ -27,7 +27,7 @@ class Source:
 class CorpusConfig:
     """Keys of a corpus (`data.corpus.…`), and its sources."""
 
-    name: str
+    name: str  # which corpus: a file of conf/data/corpus
 
     def build(self) -> list[Source]:
         """The sources, in an order that does not depend on how the keys list them. Raises

@@ -12,7 +12,7 @@ class EmbeddedCorpusConfig(CorpusConfig):
     """English text inside installed packages, read by `glam.data.sources`."""
 
     name: str = "embedded"
-    # Names of the rows of the table in glam/data/sources.py, each a domain.
+    # names of the corpora to read: speeches, scripture, wikipedia, reviews, tweets
     sources: list[str] = field(
         default_factory=lambda: ["speeches", "scripture", "wikipedia", "reviews", "tweets"]
     )

@@ -14,10 +14,13 @@ class LocalCorpusConfig(CorpusConfig):
     `glam.data.local`."""
 
     name: str = "local"
-    files: list[str] = field(default_factory=lambda: [])  # web-like text; the filter picks from it
-    curated: list[str] = field(default_factory=lambda: [])  # good text: teaches the filter
-    held_out: list[str] = field(default_factory=lambda: [])  # evaluated on, never trained on
-    text_field: str = "text"  # key of a .jsonl line that holds the document
+    # web-like text, from which the quality filter selects: [files, folders, globs]
+    files: list[str] = field(default_factory=lambda: [])
+    # text of good quality, the filter's positive examples: [files, folders, globs]
+    curated: list[str] = field(default_factory=lambda: [])
+    # text that is only evaluated on: [files, folders, globs]
+    held_out: list[str] = field(default_factory=lambda: [])
+    text_field: str = "text"  # the JSON field of a .jsonl line that holds the text
 
     def __post_init__(self) -> None:
         words("data.corpus.", self, "files", "curated", "held_out")

@@ -19,12 +19,12 @@ class AdafactorConfig(OptimizerConfig):
     updates_one_weight: ClassVar[bool] = True
 
     name: str = "adafactor"
-    learning_rate: float = 0.01  # peak step, relative to the root mean square of the weight
-    beta2: float = 0.99  # largest decay of the second moment; step t has 1 - t ** -beta2_decay
-    beta2_decay: float = 0.8  # exponent of that rule
-    clip_threshold: float = 1.0  # largest root mean square of a weight's update, before its scale
+    learning_rate: float = 0.01
+    beta2: float = 0.99  # largest decay of the second moment, which is 1 - step ** -beta2_decay
+    beta2_decay: float = 0.8  # exponent of the second moment's decay
+    clip_threshold: float = 1.0  # largest root mean square of a parameter's update
     eps_factor: float = 1e-30  # added to the squared gradient
-    eps_scale: float = 1e-3  # least root mean square of a weight, in the size of its step
+    eps_scale: float = 1e-3  # least scale of a parameter, which its update is relative to
 
     def __post_init__(self) -> None:
         super().__post_init__()

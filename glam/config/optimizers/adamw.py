@@ -17,11 +17,11 @@ class AdamWConfig(OptimizerConfig):
     engines: ClassVar[tuple[str, ...]] = ("one_device", "fsdp", "xla")
 
     name: str = "adamw"
-    learning_rate: float = 0.012  # peak step size
+    learning_rate: float = 0.012
     beta1: float = 0.9  # decay of the first moment, per step
     beta2: float = 0.95  # decay of the second moment, per step
     eps: float = 1e-8  # added to the root of the second moment
-    weight_decay: float = 0.1  # per step, times the learning rate; matrices only
+    weight_decay: float = 0.1  # decoupled, times the learning rate; of matrices alone
     clip_norm: float = 1.0  # largest norm of all gradients together
 
     def __post_init__(self) -> None:

@@ -28,8 +28,8 @@ class OptimizerConfig(ABC):
     # a method `update(parameter, grad, learning_rate)`, and `training.update_in_backward` works.
     updates_one_weight: ClassVar[bool] = False
 
-    name: str
-    learning_rate: float  # at the schedule's peak; the schedule multiplies it by 0 to 1
+    name: str  # which optimizer: a file of conf/optimizer
+    learning_rate: float  # at the peak of the schedule
 
     def __post_init__(self) -> None:
         positive("optimizer.", self, "learning_rate")

@@ -11,7 +11,7 @@ class ScheduleConfig(ABC):
     """Keys of a schedule (`schedule.…`), and its curve: a pure function of the step, so that a run
     has nothing of it to save or restore."""
 
-    name: str
+    name: str  # which schedule: a file of conf/schedule
 
     @abstractmethod
     def factor(self, step: int, num_steps: int) -> float:

@@ -12,8 +12,8 @@ class LinearScheduleConfig(ScheduleConfig):
     """Linear warm-up to the peak, then linear decay to the last step."""
 
     name: str = "linear"
-    warmup_fraction: float = 0.05  # of the run's steps, before the peak
-    final_fraction: float = 0.05  # learning rate of the last step, as a share of the peak
+    warmup_fraction: float = 0.05  # [share] of the steps, before the peak
+    final_fraction: float = 0.05  # [share] of the peak learning rate, at the last step
 
     def __post_init__(self) -> None:
         within("schedule.", self, 0, 1, "warmup_fraction", "final_fraction")

@@ -13,7 +13,7 @@ class PaperScheduleConfig(ScheduleConfig):
     """Constant for `hold_steps`, then proportional to 1 / sqrt(step)."""
 
     name: str = "paper"
-    hold_steps: int = 10_000  # steps at the peak, before the decay
+    hold_steps: int = 10_000  # [steps] at the peak learning rate
 
     def __post_init__(self) -> None:
         positive("schedule.", self, "hold_steps")
