@@ -21,6 +21,7 @@ from glam.studies.time_budget import (
 )
 from glam.tasks.evaluate import evaluate
 from glam.tasks.generate import generate
+from glam.tasks.list import list_all
 from glam.tasks.plan import plan
 from glam.tasks.prepare import prepare
 from glam.tasks.report import report
@@ -35,6 +36,7 @@ TASKS: dict[str, Task] = {
     "evaluate": evaluate,
     "generate": generate,
     "report": report,
+    "list": list_all,
 }
 
 

@@ -13,7 +13,7 @@ from glam.config import RunConfig
 from glam.machine.processes import rank
 from glam.machine.resources import Resources
 from glam.runs.folder import RunFolder
-from glam.runs.identity import run_name
+from glam.runs.naming import run_name
 from glam.tracking.session import Entry, Guard, is_wanted, start
 
 if TYPE_CHECKING:

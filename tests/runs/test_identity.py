@@ -17,7 +17,7 @@ from glam.config import (
     TrainingConfig,
 )
 from glam.machine.resources import Resources
-from glam.runs.identity import code_fingerprint, run_id, run_name
+from glam.runs.identity import code_fingerprint, run_id
 
 HERE = Resources(threads=1, precision="bfloat16", device="cpu", memory_bytes=8 << 30, cores=2)
 DEFAULT = RunConfig()
@@ -68,13 +68,6 @@ def test_the_default_run_keeps_its_id_from_version_to_version():
     # Changing a default is a breaking change: finished runs would be trained again. Renew this
     # line only on purpose, and say so in CHANGELOG.md.
     assert run_id(DEFAULT, HERE) == "bec9f5b744"
-
-
-def test_names_are_readable_and_say_what_is_swept_most():
-    assert run_name(DEFAULT) == "glam_tiny-16e-filtered-s0"
-    assert run_name(replace(DEFAULT, model=ModelConfig(moe_every=0))) == (
-        "glam_tiny-dense-filtered-s0"
-    )
 
 
 def test_the_code_fingerprint_is_stable_within_a_process():
