@@ -86,7 +86,7 @@ def _title(kind: type, section: str) -> str:
     several = {k.kind for k in all_keys() if k.section == section}
     name = section or "(top)"
     if len(several) > 1:
-        name = f"{section.replace('.', '/')}={kind().name}"  # type: ignore[attr-defined]
+        name = f"{section.replace('.', '/')}={vars(kind())['name']}"
     words = " ".join((kind.__doc__ or "").split())
     return f"[bold]{name}[/]  {escape(words)}"
 

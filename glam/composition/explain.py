@@ -1,6 +1,5 @@
 """What Hydra, OmegaConf and the YAML reader refuse, in one line: key or file, value, way out."""
 
-import dataclasses
 import re
 from typing import Any
 
@@ -9,7 +8,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from glam.composition.aliases import meant_by
-from glam.composition.keys import Key, all_keys, known_keys, sections
+from glam.composition.keys import all_keys, known_keys, sections
 from glam.composition.overrides import CONF, choices, groups
 from glam.composition.schema import classes_by_node
 from glam.config import ROOT
@@ -58,17 +57,23 @@ def _no_such_key(key: str, kind: Any) -> str:
     if isinstance(known_keys().get(section), dict):
         return f"{section} has no {name}; other axes need a file of their own in conf/hardware"
     having = [other for other in all_keys() if other.name == key]
-    if not having or not dataclasses.is_dataclass(kind):
+    here = [other.kind for other in all_keys() if other.section == section]
+    if not having or kind not in here:
         return f"there is no key {key}; {meant_by(key, groups())}"
     group = section.replace(".", "/")
-    others = " or ".join(f"{group}={_choice(one)}" for one in having)
-    chosen = kind()  # type: ignore[operator]
-    return f"{group}={chosen.name} has no {name}; add {others}"
+    others = " or ".join(f"{group}={_choice(one.kind)}" for one in having)
+    return f"{group}={_choice(kind)} has no {name}; add {others}"
 
 
+<<<<<<< HEAD
 def _choice(key: Key) -> str:
     """The choice of a group that brings the class of `key`."""
     return str(getattr(key.kind(), "name"))  # noqa: B009 - every choice has one
+=======
+def _choice(kind: type) -> str:
+    """The choice of a group that brings a class."""
+    return str(vars(kind())["name"])
+>>>>>>> refs/heads/cli
 
 
 def _expected(key: str, reason: str) -> str:

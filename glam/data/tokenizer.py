@@ -1,6 +1,7 @@
 """SentencePiece unigram with byte fallback, trained once and named by its vocabulary."""
 
 import re
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ class Tokenizer:
     """Text to tokens and back, without loss for text that went through `text.clean`."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         # Typed loosely: sentencepiece ships no types.
         self._model: Any = sentencepiece.SentencePieceProcessor(model_file=str(folder / _MODEL))
         # The .model's bytes may differ between runs that learn the same vocabulary.
@@ -31,6 +33,18 @@ class Tokenizer:
         self.num_bytes: NDArray[np.uint8] = np.array(
             [self._num_bytes(token) for token in range(self.vocab_size)], np.uint8
         )
+
+    @staticmethod
+    def is_in(folder: Path) -> bool:
+        """Whether a tokenizer lies in `folder`."""
+        return (folder / _MODEL).is_file() and (folder / _VOCAB).is_file()
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy the tokenizer's two files into `folder`, each whole or not at all."""
+        for name in (_VOCAB, _MODEL):
+            part = folder / f".{name}.part"
+            shutil.copyfile(self._folder / name, part)
+            part.replace(folder / name)
 
     def encode(self, text: str) -> list[int]:
         return self._model.encode(text)

@@ -1,5 +1,6 @@
 """The folder of a run: what lies in it, who holds it, and whether it is done."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -17,7 +18,8 @@ from glam.config import ROOT, RunConfig, from_mapping
 from glam.errors import UserError, first_line
 from glam.machine.processes import rank
 from glam.machine.resources import Resources
-from glam.runs.identity import run_id, run_name
+from glam.runs.identity import run_id
+from glam.runs.naming import run_name
 
 
 def write_atomically(file: Path, text: str) -> None:
@@ -69,16 +71,17 @@ class RunFolder:
         return kind(usual)
 
     @classmethod
-    def at(cls, run: str) -> "RunFolder":
-        """The folder named by `run=`. Raises UserError where there is no run."""
-        here, home = Path(run), ROOT / run
-        for path in (here, here.parent.parent, home, home.parent.parent):
-            if (path / "config.yaml").is_file():
-                return cls(path.resolve())
-        raise UserError(
-            f"run={run} is no run folder (no config.yaml in it); name one under runs/, for "
-            f"example run=runs/<name>-<id>, or for task=report study=runs/studies/<study>"
-        )
+    def containing(cls, path: str) -> "RunFolder | None":
+        """The run whose folder is `path` or holds it two levels up (a checkpoint), relative to the
+        current directory or the repository's root; None where there is none."""
+        places = [Path(path), ROOT / path] if path.strip() else []
+        # `run=runs/<run>/checkpoints/step-00001234` means its run.
+        places += [one.parent.parent for one in places if one.parent.name == "checkpoints"]
+        for folder in places:
+            with contextlib.suppress(OSError):  # a name that is too long
+                if (folder / "config.yaml").is_file():
+                    return cls(folder.resolve())
+        return None
 
     @property
     def id(self) -> str:

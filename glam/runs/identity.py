@@ -61,13 +61,6 @@ def _differing(value: Any, default: Any) -> Any:
     return chosen
 
 
-def run_name(config: RunConfig) -> str:
-    """A readable name; the id beside it tells apart what the name does not say."""
-    data = "filtered" if config.data.filter.name != "none" else "unfiltered"
-    experts = f"{config.model.num_experts}e" if config.model.moe_every else "dense"
-    return f"{config.model.name}-{experts}-{data}-s{config.seed}"
-
-
 def code_fingerprint() -> str:
     """16 hexadecimal digits of the source that computes. A resume across a change of it is refused,
     a finished run says that its code has changed."""

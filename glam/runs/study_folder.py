@@ -1,5 +1,6 @@
 """`runs/studies/<name>/`: which runs a study lists, what it asks, and what has become of them."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -24,8 +25,9 @@ class StudyFolder:
         """The study in `folder`, relative to the current directory or the repository's root; None
         where there is none."""
         for path in (Path(folder), ROOT / folder):
-            if (path / "cells.json").is_file():
-                return cls(path.resolve())
+            with contextlib.suppress(OSError):  # a name that is too long
+                if (path / "cells.json").is_file():
+                    return cls(path.resolve())
         return None
 
     @property
@@ -44,7 +46,10 @@ class StudyFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         with self.lock():
             known = self._known().get("cells", [])
-            listed: dict[str, Any] = {entry["run"]: entry["values"] for entry in known} | cells
+            # By id: a run that had no folder yet may have another readable name by now.
+            ids = {_id(run) for run in cells}
+            others = {e["run"]: e["values"] for e in known if _id(e["run"]) not in ids}
+            listed: dict[str, Any] = others | cells
             asked = {**dataclasses.asdict(study), "name": self.name, "cell": None}
             entries = [{"run": run, "values": values} for run, values in listed.items()]
             content = {"swept": list(swept), "study": asked, "machine": machine, "cells": entries}
@@ -72,6 +77,11 @@ class StudyFolder:
         return self._known().get("swept", [])
 
     @property
+    def compares(self) -> str | None:
+        """The key whose values the study compares; None where its page finds it by rule."""
+        return self._known().get("study", {}).get("compares")
+
+    @property
     def machine(self) -> dict[str, Any] | None:
         return self._known().get("machine")
 
@@ -94,6 +104,11 @@ class StudyFolder:
             raise self._unreadable("it lists no cells")
         rows = [row(run, one["values"]) for run, one in zip(self.runs, known["cells"], strict=True)]
         return sorted(rows, key=lambda r: [_sortable(r["values"].get(key)) for key in self.swept])
+
+
+def _id(run: str) -> str:
+    """Of a run, by the name of its folder."""
+    return run.rpartition("-")[2]
 
 
 def row(run: Path, values: dict[str, Any]) -> dict[str, Any]:

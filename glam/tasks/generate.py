@@ -1,46 +1,68 @@
 """`task=generate`: text from a trained run."""
 
+import json
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from glam.config import GenerateTaskConfig, RunConfig
-from glam.tasks.trained import load_model, trained_run
+from glam.tasks.trained import load_model, load_tokenizer, trained_run
 
 if TYPE_CHECKING:
-    from glam.data import PreparedData
+    from glam.data import Tokenizer
     from glam.model import Glam
+
+RULE = "─"
+SHORTEST_RULE = 12  # characters
 
 
 def generate(config: RunConfig, overrides: list[str]) -> None:
-    """Print samples, each under a rule that numbers it; greedy where `task.temperature` is 0."""
+    """Print samples: a JSON object a line, or text, several of them under numbered rules."""
     task = config.task
     assert isinstance(task, GenerateTaskConfig)
     run, config = trained_run(config, overrides)
-    model, prepared = load_model(run, config)
-    for sample in samples(config, model, prepared, task):
-        print(sample["prompt"] + sample["text"], end="\n\n")
+    model = load_model(run, config)
+    written = samples(config, model, load_tokenizer(run, config), task)
+    if task.format == "json":
+        for sample in written:
+            print(json.dumps(sample, ensure_ascii=False))
+    else:
+        print(under_rules([sample["prompt"] + sample["text"] for sample in written]))
+
+
+def under_rules(texts: Sequence[str]) -> str:
+    """Texts one after the other, each under a line that numbers it. The line's rule is longer
+    than any in the texts, so that no text can contain it. One text stands alone."""
+    if len(texts) == 1:
+        return texts[0]
+    length = SHORTEST_RULE
+    while any(RULE * length in text for text in texts):
+        length += 1
+    rule, count = RULE * length, len(texts)
+    return "\n".join(f"{rule} sample {n} of {count}\n{text}" for n, text in enumerate(texts, 1))
 
 
 def samples(
     config: RunConfig,
     model: "Glam",
-    prepared: "PreparedData",
+    tokenizer: "Tokenizer",
     task: GenerateTaskConfig,
     seconds: float = math.inf,
 ) -> list[dict[str, Any]]:
-    """`{prompt, temperature, text}` of each sample. `seconds` bounds the time of each: a model of
-    billions of parameters writes a token in several."""
+    """`{prompt, temperature, text}` of each sample; one alone where `task.temperature` is 0, since
+    greedy samples are equal. A sample ends after `seconds`: a model of billions of parameters may
+    take several for a token."""
     from glam.evaluation import generate
     from glam.progress import track
 
-    count = task.samples if task.temperature > 0 else 1  # greedy: they would all be the same
+    count = task.samples if task.temperature > 0 else 1
     return [
         {
             "prompt": task.prompt,
             "temperature": task.temperature,
             "text": generate(
                 model,
-                prepared.tokenizer,
+                tokenizer,
                 task.prompt,
                 max_tokens=task.max_tokens,
                 temperature=task.temperature,

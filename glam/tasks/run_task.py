@@ -22,6 +22,7 @@ from glam.studies.time_budget import (
 )
 from glam.tasks.evaluate import evaluate
 from glam.tasks.generate import generate
+from glam.tasks.list import list_all
 from glam.tasks.plan import plan
 from glam.tasks.prepare import prepare
 from glam.tasks.report import report
@@ -36,6 +37,7 @@ TASKS: dict[str, Task] = {
     "evaluate": evaluate,
     "generate": generate,
     "report": report,
+    "list": list_all,
 }
 
 

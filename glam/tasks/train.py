@@ -102,6 +102,8 @@ def _train_to_the_end(
     from glam.training import train
 
     run.write_config(config)
+    if rank() == 0:
+        prepared.tokenizer.copy_to(run.path)  # so that the run can be loaded without its text
     stream = TrainStream(
         prepared, config.training.sequence_length, config.training.batch_size, config.seed
     )
@@ -136,7 +138,9 @@ def _train_to_the_end(
         if result.status == "done":
             # Several processes write a token together: none may stop before the others.
             seconds = 10 if result.processes.size == 1 else math.inf
-            written = samples(config, result.model, prepared, GenerateTaskConfig(), seconds)
+            written = samples(
+                config, result.model, prepared.tokenizer, GenerateTaskConfig(), seconds
+            )
             run.write_json("generated.json", written)
         summary = summarize(config, run, resources, result, domains, prepared.fingerprint)
         summary["energy"] = energy_of(config, summary, result.joules(), energy.source)

@@ -1,27 +1,36 @@
-"""The run that `evaluate` and `generate` are about: its configuration, model and text."""
+"""A trained run as `evaluate`, `generate` and `glam.load` take it up: its configuration, model and
+tokenizer."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from glam.config import RunConfig
 from glam.errors import UserError
+<<<<<<< HEAD
 from glam.machine.resources import pin_threads, resolve
 from glam.progress import stage
+=======
+from glam.machine.resources import Resources, pin_threads, resolve
+from glam.runs.finding import find_run
+>>>>>>> refs/heads/cli
 from glam.runs.folder import RunFolder
 from glam.runs.identity import DETERMINES_THE_RESULT
-from glam.tasks.prepare import prepared_text
 
 if TYPE_CHECKING:
-    from glam.data import PreparedData
+    from glam.data import Tokenizer
     from glam.model import Glam
+
+# What a task takes from its own command; all else is the run's.
+OWN = ("task", "hardware", "seed", "run")
 
 
 def trained_run(config: RunConfig, overrides: list[str]) -> tuple[RunFolder, RunConfig]:
-    """The run named by `run`, and its own configuration with this line's task and hardware, and
-    what it says of the evaluation. Raises UserError for a line that asks for another model or other
-    data."""
-    run = RunFolder.at(str(config.run))
+    """The run that `run=` names, and its configuration with this command's task, hardware and
+    seed, and with its keys of `evaluation` and `cache_dir` where they are typed. Raises UserError
+    for a command that asks for another model or other data than the run's."""
+    run = find_run(str(config.run), config.runs_path)
     trained, typed = run.run_config(), dict[str, Any]()
+    own = {name: getattr(config, name) for name in OWN}
     for override in overrides:
         key, _, name = override.lstrip("+").partition("=")[0].partition(".")
         section = key.split("/")[0]
@@ -33,20 +42,42 @@ def trained_run(config: RunConfig, overrides: list[str]) -> tuple[RunFolder, Run
         if section == "evaluation":
             whole = vars(config.evaluation)  # a choice of the group sets all of it
             typed |= {name: whole[name]} if name else whole
-    mine = {name: getattr(config, name) for name in ("task", "hardware", "seed", "run")}
-    return run, replace(trained, **mine, evaluation=replace(trained.evaluation, **typed))
+        if section == "cache_dir":
+            own["cache_dir"] = config.cache_dir
+    return run, replace(trained, **own, evaluation=replace(trained.evaluation, **typed))
 
 
-def load_model(run: RunFolder, config: RunConfig) -> "tuple[Glam, PreparedData]":
-    """The newest weights of the run, and the text and tokenizer it was trained with."""
+def load_model(run: RunFolder, config: RunConfig) -> "Glam":
+    """The newest weights of the run, on as many threads as the run's hardware asks for."""
     resources = resolve(config)
     pin_threads(resources)
     with stage("loading PyTorch"):
         import torch
 
+<<<<<<< HEAD
         from glam.model import Glam
-
+=======
     torch.set_num_threads(resources.threads)
+    return model_on(run, resources)
+
+
+def model_on(run: RunFolder, resources: Resources) -> "Glam":
+    """The newest weights of the run, on the device and in the precision of `resources`."""
+    import torch
+
+    from glam.model import Glam
+>>>>>>> refs/heads/cli
+
     dtype = torch.bfloat16 if resources.precision == "bfloat16" else torch.float32
-    model = Glam.from_run(run.path, dtype=dtype).to(resources.device)
-    return model, prepared_text(config)
+    return Glam.from_run(run.path, dtype=dtype).to(resources.device)
+
+
+def load_tokenizer(run: RunFolder, config: RunConfig) -> "Tokenizer":
+    """The tokenizer that lies with the run; of a run that has none (trained before 0.2.0), the
+    one that its text has in the cache, or that is made of its text again."""
+    from glam.data import Tokenizer
+    from glam.data.pipeline import Pipeline
+
+    if Tokenizer.is_in(run.path):
+        return Tokenizer(run.path)
+    return Pipeline(config.data, config.model.vocab_size, config.cache_path).tokenizer
