@@ -65,15 +65,9 @@ def _no_such_key(key: str, kind: Any) -> str:
     return f"{group}={_choice(kind)} has no {name}; add {others}"
 
 
-<<<<<<< HEAD
-def _choice(key: Key) -> str:
-    """The choice of a group that brings the class of `key`."""
-    return str(getattr(key.kind(), "name"))  # noqa: B009 - every choice has one
-=======
 def _choice(kind: type) -> str:
     """The choice of a group that brings a class."""
     return str(vars(kind())["name"])
->>>>>>> refs/heads/cli
 
 
 def _expected(key: str, reason: str) -> str:

@@ -6,13 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from glam.config import RunConfig
 from glam.errors import UserError
-<<<<<<< HEAD
-from glam.machine.resources import pin_threads, resolve
-from glam.progress import stage
-=======
 from glam.machine.resources import Resources, pin_threads, resolve
+from glam.progress import stage
 from glam.runs.finding import find_run
->>>>>>> refs/heads/cli
 from glam.runs.folder import RunFolder
 from glam.runs.identity import DETERMINES_THE_RESULT
 
@@ -54,9 +50,6 @@ def load_model(run: RunFolder, config: RunConfig) -> "Glam":
     with stage("loading PyTorch"):
         import torch
 
-<<<<<<< HEAD
-        from glam.model import Glam
-=======
     torch.set_num_threads(resources.threads)
     return model_on(run, resources)
 
@@ -66,7 +59,6 @@ def model_on(run: RunFolder, resources: Resources) -> "Glam":
     import torch
 
     from glam.model import Glam
->>>>>>> refs/heads/cli
 
     dtype = torch.bfloat16 if resources.precision == "bfloat16" else torch.float32
     return Glam.from_run(run.path, dtype=dtype).to(resources.device)

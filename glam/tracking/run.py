@@ -13,12 +13,8 @@ from glam.config import RunConfig
 from glam.machine.processes import rank
 from glam.machine.resources import Resources
 from glam.runs.folder import RunFolder
-<<<<<<< HEAD
-from glam.runs.identity import run_name
 from glam.runs.machine import machine_of
-=======
 from glam.runs.naming import run_name
->>>>>>> refs/heads/cli
 from glam.tracking.session import Entry, Guard, is_wanted, start
 
 if TYPE_CHECKING:

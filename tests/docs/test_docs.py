@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from glam.composition.normalize import normalized
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
@@ -22,6 +21,7 @@ from hydra.types import RunMode
 from glam.analysis.paired import Cell
 from glam.cli import main
 from glam.composition.compose import Composer
+from glam.composition.normalize import normalized
 from glam.composition.overrides import CONF, check_line
 from glam.composition.schema import register
 from glam.reporting.study_table import as_csv

@@ -18,11 +18,7 @@ from glam.config import (
     TrainingConfig,
 )
 from glam.machine.resources import Resources
-<<<<<<< HEAD
-from glam.runs.identity import COMPUTES, PACKAGE, SOURCES, code_fingerprint, run_id, run_name
-=======
-from glam.runs.identity import code_fingerprint, run_id
->>>>>>> refs/heads/cli
+from glam.runs.identity import COMPUTES, PACKAGE, SOURCES, code_fingerprint, run_id
 
 HERE = Resources(threads=1, precision="bfloat16", device="cpu", memory_bytes=8 << 30, cores=2)
 DEFAULT = RunConfig()
@@ -73,14 +69,6 @@ def test_the_default_run_keeps_its_id_from_version_to_version():
     # Changing a default is a breaking change: finished runs would be trained again. Renew this
     # line only on purpose, and say so in CHANGELOG.md.
     assert run_id(DEFAULT, HERE) == "bec9f5b744"
-
-
-<<<<<<< HEAD
-def test_names_are_readable_and_say_what_is_swept_most():
-    assert run_name(DEFAULT) == "glam_tiny-16e-filtered-s0"
-    assert run_name(replace(DEFAULT, model=ModelConfig(moe_every=0))) == (
-        "glam_tiny-dense-filtered-s0"
-    )
 
 
 # Of each package that computes, a source that lies deepest; of the kernels, every file.
@@ -158,10 +146,6 @@ def test_a_source_that_is_added_moved_or_split_changes_the_code_fingerprint(tmp_
 
 def test_the_code_fingerprint_is_that_of_the_same_source_wherever_it_lies(copied):
     assert copied() == code_fingerprint()
-=======
-def test_the_code_fingerprint_is_stable_within_a_process():
-    assert code_fingerprint() == code_fingerprint()
->>>>>>> refs/heads/cli
     assert len(code_fingerprint()) == 16
 
 
