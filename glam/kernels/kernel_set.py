@@ -7,8 +7,8 @@ TORCH = "torch's operators"
 
 
 def kernel_set(precision: str) -> str:
-    """The kernels for a model in `precision` (`bfloat16` or `float32`) on the CPU, named after their
-    matrix products: `amx`, `avx512`, or `elementwise` where torch multiplies."""
+    """The kernels for a model in `precision` (`bfloat16` or `float32`) on the CPU, by the name of
+    their matrix products: `amx`, `avx512`, or `elementwise` where torch multiplies."""
     if library() is None:
         return TORCH
     if precision == "bfloat16" and has("output_loss_bf16"):

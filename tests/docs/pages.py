@@ -70,12 +70,11 @@ def tables(page: Path, heading: str) -> list[list[str]]:
     begin = text.index(f"\n{heading}\n") + len(heading) + 2
     end = re.search(rf"^#{{1,{len(level)}}} ", text[begin:], re.MULTILINE)
     section = text[begin : begin + end.start()] if end else text[begin:]
-    rows = [
+    return [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in section.splitlines()
         if line.startswith("|") and not line.startswith("| ---")
     ]
-    return rows
 
 
 def first_cells(page: Path, heading: str) -> list[str]:

@@ -65,8 +65,8 @@ def test_a_study_killed_at_random_ends_as_an_undisturbed_one(line, table, tmp_pa
         done = finished(wild)
     assert last.returncode == 1
     assert last.stderr.splitlines()[-1] == (
-        f"error: 1 of 24 jobs failed: {POISONED} (RuntimeError: poisoned); the same line again runs only "
-        "what is missing"
+        f"error: 1 of 24 jobs failed: {POISONED} (RuntimeError: poisoned); the same line again "
+        "runs only what is missing"
     )
     assert "Traceback" not in last.stderr
     assert len(done) == 23
