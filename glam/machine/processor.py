@@ -1,10 +1,11 @@
 """The processor's name and the instruction sets that decide speed and rounding. No torch."""
 
 import functools
+import importlib
 import platform
 import subprocess
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 CPUINFO = Path("/proc/cpuinfo")  # Linux
 
@@ -34,6 +35,19 @@ def processor() -> Processor:
         return parse_cpuinfo(CPUINFO.read_text())
     except OSError:
         return Processor(_fallback_name(), ())
+
+
+def first_gpu() -> Processor:
+    """The first GPU, by NVML; its instruction set is the compute capability, as `sm_90`. Raises
+    what NVML raises where there is no driver."""
+    nvml: Any = importlib.import_module("pynvml")  # which ships no types
+    nvml.nvmlInit()
+    try:
+        handle = nvml.nvmlDeviceGetHandleByIndex(0)
+        major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+        return Processor(str(nvml.nvmlDeviceGetName(handle)), (f"sm_{major}{minor}",))
+    finally:
+        nvml.nvmlShutdown()
 
 
 def parse_cpuinfo(text: str) -> Processor:

@@ -19,7 +19,7 @@ from glam.config import DISPATCHERS, RunConfig
 from glam.config.layout import check_divides
 from glam.errors import UserError
 from glam.machine import processes
-from glam.machine.processor import processor
+from glam.machine.processor import first_gpu, processor
 
 # Of malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -223,12 +223,7 @@ def device_name(device: Device) -> str:
     """The maker's name of the first GPU, of the processor where that computes."""
     if device != "cuda":
         return "TPU" if device == "xla" and _has_tpu() else processor().name
-    nvml: Any = importlib.import_module("pynvml")
-    nvml.nvmlInit()
-    try:
-        return str(nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(0)))
-    finally:
-        nvml.nvmlShutdown()
+    return first_gpu().name
 
 
 def memory_bytes() -> int:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from glam.machine.processor import Processor, processor
+from glam.machine.processor import first_gpu, processor
 from glam.machine.resources import Resources
 
 Machine = dict[str, Any]
@@ -14,23 +14,15 @@ DECIDES = ("processor", "instruction_sets", "kernels")
 
 
 def machine_of(resources: Resources) -> Machine:
-    """For `summary.json`, checkpoints and W&B; nothing in it names the host. Imports torch, and on
-    a CPU builds the kernels where no earlier process has."""
-    found = _gpu() if resources.device == "cuda" else processor()
+    """For `summary.json`, checkpoints and W&B; nothing in it names the host. On a CPU it
+    builds the kernels where no earlier process has."""
+    found = first_gpu() if resources.device == "cuda" else processor()
     return {
         "processor": found.name,
         "instruction_sets": list(found.instruction_sets),
         "kernels": _kernels(resources),
         "GLAM_KERNELS": os.environ.get("GLAM_KERNELS", "on"),
     }
-
-
-def _gpu() -> Processor:
-    """The one that this process trains on; its instruction set is the compute capability."""
-    import torch
-
-    major, minor = torch.cuda.get_device_capability()
-    return Processor(torch.cuda.get_device_name(), (f"sm_{major}{minor}",))
 
 
 def _kernels(resources: Resources) -> str:

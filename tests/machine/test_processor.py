@@ -3,11 +3,12 @@
 import platform
 import subprocess
 import sys
+import types
 
 import pytest
 
 from glam.machine import processor as module
-from glam.machine.processor import Processor, parse_cpuinfo, processor
+from glam.machine.processor import Processor, first_gpu, parse_cpuinfo, processor
 from glam.machine.resources import _bfloat16_is_fast
 
 SAPPHIRE_RAPIDS = """\
@@ -107,3 +108,15 @@ def test_no_torch_is_imported():
     line = "import sys, glam.machine.processor as p; p.processor(); print('torch' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
     assert said.stdout == "False\n"
+
+
+def test_the_first_gpu_is_told_by_nvml(monkeypatch):
+    nvml = types.SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlShutdown=lambda: None,
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetCudaComputeCapability=lambda handle: (9, 0),
+        nvmlDeviceGetName=lambda handle: "NVIDIA H200",
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    assert first_gpu() == Processor("NVIDIA H200", ("sm_90",))

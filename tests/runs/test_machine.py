@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 
 import pytest
-import torch
 
 from glam import kernels
 from glam.machine.processor import Processor, processor
@@ -36,8 +35,8 @@ def test_kernels_switched_off_are_another_machine(monkeypatch):
 
 
 def test_of_a_run_on_a_gpu_the_gpu_counts_and_not_its_host(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    gpu = Processor("NVIDIA H200", ("sm_90",))
+    monkeypatch.setattr("glam.runs.machine.first_gpu", lambda: gpu)
     found = machine_of(replace(HERE, device="cuda"))
     assert (found["processor"], found["instruction_sets"]) == ("NVIDIA H200", ["sm_90"])
     assert found["kernels"] == "torch's operators"
