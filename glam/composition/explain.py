@@ -65,9 +65,9 @@ def _no_such_key(key: str, kind: Any) -> str:
     return f"{group}={_choice(kind)} has no {name}; add {others}"
 
 
-def _choice(kind: type) -> str:
+def _choice(kind: type[Any]) -> str:
     """The choice of a group that brings a class."""
-    return str(vars(kind())["name"])
+    return str(kind().name)
 
 
 def _expected(key: str, reason: str) -> str:

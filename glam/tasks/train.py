@@ -25,6 +25,7 @@ from glam.tasks.prepare import prepared_text
 
 if TYPE_CHECKING:
     from glam.data import PreparedData
+    from glam.evaluation import DomainResult
     from glam.training import TrainingResult
 
 
@@ -92,32 +93,12 @@ def _train_to_the_end(
     prepared: "PreparedData",
     energy: _Energy,
 ) -> None:
-    from glam.data import TrainStream
     from glam.engines.choose import choose_engine
-    from glam.planning.plan import layout
-    from glam.reporting import print_summary, run_report
     from glam.reporting.experts import heat_maps
-    from glam.tasks.summary import energy_of, summarize
     from glam.tracking import open_tracker
     from glam.training import train
 
-    run.write_config(config)
-    if rank() == 0:
-        prepared.tokenizer.copy_to(run.path)  # so that the run can be loaded without its text
-    stream = TrainStream(
-        prepared, config.training.sequence_length, config.training.batch_size, config.seed
-    )
-    data = {
-        "fingerprint": prepared.fingerprint,
-        "funnel": prepared.funnel,
-        "samples": prepared.samples,
-        "quality": prepared.quality,
-        "epochs": stream.epochs(config.training.num_steps),
-    }
-    run.write_json("data.json", data)
-    if table := layout(config):
-        run.write_json("layout.json", table)
-    energy_by_phase = energy.energy_by_phase
+    _describe(config, run, prepared)
     engine = choose_engine(config, resources)
     with open_tracker(config, run, resources, heat_maps) as tracker:
         result = train(
@@ -126,34 +107,88 @@ def _train_to_the_end(
             run,
             resources,
             engine=engine,
-            energy_by_phase=energy_by_phase,
+            energy_by_phase=energy.energy_by_phase,
             tracker=tracker,
         )
-        with energy_by_phase.on("evaluation"):
-            done = result.status == "done"
-            domains = (
-                held_out_losses(config, result.model, prepared, result.processes) if done else {}
-            )
-        _write_routing(run, result, domains)
-        if result.status == "done":
-            # Several processes write a token together: none may stop before the others.
-            seconds = 10 if result.processes.size == 1 else math.inf
-            written = samples(
-                config, result.model, prepared.tokenizer, GenerateTaskConfig(), seconds
-            )
-            run.write_json("generated.json", written)
-        summary = summarize(config, run, resources, result, domains, prepared.fingerprint)
-        summary["energy"] = energy_of(config, summary, result.joules(), energy.source)
+        domains = _judge(config, run, prepared, result, energy)
+        summary = _summary(config, run, resources, prepared, result, domains, energy)
         tracker.summarize(summary)
     run.write_json("summary.json", summary)
     if result.processes.is_main:
-        with stage("writing the report"):
-            page = run_report(run.path)
-        print_summary(summary, page)
+        _show(run, summary)
     _raise_if_diverged(run, summary)
 
 
-def _write_routing(run: RunFolder, result: "TrainingResult", domains: dict[str, Any]) -> None:
+def _describe(config: RunConfig, run: RunFolder, prepared: "PreparedData") -> None:
+    """What is known of a run before it trains: its configuration, tokenizer, text and layout."""
+    from glam.data import TrainStream
+    from glam.planning.plan import layout
+
+    run.write_config(config)
+    if rank() == 0:
+        prepared.tokenizer.copy_to(run.path)  # so that the run can be loaded without its text
+    training = config.training
+    stream = TrainStream(prepared, training.sequence_length, training.batch_size, config.seed)
+    data = {
+        "fingerprint": prepared.fingerprint,
+        "funnel": prepared.funnel,
+        "samples": prepared.samples,
+        "quality": prepared.quality,
+        "epochs": stream.epochs(training.num_steps),
+    }
+    run.write_json("data.json", data)
+    if table := layout(config):
+        run.write_json("layout.json", table)
+
+
+def _judge(
+    config: RunConfig,
+    run: RunFolder,
+    prepared: "PreparedData",
+    result: "TrainingResult",
+    energy: _Energy,
+) -> "dict[str, DomainResult]":
+    """Held-out losses, the experts each domain goes to, and samples; of a run that is done."""
+    if result.status != "done":
+        return {}
+    with energy.energy_by_phase.on("evaluation"):
+        domains = held_out_losses(config, result.model, prepared, result.processes)
+    _write_routing(run, result, domains)
+    # Several processes write a token together: none may stop before the others.
+    seconds = 10 if result.processes.size == 1 else math.inf
+    task = GenerateTaskConfig()
+    written = samples(config, result.model, prepared.tokenizer, task, seconds)
+    run.write_json("generated.json", written)
+    return domains
+
+
+def _summary(
+    config: RunConfig,
+    run: RunFolder,
+    resources: Resources,
+    prepared: "PreparedData",
+    result: "TrainingResult",
+    domains: "dict[str, DomainResult]",
+    energy: _Energy,
+) -> dict[str, Any]:
+    from glam.tasks.summary import energy_of, summarize
+
+    summary = summarize(config, run, resources, result, domains, prepared.fingerprint)
+    summary["energy"] = energy_of(config, summary, result.joules(), energy.source)
+    return summary
+
+
+def _show(run: RunFolder, summary: dict[str, Any]) -> None:
+    from glam.reporting import print_summary, run_report
+
+    with stage("writing the report"):
+        page = run_report(run.path)
+    print_summary(summary, page)
+
+
+def _write_routing(
+    run: RunFolder, result: "TrainingResult", domains: "dict[str, DomainResult]"
+) -> None:
     """Which experts each domain goes to, layer by layer."""
     model = result.model.config
     if not model.is_sparse or not domains:
