@@ -21,6 +21,11 @@ def test_a_moved_study_keeps_its_runs_and_finishes_the_others_as_it_began(line, 
     assert moved.returncode == 0, moved.stderr
     assert "seed: goes on with hardware.precision=float32, as it began" in moved.stderr
     assert "2 of 4 cells are done already" in moved.stderr
+    assert (
+        "warning: These runs were computed on unlike processors or kernels, which round "
+        "differently: 2 on Xeon (elementwise kernels); 2 on EPYC (elementwise kernels)."
+    ) in moved.stderr
+    assert "unlike" not in begun.stderr
     for run in here.glob("*-s[01]-*/summary.json"):
         assert (there / run.relative_to(here)).read_text() == run.read_text()
     [resumed] = there.glob("*-s17-*")
