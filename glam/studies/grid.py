@@ -104,8 +104,8 @@ def _write(study: Study) -> bool:
 def _warn_of_unlike_machines(study: Study) -> None:
     from glam.analysis import machines, paired  # scipy: a refused line can do without
 
-    cells = [paired.Cell.of(row) for row in study.folder.rows()]
-    if line := machines.unlike_machines(cells):
+    rows = [paired.StudyRow.of(row) for row in study.folder.rows()]
+    if line := machines.unlike_machines(rows):
         log.warning(line)
 
 

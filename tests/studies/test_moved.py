@@ -19,7 +19,7 @@ def test_a_moved_study_keeps_its_runs_and_finishes_the_others_as_it_began(line, 
     command = [*line(there, "seed=0,1,2,17"), QUICK]
     moved = subprocess.run(command, env=THERE, capture_output=True, text=True)
     assert moved.returncode == 0, moved.stderr
-    assert "seed: goes on with hardware.precision=float32, as it began" in moved.stderr
+    assert "seed: continues with hardware.precision=float32, as it was started" in moved.stderr
     assert "2 of 4 cells are done already" in moved.stderr
     assert (
         "warning: These runs were computed on unlike processors or kernels, which round "
@@ -41,5 +41,5 @@ def test_what_is_typed_wins_over_how_the_study_began(line, table, tmp_path):
         command = [*line(runs, "seed=0"), QUICK, "study.name=mine", *words]
         ended = subprocess.run(command, capture_output=True, text=True)
         assert ended.returncode == 0, ended.stderr
-        assert "goes on with" not in ended.stderr
+        assert "continues with" not in ended.stderr
     assert len({row["id"] for row in table(runs)}) == 2
