@@ -94,10 +94,19 @@ def _write(study: Study) -> bool:
             if cell.is_done and not cell.run.report_file.exists():
                 run_report(cell.run.path)
         log.info(f"study: {write_study(study.folder)}")
+        _warn_of_unlike_machines(study)
     except OSError as error:
         log.warning(f"{study.folder.path} cannot be written ({error.strerror})")
         return False
     return True
+
+
+def _warn_of_unlike_machines(study: Study) -> None:
+    from glam.analysis import machines, paired  # scipy: a refused line can do without
+
+    rows = [paired.StudyRow.of(row) for row in study.folder.rows()]
+    if line := machines.unlike_machines(rows):
+        log.warning(line)
 
 
 def _plan(cells: Sequence[Cell], swept: Sequence[str], show_plans: ShowPlans) -> None:
