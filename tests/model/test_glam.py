@@ -18,7 +18,7 @@ SHAPES = {
     "twin": {"num_experts": 1},
     "dense": {"moe_every": 0},
     "all_sparse": {"moe_every": 1, "top_k": 1},
-    "capacity": {"dispatcher": "capacity", "capacity_factor": 4.0},  # a seat for every token
+    "capacity": {"dispatcher": "capacity", "capacity_factor": 4.0},  # a slot for every token
     "wide_heads": {"d_head": 12, "num_layers": 3},
 }
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glam import kernels
-from glam.model.moe.permutation import as_they_come, permutation, to_few_sizes
+from glam.model.moe.permutation import no_padding, pad_to_few_sizes, permutation
 
 
 def choices(tokens: int, num_experts: int, top_k: int, skew: float) -> torch.Tensor:
@@ -25,7 +25,7 @@ routings = given(
 @routings
 def test_placed_they_lie_where_a_stable_sort_puts_them(tokens, num_experts, top_k, skew):
     chosen = choices(tokens, num_experts, top_k, skew)
-    for fill in (as_they_come, to_few_sizes):
+    for fill in (no_padding, pad_to_few_sizes):
         placed = permutation(chosen, num_experts, fill)
         with kernels.switched_off():
             by_sorting = permutation(chosen, num_experts, fill)
