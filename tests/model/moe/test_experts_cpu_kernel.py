@@ -120,7 +120,7 @@ def test_other_sizes_are_not_for_the_kernel(types, width, hidden):
     assert not kernel_supported(x, experts_of(3, width, hidden).to(types[1]))
 
 
-def test_nor_are_other_types(types):
+def test_other_types_are_not_for_the_kernel(types):
     experts = experts_of(3).to(types[1])
     assert kernel_supported(torch.empty(2, 32, dtype=types[0]), experts)
     assert not kernel_supported(torch.empty(2, 32, dtype=torch.float64), experts)

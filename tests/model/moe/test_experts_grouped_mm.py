@@ -72,7 +72,7 @@ def test_experts_share_few_row_counts_in_bfloat16_on_a_cpu():
     assert (filled - counts < torch.clamp(counts / 16, min=16)).all()
 
 
-def test_a_row_that_is_filled_is_no_choices():
+def test_a_padding_row_belongs_to_no_choice():
     chosen = torch.randint(0, 5, (400, 2))
     where, bare = padded(chosen, 6), permutation(chosen, 6)
     assert torch.equal(where.counts, pad_to_few_sizes(bare.counts))

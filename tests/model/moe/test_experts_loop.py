@@ -43,7 +43,7 @@ def results(form, lay_out, x, chosen, gates, experts):
     sizes=st.sampled_from([(1, 1), (8, 12), (7, 33), (31, 5)]),
     dtype=st.sampled_from(list(TOLERANCE)),
 )
-def test_outputs_and_gradients_are_those_of_all_at_once_for_any_routing(
+def test_the_loop_equals_grouped_products_for_any_routing(
     tokens, num_experts, top_k, skew, sizes, dtype
 ):
     logits = torch.randn(tokens, num_experts) + skew * torch.arange(num_experts)
@@ -76,7 +76,7 @@ def test_an_expert_nobody_chose_has_zero_gradient(dtype):
         assert grad[[0, 3]].flatten(1).any(1).all()
 
 
-def test_rows_of_no_choice_do_not_show():
+def test_padding_rows_change_nothing():
     """Their numbers are whatever the memory held."""
     x, chosen, gates = (
         torch.randn(20, 8).bfloat16(),

@@ -81,7 +81,7 @@ def test_a_choice_of_all_experts_has_their_probabilities_for_gates():
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("num_experts", [5, 16, 21])
 @pytest.mark.parametrize("spoilt", [slice(2, 3), slice(0, None)])
-def test_a_logit_that_is_no_number_spoils_its_token_alone(spoilt, num_experts, normalize):
+def test_a_nan_logit_spoils_its_token_alone(spoilt, num_experts, normalize):
     logits = torch.randn(3, num_experts)
     logits[1, spoilt] = torch.nan
     experts, gates, probabilities = RouteKernel.apply(logits, 2, normalize)
@@ -91,7 +91,7 @@ def test_a_logit_that_is_no_number_spoils_its_token_alone(spoilt, num_experts, n
     assert ((experts >= 0) & (experts < num_experts)).all()
 
 
-def test_logits_may_lie_in_any_order():
+def test_logits_may_have_any_strides():
     logits = torch.randn(4, 9)
     found = RouteKernel.apply(logits.t(), 2, True)
     torch.testing.assert_close(found, RouteKernel.apply(logits.t().contiguous(), 2, True))
