@@ -154,7 +154,9 @@ def test_a_compiler_that_knows_no_vector_widths_will_do(cache, tmp_path, monkeyp
 
 
 @with_a_compiler
-def test_a_library_that_does_not_load_is_none_with_a_warning(cache, tmp_path, monkeypatch, warnings):
+def test_a_library_that_does_not_load_is_none_with_a_warning(
+    cache, tmp_path, monkeypatch, warnings
+):
     library()
     (file,) = cache.iterdir()
     other = tmp_path / "other"
