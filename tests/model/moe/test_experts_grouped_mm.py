@@ -40,7 +40,7 @@ def results(lay_out, x, chosen, gates, experts):
     top_k=st.integers(1, 3),
     skew=st.floats(0, 5),
 )
-def test_rows_padded_equal_those_as_they_come_for_any_routing(tokens, num_experts, top_k, skew):
+def test_padded_rows_equal_unpadded_rows_for_any_routing(tokens, num_experts, top_k, skew):
     top_k = min(top_k, num_experts)
     logits = torch.randn(tokens, num_experts) + skew * torch.arange(num_experts)
     chosen = logits.topk(top_k).indices
