@@ -1,4 +1,4 @@
-"""What a trained model is worth, and what it writes."""
+"""Evaluation of a trained model: held-out loss, and generated text."""
 
 from glam.evaluation.generation import generate
 from glam.evaluation.held_out import (

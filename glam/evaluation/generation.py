@@ -1,4 +1,4 @@
-"""Text from a model, one token after the other."""
+"""Generates text from a model, token by token."""
 
 import math
 import time
@@ -24,12 +24,12 @@ def generate(
     context: int,
     seconds: float = math.inf,
 ) -> str:
-    """What follows the prompt, up to `max_tokens` tokens or the end of the document, or as far as
-    it comes in `seconds` (one token at least).
+    """The text that follows the prompt: up to `max_tokens` tokens, the end of the document, or as
+    many tokens as `seconds` allow, at least one.
 
-    Temperature 0 takes the likeliest token each time; else one is drawn, by `seed`, from the
-    fewest likeliest tokens that have probability `top_p` together. The model sees the last
-    `context` tokens.
+    Temperature 0 takes the likeliest token each time. Otherwise a token is drawn by `seed` from the
+    nucleus, the fewest likeliest tokens whose probabilities reach `top_p` (arXiv 1904.09751). The
+    model sees the last `context` tokens.
     """
     tokens = [tokenizer.bos, *tokenizer.encode(prompt)]
     start = len(tokens)
@@ -42,7 +42,7 @@ def generate(
             if token == tokenizer.eos:
                 break
             tokens.append(token)
-    # Decoded with the prompt: a piece's leading space depends on what stands before it.
+    # Decoded together with the prompt: the leading space of a piece depends on its predecessor.
     whole = tokenizer.decode(tokens[1:])
     return whole[len(tokenizer.decode(tokens[1:start])) :]
 
@@ -51,7 +51,7 @@ def _next_logits(model: Glam, tokens: list[int], context: int, padding: int) -> 
     device = next(model.parameters()).device
     if device.type != "xla":
         return model(torch.tensor([tokens], device=device)).logits[0, -1].cpu()
-    # One shape for every length, or each is compiled: what lies ahead is not seen.
+    # One shape for every length, or XLA compiles each; attention is causal, so padding is not seen.
     filled = tokens + [padding] * (context - len(tokens))
     return model(torch.tensor([filled]).to(device)).logits[0].cpu()[len(tokens) - 1]
 
@@ -59,6 +59,7 @@ def _next_logits(model: Glam, tokens: list[int], context: int, padding: int) -> 
 def choose(
     logits: Float[Tensor, "V"], temperature: float, top_p: float, generator: torch.Generator
 ) -> int:
+    """The next token by these logits."""
     if temperature == 0:
         return int(logits.argmax())
     probabilities = nucleus((logits / temperature).softmax(-1), top_p)
@@ -66,9 +67,9 @@ def choose(
 
 
 def nucleus(probabilities: Float[Tensor, "V"], top_p: float) -> Float[Tensor, "V"]:
-    """The probabilities with all but the smallest set of likeliest tokens that reaches `top_p` set
-    to zero; not divided by their sum."""
+    """The probabilities, with zero for tokens outside the nucleus: the smallest set of likeliest
+    tokens that reaches `top_p`. Not normalized."""
     ordered, index = probabilities.sort(descending=True, stable=True)
-    before = ordered.cumsum(-1) - ordered
-    kept = torch.where(before < top_p, ordered, 0.0)
-    return torch.zeros_like(probabilities).scatter(-1, index, kept)
+    likelier = ordered.cumsum(-1) - ordered  # probability of all likelier tokens
+    inside = torch.where(likelier < top_p, ordered, 0.0)
+    return torch.zeros_like(probabilities).scatter(-1, index, inside)

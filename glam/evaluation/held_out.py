@@ -14,7 +14,8 @@ from glam.model import Glam
 
 
 class DomainResult(NamedTuple):
-    """`shares` is `[num_moe_layers][E]`: of the choices made in a layer, by expert."""
+    """Held-out loss of a domain. `shares[layer][expert]` is the expert's share of the choices in an
+    MoE layer."""
 
     loss: float  # nats per token
     bits_per_byte: float
@@ -33,9 +34,12 @@ def evaluate_domains(
     domains: Iterable[str] | None = None,
     processes: Processes = SINGLE,
 ) -> dict[str, DomainResult]:
-    """By domain, each on at most `max_tokens` tokens, spread over its text; of all domains, or of
-    those that `domains` brings one by one. Draws nothing from torch's generators; leaves the model
-    in the mode it was in. Several processes divide the rows, and each gets the whole result."""
+    """Held-out results by domain, each on at most `max_tokens` tokens spread over the domain's
+    text; of `domains`, or of all.
+
+    Draws nothing from torch's generators, and leaves the model in the mode it was in. Several
+    processes share the rows, and each returns the whole result.
+    """
     with evaluating(model):
         return {
             domain: _evaluate(
@@ -49,13 +53,13 @@ def evaluate_domains(
 
 
 def mean_loss(results: Mapping[str, DomainResult]) -> float:
-    """Every domain counts the same."""
+    """Mean loss in nats per token, with equal weight for every domain."""
     return sum(result.loss for result in results.values()) / len(results)
 
 
 @contextmanager
 def evaluating(model: Glam) -> Generator[None]:
-    """Without gradients, and in evaluation mode until the end."""
+    """Evaluation mode without gradients, until the end of the block."""
     was_training = model.training
     model.eval()
     try:
@@ -75,8 +79,8 @@ def _evaluate(
         used = np.flatnonzero(batch.mask.any(1))  # padding alone would count as load
         count = int(batch.mask.sum())
         mine = processes.rows(len(used))
-        # A row each at least, and one shape for every batch where shapes are compiled: what fills
-        # up does not count.
+        # At least a row per process, and on XLA one shape for every batch: padding rows count for
+        # nothing.
         wanted = len(batch.mask) if device.type == "xla" else max(1, len(mine))
         rows = np.resize(used[mine.start : mine.stop] if mine else used, wanted)
         counts = batch.mask[rows]
@@ -87,11 +91,11 @@ def _evaluate(
         )
         output = model.loss(token_ids, targets, segments)
         total = output.token_losses.where(mask, 0.0).sum(dtype=torch.float32)
-        # In one piece: what is read from an XLA device is computed for each reading.
-        found = torch.cat([total[None], output.load.float().flatten()]).cpu().double()
-        nats += found[0].item()
+        # One tensor: XLA computes anew for every value that is read.
+        totals = torch.cat([total[None], output.load.float().flatten()]).cpu().double()
+        nats += totals[0].item()
         tokens += count
-        shares += count * len(mine) / len(used) * found[1:].view_as(shares)
+        shares += count * len(mine) / len(used) * totals[1:].view_as(shares)
     nats, shares = processes.sum(torch.tensor(nats).double()).item(), processes.sum(shares)
     return DomainResult(
         loss=nats / tokens,

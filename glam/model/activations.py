@@ -1,4 +1,5 @@
-"""GELU, in the erf form: alone, times another input, and times an expert's gate."""
+"""GELU in the erf form, alone, as GEGLU, and times an expert's gate; with their gradients. Kernels
+compute them where they are supported, torch's operators elsewhere."""
 
 from typing import Any, cast
 
@@ -33,7 +34,7 @@ class Gelu(torch.autograd.Function):
 
 
 class GatedGelu(torch.autograd.Function):
-    """`(gate, x) -> gelu(gate) * x`, which keeps these two alone."""
+    """`(gate, x) -> gelu(gate) * x`. Only the two inputs are kept for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, x: Tensor) -> Tensor:
@@ -57,17 +58,19 @@ class GatedGelu(torch.autograd.Function):
 
 
 def gelu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """x * Phi(x), with a gradient."""
     return cast(Tensor, Gelu.apply(x.contiguous()))  # pyright: ignore
 
 
 def gated_gelu(
     gate: Float[Tensor, "*shape"], x: Float[Tensor, "*shape"]
 ) -> Float[Tensor, "*shape"]:
+    """GEGLU, gelu(gate) * x, with a gradient (arXiv 2002.05202)."""
     return cast(Tensor, GatedGelu.apply(gate, x))  # pyright: ignore
 
 
 def gelu_values(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Without autograd."""
+    """x * Phi(x), without a gradient."""
     if not kernels.supported(x):
         return functional.gelu(x)
     y = torch.empty_like(x)
@@ -76,17 +79,24 @@ def gelu_values(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def gated_rows_backward(
-    before: Float[Tensor, "rows H"], gates: Float[Tensor, "rows"], d: Float[Tensor, "rows H"]
+    pre_activation: Float[Tensor, "rows H"],
+    gates: Float[Tensor, "rows"],
+    d: Float[Tensor, "rows H"],
 ) -> tuple[Float[Tensor, "rows H"], Float[Tensor, "rows"]]:
-    """Of `gate * gelu(before)`, whose gradient without the gate is `d`, and which becomes that of
-    `before`: the gated rows, and the gradients of the gates, in float32 at least."""
-    if kernels.supported(before, d) and kernels.is_float32(gates):
-        gated, d_gates = torch.empty_like(before), torch.empty_like(gates)
-        kernels.call("gated_gelu_backward", before, gates, d, gated, d_gates, *before.shape)
+    """Gradient of `gate * gelu(pre_activation)`, from `d`, the gradient of the ungated GELU.
+
+    Returns `gate * gelu(pre_activation)` and the gradient of the gates, in float32 at least. `d` is
+    overwritten with the gradient of `pre_activation`.
+    """
+    if kernels.supported(pre_activation, d) and kernels.is_float32(gates):
+        gated, d_gates = torch.empty_like(pre_activation), torch.empty_like(gates)
+        kernels.call(
+            "gated_gelu_backward", pre_activation, gates, d, gated, d_gates, *pre_activation.shape
+        )
         return gated, d_gates
-    gated = functional.gelu(before)
+    gated = functional.gelu(pre_activation)
     d_gates = (at_least_float32(gated) * at_least_float32(d)).sum(-1)
     gate = gates.to(d.dtype)[:, None]
     d.mul_(gate)
-    aten.gelu_backward.grad_input(d, before, grad_input=d)
+    aten.gelu_backward.grad_input(d, pre_activation, grad_input=d)
     return gated.mul_(gate), d_gates

@@ -1,4 +1,4 @@
-"""What an engine changes in a model, as one value given to it. The default is one device."""
+"""What an engine replaces in a model: one value, given to the model. The default is one device."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from glam.model.moe.dispatch import Dispatcher, dispatcher
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """`run_layers` None: one layer after another, rematerialized where the model is asked to."""
+    """The parts of a model that an engine may replace."""
 
-    run_layers: LayerRunner | None = None
-    mean_over_tokens: Mean = over_tokens  # of the whole batch, for the balance loss
-    dispatcher: Callable[[ModelConfig], Dispatcher] = dispatcher  # how rows travel to experts
-    einsum: Einsum = torch.einsum  # of attention
-    loss_split: LossSplit = WHOLE  # how the logits are split
+    run_layers: LayerRunner | None = None  # None: one after another, rematerialized if asked for
+    mean_over_tokens: Mean = over_tokens  # over the whole batch, for the balance loss
+    dispatcher: Callable[[ModelConfig], Dispatcher] = dispatcher  # from tokens to experts and back
+    einsum: Einsum = torch.einsum  # the products of attention
+    loss_split: LossSplit = WHOLE  # the pieces in which logits are computed
 
 
 ONE_DEVICE = Backend()

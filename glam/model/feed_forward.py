@@ -1,4 +1,4 @@
-"""The feed-forwards without experts."""
+"""The feed-forwards without experts: GEGLU, and the dense twin of an MoE layer."""
 
 import torch
 from jaxtyping import Float
@@ -8,7 +8,7 @@ from glam.model.activations import gated_gelu, gelu
 
 
 class GatedFeedForward(nn.Module):
-    """GEGLU: GELU of one linear map times another, then the output map (paper section 4)."""
+    """GEGLU: y = (gelu(x w_gate) * (x w_in)) w_out (paper, section 4)."""
 
     def __init__(self, d_model: int, hidden: int) -> None:
         super().__init__()
@@ -22,7 +22,8 @@ class GatedFeedForward(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """The dense twin of an MoE layer: one expert as wide as a token's `top_k` together."""
+    """The dense twin of an MoE layer, y = gelu(x w_in) w_out: one expert as wide as the `top_k`
+    experts of a token together, so that both cost the same per token."""
 
     def __init__(self, d_model: int, hidden: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The decoder."""
+"""The decoder-only language model of GLaM."""
 
 from functools import partial
 from pathlib import Path
@@ -22,8 +22,12 @@ from glam.model.rematerialize import called, rematerialized
 
 
 class GlamOutput(NamedTuple):
-    """Of L MoE layers: `balance_loss` is their sum, times its coefficient; `load` each expert's
-    share of the choices made, before any is dropped (sums to 1); `dropped` their dropped share."""
+    """Logits, and statistics of the L MoE layers.
+
+    `balance_loss` is the sum over layers, times its coefficient. `load` is each expert's share of
+    the choices, before any is dropped: a layer's shares sum to 1. `dropped` is the share of choices
+    that found no capacity slot.
+    """
 
     logits: Float[Tensor, "B S V"]
     balance_loss: Float[Tensor, ""]
@@ -32,8 +36,8 @@ class GlamOutput(NamedTuple):
 
 
 class LossOutput(NamedTuple):
-    """Cross-entropy in nats: its mean, to train on, and that of every token, without a gradient;
-    the rest as in `GlamOutput`."""
+    """Cross-entropy in nats: `loss` is the mean, with a gradient; `token_losses` has none. The
+    statistics are those of `GlamOutput`."""
 
     loss: Float[Tensor, ""]
     token_losses: Float[Tensor, "B S"]
@@ -43,7 +47,7 @@ class LossOutput(NamedTuple):
 
 
 class Embedding(nn.Module):
-    """Token vectors, scaled by sqrt(M) on the way in and shared with the output softmax."""
+    """Token embedding, scaled by sqrt(M) and tied to the output softmax."""
 
     def __init__(self, vocab_size: int, d_model: int) -> None:
         super().__init__()
@@ -54,7 +58,7 @@ class Embedding(nn.Module):
 
 
 class Layer(nn.Module):
-    """Pre-norm attention, then experts or a feed-forward, each beside its residual."""
+    """Pre-norm attention, then a pre-norm MoE layer or feed-forward, each with a residual."""
 
     def __init__(self, config: ModelConfig, index: int, backend: Backend) -> None:
         super().__init__()
@@ -84,8 +88,8 @@ def _feed_forward(config: ModelConfig, index: int, backend: Backend) -> nn.Modul
 class Glam(nn.Module):
     """A GLaM language model (arXiv 2112.06905, section 4). Parameters are float32.
 
-    `dtype` is that of the activations; `rematerialize` keeps one layer's activations at a time
-    and computes them again in the backward pass; `backend` is what an engine brings.
+    `dtype` is the type of the activations. `rematerialize` keeps the inputs of the layers alone and
+    computes each layer again in the backward pass. `backend` is what an engine replaces.
     """
 
     def __init__(
@@ -110,11 +114,12 @@ class Glam(nn.Module):
 
     @classmethod
     def from_run(cls, path: str | Path, *, dtype: torch.dtype = torch.float32) -> "Glam":
-        """The trained model of a run folder, in evaluation mode, from its newest whole checkpoint.
+        """The trained model of a run folder, in evaluation mode, from its newest undamaged
+        checkpoint.
 
         Raises UserError where the folder holds none.
         """
-        # Only those who load a run need what reads it.
+        # Imported late: only loading a run needs the readers.
         from glam.model.saved import saved_config, saved_weights
 
         with torch.device("meta"):
@@ -123,17 +128,17 @@ class Glam(nn.Module):
         return model.eval()
 
     def initialize(self, seed: int) -> None:
-        """Draw every parameter anew; the dense ones come out the same for every `num_experts`."""
+        """Draw every parameter anew. The dense weights do not depend on `num_experts`."""
         initialize(self, seed)
 
     def forward(
         self, tokens: Int[Tensor, "B S"], segments: Int[Tensor, "B S"] | None = None
     ) -> GlamOutput:
-        """Logits for the token after each. `segments` numbers the documents packed into a row:
-        a token sees its own document alone."""
-        x_BSM, mixed = self._decode(tokens, segments)
+        """Logits of the next token at every position. `segments` numbers the documents packed into
+        a row: attention stays within a document."""
+        x_BSM, statistics = self._decode(tokens, segments)
         logits = output_logits(x_BSM.flatten(0, 1), self.embedding.w_VM, self.config.logit_cap)
-        return GlamOutput(logits.unflatten(0, tokens.shape), *self._report(mixed))
+        return GlamOutput(logits.unflatten(0, tokens.shape), *self._stack_statistics(statistics))
 
     def loss(
         self,
@@ -141,8 +146,8 @@ class Glam(nn.Module):
         targets: Int[Tensor, "B S"],
         segments: Int[Tensor, "B S"] | None = None,
     ) -> LossOutput:
-        """The same without keeping the logits."""
-        x_BSM, mixed = self._decode(tokens, segments)
+        """Cross-entropy with `targets`, the next tokens; the logits are not kept in memory."""
+        x_BSM, statistics = self._decode(tokens, segments)
         losses = token_losses(
             x_BSM.flatten(0, 1),
             self.embedding.w_VM,
@@ -150,22 +155,24 @@ class Glam(nn.Module):
             self.config.logit_cap,
             self._loss_split,
         )
-        return LossOutput(losses.mean, losses.each.view_as(targets), *self._report(mixed))
+        return LossOutput(
+            losses.mean, losses.each.view_as(targets), *self._stack_statistics(statistics)
+        )
 
     def _decode(
         self, tokens: Int[Tensor, "B S"], segments: Int[Tensor, "B S"] | None
     ) -> tuple[Float[Tensor, "B S M"], list[MoEOutput]]:
         x = self.embedding(tokens).to(self.dtype)
-        x, mixed = self._run_layers(self.layers, x, segments)
-        return self.norm(x), mixed
+        x, statistics = self._run_layers(self.layers, x, segments)
+        return self.norm(x), statistics
 
-    def _report(self, mixed: list[MoEOutput]) -> tuple[Tensor, Tensor, Tensor]:
+    def _stack_statistics(self, statistics: list[MoEOutput]) -> tuple[Tensor, Tensor, Tensor]:
         weight = self.norm.scale_M
-        if not mixed:  # the twin of a mixture is its only expert
+        if not statistics:  # a dense twin counts as the only expert of its layer
             load = weight.new_ones(self.config.num_moe_layers, self.config.num_experts)
             return weight.new_zeros(()), load, load.new_zeros(len(load))
         return (
-            torch.stack([layer.balance_loss for layer in mixed]).sum(),
-            torch.stack([layer.load for layer in mixed]),
-            torch.stack([layer.dropped for layer in mixed]),
+            torch.stack([layer.balance_loss for layer in statistics]).sum(),
+            torch.stack([layer.load for layer in statistics]),
+            torch.stack([layer.dropped for layer in statistics]),
         )

@@ -1,4 +1,4 @@
-"""How a model's layers are run: one after another, each called as it is or rematerialized."""
+"""Runs the layers of a model one after another, each as it is or rematerialized."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from glam.model.attention.attention import document_mask
 from glam.model.moe.moe import MoEOutput
 
-# The last layer's output [B, S, M], and the statistics of every MoE layer.
+# The output of the last layer [B, S, M], and the statistics of every MoE layer.
 LayersOutput = tuple[Tensor, list[MoEOutput]]
 # `(layers, x [B, S, M], segments [B, S] or None) -> LayersOutput`
 LayerRunner = Callable[[nn.ModuleList, Tensor, Tensor | None], LayersOutput]
@@ -25,7 +25,7 @@ def run_layers(
     mask = None if segments is None else document_mask(segments, x.dtype)
     statistics = list[MoEOutput]()
     for layer in layers:
-        x, made = call(layer, x, mask)
-        if made is not None:
-            statistics.append(made)
+        x, moe_output = call(layer, x, mask)
+        if moe_output is not None:
+            statistics.append(moe_output)
     return x, statistics

@@ -1,4 +1,5 @@
-"""Logits of the tied embedding, and their cross-entropy in memory that does not grow with them."""
+"""Logits of the tied embedding, and their cross-entropy. Logits are computed piece by piece: [T, V]
+of them are never in memory at once."""
 
 import math
 from collections.abc import Iterator
@@ -12,23 +13,23 @@ from torch.nn import functional
 from glam import kernels
 from glam.model.precision import at_least_float32
 
-LOGITS_AT_ONCE = 2**25  # of one pair of products; 64 MB in bfloat16
-LOGITS_IN_CACHE = 2**17  # of one softmax, in float32
-PRODUCT_IN_CACHE = 2**20  # elements of a product on its way to a wider sum, on a CPU
+LOGITS_AT_ONCE = 2**25  # logits of a piece; 64 MB in bfloat16
+LOGITS_IN_CACHE = 2**17  # logits of one softmax, in float32
+PRODUCT_IN_CACHE = 2**20  # elements of a bfloat16 product that is added to a float32 sum
 
 
 class LossSplit(NamedTuple):
-    """How a program of static shapes takes the logits of all tokens."""
+    """The pieces in which a program of static shapes (XLA) computes the logits."""
 
-    groups: int = 1  # of neighbouring tokens: the devices that the batch is split over
-    pieces: int = 1  # of each group, one after another
+    groups: int = 1  # of neighbouring tokens: one for each device that the batch is split over
+    pieces: int = 1  # of a group, computed one after another
 
 
 WHOLE = LossSplit()
 
 
 class TokenLosses(NamedTuple):
-    """In nats. Only `mean` has a gradient."""
+    """Cross-entropy in nats. Only `mean` has a gradient."""
 
     mean: Float[Tensor, ""]
     each: Float[Tensor, "T"]
@@ -37,7 +38,7 @@ class TokenLosses(NamedTuple):
 def output_logits(
     x: Float[Tensor, "T M"], w_VM: Float[Tensor, "V M"], cap: float | None
 ) -> Float[Tensor, "T V"]:
-    """Logits in float32; with a `cap` they become cap * tanh(logits / cap)."""
+    """Logits, in float32 at least. With a `cap` they are cap * tanh(logits / cap)."""
     logits = at_least_float32(x @ w_VM.to(x.dtype).t())
     return logits if cap is None else cap * torch.tanh(logits / cap)
 
@@ -48,27 +49,28 @@ def plain_losses(
     targets: Int[Tensor, "T"],
     cap: float | None,
 ) -> Float[Tensor, "T"]:
-    """The definition; it keeps the logits."""
+    """Cross-entropy by its definition, in nats. Keeps the logits: the oracle of the tests."""
     return functional.cross_entropy(output_logits(x, w_VM, cap), targets, reduction="none")
 
 
 class FusedLosses(torch.autograd.Function):
-    """`(x [T, M], w [V, M], targets [T], cap, whether gradients are wanted) -> (mean, losses [T])`
+    """`(x [T, M], w [V, M], targets [T], cap, with_gradient) -> (mean, losses [T])`
 
-    The gradients are made in the forward pass, while the logits are there, and only scaled in the
-    backward. Raises ValueError for shapes that do not go together: a kernel would not see it.
+    Gradients are computed in the forward pass, while the logits exist, and only scaled in the
+    backward pass. Raises ValueError for shapes that do not fit, which a kernel cannot notice, and
+    RuntimeError for a second backward pass.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, w_VM: Tensor, targets: Tensor, cap: float | None, learns: bool
+        ctx: Any, x: Tensor, w_VM: Tensor, targets: Tensor, cap: float | None, with_gradient: bool
     ) -> tuple[Tensor, Tensor]:
         if x.shape[1] != w_VM.shape[1] or targets.shape != x.shape[:1]:
             shapes = f"x {list(x.shape)}, w {list(w_VM.shape)}, targets {list(targets.shape)}"
             raise ValueError(f"x [T, M], w [V, M] and targets [T] do not go together: {shapes}")
         losses = x.new_empty(len(x), dtype=torch.promote_types(x.dtype, torch.float32))
-        ctx.gradients = (_room(x), _room(w_VM)) if learns else None
-        form = _block_by_block if _suits(x, w_VM) else _row_by_row
+        ctx.gradients = (_gradient_like(x), _gradient_like(w_VM)) if with_gradient else None
+        form = _by_kernel if _kernel_supported(x, w_VM) else _by_pieces
         form(x, w_VM, targets, cap, losses, ctx.gradients)
         ctx.mark_non_differentiable(losses)
         return losses.mean(), losses
@@ -76,7 +78,7 @@ class FusedLosses(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.gradients is None:
-            raise RuntimeError("this loss can be differentiated once: its gradients were given out")
+            raise RuntimeError("this loss can be differentiated once: its gradients are gone")
         (d_x, d_w), ctx.gradients = ctx.gradients, None
         scale = grads[0]
         if not scale.is_cpu or scale != 1:  # on a device nobody waits for the answer
@@ -85,9 +87,9 @@ class FusedLosses(torch.autograd.Function):
 
 
 class TracedLosses(torch.autograd.Function):
-    """`FusedLosses` for a compiler that sees the step whole, and has the tokens split over
-    `groups` devices and perhaps the vocabulary too: nothing is gathered by index, every device has
-    its share of each piece, and adds up its own gradient of `w` before they are added together.
+    """`FusedLosses` for XLA, which compiles the step as a whole with tokens split over `groups`
+    devices, and the vocabulary maybe too. Nothing is gathered by index, every device has a part of
+    each piece, and sums its own gradient of `w` before the devices' are added.
 
     `(x [T, M], w [V, M], targets [T], cap, groups, pieces) -> (mean, losses [T])`; T is a multiple
     of `groups * pieces`.
@@ -105,11 +107,11 @@ class TracedLosses(torch.autograd.Function):
         for i in range(pieces):
             part, hot = x[:, i::pieces], targets[:, i::pieces, None] == token_V
             logits = at_least_float32(part @ w.t())
-            bent = logits if cap is None else torch.tanh(logits / cap)
-            logits = bent if cap is None else bent * cap
+            squashed = logits if cap is None else torch.tanh(logits / cap)
+            logits = squashed if cap is None else squashed * cap
             losses.append(logits.logsumexp(-1) - torch.where(hot, logits, 0).sum(-1))
             grad = logits.softmax(-1) - hot.to(logits.dtype)
-            grad = (grad if cap is None else grad * (1 - bent.square())).to(x.dtype)
+            grad = (grad if cap is None else grad * (1 - squashed.square())).to(x.dtype)
             d_x.append(grad @ w)
             d_w = d_w + (grad.mT @ part).to(d_w.dtype)
         each = torch.stack(losses, 2).flatten()
@@ -124,21 +126,22 @@ class TracedLosses(torch.autograd.Function):
         return (d_x * scale).to(d_x.dtype), (d_w * scale).to(d_w.dtype), None, None, None, None
 
 
-Gradients = tuple[Tensor, Tensor]  # [T, M], [V, M] of the losses' mean
+Gradients = tuple[Tensor, Tensor]  # of the mean loss: [T, M] and [V, M]
 
 
-def _room(x: Tensor) -> Tensor:
-    """For its gradient, row by row whatever its own strides."""
+def _gradient_like(x: Tensor) -> Tensor:
+    """An uninitialized contiguous gradient of `x`, whatever the strides of `x`."""
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-def _suits(x: Tensor, w: Tensor) -> bool:
-    """Whether our own kernel is there for these. It wants tokens: of none nothing is written."""
+def _kernel_supported(x: Tensor, w: Tensor) -> bool:
+    """Whether the kernel computes this loss: AMX, bfloat16, M a multiple of TILE, and some
+    tokens."""
     served = kernels.supported(x, w) and x.dtype == torch.bfloat16 and x.numel() > 0
     return served and x.shape[1] % kernels.TILE == 0 and kernels.has("output_loss_bf16")
 
 
-def _block_by_block(
+def _by_kernel(
     x: Tensor,
     w: Tensor,
     targets: Tensor,
@@ -146,14 +149,14 @@ def _block_by_block(
     losses: Tensor,
     gradients: Gradients | None,
 ) -> None:
-    """Four products, whose logits never leave the cache."""
-    given = (x.contiguous(), w.contiguous(), targets.long().contiguous())
-    made = gradients or (None, None)
+    """Losses and gradients by the kernel: four products, with logits that stay in the cache."""
+    inputs = (x.contiguous(), w.contiguous(), targets.long().contiguous())
+    outputs = gradients or (None, None)
     sizes = (*x.shape, len(w), cap or 0, 1 / len(x), w.dtype == torch.float32)
-    _refuse_targets(kernels.call("output_loss_bf16", *given, losses, *made, *sizes), len(w))
+    _refuse_targets(kernels.call("output_loss_bf16", *inputs, losses, *outputs, *sizes), len(w))
 
 
-def _row_by_row(
+def _by_pieces(
     x: Tensor,
     w_VM: Tensor,
     targets: Tensor,
@@ -161,13 +164,13 @@ def _row_by_row(
     losses: Tensor,
     gradients: Gradients | None,
 ) -> None:
-    """Three products; the logits of some rows are forgotten before the next rows'."""
-    w, learns = w_VM.to(x.dtype), gradients is not None
+    """Losses and gradients by three of torch's products, LOGITS_AT_ONCE logits at a time."""
+    w, with_gradient = w_VM.to(x.dtype), gradients is not None
     if gradients is not None:
         gradients[1].zero_()
     for rows in _pieces(len(x), LOGITS_AT_ONCE // len(w)):
         logits = torch.mm(x[rows], w.t())
-        _cross_entropy(logits, targets[rows], cap, learns, losses[rows])
+        _cross_entropy(logits, targets[rows], cap, with_gradient, losses[rows])
         if gradients is not None:
             torch.mm(logits, w, out=gradients[0][rows])
             _add_product(gradients[1], logits.t(), x[rows])
@@ -176,7 +179,7 @@ def _row_by_row(
 
 
 def _refuse_targets(failed: int, V: int) -> None:
-    """What kernels say."""
+    """Raises what a kernel's result stands for: IndexError, MemoryError."""
     if failed < 0:
         raise MemoryError("no memory for the logits of a few tokens")
     if failed:
@@ -189,42 +192,42 @@ def _pieces(total: int, size: int) -> Iterator[slice]:
 
 
 def _cross_entropy(
-    logits: Tensor, targets: Tensor, cap: float | None, learns: bool, losses: Tensor
+    logits: Tensor, targets: Tensor, cap: float | None, with_gradient: bool, losses: Tensor
 ) -> None:
-    """Writes `losses [rows]` of `logits [rows, V]`, which become their own gradients where one
-    learns."""
+    """Writes `losses [rows]` of `logits [rows, V]`; `with_gradient` overwrites the logits with
+    their gradients."""
     rows, V = logits.shape
     if kernels.supported(logits):
         scratch = logits.new_empty(torch.get_num_threads(), V, dtype=torch.float32)
-        sizes = (rows, V, cap or 0, learns)
-        given = (logits, targets.long().contiguous(), losses, scratch)
-        _refuse_targets(kernels.call("cross_entropy", *given, *sizes), V)
+        sizes = (rows, V, cap or 0, with_gradient)
+        inputs = (logits, targets.long().contiguous(), losses, scratch)
+        _refuse_targets(kernels.call("cross_entropy", *inputs, *sizes), V)
         return
     for part in _pieces(rows, LOGITS_IN_CACHE // V):
-        losses[part] = _cross_entropy_in_cache(logits[part], targets[part], cap, learns)
+        losses[part] = _cross_entropy_in_cache(logits[part], targets[part], cap, with_gradient)
 
 
 def _cross_entropy_in_cache(
-    logits: Tensor, targets: Tensor, cap: float | None, learns: bool
+    logits: Tensor, targets: Tensor, cap: float | None, with_gradient: bool
 ) -> Tensor:
     wide, target = at_least_float32(logits), targets[:, None]
     slope = None
     if cap is not None:
-        bent = torch.tanh(wide / cap)
-        wide, slope = cap * bent, 1 - bent.square()
+        squashed = torch.tanh(wide / cap)
+        wide, slope = cap * squashed, 1 - squashed.square()
     softmax = torch.softmax(wide, -1)
-    # ln of the partition, from the likeliest token: its share can't underflow.
+    # Log-partition from the likeliest token: its probability cannot underflow.
     partition = wide.amax(-1) - softmax.amax(-1).log()
     losses = partition - wide.gather(1, target)[:, 0]
-    if learns:
+    if with_gradient:
         gradient = softmax.scatter_add_(1, target, softmax.new_full(target.shape, -1))
         logits.copy_(gradient if slope is None else gradient.mul_(slope))
     return losses
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """`total += a @ b`, where `total` may be of a wider type: then some rows at a time, whose
-    product and its wide form never leave the cache (3 to 4 times as fast as all at once)."""
+    """`total += a @ b`. For a `total` of a wider type by pieces of its rows, whose products stay in
+    the cache: 3 to 4 times as fast as the whole product at once."""
     if total.dtype == a.dtype:
         total.addmm_(a, b)
         return
@@ -244,12 +247,14 @@ def token_losses(
     cap: float | None,
     split: LossSplit = WHOLE,
 ) -> TokenLosses:
-    """Cross-entropy of every token and its mean, in nats. `split` is for XLA."""
+    """Cross-entropy of every token and its mean, in nats; `split` is for XLA alone. Raises
+    ValueError for shapes that do not fit, and on a CPU IndexError for a target outside the
+    vocabulary."""
     if x.device.type == "xla":
         groups = math.gcd(len(x), split.groups)
         pieces = math.gcd(len(x) // groups, split.pieces)
         return TokenLosses(
             *TracedLosses.apply(x, w_VM, targets, cap, groups, pieces)  # pyright: ignore
         )
-    learns = torch.is_grad_enabled() and (x.requires_grad or w_VM.requires_grad)
-    return TokenLosses(*FusedLosses.apply(x, w_VM, targets, cap, learns))  # pyright: ignore
+    with_gradient = torch.is_grad_enabled() and (x.requires_grad or w_VM.requires_grad)
+    return TokenLosses(*FusedLosses.apply(x, w_VM, targets, cap, with_gradient))  # pyright: ignore

@@ -1,4 +1,4 @@
-"""Normalisation by root mean square with a learned scale."""
+"""RMS norm with a learned scale (arXiv 1910.07467): y = x / sqrt(mean(x^2) + EPSILON) * scale."""
 
 from typing import Any, cast
 
@@ -13,8 +13,8 @@ EPSILON = 1e-6
 
 
 class RootMeanSquareNorm(torch.autograd.Function):
-    """`(x [..., M], scale [M]) -> [..., M]`. (On a CPU torch's rms_norm is many small
-    operators, each of which autograd would differentiate by itself.)"""
+    """`(x [..., M], scale [M]) -> [..., M]`. One function, since torch's rms_norm is many small
+    operators on a CPU, and autograd differentiates each."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale_M: Tensor) -> Tensor:
@@ -50,6 +50,8 @@ class RootMeanSquareNorm(torch.autograd.Function):
 
 
 class RMSNorm(nn.Module):
+    """RMS norm over the last axis."""
+
     def __init__(self, size: int) -> None:
         super().__init__()
         self.scale_M = nn.Parameter(torch.ones(size))

@@ -1,4 +1,4 @@
-"""Memory for time: compute again in the backward pass what was not kept."""
+"""Activation rematerialization: less memory, and a second forward pass within the backward pass."""
 
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar, cast
@@ -11,12 +11,13 @@ Y = TypeVar("Y")
 
 
 def called(function: Callable[P, Y], *args: P.args, **kwargs: P.kwargs) -> Y:
-    """`function(*args)`, as it is."""
+    """`function(*args)`, without rematerialization."""
     return function(*args, **kwargs)
 
 
 def rematerialized(function: Callable[P, Y], *args: P.args, **kwargs: P.kwargs) -> Y:
-    """`function(*args)`, of which only the arguments are kept. Random draws come out the same."""
+    """`function(*args)`, computed again in the backward pass: only the arguments are kept. Random
+    draws repeat."""
     if not torch.is_grad_enabled():
         return function(*args, **kwargs)
     again = checkpoint.checkpoint  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]

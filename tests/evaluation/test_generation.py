@@ -43,7 +43,7 @@ def test_the_end_of_a_document_ends_the_text(model, tokenizer, monkeypatch):
     assert generate(model, tokenizer, "a", **ALL) == tokenizer.decode([5, 6])
 
 
-def test_a_slow_model_writes_as_far_as_it_comes(model, tokenizer):
+def test_a_slow_model_writes_what_the_seconds_allow(model, tokenizer):
     whole = generate(model, tokenizer, "abc", **ALL)
     hasty = generate(model, tokenizer, "abc", **ALL, seconds=0)
     assert hasty

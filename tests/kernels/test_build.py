@@ -45,7 +45,7 @@ def works(found) -> bool:
 
 
 @with_a_compiler
-def test_it_is_built_once_and_found_again(cache, warnings):
+def test_the_library_is_built_once_and_found_again(cache, warnings):
     assert works(library())
     (file,) = cache.iterdir()
     made = file.stat()
@@ -67,7 +67,7 @@ def test_other_sources_or_another_compiler_are_another_file(cache, tmp_path, mon
 
 
 @with_a_compiler
-def test_a_cache_that_cannot_be_made_does_without(tmp_path, monkeypatch, warnings):
+def test_without_a_cache_folder_the_library_is_built_elsewhere(tmp_path, monkeypatch, warnings):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -77,7 +77,7 @@ def test_a_cache_that_cannot_be_made_does_without(tmp_path, monkeypatch, warning
 
 
 @with_a_compiler
-def test_a_cache_that_cannot_be_written_does_without(cache, tmp_path, monkeypatch):
+def test_with_a_read_only_cache_the_library_is_built_elsewhere(cache, tmp_path, monkeypatch):
     cache.mkdir(parents=True)
     # Root may write anywhere.
     monkeypatch.setattr(os, "access", lambda _, mode: mode != os.W_OK)
@@ -87,21 +87,21 @@ def test_a_cache_that_cannot_be_written_does_without(cache, tmp_path, monkeypatc
     assert len(list(tmp_path.glob("glam-kernels-*/kernels-*.so"))) == 1
 
 
-def test_without_a_compiler_there_is_none_and_it_is_said_once(tmp_path, monkeypatch, warnings):
+def test_without_a_compiler_there_is_no_library_and_one_warning(tmp_path, monkeypatch, warnings):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert library() is None
     (said,) = warnings()
     assert "no C compiler (cc, gcc or clang)" in said
 
 
-def test_a_compiler_that_is_not_there_is_named(monkeypatch, warnings):
+def test_a_missing_compiler_is_named(monkeypatch, warnings):
     monkeypatch.setenv("CC", "/nowhere/cc")
     assert library() is None
     (said,) = warnings()
     assert "/nowhere/cc" in said
 
 
-def test_a_compiler_that_says_nothing_is_named(monkeypatch, warnings):
+def test_a_compiler_that_fails_silently_is_named(monkeypatch, warnings):
     monkeypatch.setenv("CC", "/bin/false")
     assert library() is None
     (said,) = warnings()
@@ -118,7 +118,7 @@ def test_a_compiler_may_have_options(cache, monkeypatch, warnings):
 
 
 @with_a_compiler
-def test_a_user_without_a_home_does_without(tmp_path, monkeypatch):
+def test_a_user_without_a_home_gets_a_library(tmp_path, monkeypatch):
     def nowhere():
         raise RuntimeError("Could not determine home directory.")
 
@@ -154,7 +154,9 @@ def test_a_compiler_that_knows_no_vector_widths_will_do(cache, tmp_path, monkeyp
 
 
 @with_a_compiler
-def test_a_library_that_does_not_load_is_none_and_said(cache, tmp_path, monkeypatch, warnings):
+def test_a_library_that_does_not_load_is_none_with_a_warning(
+    cache, tmp_path, monkeypatch, warnings
+):
     library()
     (file,) = cache.iterdir()
     other = tmp_path / "other"
@@ -165,14 +167,14 @@ def test_a_library_that_does_not_load_is_none_and_said(cache, tmp_path, monkeypa
     assert len(warnings()) == 1
 
 
-def test_it_can_be_switched_off_for_a_while(kernels_here):
+def test_kernels_can_be_switched_off_for_a_while(kernels_here):
     with build.switched_off(), build.switched_off():
         assert build.library() is None
     assert works(build.library())
 
 
 @pytest.mark.slow
-def test_a_process_can_be_told_to_do_without(cache, monkeypatch):
+def test_a_process_can_be_started_without_kernels(cache, monkeypatch):
     monkeypatch.setenv(build.SWITCH, "off")
     told = subprocess.run([sys.executable, "-c", BUILD], capture_output=True, text=True, check=True)
     assert (told.stdout, told.stderr) == ("False\n", "")
@@ -187,7 +189,7 @@ def test_a_failed_build_leaves_nothing_behind(cache, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @with_a_compiler
-def test_two_processes_may_build_it_at_once(cache):
+def test_two_processes_may_build_the_library_at_once(cache):
     command = [sys.executable, "-c", f"import torch; input(); {BUILD}"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     both = [subprocess.Popen(command, text=True, **pipes) for _ in range(2)]

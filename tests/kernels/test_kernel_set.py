@@ -6,7 +6,7 @@ from glam import kernels
 from glam.kernels.kernel_set import TORCH, kernel_set
 
 
-def test_switched_off_torch_serves():
+def test_switched_off_the_set_is_torchs_operators():
     with kernels.switched_off():
         assert kernel_set("float32") == kernel_set("bfloat16") == TORCH
 

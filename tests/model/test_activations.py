@@ -54,7 +54,7 @@ def gated_by_definition(gate, x):
 
 
 @dtypes
-def test_gelu_and_its_slope_are_those_of_float64_everywhere(dtype):
+def test_gelu_and_its_derivative_are_those_of_float64_everywhere(dtype):
     x = points(dtype)
     for found, exact in zip(of_sum(gelu, x), in_float64(functional.gelu, x), strict=True):
         assert_close(found, exact, dtype)
@@ -84,7 +84,7 @@ def test_any_shape_is_kept(shape, dtype, size):
 
 
 @dtypes
-def test_inputs_and_gradients_may_lie_in_any_order(dtype):
+def test_inputs_and_gradients_may_have_any_strides(dtype):
     gate, x = torch.randn(2, 7, 9).to(dtype).unbind(0)
     found = of_sum(lambda a, b: gated_gelu(a.t(), b.t()).t(), gate, x)
     for one, other in zip(found, in_float64(gated_by_definition, gate, x), strict=True):
@@ -95,7 +95,7 @@ def test_inputs_and_gradients_may_lie_in_any_order(dtype):
 
 
 @dtypes
-def test_no_number_and_infinity_come_out_as_such(dtype):
+def test_nan_and_infinity_come_out_as_such(dtype):
     x = torch.tensor([1.0, torch.nan, torch.inf, -1.0], dtype=dtype)
     one = torch.ones_like(x)
     for y in (gelu(x), gated_gelu(x, one), gated_gelu(one, x)):
@@ -107,7 +107,7 @@ def test_no_number_and_infinity_come_out_as_such(dtype):
 
 
 @dtypes
-def test_a_gradient_that_is_no_number_reaches_both_inputs(dtype):
+def test_a_nan_gradient_reaches_both_inputs(dtype):
     gate, x = (torch.ones(2, dtype=dtype, requires_grad=True) for _ in range(2))
     gated_gelu(gate, x).backward(torch.tensor([torch.nan, 1.0], dtype=dtype))
     for grad in (gate.grad, x.grad):
@@ -163,7 +163,7 @@ def test_gates_may_be_of_another_type(dtype):
 
 
 @dtypes
-def test_a_row_with_no_number_spoils_no_other(dtype):
+def test_a_row_with_a_nan_spoils_no_other(dtype):
     before, d = torch.randn(2, 3, 17).to(dtype).unbind(0)
     before[1, 5] = torch.nan
     gated, d_gates = gated_rows_backward(before, torch.ones(3), d)

@@ -18,7 +18,7 @@ SHAPES = {
     "twin": {"num_experts": 1},
     "dense": {"moe_every": 0},
     "all_sparse": {"moe_every": 1, "top_k": 1},
-    "capacity": {"dispatcher": "capacity", "capacity_factor": 4.0},  # a seat for every token
+    "capacity": {"dispatcher": "capacity", "capacity_factor": 4.0},  # a slot for every token
     "wide_heads": {"d_head": 12, "num_layers": 3},
 }
 
@@ -104,7 +104,7 @@ def test_the_loss_in_chunks_is_the_loss_at_once(tiny, monkeypatch):
 @pytest.mark.usefixtures("kernels_here")
 @pytest.mark.parametrize("cap", [None, 1.5])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_our_kernels_and_torchs_operators_learn_the_same(tiny, shape, cap):
+def test_kernels_and_torchs_operators_learn_the_same(tiny, shape, cap):
     config = dataclasses.replace(tiny, logit_cap=cap, **SHAPES[shape])
     model, tokens = randomized(config), tokens_of(config, 3, 37)
     loss, grads = model.loss(tokens, tokens), gradients(model, tokens)
@@ -117,7 +117,7 @@ def test_our_kernels_and_torchs_operators_learn_the_same(tiny, shape, cap):
 
 @pytest.mark.usefixtures("kernels_here")
 @pytest.mark.parametrize("shape", SHAPES)
-def test_in_bfloat16_our_kernels_are_no_farther_from_float32(tiny, shape):
+def test_in_bfloat16_kernels_are_no_farther_from_float32(tiny, shape):
     config = dataclasses.replace(tiny, **SHAPES[shape])
     fine, coarse = randomized(config), Glam(config, dtype=torch.bfloat16)
     coarse.load_state_dict(fine.state_dict())
@@ -241,7 +241,7 @@ def save_run(folder, model: Glam, step: int, whole: bool = True) -> None:
         checkpoint.joinpath("manifest.json").write_text(json.dumps({"files": files}))
 
 
-def test_a_run_is_loaded_from_its_newest_whole_checkpoint(tiny, tmp_path):
+def test_a_run_is_loaded_from_its_newest_undamaged_checkpoint(tiny, tmp_path):
     model, tokens = randomized(tiny).eval(), tokens_of(tiny)
     save_run(tmp_path, Glam(tiny), 5)
     save_run(tmp_path, model, 12)
@@ -251,7 +251,7 @@ def test_a_run_is_loaded_from_its_newest_whole_checkpoint(tiny, tmp_path):
     torch.testing.assert_close(loaded(tokens), model(tokens))
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_said(tiny, tmp_path, capsys):
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tiny, tmp_path, capsys):
     model, tokens = randomized(tiny).eval(), tokens_of(tiny)
     save_run(tmp_path, model, 5)
     save_run(tmp_path, Glam(tiny), 12)

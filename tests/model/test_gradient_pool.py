@@ -17,21 +17,21 @@ def nothing_left(monkeypatch):
 
 
 @pytest.fixture
-def all_kept(monkeypatch):
+def pool_everything(monkeypatch):
     monkeypatch.setattr(kept, "POOLED_FROM", 1)
     with pooling():
         yield
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_it_has_shape_and_type_and_no_gaps(all_kept, dtype):
+def test_a_pooled_tensor_has_the_shape_and_type_of_its_model_and_no_gaps(pool_everything, dtype):
     room = empty_like_pooled(nn.Parameter(torch.zeros(6, 4, 5, dtype=dtype).transpose(1, 2)))
     assert (room.shape, room.dtype, room.is_contiguous()) == ((6, 5, 4), dtype, True)
     assert not room.requires_grad
     assert torch.equal(room.fill_(3), torch.full((6, 5, 4), 3, dtype=dtype))
 
 
-def test_what_was_let_go_is_lent_again_and_nothing_else(all_kept):
+def test_memory_is_reused_once_its_last_tensor_is_gone(pool_everything):
     like = torch.zeros(1000)
     first, second = empty_like_pooled(like), empty_like_pooled(like)
     assert first.data_ptr() != second.data_ptr()
@@ -45,7 +45,7 @@ def test_what_was_let_go_is_lent_again_and_nothing_else(all_kept):
     assert empty_like_pooled(like).data_ptr() == place
 
 
-def test_another_size_gives_the_rest_back(all_kept):
+def test_another_size_frees_the_pool(pool_everything):
     empty_like_pooled(torch.zeros(1000))
     assert len(kept._free[4000]) == 1
     other = empty_like_pooled(torch.zeros(2000))
@@ -54,13 +54,13 @@ def test_another_size_gives_the_rest_back(all_kept):
     assert list(kept._free) == [8000]
 
 
-def test_small_ones_are_left_to_the_c_library():
+def test_small_tensors_are_left_to_the_c_library():
     with pooling():
         empty_like_pooled(torch.zeros(100))
         assert kept._free == {}
 
 
-def test_nothing_waits_when_the_loop_is_over(monkeypatch):
+def test_the_pool_is_empty_after_the_loop(monkeypatch):
     monkeypatch.setattr(kept, "POOLED_FROM", 1)
     like = torch.zeros(1000)
     with pooling():
@@ -75,7 +75,7 @@ def test_nothing_waits_when_the_loop_is_over(monkeypatch):
     assert kept._free == {}
 
 
-def test_other_kinds_of_tensors_are_torchs(all_kept):
+def test_other_kinds_of_tensors_are_allocated_by_torch(pool_everything):
     assert empty_like_pooled(torch.zeros(8, device="meta")).is_meta
     assert kept._free == {}
 
@@ -102,7 +102,7 @@ def steps(dtype: torch.dtype, form: dict[str, int]) -> tuple[list[float], list[t
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("form", [{}, {"d_model": 256, "d_ff": 1024, "num_heads": 4}, {"d_ff": 40}])
-def test_training_is_the_same_and_its_gradients_lie_there(dtype, form, monkeypatch):
+def test_training_is_the_same_with_gradients_in_the_pool(dtype, form, monkeypatch):
     torch.manual_seed(0)
     with pooling():
         *expected, none = steps(dtype, form)

@@ -33,7 +33,7 @@ def test_losses_and_gradients_are_those_of_the_cross_entropy(tokens, cap):
 
 
 @pytest.mark.parametrize(("at_once", "in_cache"), [(5 * 31, 2 * 31), (1, 1), (64 * 31, 7)])
-def test_the_pieces_in_which_they_are_made_do_not_show(at_once, in_cache, monkeypatch):
+def test_losses_do_not_depend_on_the_size_of_pieces(at_once, in_cache, monkeypatch):
     x, w = torch.randn(64, 8, dtype=torch.float64), torch.randn(31, 8, dtype=torch.float64)
     targets = torch.randint(0, 31, (64,))
     whole = results(token_losses, x, w, targets, None)
@@ -44,7 +44,7 @@ def test_the_pieces_in_which_they_are_made_do_not_show(at_once, in_cache, monkey
 
 @pytest.mark.parametrize("cap", [None, 2.0])
 @pytest.mark.parametrize(("groups", "pieces"), [(1, 1), (4, 1), (1, 8), (4, 4), (16, 4)])
-def test_for_a_compiler_they_are_the_same_however_they_are_split(groups, pieces, cap):
+def test_losses_for_xla_are_the_same_however_they_are_split(groups, pieces, cap):
     def traced(x, w, targets, cap):
         return TracedLosses.apply(x, w, targets, cap, groups, pieces)
 
@@ -56,7 +56,7 @@ def test_for_a_compiler_they_are_the_same_however_they_are_split(groups, pieces,
 
 
 @pytest.mark.parametrize("at_once", [2**25, 20 * 50])
-def test_in_bfloat16_they_are_as_close_to_float64_as_the_plain_form(at_once, monkeypatch):
+def test_losses_in_bfloat16_are_as_close_to_float64_as_the_definition(at_once, monkeypatch):
     monkeypatch.setattr(loss_module, "LOGITS_AT_ONCE", at_once)
     x, w = torch.randn(200, 16, dtype=torch.float64), torch.randn(50, 16, dtype=torch.float64)
     targets = torch.randint(0, 50, (200,))
@@ -78,7 +78,7 @@ def test_without_gradients_the_losses_are_the_same():
     assert not learning.each.requires_grad
 
 
-def test_a_second_backward_is_refused_and_not_wrong():
+def test_a_second_backward_pass_is_refused():
     x, w = torch.randn(4, 8, requires_grad=True), torch.randn(31, 8)
     mean = token_losses(x, w, torch.tensor([1, 2, 3, 4]), None).mean
     mean.backward(retain_graph=True)
@@ -150,7 +150,7 @@ def test_the_only_token_of_a_vocabulary_costs_nothing(dtype):
 @pytest.mark.parametrize("cap", [None, 30.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("at", [0, 5, 16])
-def test_a_logit_that_is_no_number_spoils_its_token_alone(at, dtype, cap):
+def test_a_nan_logit_spoils_its_token_alone(at, dtype, cap):
     logits, losses = torch.randn(3, 17).to(dtype), torch.empty(3)
     logits[1, at] = torch.nan
     loss_module._cross_entropy(logits, torch.tensor([5, 5, 5]), cap, True, losses)
@@ -187,7 +187,7 @@ def test_no_tokens_have_no_mean_and_change_nothing(dtype):
     assert not w.grad.any()
 
 
-def test_targets_may_lie_in_any_order():
+def test_targets_may_have_any_strides():
     x, w, targets = torch.randn(6, 8), torch.randn(31, 8), torch.randint(0, 31, (6, 2))
     torch.testing.assert_close(
         results(token_losses, x, w, targets[:, 1], None),
@@ -216,7 +216,7 @@ needs_tiles = pytest.mark.skipif(
     cap=st.sampled_from([None, 3.0, 30.0]),
     weights=st.sampled_from([torch.float32, torch.bfloat16]),
 )
-def test_block_by_block_logits_are_never_rounded(tokens, width, V, cap, weights):
+def test_the_kernel_never_rounds_logits(tokens, width, V, cap, weights):
     x, targets = torch.randn(tokens, width).bfloat16(), torch.randint(0, V, (tokens,))
     w = (torch.randn(V, width) * 2 * width**-0.5).to(weights)
     loss, mean, d_x, d_w = distances(token_losses, x, w, targets, cap)
@@ -228,7 +228,7 @@ def test_block_by_block_logits_are_never_rounded(tokens, width, V, cap, weights)
 
 @needs_tiles
 @pytest.mark.parametrize("cap", [None, 5.0])
-def test_block_by_block_nothing_depends_on_the_threads(cap):
+def test_the_kernel_does_not_depend_on_the_threads(cap):
     x, w = torch.randn(700, 96).bfloat16(), torch.randn(1100, 96)
     targets, before = torch.randint(0, 1100, (700,)), torch.get_num_threads()
     made = list[list[torch.Tensor]]()
@@ -244,7 +244,7 @@ def test_block_by_block_nothing_depends_on_the_threads(cap):
 
 
 @needs_tiles
-def test_block_by_block_what_is_no_number_spoils_its_token_alone():
+def test_in_the_kernel_a_nan_spoils_its_token_alone():
     x, w, targets = torch.randn(70, 32).bfloat16(), torch.randn(200, 32), torch.arange(70)
     x[40, 7] = torch.nan
     x = x.requires_grad_()
@@ -257,7 +257,7 @@ def test_block_by_block_what_is_no_number_spoils_its_token_alone():
 @needs_tiles
 @pytest.mark.parametrize("cap", [None, 300.0])
 @pytest.mark.parametrize("shift", [-94.5, -271.0, -1e3, 1e3])
-def test_block_by_block_only_differences_of_logits_count(shift, cap):
+def test_in_the_kernel_only_differences_of_logits_count(shift, cap):
     x, w = torch.zeros(40, 32).bfloat16(), torch.randn(300, 32).bfloat16()
     x[:, 0], w[:, 0], x[:, 1:] = 1, shift, torch.randn(40, 31)
     targets = torch.randint(0, 300, (40,))
@@ -271,7 +271,7 @@ def test_block_by_block_only_differences_of_logits_count(shift, cap):
 
 
 @needs_tiles
-def test_block_by_block_a_capped_infinity_is_finite_in_every_gradient():
+def test_in_the_kernel_a_capped_infinity_has_finite_gradients():
     x, w = torch.randn(40, 64).bfloat16(), torch.randn(300, 64)
     w[3, 5] = torch.inf
     targets = torch.randint(0, 300, (40,))
@@ -283,7 +283,7 @@ def test_block_by_block_a_capped_infinity_is_finite_in_every_gradient():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("sizes", [(64, 32, 40), (32, 64, 40), (32, 32, 10), (32, 32, 41)])
-def test_shapes_that_do_not_go_together_are_refused(sizes, dtype):
+def test_shapes_that_do_not_fit_are_refused(sizes, dtype):
     of_x, of_w, tokens = sizes
     x, w = torch.randn(40, of_x).to(dtype), torch.randn(300, of_w)
     with pytest.raises(ValueError, match=r"x \[T, M\], w \[V, M\] and targets \[T\]"):
@@ -291,7 +291,7 @@ def test_shapes_that_do_not_go_together_are_refused(sizes, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_activations_and_weights_may_lie_in_any_order(dtype):
+def test_activations_and_weights_may_have_any_strides(dtype):
     x, w, targets = torch.randn(64, 40).to(dtype).t(), torch.randn(64, 300).t(), torch.arange(40)
     for got, expected in zip(
         results(token_losses, x, w, targets.int(), None),

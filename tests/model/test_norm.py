@@ -72,7 +72,7 @@ def test_a_scale_may_be_narrow(dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_rows_and_gradients_may_lie_in_any_order(dtype):
+def test_rows_and_gradients_may_have_any_strides(dtype):
     x, scale = torch.randn(9, 2, 33).to(dtype), torch.randn(33)
 
     def turned(x, scale):
@@ -84,7 +84,7 @@ def test_rows_and_gradients_may_lie_in_any_order(dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_row_with_no_number_spoils_no_other(dtype):
+def test_a_row_with_a_nan_spoils_no_other(dtype):
     x = torch.randn(3, 17).to(dtype)
     x[1, 5] = torch.nan
     y, d_x, d_scale = results(RootMeanSquareNorm.apply, x, torch.ones(17))

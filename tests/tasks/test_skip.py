@@ -31,7 +31,7 @@ def warnings(caplog):
     return [line.getMessage() for line in caplog.records if line.levelname == "WARNING"]
 
 
-@pytest.mark.parametrize("file", ["kernels/kernels.c", "kernels/attention.h", "model/glam.py"])
+@pytest.mark.parametrize("file", ["kernels/kernels.c", "kernels/attention.inc", "model/glam.py"])
 def test_a_skip_warns_of_a_changed_source_that_computes(done, tmp_path, monkeypatch, caplog, file):
     shutil.copytree(PACKAGE, tmp_path / "glam", ignore=shutil.ignore_patterns("__pycache__"))
     with (tmp_path / "glam" / file).open("a") as source:

@@ -1,4 +1,4 @@
-"""Causal self-attention with a relative position bias (paper section 4), blind across documents."""
+"""Causal self-attention with a relative position bias (paper, section 4), within documents."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from glam.config import ModelConfig
 from glam.model.attention.blocks import block_attention
-from glam.model.attention.cpu_kernel import head_attention, suits
+from glam.model.attention.cpu_kernel import head_attention, kernel_supported
 from glam.model.attention.position import PositionBias
 from glam.model.precision import at_least_float32
 
@@ -17,7 +17,7 @@ Einsum = Callable[[str, Tensor, Tensor], Tensor]
 
 
 def document_mask(segments_BS: Int[Tensor, "B S"], dtype: torch.dtype) -> Float[Tensor, "B S S"]:
-    """-inf between a query and a key of another document, else 0: to be added to the logits."""
+    """A mask to add to the logits: -inf between tokens of different documents, else 0."""
     other = segments_BS[:, :, None] != segments_BS[:, None, :]
     return torch.zeros(other.shape, dtype=dtype, device=other.device).masked_fill_(
         other, -torch.inf
@@ -32,7 +32,8 @@ def plain_attention(
     mask_BSS: Float[Tensor, "B S S"] | None,
     einsum: Einsum = torch.einsum,
 ) -> Float[Tensor, "B N S D"]:
-    """The definition. The bias holds -inf where a key is ahead. Logits are in float32 at least."""
+    """Attention by its definition, with logits in float32 at least. The bias is -inf where a key is
+    ahead of the query."""
     logits = at_least_float32(einsum("bnqd,bnkd->bnqk", q_BNSD, k_BNSD)) + bias_NSS
     if mask_BSS is not None:
         logits = logits + mask_BSS[:, None]
@@ -42,13 +43,13 @@ def plain_attention(
 def cpu_attention(
     qkv: Float[Tensor, "B S 3 N D"], position: PositionBias, mask_BSS: Float[Tensor, "B S S"] | None
 ) -> Float[Tensor, "B S N D"]:
-    """The fastest form of it there."""
-    attend = head_attention if suits(qkv, position, mask_BSS) else block_attention
+    """`plain_attention` by the kernel of whole heads where it is supported, else block by block."""
+    attend = head_attention if kernel_supported(qkv, position, mask_BSS) else block_attention
     return attend(qkv, position, mask_BSS)
 
 
 class Attention(nn.Module):
-    """Multi-head attention of a layer; `einsum` is what an engine has for the products."""
+    """Multi-head attention of a layer; `einsum` computes the products and may be an engine's."""
 
     def __init__(self, config: ModelConfig, einsum: Einsum = torch.einsum) -> None:
         super().__init__()
@@ -66,10 +67,10 @@ class Attention(nn.Module):
     def forward(
         self, x_BSM: Float[Tensor, "B S M"], mask_BSS: Float[Tensor, "B S S"] | None
     ) -> Float[Tensor, "B S M"]:
-        attend = self._on_cpu if x_BSM.device.type == "cpu" else self._plainly
+        attend = self._on_cpu if x_BSM.device.type == "cpu" else self._by_operators
         return attend(x_BSM, mask_BSS).flatten(2) @ self.w_out_AM.to(x_BSM.dtype)
 
-    def _plainly(self, x_BSM: Tensor, mask_BSS: Tensor | None) -> Float[Tensor, "B S N D"]:
+    def _by_operators(self, x_BSM: Tensor, mask_BSS: Tensor | None) -> Float[Tensor, "B S N D"]:
         heads = (*x_BSM.shape[:2], self.num_heads, self.head_size)
         q, k, v = (
             (x_BSM @ w.to(x_BSM.dtype)).view(heads).transpose(1, 2)

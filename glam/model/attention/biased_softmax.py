@@ -1,5 +1,5 @@
-"""Softmax of a block of causal attention: of scaled products of queries and keys, plus a bias by
-distance, plus a mask. The bias is zero from some distance on."""
+"""Softmax of a block of causal attention: softmax(scale * q k^T + bias + mask). The bias depends on
+the distance and is zero from some distance on."""
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -14,7 +14,7 @@ aten = torch.ops.aten
 
 
 class Block(NamedTuple):
-    """Queries `start` to `stop`, which meet keys 0 to `stop`."""
+    """Queries `start` to `stop`, which attend to keys 0 to `stop`."""
 
     start: int
     stop: int
@@ -30,29 +30,32 @@ class Block(NamedTuple):
 
 @runtime_checkable
 class BiasedSoftmax(Protocol):
-    """What it makes in the forward pass it may keep for the backward pass, and no mask."""
+    """The softmax of every block of one attention, and its gradient."""
 
     def weights(
         self, block: Block, q: Tensor, k: Tensor, mask: Tensor | None
-    ) -> Float[Tensor, "BN rows keys"]: ...
+    ) -> Float[Tensor, "BN rows keys"]:
+        """The attention weights of a block."""
+        ...
 
     def backward(
         self, block: Block, d_weights: Tensor, weights: Tensor, d_bias: Tensor
     ) -> Float[Tensor, "BN rows keys"]:
-        """The gradient of the products of q and k; that of the bias is added to `d_bias`."""
+        """The gradient of the products of q and k; the gradient of the bias is added to
+        `d_bias`."""
         ...
 
     def new_gradient(self) -> Tensor:
-        """Zeros for `d_bias`, …"""
+        """Zeros to pass as `d_bias`."""
         ...
 
     def by_distance(self, d_bias: Tensor) -> Float[Tensor, "N W"]:
-        """… and what it comes to."""
+        """The gradient of the bias by distance, from the summed `d_bias`."""
         ...
 
 
-class InOnePass:
-    """By a kernel of our own, in place of the products."""
+class KernelSoftmax:
+    """By a kernel, which overwrites the products with the weights."""
 
     def __init__(self, bias_NW: Tensor, shape: torch.Size) -> None:
         self.batch, self.length, _, self.heads, head_size = shape
@@ -60,13 +63,13 @@ class InOnePass:
         self.bias = kernels.pad(bias_NW.flip(1), end=-torch.inf)
 
     def weights(self, block: Block, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
-        made = torch.bmm(q, k.mT)
-        _, rows, keys = made.shape
+        products = torch.bmm(q, k.mT)
+        _, rows, keys = products.shape
         scratch = self.bias.new_empty(torch.get_num_threads(), keys + kernels.PAD)
         sizes = (self.batch, self.heads, rows, keys, self.window, self.length, self.scale)
         mask = None if mask is None else mask.contiguous()
-        kernels.call("attention_weights", made, self.bias, mask, scratch, *sizes)
-        return made
+        kernels.call("attention_weights", products, self.bias, mask, scratch, *sizes)
+        return products
 
     def backward(self, block: Block, d_weights: Tensor, weights: Tensor, d_bias: Tensor) -> Tensor:
         sizes = (*weights.shape, self.window, self.scale)
@@ -78,12 +81,12 @@ class InOnePass:
         return self.bias.new_zeros(self.batch * self.heads, width)
 
     def by_distance(self, d_bias: Tensor) -> Tensor:
-        inner = kernels.unpad(d_bias)
-        return inner.reshape(self.batch, self.heads, -1).sum(0).flip(1)
+        unpadded = kernels.unpad(d_bias)
+        return unpadded.reshape(self.batch, self.heads, -1).sum(0).flip(1)
 
 
-class ByOperators:
-    """By torch's, for other types and machines without a compiler."""
+class TorchSoftmax:
+    """By torch's operators, for the other types and machines without kernels."""
 
     def __init__(self, bias_NW: Tensor, shape: torch.Size, rows: int, dtype: torch.dtype) -> None:
         self.batch, length, _, self.heads, head_size = shape
@@ -130,8 +133,8 @@ class ByOperators:
 
 
 def windows(bias_NW: Float[Tensor, "N W"], rows: int) -> Float[Tensor, "N rows W"]:
-    """The bias of the last `rows` queries of W positions, -inf where a key is ahead. `bias_NW`
-    gives it by distance."""
+    """The bias of the last `rows` queries of W positions, from the bias by distance `bias_NW`; -inf
+    where a key is ahead of the query."""
     ahead = bias_NW.new_full((len(bias_NW), rows - 1), -torch.inf)
     by_offset = torch.cat([bias_NW.flip(1), ahead], 1)
     return by_offset.unfold(1, bias_NW.shape[1], 1).flip(1)
@@ -143,8 +146,9 @@ def biased_softmax(
     mask_BSS: Float[Tensor, "B S S"] | None,
     rows: int,
 ) -> BiasedSoftmax:
-    """For blocks of at most `rows` queries; `bias_NW` is by distance, zero from W on."""
+    """The softmax for blocks of at most `rows` queries. `bias_NW` is by distance, and zero from W
+    on."""
     same = mask_BSS is None or mask_BSS.dtype == qkv.dtype
     if same and kernels.supported(qkv) and kernels.is_float32(bias_NW):
-        return InOnePass(bias_NW, qkv.shape)
-    return ByOperators(bias_NW, qkv.shape, rows, qkv.dtype)
+        return KernelSoftmax(bias_NW, qkv.shape)
+    return TorchSoftmax(bias_NW, qkv.shape, rows, qkv.dtype)

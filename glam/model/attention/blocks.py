@@ -1,8 +1,8 @@
-"""Attention on a CPU: causal, with a trainable bias, one block of queries at a time.
+"""Causal attention with a trainable bias on a CPU, one block of queries at a time.
 
-Keys ahead of a block are never multiplied. The bias is taken relative to its last bucket, which
-a softmax does not see: so it is zero beyond the maximum distance, and keys that far need none. A
-row of logit gradients sums to zero, so the last bucket's gradient is minus the sum of the others.
+Keys ahead of a block are not multiplied. The bias of the last bucket is subtracted from all, which
+a softmax does not change: the bias is then zero beyond the maximum distance. A row of logit
+gradients sums to zero, so the gradient of the last bucket is minus the sum of the others.
 """
 
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ from glam.model.attention.position import PositionBias
 
 
 def blocks(length: int, rows: int) -> Iterator[Block]:
-    """From the last to the first, which alone may be shorter."""
+    """From the last block to the first; only the first may be shorter."""
     return (Block(max(0, stop - rows), stop) for stop in range(length, 0, -rows))
 
 
 class BlockAttention(torch.autograd.Function):
-    """`(qkv [B, S, 3, N, D], bias [N, R], bucket of each distance up to the last bucket's, mask,
-    rows of a block) -> [B, S, N, D]`"""
+    """`(qkv [B, S, 3, N, D], bias [N, R], bucket of each distance [W], mask [B, S, S] or None,
+    rows per block) -> [B, S, N, D]`"""
 
     @staticmethod
     def forward(
@@ -33,29 +33,29 @@ class BlockAttention(torch.autograd.Function):
         q, k, v = qkv.permute(2, 0, 3, 1, 4).reshape(3, B * N, S, D).unbind(0)
         relative_NW = (bias_NR - bias_NR[:, -1:])[:, bucket_W]
         softmax = biased_softmax(qkv, relative_NW, mask, rows)
-        y, kept = torch.empty_like(q), list[Tensor]()
+        y, all_weights = torch.empty_like(q), list[Tensor]()
         for block in blocks(S, rows):
-            kept.append(softmax.weights(block, q[:, block.queries], k[:, block.keys], mask))
-            y[:, block.queries] = torch.bmm(kept[-1], v[:, block.keys])
-        ctx.save_for_backward(q, k, v, bias_NR, bucket_W, *kept)
+            all_weights.append(softmax.weights(block, q[:, block.queries], k[:, block.keys], mask))
+            y[:, block.queries] = torch.bmm(all_weights[-1], v[:, block.keys])
+        ctx.save_for_backward(q, k, v, bias_NR, bucket_W, *all_weights)
         ctx.shape, ctx.rows, ctx.softmax = (B, S, N, D), rows, softmax
         return y.view(B, N, S, D).transpose(1, 2)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, bias_NR, bucket_W, *kept = ctx.saved_tensors
+        q, k, v, bias_NR, bucket_W, *all_weights = ctx.saved_tensors
         softmax: BiasedSoftmax = ctx.softmax
         B, S, N, D = ctx.shape
         dy = grads[0].transpose(1, 2).reshape(B * N, S, D)
         d_qkv = q.new_empty(3, B * N, S, D)
         dq, dk, dv = d_qkv.unbind(0)
         d_bias = softmax.new_gradient()
-        for block, weights in zip(blocks(S, ctx.rows), kept, strict=True):
+        for block, weights in zip(blocks(S, ctx.rows), all_weights, strict=True):
             here, past = block.queries, block.keys
             d_weights = torch.bmm(dy[:, here], v[:, past].mT)
             d_products = softmax.backward(block, d_weights, weights, d_bias)
             dq[:, here] = torch.bmm(d_products, k[:, past])
-            if block.stop == S:  # blocks come from the last to the first, and this meets every key
+            if block.stop == S:  # the first to come, and the one that meets every key
                 torch.bmm(d_products.mT, q[:, here], out=dk)
                 torch.bmm(weights.mT, dy[:, here], out=dv)
             else:
@@ -67,8 +67,8 @@ class BlockAttention(torch.autograd.Function):
         return d_qkv.view(3, B, N, S, D).permute(1, 3, 0, 2, 4), d_bias_NR, None, None, None
 
 
-def rows_of_a_block(length: int, dtype: torch.dtype) -> int:
-    """Of queries, the fastest of those that were tried."""
+def rows_per_block(length: int, dtype: torch.dtype) -> int:
+    """Queries per block: the fastest of the sizes measured."""
     wide = length <= 128 or (length >= 512 and dtype == torch.bfloat16)
     return min(length, 128 if wide else 64)
 
@@ -76,9 +76,9 @@ def rows_of_a_block(length: int, dtype: torch.dtype) -> int:
 def block_attention(
     qkv: Float[Tensor, "B S 3 N D"], position: PositionBias, mask_BSS: Float[Tensor, "B S S"] | None
 ) -> Float[Tensor, "B S N D"]:
-    """What `plain_attention` computes, of any length."""
+    """`plain_attention` of any length, block by block."""
     S = qkv.shape[1]
     bucket_W = position.buckets(min(S, position.max_distance))
-    rows = rows_of_a_block(S, qkv.dtype)
+    rows = rows_per_block(S, qkv.dtype)
     y = BlockAttention.apply(qkv, position.bias_NR, bucket_W, mask_BSS, rows)  # pyright: ignore
     return cast(Tensor, y)

@@ -1,7 +1,7 @@
-"""Relative position bias: one learned scalar per bucket of distances and head, in every layer.
+"""Relative position bias (paper, section 4): a learned scalar per head and bucket of distances.
 
-T5's buckets for a causal model: half of them hold one distance each, the others grow
-logarithmically up to `max_distance`, and the last one holds all that lies beyond.
+The buckets are those of T5 (arXiv 1910.10683) for a causal model: half of them hold one distance
+each, the others grow logarithmically up to `max_distance`, and the last holds all beyond.
 """
 
 import math
@@ -22,8 +22,8 @@ def position_buckets(
 
 @cache
 def _near_buckets(num_buckets: int, max_distance: int) -> list[int]:
-    """Of distances below `max_distance`. (As a list: cached tensors would be those of whatever
-    device or mode first asked for them.)"""
+    """Buckets of distances below `max_distance`. A list, since a cached tensor would belong to the
+    device and mode of the first call."""
     exact = num_buckets // 2
     buckets = list(range(exact))
     for distance in range(exact, max_distance):
@@ -33,12 +33,15 @@ def _near_buckets(num_buckets: int, max_distance: int) -> list[int]:
 
 
 class PositionBias(nn.Module):
+    """The position bias of one layer."""
+
     def __init__(self, num_heads: int, num_buckets: int, max_distance: int) -> None:
         super().__init__()
         self.num_buckets, self.max_distance = num_buckets, max_distance
         self.bias_NR = nn.Parameter(torch.zeros(num_heads, num_buckets))
 
     def buckets(self, length: int) -> Int[Tensor, "S"]:
+        """The bucket of every distance below `length`."""
         device = self.bias_NR.device
         return position_buckets(length, self.num_buckets, self.max_distance, device)
 
@@ -46,13 +49,13 @@ class PositionBias(nn.Module):
         """The bias of every head at every distance below `length`."""
         bucket_S = self.buckets(length)
         bucket_R = torch.arange(self.num_buckets, device=bucket_S.device)
-        # A product and not a look-up: its gradient is a sum in a fixed order on every device.
+        # A product, not a look-up: its gradient is summed in a fixed order on every device.
         return self.bias_NR @ (bucket_R[:, None] == bucket_S).to(self.bias_NR)
 
     def forward(self, length: int) -> Float[Tensor, "N S S"]:
-        """The bias of query i and key j; -inf where j lies ahead of i."""
+        """The bias of query i and key j; -inf where j is ahead of i."""
         past_NS = self.by_distance(length).flip(-1)
         row = torch.cat([past_NS, torch.full_like(past_NS, -torch.inf)], -1)
-        # Rows of 2S read with a stride of 2S - 1: each starts one further left than the one above.
+        # Rows of 2S read with a stride of 2S - 1: each starts one to the left of the row above.
         rows = row[:, None].expand(-1, length, -1).flatten(1)[:, : length * (2 * length - 1)]
         return rows.view(-1, length, 2 * length - 1)[..., length - 1 :]

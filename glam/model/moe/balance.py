@@ -20,6 +20,7 @@ BalanceLoss = Callable[[Tensor, Routing, Mean], Tensor]
 
 
 def over_tokens(x: Float[Tensor, "T *rest"]) -> Float[Tensor, "*rest"]:
+    """The mean over all tokens, where one process has the whole batch."""
     return x.mean(0)
 
 

@@ -1,4 +1,5 @@
-"""Ways from tokens to experts and back. They agree to rounding when nothing is dropped."""
+"""The dispatchers, which bring tokens to experts and outputs back. They agree to rounding where
+nothing is dropped."""
 
 from collections.abc import Callable
 from functools import partial, singledispatch

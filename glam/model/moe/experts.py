@@ -1,4 +1,4 @@
-"""The experts of one layer, in one tensor per matrix."""
+"""The experts of one MoE layer: one stacked tensor per matrix."""
 
 import torch
 from jaxtyping import Float
@@ -7,7 +7,7 @@ from torch.nn import functional
 
 
 class Experts(nn.Module):
-    """Two matrices with GELU between, for each expert (paper section 4)."""
+    """Feed-forwards gelu(x w_in) w_out, one per expert (paper, section 4)."""
 
     def __init__(self, num_experts: int, d_model: int, hidden: int) -> None:
         super().__init__()
@@ -15,6 +15,6 @@ class Experts(nn.Module):
         self.w_out_EHM = nn.Parameter(torch.empty(num_experts, hidden, d_model))
 
     def forward(self, x: Float[Tensor, "E X M"]) -> Float[Tensor, "E X M"]:
-        """Equally many rows for every expert."""
+        """The output for X rows of every expert."""
         hidden = functional.gelu(torch.bmm(x, self.w_in_EMH.to(x.dtype)))
         return torch.bmm(hidden, self.w_out_EHM.to(x.dtype))

@@ -1,6 +1,6 @@
-"""Large experts on a CPU: one after another, each from its rows to its output and back, so that
-what lies between its products never leaves the cache, and weights of another type are cast there
-too, not side by side for the backward pass. Of all rows only the first product is kept."""
+"""Experts in a loop, for large experts on a CPU: each goes from its rows to its output before
+the next, so that intermediate values stay in the cache and one expert's weights are cast at a
+time. Only the pre-activations of all rows are kept for the backward pass."""
 
 from collections.abc import Iterator
 from typing import Any, cast
@@ -13,11 +13,11 @@ from glam.model.activations import gated_rows_backward, gelu_values
 from glam.model.gradient_pool import empty_like_pooled
 from glam.model.moe.experts import Experts
 from glam.model.moe.experts_grouped_mm import gates_of_choices, gates_of_rows, sum_of_choices
-from glam.model.moe.permutation import SortedLayout
+from glam.model.moe.permutation import Permutation
 from glam.model.moe.routing import Routing
 
 
-class ExpertByExpert(torch.autograd.Function):
+class ExpertsLoop(torch.autograd.Function):
     """`(x [T, M], gates [T, K], w_in [E, M, H], w_out [E, H, M], layout) -> y [T, M]`"""
 
     @staticmethod
@@ -27,30 +27,32 @@ class ExpertByExpert(torch.autograd.Function):
         gates_TK: Tensor,
         w_in_EMH: Tensor,
         w_out_EHM: Tensor,
-        layout: SortedLayout,
+        layout: Permutation,
     ) -> Tensor:
         num_rows, (M, H) = len(layout.token_of_row), w_in_EMH.shape[1:]
-        before, y = x_TM.new_empty(num_rows, H), x_TM.new_empty(num_rows, M)
-        w_in, w_out = (narrowed(w, x_TM.dtype) for w in (w_in_EMH, w_out_EHM))
-        given, parts = gathered(x_TM, layout), (layout.split(rows) for rows in (before, y))
-        for w_1, w_2, x, hidden, out in zip(w_in, w_out, given, *parts, strict=False):
+        pre_activation, y = x_TM.new_empty(num_rows, H), x_TM.new_empty(num_rows, M)
+        w_in, w_out = (cast_matrices(w, x_TM.dtype) for w in (w_in_EMH, w_out_EHM))
+        inputs = gather_rows(x_TM, layout)
+        parts = (layout.split(rows) for rows in (pre_activation, y))
+        for w_1, w_2, x, hidden, out in zip(w_in, w_out, inputs, *parts, strict=False):
             torch.mm(x, w_1, out=hidden)
             torch.mm(gelu_values(hidden), w_2, out=out)
-        ctx.save_for_backward(x_TM, gates_TK, w_in_EMH, w_out_EHM, before)
+        ctx.save_for_backward(x_TM, gates_TK, w_in_EMH, w_out_EHM, pre_activation)
         ctx.layout = layout
         return sum_of_choices(y, layout.row_of_choice.view_as(gates_TK), gates_TK)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x_TM, gates_TK, w_in_EMH, w_out_EHM, before = ctx.saved_tensors
-        layout: SortedLayout = ctx.layout
-        gates = gates_of_rows(gates_TK, layout.row_of_choice, len(before))
-        d_gates, d_rows = torch.empty_like(gates), before.new_empty(len(before), x_TM.shape[1])
-        w_in, w_out = (narrowed(w, x_TM.dtype) for w in (w_in_EMH, w_out_EHM))
+        x_TM, gates_TK, w_in_EMH, w_out_EHM, pre_activation = ctx.saved_tensors
+        layout: Permutation = ctx.layout
+        gates = gates_of_rows(gates_TK, layout.row_of_choice, len(pre_activation))
+        d_gates = torch.empty_like(gates)
+        d_rows = pre_activation.new_empty(len(pre_activation), x_TM.shape[1])
+        w_in, w_out = (cast_matrices(w, x_TM.dtype) for w in (w_in_EMH, w_out_EHM))
         d_w_in, d_w_out = (Gradient(w, x_TM.dtype) for w in (w_in_EMH, w_out_EHM))
-        given = (gathered(tokens, layout) for tokens in (x_TM, grads[0]))
-        parts = (layout.split(rows) for rows in (before, gates, d_gates, d_rows))
-        each = zip(w_in, w_out, *given, *parts, strict=False)
+        inputs = (gather_rows(tokens, layout) for tokens in (x_TM, grads[0]))
+        parts = (layout.split(rows) for rows in (pre_activation, gates, d_gates, d_rows))
+        each = zip(w_in, w_out, *inputs, *parts, strict=False)
         for w_1, w_2, x, d_y, hidden, gate, d_gate, d_x in each:
             d = torch.mm(d_y, w_2.t())
             gated, d_gate[:] = gated_rows_backward(hidden, gate, d)
@@ -68,17 +70,19 @@ class ExpertByExpert(torch.autograd.Function):
         )
 
 
-def gathered(
-    given_TM: Float[Tensor, "T M"], layout: SortedLayout
+def gather_rows(
+    x_TM: Float[Tensor, "T M"], layout: Permutation
 ) -> Iterator[Float[Tensor, "rows M"]]:
-    """The tokens of one expert's rows after another's, each in the place of the last."""
-    buffer = given_TM.new_empty(max(layout.counts_as_numbers()), given_TM.shape[1])
+    """The rows of one expert after another, in one buffer: each overwrites the last."""
+    buffer = x_TM.new_empty(max(layout.counts_as_numbers()), x_TM.shape[1])
     for tokens in layout.split(layout.token_of_row):
-        yield torch.index_select(given_TM, 0, tokens, out=buffer[: len(tokens)])
+        yield torch.index_select(x_TM, 0, tokens, out=buffer[: len(tokens)])
 
 
-def narrowed(stack: Float[Tensor, "E X Y"], dtype: torch.dtype) -> Iterator[Float[Tensor, "X Y"]]:
-    """Matrices in another type, each in the place of the last."""
+def cast_matrices(
+    stack: Float[Tensor, "E X Y"], dtype: torch.dtype
+) -> Iterator[Float[Tensor, "X Y"]]:
+    """The matrices of a stack in `dtype`, in one buffer: each overwrites the last."""
     if stack.dtype == dtype:
         yield from stack.unbind()
         return
@@ -88,7 +92,7 @@ def narrowed(stack: Float[Tensor, "E X Y"], dtype: torch.dtype) -> Iterator[Floa
 
 
 class Gradient:
-    """Of a stack, filled matrix by matrix by products in another type."""
+    """The gradient of a stack, written matrix by matrix from products in another type."""
 
     def __init__(self, stack: Float[Tensor, "E X Y"], dtype: torch.dtype) -> None:
         self.total = empty_like_pooled(stack)
@@ -96,7 +100,7 @@ class Gradient:
         self.buffer = None if stack.dtype == dtype else stack.new_empty(stack[0].shape, dtype=dtype)
 
     def write(self, rows: Tensor, grad: Tensor) -> None:
-        """The next; of no rows it is 0."""
+        """The gradient of the next matrix, rows^T grad; 0 for an expert without rows."""
         matrix = next(self.left)
         if self.buffer is None:
             torch.mm(rows.t(), grad, out=matrix)
@@ -105,8 +109,9 @@ class Gradient:
 
 
 def experts_loop(
-    x_TM: Float[Tensor, "T M"], routing: Routing, experts: Experts, layout: SortedLayout
+    x_TM: Float[Tensor, "T M"], routing: Routing, experts: Experts, layout: Permutation
 ) -> Float[Tensor, "T M"]:
+    """The gated sum of the experts' outputs."""
     weights = (experts.w_in_EMH, experts.w_out_EHM)
-    y = ExpertByExpert.apply(x_TM, routing.gates, *weights, layout)  # pyright: ignore
+    y = ExpertsLoop.apply(x_TM, routing.gates, *weights, layout)  # pyright: ignore
     return cast(Tensor, y)

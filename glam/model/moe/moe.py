@@ -1,4 +1,4 @@
-"""A mixture of experts in place of a feed-forward."""
+"""The MoE layer, in place of a feed-forward (paper, section 4)."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from glam.model.moe.router import Router, expert_shares
 
 
 class MoEOutput(NamedTuple):
-    """What an MoE layer makes of its tokens, and what is to be known of it."""
+    """The output of an MoE layer, and its statistics as of `GlamOutput`."""
 
     y: Float[Tensor, "B S M"]
     balance_loss: Float[Tensor, ""]
@@ -22,7 +22,7 @@ class MoEOutput(NamedTuple):
 
 
 class MixtureOfExperts(nn.Module):
-    """y = sum over a token's `top_k` experts of gate * expert(x) (paper section 4)."""
+    """y = sum over a token's `top_k` experts of gate * expert(x) (paper, section 4)."""
 
     def __init__(
         self,

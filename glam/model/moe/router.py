@@ -1,4 +1,4 @@
-"""The gate of an MoE layer: which experts see a token, and with what weight."""
+"""The router of an MoE layer: a token's experts and their gates (paper, section 4)."""
 
 from typing import Any, cast
 
@@ -22,10 +22,13 @@ def top_k_experts(logits_TE: Float[Tensor, "T E"], top_k: int) -> Int[Tensor, "T
     return torch.cat(chosen, -1)
 
 
-def routes(
+def route(
     logits_TE: Float[Tensor, "T E"], top_k: int, normalize: bool
 ) -> tuple[Int[Tensor, "T K"], Float[Tensor, "T K"], Float[Tensor, "T E"]]:
-    """Experts, their gates and the probabilities of all."""
+    """The `top_k` experts of each token, their gates, and the probabilities of all experts.
+
+    Gates are the softmax of the chosen logits where `normalize`, else the chosen probabilities.
+    """
     probabilities_TE = logits_TE.softmax(-1)
     experts_TK = top_k_experts(logits_TE, top_k)
     if normalize:
@@ -36,8 +39,8 @@ def routes(
     return experts_TK, gates_TK, probabilities_TE
 
 
-class RouteInOnePass(torch.autograd.Function):
-    """`routes` by kernels of our own."""
+class RouteKernel(torch.autograd.Function):
+    """`route` by a CPU kernel, forward and backward."""
 
     @staticmethod
     def forward(
@@ -57,37 +60,39 @@ class RouteInOnePass(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         experts, gates, probabilities = ctx.saved_tensors
         _, d_gates, d_probabilities = grads
-        d_probabilities = d_probabilities.contiguous().clone()  # which the kernel writes over
+        d_probabilities = d_probabilities.contiguous().clone()  # overwritten by the kernel
         d_logits = torch.empty_like(probabilities)
         arrays = (d_probabilities, experts, gates, probabilities, d_logits)
         kernels.call("route_backward", d_gates.contiguous(), *arrays, *ctx.sizes)
         return d_logits, None, None
 
 
-def routes_in_one_pass(
+def route_by_kernel(
     logits_TE: Float[Tensor, "T E"], top_k: int, normalize: bool
 ) -> tuple[Int[Tensor, "T K"], Float[Tensor, "T K"], Float[Tensor, "T E"]]:
-    made = RouteInOnePass.apply(logits_TE, top_k, normalize)  # pyright: ignore
-    return cast(tuple[Tensor, Tensor, Tensor], made)
+    """`route`, for float32 logits that the kernel supports."""
+    routed = RouteKernel.apply(logits_TE, top_k, normalize)  # pyright: ignore
+    return cast(tuple[Tensor, Tensor, Tensor], routed)
 
 
-def use_at_random(gates_TK: Float[Tensor, "T K"], threshold: float) -> Float[Tensor, "T K"]:
-    """GShard's policy: a choice after the first is made with probability min(1, g / threshold)."""
-    made = torch.rand_like(gates_TK) * threshold < gates_TK
-    made[:, 0] = True
-    return gates_TK * made
+def use_second_at_random(gates_TK: Float[Tensor, "T K"], threshold: float) -> Float[Tensor, "T K"]:
+    """GShard's policy (arXiv 2006.16668): a choice after the first is used with probability
+    min(1, gate / threshold); the gate of an unused choice is 0."""
+    used = torch.rand_like(gates_TK) * threshold < gates_TK
+    used[:, 0] = True
+    return gates_TK * used
 
 
 def expert_shares(routing: Routing) -> Float[Tensor, "E"]:
-    """Each expert's share of all choices made."""
-    made = (routing.gates.detach() > 0).to(routing.gates.dtype)
-    counts_E = made.new_zeros(routing.probabilities.shape[1])
-    counts_E.scatter_add_(0, routing.experts.flatten(), made.flatten())
+    """Each expert's share of the choices with a gate above 0."""
+    used = (routing.gates.detach() > 0).to(routing.gates.dtype)
+    counts_E = used.new_zeros(routing.probabilities.shape[1])
+    counts_E.scatter_add_(0, routing.experts.flatten(), used.flatten())
     return counts_E / counts_E.sum()
 
 
 class Router(nn.Module):
-    """The gate of one MoE layer; `mean_over_tokens` is over the whole batch."""
+    """The router of one MoE layer; `mean_over_tokens` averages over the whole batch."""
 
     def __init__(self, config: ModelConfig, mean_over_tokens: Mean = over_tokens) -> None:
         super().__init__()
@@ -97,18 +102,19 @@ class Router(nn.Module):
         self.bias_E = nn.Parameter(torch.zeros(config.num_experts))
 
     def forward(self, x_TM: Float[Tensor, "T M"]) -> tuple[Routing, Float[Tensor, ""]]:
-        """The routing of `x`, and the layer's balance loss times its coefficient."""
+        """The routing of `x`, and the balance loss of the layer times its coefficient."""
         logits_TE = torch.addmm(self.bias_E, at_least_float32(x_TM), self.w_ME)
         routing = self.route(logits_TE)
         loss = self._balance_loss(logits_TE, routing, self._mean)
         return routing, self.config.balance_coefficient * loss
 
     def route(self, logits_TE: Float[Tensor, "T E"]) -> Routing:
+        """The routing by these logits. In training, the random policy may leave choices unused."""
         kernel = kernels.supported(logits_TE) and logits_TE.dtype == torch.float32
-        choose = routes_in_one_pass if kernel else routes
+        choose = route_by_kernel if kernel else route
         experts_TK, gates_TK, probabilities_TE = choose(
             logits_TE, self.top_k, self.config.normalize
         )
         if self.training and self.config.second_policy == "random":
-            gates_TK = use_at_random(gates_TK, self.config.second_threshold)
+            gates_TK = use_second_at_random(gates_TK, self.config.second_threshold)
         return Routing(experts_TK, gates_TK, probabilities_TE)

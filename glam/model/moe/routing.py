@@ -1,4 +1,4 @@
-"""What passes between router, dispatcher and experts."""
+"""The values that pass between router, dispatcher and experts."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,8 @@ from torch import Tensor
 
 
 class Routing(NamedTuple):
-    """The choices of every token, the favourite first. A choice with gate 0 is not made."""
+    """The `top_k` choices of every token, the highest gate first. A choice with gate 0 is unused.
+    `probabilities` is the softmax over all experts."""
 
     experts: Int[Tensor, "T K"]
     gates: Float[Tensor, "T K"]
@@ -15,7 +16,8 @@ class Routing(NamedTuple):
 
 
 class Dispatched(NamedTuple):
-    """The gated sum of the experts' outputs, and the share of choices that found no seat."""
+    """The gated sum of the experts' outputs, and the share of choices that found no capacity
+    slot."""
 
     y: Float[Tensor, "B S M"]
     dropped: Float[Tensor, ""]

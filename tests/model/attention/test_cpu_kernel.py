@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from glam import kernels
 from glam.model.attention.attention import document_mask, plain_attention
-from glam.model.attention.cpu_kernel import head_attention, suits
+from glam.model.attention.cpu_kernel import head_attention, kernel_supported
 from glam.model.attention.position import PositionBias
 
 
@@ -51,14 +51,14 @@ TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 0.03}
     max_distance=st.sampled_from([5, 31, 32, 33, 64, 100, 300]),
     packed=st.booleans(),
 )
-def test_they_are_close_to_float64_for_any_size_window_and_packing(
+def test_heads_are_close_to_float64_for_any_size_window_and_packing(
     dtype, length, width, heads, max_distance, packed
 ):
     qkv = torch.randn(2, length, 3, heads, width).to(dtype)
     position = position_of(heads, max_distance)
     segments = torch.randint(0, 4, (2, length)).sort(1).values
     mask = document_mask(segments, dtype) if packed else None
-    assert suits(qkv, position, mask)
+    assert kernel_supported(qkv, position, mask)
     found = results(head_attention, qkv, position, mask)
     wide = None if mask is None else mask.double()
     exact = results(plainly, qkv.double(), position.double(), wide)
@@ -69,7 +69,7 @@ def test_they_are_close_to_float64_for_any_size_window_and_packing(
         assert (got.double() - expected).norm() <= TOLERANCE[dtype] * expected.norm() + floor
 
 
-def test_a_masked_key_and_one_ahead_have_no_weight(dtype):
+def test_a_masked_key_and_a_key_ahead_have_no_weight(dtype):
     qkv, position = torch.randn(1, 150, 3, 2, 5).to(dtype), position_of(2)
     mask = document_mask((torch.arange(150) >= 70).long()[None], dtype)
     one = head_attention(qkv, position, mask)
@@ -97,11 +97,11 @@ def test_they_do_not_depend_on_the_threads(dtype):
         assert all(torch.equal(*pair) for pair in zip(made[0], other, strict=True))
 
 
-def test_only_what_the_kernel_reads_suits(dtype):
+def test_the_kernel_takes_these_types_and_no_other(dtype):
     qkv, position = torch.randn(1, 9, 3, 2, 4).to(dtype), position_of(2)
-    assert suits(qkv, position, None)
-    assert not suits(qkv.double(), position, None)
-    assert not suits(qkv, position, torch.zeros(1, 9, 9, dtype=torch.float64))
-    assert not suits(qkv, position_of(2).bfloat16(), None)
+    assert kernel_supported(qkv, position, None)
+    assert not kernel_supported(qkv.double(), position, None)
+    assert not kernel_supported(qkv, position, torch.zeros(1, 9, 9, dtype=torch.float64))
+    assert not kernel_supported(qkv, position_of(2).bfloat16(), None)
     with kernels.switched_off():
-        assert not suits(qkv, position, None)
+        assert not kernel_supported(qkv, position, None)

@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 
 from glam import kernels
 from glam.model.moe.experts import Experts
-from glam.model.moe.experts_cpu_kernel import experts_cpu_kernel, padded_permutation, suits
+from glam.model.moe.experts_cpu_kernel import (
+    experts_cpu_kernel,
+    kernel_supported,
+    padded_permutation,
+)
 from glam.model.moe.experts_grouped_mm import experts_grouped_mm
 from glam.model.moe.permutation import permutation
 from glam.model.moe.routing import Routing
@@ -74,7 +78,7 @@ def test_outputs_and_gradients_are_close_to_float64_for_any_routing(
     gates[::3, -1] = 0  # choices not made
     x = torch.randn(tokens, sizes[0]).to(types[0])
     experts = experts_of(num_experts, *sizes).to(types[1])
-    assert suits(x, experts)
+    assert kernel_supported(x, experts)
     found = whole(x, chosen, gates, experts)
     wide = [x.double(), chosen, gates.double(), experts.double()]
     exact = results(experts_grouped_mm, permutation, *wide)
@@ -113,14 +117,14 @@ def test_they_do_not_depend_on_the_threads(types):
 @pytest.mark.parametrize(("width", "hidden"), [(32, 60), (16, 64)])
 def test_other_sizes_are_not_for_the_kernel(types, width, hidden):
     x = torch.empty(2, width, dtype=types[0])
-    assert not suits(x, experts_of(3, width, hidden).to(types[1]))
+    assert not kernel_supported(x, experts_of(3, width, hidden).to(types[1]))
 
 
-def test_nor_are_other_types(types):
+def test_other_types_are_not_for_the_kernel(types):
     experts = experts_of(3).to(types[1])
-    assert suits(torch.empty(2, 32, dtype=types[0]), experts)
-    assert not suits(torch.empty(2, 32, dtype=torch.float64), experts)
-    assert not suits(torch.empty(2, 32, dtype=torch.float16), experts)
-    assert not suits(torch.empty(2, 32), experts_of(3).bfloat16())
+    assert kernel_supported(torch.empty(2, 32, dtype=types[0]), experts)
+    assert not kernel_supported(torch.empty(2, 32, dtype=torch.float64), experts)
+    assert not kernel_supported(torch.empty(2, 32, dtype=torch.float16), experts)
+    assert not kernel_supported(torch.empty(2, 32), experts_of(3).bfloat16())
     with kernels.switched_off():
-        assert not suits(torch.empty(2, 32, dtype=types[0]), experts)
+        assert not kernel_supported(torch.empty(2, 32, dtype=types[0]), experts)

@@ -1,4 +1,4 @@
-"""Rows filled up against rows as they come, which test_moe.py holds to the definition."""
+"""Padded rows against unpadded rows, which test_moe.py holds to the definition."""
 
 from functools import partial
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from glam.model.moe.experts import Experts
 from glam.model.moe.experts_grouped_mm import experts_grouped_mm
-from glam.model.moe.permutation import as_they_come, fill, permutation, to_few_sizes
+from glam.model.moe.permutation import no_padding, pad_to_few_sizes, permutation, row_padding
 from glam.model.moe.routing import Routing
 
 
@@ -20,7 +20,7 @@ def experts_of(num_experts: int) -> Experts:
     return experts
 
 
-filled_up = partial(permutation, fill=to_few_sizes)
+padded = partial(permutation, padding=pad_to_few_sizes)
 
 
 def results(lay_out, x, chosen, gates, experts):
@@ -40,7 +40,7 @@ def results(lay_out, x, chosen, gates, experts):
     top_k=st.integers(1, 3),
     skew=st.floats(0, 5),
 )
-def test_rows_filled_up_equal_those_as_they_come_for_any_routing(tokens, num_experts, top_k, skew):
+def test_padded_rows_equal_unpadded_rows_for_any_routing(tokens, num_experts, top_k, skew):
     top_k = min(top_k, num_experts)
     logits = torch.randn(tokens, num_experts) + skew * torch.arange(num_experts)
     chosen = logits.topk(top_k).indices
@@ -48,7 +48,7 @@ def test_rows_filled_up_equal_those_as_they_come_for_any_routing(tokens, num_exp
     gates[::3, top_k - 1] = 0  # choices not made
     x, experts = torch.randn(tokens, 8, dtype=torch.float64), experts_of(num_experts)
     expected = results(permutation, x, chosen, gates, experts)
-    torch.testing.assert_close(results(filled_up, x, chosen, gates, experts), expected)
+    torch.testing.assert_close(results(padded, x, chosen, gates, experts), expected)
 
 
 def test_in_bfloat16_every_layout_is_close_to_float64():
@@ -56,28 +56,28 @@ def test_in_bfloat16_every_layout_is_close_to_float64():
     x, experts = torch.randn(200, 8, dtype=torch.float64), experts_of(4)
     exact = results(permutation, x, chosen, gates, experts)
     x, experts, gates = x.bfloat16(), experts.float(), gates.float()
-    for lay_out in (permutation, filled_up):
+    for lay_out in (permutation, padded):
         for got, expected in zip(results(lay_out, x, chosen, gates, experts), exact, strict=True):
             assert (got.double() - expected).norm() < 0.01 * expected.norm()
 
 
 def test_experts_share_few_row_counts_in_bfloat16_on_a_cpu():
-    assert fill(torch.empty(2, 8, dtype=torch.bfloat16)) is to_few_sizes
-    assert fill(torch.empty(2, 8)) is as_they_come
-    assert fill(torch.empty(2, 8, device="meta").bfloat16()) is as_they_come
+    assert row_padding(torch.empty(2, 8, dtype=torch.bfloat16)) is pad_to_few_sizes
+    assert row_padding(torch.empty(2, 8)) is no_padding
+    assert row_padding(torch.empty(2, 8, device="meta").bfloat16()) is no_padding
     counts = torch.arange(4097)
-    filled = to_few_sizes(counts)
+    filled = pad_to_few_sizes(counts)
     assert len(filled.unique()) == 1 + 16 + 4 * 16  # none, up to 256, and of four octaves
     assert (counts <= filled).all()
     assert (filled - counts < torch.clamp(counts / 16, min=16)).all()
 
 
-def test_a_row_that_is_filled_is_no_choices():
+def test_a_padding_row_belongs_to_no_choice():
     chosen = torch.randint(0, 5, (400, 2))
-    where, bare = filled_up(chosen, 6), permutation(chosen, 6)
-    assert torch.equal(where.counts, to_few_sizes(bare.counts))
+    where, bare = padded(chosen, 6), permutation(chosen, 6)
+    assert torch.equal(where.counts, pad_to_few_sizes(bare.counts))
     assert where.counts[5] == 0
-    assert len(where.token_of_row) == to_few_sizes(where.counts.sum())
+    assert len(where.token_of_row) == pad_to_few_sizes(where.counts.sum())
     assert torch.equal(where.token_of_row[where.row_of_choice], torch.arange(800) // 2)
 
 

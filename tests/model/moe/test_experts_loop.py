@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from glam.model.moe.experts import Experts
 from glam.model.moe.experts_grouped_mm import experts_grouped_mm, sum_of_choices
 from glam.model.moe.experts_loop import experts_loop
-from glam.model.moe.permutation import permutation, to_few_sizes
+from glam.model.moe.permutation import pad_to_few_sizes, permutation
 from glam.model.moe.routing import Routing
 
 # In the narrow type the products are torch's: so is what is to be expected of them.
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 0.03}
-filled_up = partial(permutation, fill=to_few_sizes)
+padded = partial(permutation, padding=pad_to_few_sizes)
 
 
 def experts_of(num_experts: int, width: int, hidden: int) -> Experts:
@@ -43,7 +43,7 @@ def results(form, lay_out, x, chosen, gates, experts):
     sizes=st.sampled_from([(1, 1), (8, 12), (7, 33), (31, 5)]),
     dtype=st.sampled_from(list(TOLERANCE)),
 )
-def test_outputs_and_gradients_are_those_of_all_at_once_for_any_routing(
+def test_the_loop_equals_grouped_products_for_any_routing(
     tokens, num_experts, top_k, skew, sizes, dtype
 ):
     logits = torch.randn(tokens, num_experts) + skew * torch.arange(num_experts)
@@ -54,7 +54,7 @@ def test_outputs_and_gradients_are_those_of_all_at_once_for_any_routing(
     wide = [x.double(), chosen, gates.double(), experts.double()]
     exact = results(experts_grouped_mm, permutation, *wide)
     own = torch.float64 if dtype == torch.float64 else torch.float32
-    for lay_out in (permutation, filled_up):
+    for lay_out in (permutation, padded):
         found = results(experts_loop, lay_out, x, chosen, gates.to(own), experts.to(own))
         assert [part.shape for part in found] == [part.shape for part in exact]
         assert [part.dtype for part in found] == [dtype, dtype, own, own, own]
@@ -70,13 +70,13 @@ def test_an_expert_nobody_chose_has_zero_gradient(dtype):
     chosen = torch.randint(0, 2, (40, 2)) * 3  # 1, 2 and 4 idle
     x = torch.randn(40, 8).to(dtype)
     gates = torch.rand(40, 2).to(experts.w_in_EMH)
-    *_, d_in, d_out = results(experts_loop, filled_up, x, chosen, gates, experts)
+    *_, d_in, d_out = results(experts_loop, padded, x, chosen, gates, experts)
     for grad in (d_in, d_out):
         assert not grad[[1, 2, 4]].any()
         assert grad[[0, 3]].flatten(1).any(1).all()
 
 
-def test_rows_of_no_choice_do_not_show():
+def test_padding_rows_change_nothing():
     """Their numbers are whatever the memory held."""
     x, chosen, gates = (
         torch.randn(20, 8).bfloat16(),
@@ -85,7 +85,7 @@ def test_rows_of_no_choice_do_not_show():
     )
     torch.use_deterministic_algorithms(True)  # new memory is then no number
     try:
-        found = results(experts_loop, filled_up, x, chosen, gates, experts_of(4, 8, 12))
+        found = results(experts_loop, padded, x, chosen, gates, experts_of(4, 8, 12))
     finally:
         torch.use_deterministic_algorithms(False)
     assert all(part.isfinite().all() for part in found)

@@ -1,4 +1,4 @@
-"""The mixture against its definition: a loop over tokens and their experts in float64."""
+"""The MoE layer against its definition: a loop over tokens and their experts in float64."""
 
 import itertools
 
@@ -13,7 +13,7 @@ from glam.config import BALANCE_LOSSES, ModelConfig, RouterConfig
 from glam.model.moe.moe import MixtureOfExperts, MoEOutput
 
 
-def mixture(config: ModelConfig) -> MixtureOfExperts:
+def moe_of(config: ModelConfig) -> MixtureOfExperts:
     moe = MixtureOfExperts(config).double()
     for parameter in moe.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
@@ -57,13 +57,13 @@ def gradients(moe: MixtureOfExperts, x: Tensor, y: Tensor, loss: Tensor) -> dict
 
 
 def assert_equals_the_loop(config: ModelConfig, batch: int, length: int) -> None:
-    moe = mixture(config)
+    moe = moe_of(config)
     x = torch.randn(batch, length, config.d_model, dtype=torch.float64, requires_grad=True)
-    mixed, (y, loss) = moe(x), by_token(moe, x, config)
-    torch.testing.assert_close(mixed.y, y)
-    torch.testing.assert_close(mixed.balance_loss, loss)
+    output, (y, loss) = moe(x), by_token(moe, x, config)
+    torch.testing.assert_close(output.y, y)
+    torch.testing.assert_close(output.balance_loss, loss)
     expected = gradients(moe, x, y, loss)
-    for name, grad in gradients(moe, x, mixed.y, mixed.balance_loss).items():
+    for name, grad in gradients(moe, x, output.y, output.balance_loss).items():
         torch.testing.assert_close(grad, expected[name], msg=lambda m, name=name: f"{name}: {m}")
 
 
@@ -118,7 +118,7 @@ def test_any_number_of_experts_choices_and_tokens_equals_the_loop(
 @pytest.mark.parametrize("name", BALANCE_LOSSES)
 def test_the_balance_loss_alone_reaches_the_gate(name):
     config = config_of(balance_loss=name)
-    moe, x = mixture(config), torch.randn(2, 7, 8, dtype=torch.float64)
+    moe, x = moe_of(config), torch.randn(2, 7, 8, dtype=torch.float64)
     loss = moe(x).balance_loss
     if name == "none":
         assert loss == 0
@@ -133,7 +133,7 @@ def test_the_balance_loss_alone_reaches_the_gate(name):
 @pytest.mark.parametrize("dispatcher", ["grouped", "capacity"])
 def test_an_expert_nobody_chose_has_zero_gradient(dispatcher):
     config = config_of(dispatcher=dispatcher, balance_loss="none")
-    moe = mixture(config)
+    moe = moe_of(config)
     with torch.no_grad():
         moe.router.bias_E[2] = -1e9
     moe(torch.randn(2, 9, 8, dtype=torch.float64)).y.square().sum().backward()
@@ -146,7 +146,7 @@ def test_an_expert_nobody_chose_has_zero_gradient(dispatcher):
 @pytest.mark.parametrize("dispatcher", ["grouped", "capacity"])
 def test_load_is_every_experts_share_of_the_choices(dispatcher):
     config = config_of(dispatcher=dispatcher)
-    moe, x = mixture(config), torch.randn(3, 11, 8, dtype=torch.float64)
+    moe, x = moe_of(config), torch.randn(3, 11, 8, dtype=torch.float64)
     logits = x.flatten(0, 1) @ moe.router.w_ME + moe.router.bias_E
     chosen = logits.topk(2).indices.flatten().tolist()
     shares = [chosen.count(e) / len(chosen) for e in range(4)]
@@ -162,7 +162,7 @@ def run(moe: MixtureOfExperts, x: Tensor, seed: int) -> MoEOutput:
 class TestTheRandomSecondChoice:
     def layer(self, dispatcher, threshold):
         router = {"second_policy": "random", "second_threshold": threshold}
-        return mixture(config_of(dispatcher=dispatcher, **router))
+        return moe_of(config_of(dispatcher=dispatcher, **router))
 
     def test_is_drawn_with_the_probability_of_its_gate_over_the_threshold(self, dispatcher):
         moe, x = self.layer(dispatcher, 0.6), torch.randn(64, 128, 8, dtype=torch.float64)
@@ -195,8 +195,8 @@ class TestTheRandomSecondChoice:
         assert not torch.equal(run(moe, x, 1).y, run(moe, x, 2).y)
 
 
-def by_seat(moe: MixtureOfExperts, x_BSM: Tensor, capacity: int) -> tuple[Tensor, float]:
-    """Each row by itself: first choices in order of tokens, then second ones, while seats last."""
+def by_slot(moe: MixtureOfExperts, x_BSM: Tensor, capacity: int) -> tuple[Tensor, float]:
+    """Each row by itself: first choices in order of tokens, then second ones, while slots last."""
     y, lost, choices = torch.zeros_like(x_BSM), 0, 0
     w_in, w_out = moe.experts.w_in_EMH, moe.experts.w_out_EHM
     for b, row in enumerate(x_BSM):
@@ -214,20 +214,20 @@ def by_seat(moe: MixtureOfExperts, x_BSM: Tensor, capacity: int) -> tuple[Tensor
 
 
 @pytest.mark.parametrize(("factor", "capacity"), [(0.5, 4), (1.0, 8), (0.01, 2)])
-def test_seats_go_to_first_choices_first_and_the_rest_pass_by(factor, capacity):
+def test_slots_go_to_first_choices_first_and_the_rest_are_dropped(factor, capacity):
     config = config_of(dispatcher="capacity")
     config.capacity_factor, config.min_capacity = factor, 2
-    moe, x = mixture(config), torch.randn(3, 16, 8, dtype=torch.float64)
-    mixed, (y, lost) = moe(x), by_seat(moe, x, capacity)
-    torch.testing.assert_close(mixed.y, y)
-    assert float(mixed.dropped) == pytest.approx(lost)
+    moe, x = moe_of(config), torch.randn(3, 16, 8, dtype=torch.float64)
+    output, (y, lost) = moe(x), by_slot(moe, x, capacity)
+    torch.testing.assert_close(output.y, y)
+    assert float(output.dropped) == pytest.approx(lost)
     assert lost > 0
 
 
-def test_a_token_without_a_seat_contributes_nothing():
+def test_a_token_without_a_slot_has_no_output():
     config = config_of(dispatcher="capacity")
     config.capacity_factor, config.min_capacity = 0.01, 1
-    moe, x = mixture(config), torch.randn(1, 16, 8, dtype=torch.float64)
+    moe, x = moe_of(config), torch.randn(1, 16, 8, dtype=torch.float64)
     with torch.no_grad():
         moe.router.w_ME.zero_()
         moe.router.bias_E.copy_(torch.tensor([3.0, 2, 1, 0]))  # all want experts 0 and 1
@@ -241,7 +241,7 @@ def test_capacity_equals_grouped_when_nothing_is_dropped():
     x, outputs = torch.randn(4, 33, 8), []
     for dispatcher in ("grouped", "capacity"):
         torch.manual_seed(1)
-        moe = mixture(config_of(experts=8, dispatcher=dispatcher)).float()
+        moe = moe_of(config_of(experts=8, dispatcher=dispatcher)).float()
         outputs.append(moe(x))
     torch.testing.assert_close(outputs[0], outputs[1])
     assert outputs[1].dropped == 0

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glam import kernels
-from glam.model.moe.permutation import as_they_come, permutation, to_few_sizes
+from glam.model.moe.permutation import no_padding, pad_to_few_sizes, permutation
 
 
 def choices(tokens: int, num_experts: int, top_k: int, skew: float) -> torch.Tensor:
@@ -23,9 +23,9 @@ routings = given(
 
 @settings(max_examples=40, deadline=None)
 @routings
-def test_placed_they_lie_where_a_stable_sort_puts_them(tokens, num_experts, top_k, skew):
+def test_the_kernel_sorts_as_a_stable_sort(tokens, num_experts, top_k, skew):
     chosen = choices(tokens, num_experts, top_k, skew)
-    for fill in (as_they_come, to_few_sizes):
+    for fill in (no_padding, pad_to_few_sizes):
         placed = permutation(chosen, num_experts, fill)
         with kernels.switched_off():
             by_sorting = permutation(chosen, num_experts, fill)
@@ -45,7 +45,7 @@ def test_an_experts_choices_lie_together_in_the_order_of_their_tokens(
     assert torch.equal(where.counts, torch.bincount(chosen.flatten(), minlength=num_experts))
 
 
-def test_choices_may_lie_in_any_order():
+def test_choices_may_have_any_strides():
     chosen = torch.randint(0, 5, (2, 40))
     one, other = permutation(chosen.t(), 5), permutation(chosen.t().contiguous(), 5)
     assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
