@@ -1,16 +1,18 @@
 from typing import Any
 
 from glam.analysis.machines import machine_words, unlike_machines
-from glam.analysis.paired import Cell
+from glam.analysis.paired import StudyRow
 
 XEON = {"processor": "Xeon", "instruction_sets": ["amx_bf16"], "kernels": "amx"}
 OFF = XEON | {"kernels": "torch's operators", "GLAM_KERNELS": "off"}
 
 
-def cells(*machines: dict[str, Any] | None) -> list[Cell]:
+def cells(*machines: dict[str, Any] | None) -> list[StudyRow]:
     """Finished runs on these machines; None of a run folder from before they were recorded."""
     return [
-        Cell.of({"run": str(i), "values": {}, "status": "done", "summary": {"machine": machine}})
+        StudyRow.of(
+            {"run": str(i), "values": {}, "status": "done", "summary": {"machine": machine}}
+        )
         for i, machine in enumerate(machines)
     ]
 
