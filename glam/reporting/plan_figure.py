@@ -68,6 +68,9 @@ def parts(plans: Sequence[Plan], theme: Theme) -> Figure:
     }
     height = 0.95 + 0.26 * len(plans)
     figure = Figure(figsize=(6.4, height * len(panels)), layout="constrained")
+    layout = figure.get_layout_engine()
+    assert layout is not None, "the figure was made with one"
+    layout.set(h_pad=0.12)  # pyright: ignore[reportCallIssue]
     for index, (name, (key, names)) in enumerate(panels.items()):
         axes = figure.add_subplot(len(panels), 1, index + 1)
         dress(axes, theme)
@@ -150,7 +153,7 @@ def _devices(axes: Axes, theme: Theme, plans: Sequence[Plan]) -> None:
             color=theme.muted,
             fontsize=8,
         )
-    axes.set_xlim(0, 1.35 * max(ends.values()))
+    axes.set_xlim(0, 1.5 * max(ends.values()))
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(number_format(_bytes_tick))
 
