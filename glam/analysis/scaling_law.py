@@ -80,8 +80,8 @@ class Law:
         return losses(self.constants[None], place)[0][0], losses(self.draws, place)[0]
 
     def multiplier(self, active: Array, experts: Array) -> tuple[Array, Array]:
-        """m(E): a sparse model of N active parameters has the loss of a dense one of N m(E) at equal
-        tokens. Shapes as in `predict`."""
+        """m(E): a sparse model of N active parameters has, at equal tokens, the loss of a dense one
+        of N m(E). Shapes as in `predict`."""
         place = _place(active, experts, np.ones_like(active), self.centre)
         return np.exp(_log_multiplier(self.constants[None], place)[0][0]), np.exp(
             _log_multiplier(self.draws, place)[0]
@@ -172,8 +172,8 @@ def _free(runs: Runs, form: str) -> NDArray[np.bool_]:
 
 
 def sizes(runs: Runs) -> NDArray[np.int64]:
-    """The rank of every run's size. Models whose active parameters differ by less than a tenth count
-    as one size: the router adds a little to those of the dense twin."""
+    """The rank of every run's size. Models whose active parameters differ by less than a tenth are
+    one size: the router adds a little to those of the dense twin."""
     found, index = np.unique(runs.active, return_inverse=True)
     rank = np.concatenate([[0], np.cumsum(np.diff(np.log(found)) > 0.1)])
     return rank[index]
