@@ -84,9 +84,9 @@ def reading(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
 
 
-def ticks(value: float) -> str:
-    """As `si`, without idle zeros: `2 M`, `2.5 M`."""
-    number, _, ending = si(value).partition(SPACE)
+def ticks(value: float, unit: str = "") -> str:
+    """As `si`, without idle zeros: `2 M`, `2.5 GB`."""
+    number, _, ending = si(value, unit).partition(SPACE)
     if "." in number:
         number = number.rstrip("0").rstrip(".")
     return number + SPACE + ending if ending else number

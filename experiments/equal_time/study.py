@@ -41,7 +41,7 @@ class Half(NamedTuple):
     trained_on: tuple[str, ...]  # domains whose like is in the training text
 
 
-# Filtered text holds hardly any tweets, and after 180 s its web pages come round again; unfiltered
+# Filtered text holds hardly any tweets, and after 180 s its web pages are repeated; unfiltered
 # text has enough of everything for twice that. Wikipedia is in neither.
 STUDY = {
     "filtered": Half(EXPERTS, range(6), (20, 60, 180), ("speeches", "scripture", "reviews")),

@@ -1,6 +1,6 @@
-"""`python -m experiments.scaling_law.beyond`: a size that the law has not seen, foretold by it.
+"""`python -m experiments.scaling_law.beyond`: a size that the law has not seen, predicted by it.
 
-Both forms of the law are fitted to `experiments/scaling_law/results.csv`, and foretell `glam_mini`
+Both forms of the law are fitted to `experiments/scaling_law/results.csv`, and predict `glam_mini`
 of `experiments/expert_scaling/results.csv`, which has four times the active parameters of the
 largest model in the fit. Prints a table in Markdown.
 """
@@ -35,7 +35,7 @@ def runs_of(rows: Sequence[dict[str, str]]) -> Runs:
 def table(known: Path, new: Path) -> str:
     laws = [fit(runs_of(finished(known, *COLUMNS)), form) for form in FORMS]
     measured = runs_of([r for r in finished(new, "model", *COLUMNS) if r["model"] == MODEL])
-    forms = " | ".join(f"{form}, foretold | " for form in FORMS)
+    forms = " | ".join(f"{form}, predicted | " for form in FORMS)
     lines = [f"| experts | measured | {forms} |", "| --- " * (2 + 2 * len(FORMS)) + "|"]
     for count in np.unique(measured.experts).tolist():
         cell = measured.where(measured.experts == count)

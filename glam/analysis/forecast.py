@@ -1,5 +1,5 @@
-"""What a scaling law says beyond its runs: the budget held out, the experts for a budget of
-training FLOPs, and the dense model that a sparse one is worth."""
+"""Predictions of a scaling law beyond its runs: the largest budget held out, the number of experts
+for a budget of training FLOPs, and the dense equivalents of sparse models."""
 
 from dataclasses import dataclass
 
@@ -13,9 +13,9 @@ BUDGETS = (0.25, 1.0, 4.0)  # of the largest budget of the runs
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """A cell of the largest budget, against the law of all runs with smaller budgets. The
-    interval is that of the mean measured loss, the noise of its runs included; what their seeds
-    add is known from the smaller budgets and taken out of the measured loss."""
+    """Runs of one model at the largest budget, against the law of all smaller budgets. The interval
+    is that of their mean loss, noise of the runs included. The effects of their seeds, known from
+    the smaller budgets, are subtracted from the measured loss."""
 
     active: float
     experts: int
@@ -32,14 +32,14 @@ class HeldOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """One form of the law, and how it foretells the largest budget, which is left out for that."""
+    """One form of the law, and its predictions of the largest budget, fitted without it."""
 
     law: Law
     left_out: list[HeldOut]
 
     @property
     def error(self) -> float:
-        """Mean distance of measured and foretold log loss; inf where nothing is foretold."""
+        """Mean absolute difference of measured and predicted log loss; inf without predictions."""
         if not self.left_out:
             return np.inf
         return float(np.mean([abs(np.log(one.measured / one.predicted)) for one in self.left_out]))
@@ -47,9 +47,9 @@ class Fitted:
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The model of the grid with the lowest predicted loss for `flops` of training. `between`
-    are the ends of the interval of the best number of experts, `share` is how many of the samples
-    choose as many as `experts`."""
+    """The model of the grid with the lowest predicted loss for `flops` of training. `between` is
+    the 90 % interval of the best number of experts, `share` the share of the bootstrap samples that
+    choose `experts`."""
 
     flops: float
     active: float
@@ -63,7 +63,7 @@ class Best:
 
 @dataclass(frozen=True, kw_only=True)
 class DenseEquivalent:
-    """`dense` active parameters of a dense model have the loss of this one at equal tokens."""
+    """A dense model of `dense` active parameters has this model's loss at equal tokens."""
 
     active: float
     experts: int
@@ -72,15 +72,15 @@ class DenseEquivalent:
 
 
 def fitted(runs: Runs) -> list[Fitted]:
-    """Every form of the law, first the one that foretells the largest budget best. Raises UserError
+    """Every form of the law, the one that predicts the largest budget best first. Raises UserError
     where the grid is too small."""
     forms = [Fitted(law=fit(runs, form), left_out=held_out(runs, form)) for form in FORMS]
     return sorted(forms, key=lambda one: one.error)
 
 
 def held_out(runs: Runs, form: str = "chinchilla", *, samples: int = 400) -> list[HeldOut]:
-    """Every cell of the largest budget, dense first; none where the rest is too small for a
-    fit."""
+    """Every model of the largest budget, dense first; empty where the smaller budgets do not
+    suffice for a fit."""
     # The FLOPs of a router apart, all counts of experts of one size and tokens are one budget.
     size, largest = sizes(runs), int(runs.budget.argmax())
     budget = (size == size[largest]) & (runs.tokens == runs.tokens[largest])
@@ -95,13 +95,13 @@ def held_out(runs: Runs, form: str = "chinchilla", *, samples: int = 400) -> lis
 
 
 def predict_held_out(law: Law, runs: Runs, random: np.random.Generator) -> HeldOut:
-    """The runs of one cell against a law that has not seen them."""
+    """Runs of one model and budget against a law that was fitted without them."""
     count = len(runs.loss)
     predicted, draws = law.predict(runs.active[:1], runs.experts[:1], runs.tokens[:1])
     chance = law.noise / np.sqrt(count) * random.standard_t(law.degrees_of_freedom, size=len(draws))
     known = [law.seed_effects.get(seed) for seed in runs.seed.tolist()]
-    # The spread of seeds is no part of the doubt where the law has seen these; where it has not,
-    # the mean of the new ones may lie off besides that of the old.
+    # Seeds of the fit have known effects. New seeds add the uncertainty of their own mean and of
+    # the mean of the old ones.
     new = np.sqrt(1 + len(law.seed_effects) / count) if None in known else 0.0
     doubt = law.shift * new
     low, high = interval(draws[:, 0] * np.exp(chance + doubt - law.shift))
@@ -118,8 +118,7 @@ def predict_held_out(law: Law, runs: Runs, random: np.random.Generator) -> HeldO
 
 
 def best_for_budgets(law: Law, runs: Runs) -> list[Best]:
-    """For budgets around the largest of the runs; tokens follow from the FLOPs per token that
-    each model of the grid was measured to spend."""
+    """For BUDGETS times the largest of the runs; tokens follow from a model's FLOPs per token."""
     _, kept = np.unique(np.stack([runs.active, runs.experts]), axis=1, return_index=True)
     models = runs.where(np.isin(np.arange(len(runs.loss)), kept))
     found: list[Best] = []
@@ -146,7 +145,7 @@ def best_for_budgets(law: Law, runs: Runs) -> list[Best]:
 
 
 def dense_worth(law: Law, runs: Runs) -> list[DenseEquivalent]:
-    """Every sparse model of the grid, smallest first."""
+    """The dense equivalent of every sparse model of the grid, smallest first."""
     models = sorted({(n, e) for n, e in zip(runs.active, runs.experts, strict=True) if e > 1})
     if not models:
         return []

@@ -3,17 +3,17 @@
     L(N, E, D) = e + ((a (N m(E))^-alpha)^p + (b D^-beta)^p)^(1/p)
     log m = (gamma + c log(N / N0)) log Ê,   1 / Ê = 1 / (E - 1 + 1 / (1 - x)) + x
 
-With E = 1, Ê = m = 1. It has two forms, each with a constant held. `chinchilla`, p = 1: a term in
-size and a term in tokens, whose sum has a floor (Hoffmann et al. 2022, section 3.3). `kaplan`,
-e = 0: no floor, and the larger term hides the smaller, so that what size is worth grows with the
-tokens (Kaplan et al. 2020, equation 1.5, where p is 1 / beta).
+With E = 1, Ê = m = 1. There are two forms, each with one constant fixed. `chinchilla`, p = 1: the
+sum of a term in size, a term in tokens and a floor (Hoffmann et al. 2022, section 3.3). `kaplan`,
+e = 0: no floor, and the larger term dominates, so that the effect of size grows with the tokens
+(Kaplan et al. 2020, equation 1.5, where p is 1 / beta).
 
-Ê is the saturating count of experts of Clark et al. 2022 (section 5) with E_start = 1, which the
-dense edge asks for, and E_max = 1 / x; x = 0 is no saturation, a bound that a fit can reach, where
-E_max would run away to infinity. m is their effective parameter count as a multiplier, c their
-interaction of log N and log Ê. a and b are held as the logarithm of their terms at N0 and D0, the
-geometric means of the data: at N = D = 1 they would be all but a function of the exponents. p is
-held as its logarithm.
+Ê is the saturating number of experts of Clark et al. 2022 (section 5) with E_start = 1, which makes
+m(1) = 1, and E_max = 1 / x. x = 0 means no saturation: a bound that a fit can reach, where E_max
+would diverge. m is their effective parameter count as a multiplier, c their interaction of log N
+and log Ê. The fit uses the logarithm of the terms of a and b at N0 and D0, the geometric means of
+the data, since at N = D = 1 they are strongly correlated with the exponents; and the logarithm
+of p.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ MOST_STEPS = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Runs:
-    """Finished runs, an entry each: active parameters, experts, training tokens, held-out loss
+    """Finished runs, one entry each: active parameters, experts, training tokens, held-out loss
     in nats per token, forward FLOPs per token, and seed."""
 
     active: Array
@@ -59,8 +59,8 @@ class Runs:
 
 @dataclass(frozen=True, kw_only=True)
 class Law:
-    """A fitted law. `draws` holds the constants of every bootstrap sample, shape (samples, 9);
-    those that its form holds at 0, or that the grid cannot tell, are not `free`."""
+    """A fitted law. `draws` holds the constants of every bootstrap sample, shape (samples, 9).
+    Constants that the form fixes, or that the grid does not determine, are not `free`."""
 
     form: str
     constants: Array
@@ -80,8 +80,8 @@ class Law:
         return losses(self.constants[None], place)[0][0], losses(self.draws, place)[0]
 
     def multiplier(self, active: Array, experts: Array) -> tuple[Array, Array]:
-        """m(E): a sparse model of N active parameters is worth a dense one of N m(E) at equal
-        tokens. Shapes as in `predict`."""
+        """m(E): a sparse model of N active parameters has, at equal tokens, the loss of a dense one
+        of N m(E). Shapes as in `predict`."""
         place = _place(active, experts, np.ones_like(active), self.centre)
         return np.exp(_log_multiplier(self.constants[None], place)[0][0]), np.exp(
             _log_multiplier(self.draws, place)[0]
@@ -153,8 +153,8 @@ def fit(runs: Runs, form: str = "chinchilla", *, samples: int = 400, seed: int =
 
 
 def _free(runs: Runs, form: str) -> NDArray[np.bool_]:
-    """Which constants are fitted. Of those that the form has, saturation needs four counts of
-    experts, the interaction three sizes that have several."""
+    """Which constants are fitted: those of the form, saturation only with four numbers of experts,
+    the interaction only with three sizes that have several."""
     size, counts = sizes(runs), np.unique(runs.experts)
     tokens = np.unique(runs.tokens)
     num_sizes, cells = int(size.max()) + 1, {*zip(size, runs.experts, runs.tokens, strict=True)}
@@ -172,8 +172,8 @@ def _free(runs: Runs, form: str) -> NDArray[np.bool_]:
 
 
 def sizes(runs: Runs) -> NDArray[np.int64]:
-    """The size of every run by its rank: models whose active parameters differ by less than a
-    tenth are one, as the router adds a little to those of the dense twin."""
+    """The rank of every run's size. Models whose active parameters differ by less than a tenth are
+    one size: the router adds a little to those of the dense twin."""
     found, index = np.unique(runs.active, return_inverse=True)
     rank = np.concatenate([[0], np.cumsum(np.diff(np.log(found)) > 0.1)])
     return rank[index]
@@ -287,22 +287,22 @@ def _minimise(
 def _linear(
     constants: Array, place: tuple[Array, Array, Array], target: Array
 ) -> tuple[Array, Array]:
-    """Slopes of the log losses in the constants, and what they lie below `target`."""
+    """Slopes of the log losses in the constants, and `target` minus the log losses."""
     fitted, slopes = losses(constants, place)
     return slopes / fitted[..., None], target - np.log(fitted)
 
 
 def cells(runs: Runs) -> NDArray[np.int64]:
-    """The cell of every run: runs of one model and as many tokens differ by their seeds."""
+    """The index of every run's cell: runs of a cell have model and tokens in common, and differ in
+    their seeds."""
     places = np.stack([runs.active, runs.experts, runs.tokens], axis=1)
     return np.unique(places, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _seed_effects(runs: Runs) -> tuple[Array, NDArray[np.int64], float]:
-    """What every seed adds to the log loss, by least squares on a cell's part plus a seed's; every
-    run's index of its seed; and the standard deviation over the seeds, beyond what chance makes of
-    it. Seeds that share cells, directly or by others, have the mean 0: those that share none cannot
-    be told from their cells."""
+    """The effect of every seed on the log loss, by least squares on a cell's effect plus a seed's;
+    the index of every run's seed; and the standard deviation over the seeds beyond chance. Seeds
+    that are linked by shared cells have the mean 0; effects of others are not identified."""
     names, index = np.unique(runs.seed, return_inverse=True)
     cell, rows, count = cells(runs), np.arange(len(index)), len(names)
     if count == 1:
@@ -320,7 +320,7 @@ def _seed_effects(runs: Runs) -> tuple[Array, NDArray[np.int64], float]:
 
 
 def _joined(seed: NDArray[np.int64], cell: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The group of every seed: those that share a cell are in one."""
+    """The group of every seed: seeds that share a cell, directly or through others."""
     has = np.zeros((int(seed.max()) + 1, int(cell.max()) + 1), dtype=np.bool_)
     has[seed, cell] = True
     joined = has @ has.T
@@ -336,12 +336,12 @@ def _resampled(
     samples: int,
     random: np.random.Generator,
 ) -> tuple[Array, float, int]:
-    """Noise for the bootstrap, shape (samples, runs), its standard deviation for a cell of one
-    run, and how many cells are spare. Whole cells are drawn, with replacement: where the law does
-    not quite hold all seeds of a cell lie off together, and as noise of single runs that would
-    average out. A cell's residual is enlarged by what its leverage took of it, as far as the
-    jackknife does (HC3: by its root alone intervals are too short in a grid of dozens of cells);
-    the scale of a sample varies as that of a noise known from few spare cells does."""
+    """Noise for the bootstrap, shape (samples, runs); its standard deviation for a cell of one run;
+    and the degrees of freedom. Whole cells are drawn with replacement: where the law does not quite
+    hold, all seeds of a cell deviate together, which noise of single runs would average out. A
+    cell's residual is divided by one minus its leverage, as in the jackknife (HC3; by its root
+    alone, intervals are too short in a grid of dozens of cells). The scale of each sample varies
+    as an estimate from that many degrees of freedom does."""
     num_runs = np.bincount(cell)
     degrees_of_freedom = len(num_runs) - columns.shape[1]
     leverage = np.bincount(cell, (np.linalg.qr(columns)[0] ** 2).sum(axis=1))

@@ -1,5 +1,5 @@
-"""The scaling law of a study whose grid varies size, tokens and experts: its part of the page,
-its figures and `law.json`."""
+"""The scaling law of a study that varies size, tokens and experts: section of the page, figures
+and `law.json`."""
 # matplotlib's stubs leave its keywords untyped.
 # pyright: reportUnknownMemberType=false
 
@@ -36,13 +36,13 @@ WHOSE = {"chinchilla": "Chinchilla’s form", "kaplan": "Kaplan’s form"}
 def section(
     study: str, cells: Sequence[StudyRow]
 ) -> tuple[dict[str, Any] | None, dict[str, bytes]]:
-    """What the page shows and the files beside it. Nothing where neither size nor tokens vary;
-    one sentence where they do and the grid is too small."""
+    """The section of the page and the files beside it: None and no files where neither size nor
+    tokens vary, a single sentence where the grid is too small for a fit."""
     runs = runs_of(cells)
     if runs is None or (len(np.unique(runs.tokens)) < 2 and sizes(runs).max() == 0):
         return None, {}
     try:
-        _check_told_apart(cells)
+        _check_distinct(cells)
         forms = fitted(runs)
     except UserError as error:
         return {"sentence": f"No scaling law: {error}."}, {}
@@ -81,7 +81,7 @@ def section(
 
 
 def runs_of(cells: Sequence[StudyRow]) -> Runs | None:
-    """The cells that a law can be fitted to: done, with a finite mean loss and all its sizes."""
+    """Runs that a law can be fitted to: done, with a finite mean loss and all sizes known."""
     rows: list[list[float]] = []
     for cell in cells:
         known: list[Any] = [
@@ -106,7 +106,7 @@ def runs_of(cells: Sequence[StudyRow]) -> Runs | None:
     )
 
 
-def _check_told_apart(cells: Sequence[StudyRow]) -> None:
+def _check_distinct(cells: Sequence[StudyRow]) -> None:
     """Raises UserError where runs of one size, experts, tokens and seed differ by another key."""
     places: dict[tuple[Any, ...], StudyRow] = {}
     for cell in cells:
@@ -118,7 +118,7 @@ def _check_told_apart(cells: Sequence[StudyRow]) -> None:
             keys = [key for key in cell.values if cell.values[key] != other.values.get(key)]
             raise UserError(
                 f"runs of one size, experts, tokens and seed differ in {', '.join(keys)}, which "
-                f"the law has no place for: sweep it in a study of its own"
+                f"the law has no term for: sweep it in a study of its own"
             )
 
 
@@ -136,8 +136,8 @@ def _finite(told: Any) -> Any:
 
 
 def as_json(forms: Sequence[Fitted], runs: Runs) -> dict[str, Any]:
-    """`law.json`: the form that foretells the largest budget best, or Chinchilla's where nothing
-    can be foretold, with all that it says beyond the runs; and what the other one came to."""
+    """`law.json`: the form that predicts the largest budget best (Chinchilla's where none can be
+    left out), its predictions, and the constants of the other form."""
     law = forms[0].law
     return {
         "confidence": CONFIDENCE,
@@ -151,7 +151,7 @@ def as_json(forms: Sequence[Fitted], runs: Runs) -> dict[str, Any]:
 
 
 def _told(form: Fitted) -> dict[str, Any]:
-    """Constants with intervals, how well they are known, and the largest budget foretold."""
+    """Constants with intervals, diagnostics of the fit, and predictions of the largest budget."""
     law = form.law
     low, high = interval(law.draws)
     constants = {
@@ -180,7 +180,7 @@ def _by_size(runs: Runs) -> dict[str, Runs]:
 
 
 def curves(law: Law, runs: Runs, groups: dict[str, Runs]) -> Draw:
-    """A panel a size: dots are runs, a curve and its band each count of experts."""
+    """A panel a size: dots are runs; a curve with its band for each number of experts."""
     first, last = float(runs.tokens.min()), 4 * float(runs.tokens.max())
     span: Array = np.exp(np.linspace(np.log(first), np.log(last), 40, dtype=np.float64))
     counts: list[float] = np.unique(runs.experts).tolist()
@@ -194,7 +194,7 @@ def curves(law: Law, runs: Runs, groups: dict[str, Runs]) -> Draw:
             same = np.ones(len(span))
             line, draws = law.predict(same * mine.active[0], same * count, span)
             low, high = interval(draws)
-            colour = theme.colour(i)
+            colour = theme.value(i, len(counts))
             axes.fill_between(span, low, high, color=colour, alpha=0.18, linewidth=0)
             axes.plot(span, line, color=colour, linewidth=1.4, label=f"{count:.0f}")
             axes.plot(mine.tokens, mine.loss, "o", color=colour, markersize=4, alpha=0.6, mew=0)
@@ -219,7 +219,8 @@ def residuals(law: Law, runs: Runs) -> Draw:
         for i, count in enumerate(counts):
             mine = runs.experts == count
             axes.plot(
-                fitted[mine], law.residuals[mine], "o", color=theme.colour(i), markersize=4,
+                fitted[mine], law.residuals[mine], "o", color=theme.value(i, len(counts)),
+                markersize=4,
                 alpha=0.6, mew=0,
             )  # fmt: skip
         axes.set_xlabel("fitted loss (nats per token)")
@@ -241,8 +242,8 @@ def _held_out_words(forms: Sequence[Fitted]) -> str:
     found = forms[0].left_out
     if not found:
         return (
-            f"The grid is too small to leave its largest budget out and foretell it; the page goes "
-            f"by {WHOSE[forms[0].law.form]}."
+            f"The grid is too small to predict its largest budget from the rest; the page uses "
+            f"{WHOSE[forms[0].law.form]}."
         )
     where = f"{si(found[0].active)} active parameters, {si(found[0].tokens)} tokens"
     counts = [
@@ -250,14 +251,14 @@ def _held_out_words(forms: Sequence[Fitted]) -> str:
         for form in forms
     ]
     return (
-        f"Both forms of the law, fitted to all smaller budgets, foretell the largest one "
-        f"({where}). Measured inside the 90 % interval: {' and '.join(counts)}. The page goes by "
-        f"{WHOSE[forms[0].law.form]}, which comes nearer in the mean."
+        f"Both forms of the law, fitted to all smaller budgets, predict the largest one "
+        f"({where}). Measured inside the 90 % interval: {' and '.join(counts)}. The page uses "
+        f"{WHOSE[forms[0].law.form]}, which is nearer in the mean."
     )
 
 
 def _cells_out(forms: Sequence[Fitted]) -> list[list[str]]:
-    """A row a count of experts: measured, and what each form foretells."""
+    """A row a number of experts: measured loss, and the prediction of each form."""
     rows = [[f"{one.experts}", fixed(one.measured)] for one in forms[0].left_out]
     for form in forms:
         for row, one in zip(rows, form.left_out, strict=True):

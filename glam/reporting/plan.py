@@ -276,19 +276,19 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 def write_plans(plans: Sequence[Plan], folder: Path) -> Path:
     """`plan.html`, `plan.csv` and the figures for paper; returns the page's path."""
     from glam.reporting.page import Plot, render
-    from glam.reporting.plan_figure import DESCRIPTION, shares
+    from glam.reporting.plan_figure import description, parts
     from glam.reporting.theme import PAGE, PRINT, inline_svg, save
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.csv").write_text(as_csv(plans))
-    for name, content in save(shares(plans, PRINT), "shares", folder.name).items():
+    for name, content in save(parts(plans, PRINT), "shares", folder.name).items():
         (folder / name).write_bytes(content)
     page = render(
         "plan.html.j2",
         name=folder.name,
         titles=[title(plan) for plan in plans],
         hardware=", ".join(dict.fromkeys(str(plan["hardware"]) for plan in plans)),
-        plots=[Plot(svg=inline_svg(shares(plans, PAGE), "shares", DESCRIPTION), caption="")],
+        plots=[Plot(svg=inline_svg(parts(plans, PAGE), "shares", description(plans)), caption="")],
         rows=rows(plans),
         notes=notes(plans),
         layouts=[

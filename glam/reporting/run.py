@@ -11,7 +11,7 @@ from glam.reporting.page import render
 from glam.reporting.reproduce import command
 from glam.runs.folder import RunFolder, write_atomically
 from glam.runs.record import Json, Record, mapping
-from glam.units import DASH, duration, energy, fixed, si, whole
+from glam.units import DASH, counted, duration, energy, fixed, si, whole
 
 LONGEST_TEXT = 700  # characters of a sample of the data; generated text stands in full
 
@@ -63,7 +63,7 @@ def sentence(record: Record) -> str:
     num_experts, every = record.setting("model.num_experts"), record.setting("model.moe_every")
     if not (layers and num_experts):
         return "No configuration was found in this folder."
-    shape = f"{layers} layers of width {record.setting('model.d_model')}"
+    shape = f"{counted(layers, 'layer')} of width {record.setting('model.d_model')}"
     if num_experts > 1 and every:
         top_k = record.setting("model.top_k")
         shape += f"; {num_experts} experts in every {_ordinal(every)} layer, {top_k} a token"

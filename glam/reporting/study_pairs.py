@@ -6,7 +6,7 @@ from typing import Any
 from glam.analysis.paired import Comparison, Contrast
 from glam.reporting.study_figures import label_of
 from glam.reporting.study_words import reference_words
-from glam.units import DASH, fixed, signed
+from glam.units import DASH, counted, fixed, signed
 
 
 def table(compared: Comparison, found: Sequence[Contrast]) -> dict[str, Any] | None:
@@ -35,9 +35,9 @@ def _note(found: Sequence[Contrast]) -> str:
         "is better. ± is half of the 95 % t interval of the difference alone."
     )
     counts = {one.domain == "mean": one.test.comparisons for one in found}
-    families = [f"the {counts[False]} differences of domains"] if False in counts else []
-    families += [f"the {counts[True]} of the mean"] if True in counts else []
-    return f"{words} *: significant at 5 % after Holm’s correction, over {' or '.join(families)}."
+    of = {False: "of domains", True: "of the mean"}
+    families = " or ".join(f"the {counted(n, 'difference')} {of[key]}" for key, n in counts.items())
+    return f"{words} *: significant at 5 % after Holm’s correction, over {families}."
 
 
 def difference(one: Contrast | None) -> str:

@@ -14,6 +14,7 @@ from glam.runs.folder import RunFolder
 from glam.studies.budget import check_comparison
 from glam.studies.study import Cell, Study, TrainingCell
 from glam.studies.time_budget import check_time_budget, time_to_token_budget
+from glam.units import counted
 
 
 def checked_study(cells: Sequence[Cell], swept: Sequence[str], *, remote: bool = False) -> Study:
@@ -40,7 +41,8 @@ def checked_cells(cells: Sequence[Cell], *, remote: bool = False) -> list[Traini
                 texts.append(cell.config.data)
         found.setdefault(cell.run.id, cell)
     if len(found) < len(cells):
-        log.info(f"{len(cells) - len(found)} cells are the same run as another and run once")
+        same = counted(len(cells) - len(found), "cell")
+        log.info(f"{same} of the grid repeat the run of another; each run is trained once")
     check_comparison(list(found.values()))
     return list(found.values())
 

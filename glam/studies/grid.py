@@ -18,6 +18,7 @@ from glam.studies.launchers.launcher import Launcher
 from glam.studies.study import Cell, Study, TrainingCell
 from glam.studies.time_budget import check_time_budget, time_budget_warning, time_to_token_budget
 from glam.tracking.study import track_study
+from glam.units import counted
 
 
 class ShowPlans(Protocol):
@@ -41,14 +42,14 @@ def run_grid(
     study = checked_study(cells, swept, remote=launcher.remote)
     pending = [cell for cell in study.cells if cell.config.rerun or not cell.is_done]
     if done := len(study.cells) - len(pending):
-        log.info(f"{study.name}: {done} of {len(study.cells)} cells are done already")
+        log.info(f"{study.name}: {done} of {counted(len(study.cells), 'cell')} are done already")
     is_written = _launch(study, pending, launcher)
     _warn_of_time_budgets(pending)
     if pending and is_written:
         track_study(study.cells[0].config.logger, study.folder)
     if failed := study.failures():
         raise JobFailedError(
-            f"{len(failed)} of {len(study.cells)} jobs failed: {'; '.join(failed)}; "
+            f"{len(failed)} of {counted(len(study.cells), 'job')} failed: {'; '.join(failed)}; "
             f"the same line again runs only what is missing"
         )
     if not is_written:

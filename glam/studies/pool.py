@@ -17,6 +17,7 @@ from glam.machine.parent_watch import PARENT_PIPE
 from glam.machine.resources import memory_bytes, num_cores
 from glam.progress import PROGRESS_FILE
 from glam.runs.folder import RunFolder, write_atomically
+from glam.units import counted
 
 State = Literal["waiting", "running", "done", "diverged", "failed", "stopped"]
 PATIENCE = 8.0  # seconds a job has to save a checkpoint when it is told to stop
@@ -165,7 +166,8 @@ def run_jobs(jobs: list[Job], watch: Callable[[], None]) -> None:
         watch()
         left = sum(job.state in ("waiting", "stopped") for job in jobs)
         raise KeyboardInterrupt(
-            f"stopped with {left} of {len(jobs)} jobs unfinished; the same line again goes on"
+            f"stopped with {left} of {counted(len(jobs), 'job')} unfinished; "
+            f"the same line again goes on"
         ) from None
 
 

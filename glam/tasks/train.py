@@ -94,6 +94,7 @@ def _train_to_the_end(
     energy: _Energy,
 ) -> None:
     from glam.engines.choose import choose_engine
+    from glam.reporting import print_summary
     from glam.reporting.experts import heat_maps
     from glam.tracking import open_tracker
     from glam.training import train
@@ -113,9 +114,12 @@ def _train_to_the_end(
         domains = _judge(config, run, prepared, result, energy)
         summary = _summary(config, run, resources, prepared, result, domains, energy)
         tracker.summarize(summary)
-    run.write_json("summary.json", summary)
+        run.write_json("summary.json", summary)
+        if result.processes.is_main:
+            _write_report(run)
+            tracker.keep_report()
     if result.processes.is_main:
-        _show(run, summary)
+        print_summary(summary, run.report_file)
     _raise_if_diverged(run, summary)
 
 
@@ -178,12 +182,11 @@ def _summary(
     return summary
 
 
-def _show(run: RunFolder, summary: dict[str, Any]) -> None:
-    from glam.reporting import print_summary, run_report
+def _write_report(run: RunFolder) -> None:
+    from glam.reporting import run_report
 
     with stage("writing the report"):
-        page = run_report(run.path)
-    print_summary(summary, page)
+        run_report(run.path)
 
 
 def _write_routing(

@@ -1,4 +1,5 @@
-"""A run as W&B sees it: its rows, its heat maps, and the figures that its list is sorted by."""
+"""A run on W&B: rows, heat maps, the final figures that its list is sorted by, and its report and
+generated text as an artifact."""
 
 import dataclasses
 import math
@@ -15,7 +16,9 @@ from glam.machine.resources import Resources
 from glam.runs.folder import RunFolder
 from glam.runs.machine import machine_of
 from glam.runs.naming import run_name
+from glam.runs.record import Record
 from glam.tracking.session import Entry, Guard, is_wanted, start
+from glam.units import counted
 
 if TYPE_CHECKING:
     import wandb
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-# A run folder to figures by title.
+# Takes a run folder, gives figures by title.
 HeatMaps = Callable[[Path], Mapping[str, "Figure"]]
 
 
@@ -35,6 +38,9 @@ class Tracker:
 
     def summarize(self, summary: Mapping[str, Any]) -> None:
         """Take the run's final figures (summary.json)."""
+
+    def keep_report(self) -> None:
+        """Take the report and the generated text that lie in the run's folder."""
 
 
 @contextmanager
@@ -59,26 +65,26 @@ def open_tracker(
 
 
 def entry_of(config: RunConfig, run: RunFolder, resources: Resources) -> Entry:
-    """Within a study a run is named by what is swept, `num_experts=16, seed=0`."""
-    experts = f"{config.model.num_experts} experts" if config.model.is_sparse else "dense"
+    """Within a study a run is named by its swept values, `num_experts=16, seed=0`."""
+    experts = counted(config.model.num_experts, "expert") if config.model.is_sparse else "dense"
     text = "unfiltered" if config.data.filter.name == "none" else "filtered"
     return Entry(
         id=run.id,
         name=config.study.cell or run_name(config),
         group=config.study.name,
         job_type="train",
-        tags=(config.model.name, experts, text),
+        tags=(config.model.name, experts, text, f"seed {config.seed}"),
         config=_plain(config, resources),
     )
 
 
 def training_flops(tokens: float, flops_per_token: float) -> float:
-    """Of `tokens` trained on: the backward pass costs twice the forward one."""
+    """Training FLOPs of `tokens`: the backward pass costs twice the forward one."""
     return 3 * flops_per_token * tokens
 
 
 class WandbTracker(Tracker):
-    """A run of wandb. When wandb fails, it says so once and is left alone: the run goes on."""
+    """A run of wandb. The first failure of wandb is logged; training goes on."""
 
     def __init__(
         self,
@@ -95,7 +101,7 @@ class WandbTracker(Tracker):
             session.define_metric(name)
         session.define_metric("*", step_metric="tokens")
         # By their whole names: of two patterns that match, wandb takes the first.
-        session.define_metric("held_out/mean", step_metric="tokens", summary="min")
+        session.define_metric("held_out/mean", step_metric="tokens", summary="min,last")
         session.define_metric("tokens_per_second", step_metric="tokens", summary="mean")
         # A resumed run repeats the rows after its checkpoint, to the last bit: sent once.
         summary: Any = session.summary
@@ -105,7 +111,7 @@ class WandbTracker(Tracker):
         if row["tokens"] <= self._tokens_sent:
             return
         self._tokens_sent = row["tokens"]
-        plain = {name: value for name, value in row.items() if not name.startswith("load/")}
+        plain = {name: value for name, value in row.items() if _is_sent(name, value)}
         plain["flops"] = self._flops_of_a_token * row["tokens"]
         with self._guarded():
             self._session.log(plain | load_figures(row))
@@ -125,13 +131,40 @@ class WandbTracker(Tracker):
             target: Any = self._session.summary
             target.update(_flat("final", told))
 
+    def keep_report(self) -> None:
+        import wandb
+
+        report, generated = self._run.report_file, self._run.path / "generated.json"
+        artifact = wandb.Artifact(f"run-{self._run.id}", type="report")
+        with self._guarded():
+            for file in (report, generated):
+                if file.is_file():
+                    artifact.add_file(str(file))
+            self._session.log_artifact(artifact)
+            shown: dict[str, Any] = {
+                "report": wandb.Html(report.read_text(encoding="utf-8"), inject=False)
+            }
+            if samples := Record.read(self._run.path).generated:
+                columns = ("prompt", "temperature", "text")
+                rows: list[Any] = [[sample.get(name) for name in columns] for sample in samples]
+                shown["generated"] = wandb.Table(columns=[*columns], data=rows)
+            self._session.log(shown)
+
     def finish(self, exit_code: int) -> None:
         with self._guarded():
             self._session.finish(exit_code=exit_code)
 
 
+def _is_sent(name: str, value: float) -> bool:
+    """Whether W&B has a column of it. The load of an expert is in `load_figures`; the loss of a
+    source is NaN in rows without a token of it, always for a domain that is not trained on."""
+    if name.startswith("load/"):
+        return False
+    return not (name.startswith("loss/") and math.isnan(value))
+
+
 def pixels(figure: "Figure") -> "NDArray[np.uint8]":
-    """`[height, width, RGBA]`; wandb would draw the figure by pyplot, which nothing here loads."""
+    """`[height, width, RGBA]`; wandb itself would import pyplot for it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
@@ -156,7 +189,7 @@ def load_figures(row: Mapping[str, float]) -> dict[str, float]:
 
 
 def _plain(config: RunConfig, resources: Resources) -> dict[str, Any]:
-    """The configuration as a nested mapping, with what follows from it."""
+    """The configuration as a nested mapping, with derived sizes and the machine."""
     model = config.model
     derived = {
         "parameters": model.num_params,

@@ -1,4 +1,4 @@
-"""A session of wandb, opened without a question and without a word where all is well."""
+"""A session of wandb: opened without prompting, silent unless something fails."""
 
 import netrc
 import os
@@ -24,8 +24,8 @@ FINISH_SECONDS = 60.0  # … nor at its end: `wandb sync` sends the rest
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What stands in W&B's list of runs: `group` gathers a study, `job_type` tells a training run
-    from the study's own table."""
+    """An entry of W&B's list of runs: `group` gathers a study, `job_type` is `train` for a run and
+    `study` for the study's own table."""
 
     id: str
     name: str
@@ -40,7 +40,7 @@ def is_wanted(logger: LoggerConfig) -> bool:
 
 
 def logged_in() -> bool:
-    """Whether wandb has a key to use, found without asking anybody."""
+    """Whether wandb has an API key, in the environment or in netrc; never prompts."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).netloc
@@ -56,7 +56,7 @@ def logged_in() -> bool:
 
 
 def choose_mode(config: LoggerConfig) -> Mode:
-    """Online is never tried without a key: wandb would ask for one."""
+    """The mode asked for, but offline without a key: online, wandb would prompt for one."""
     wanted = config.mode if config.mode != "auto" else os.environ.get("WANDB_MODE", "online")
     if wanted != "online":
         return "offline"
@@ -68,8 +68,8 @@ def choose_mode(config: LoggerConfig) -> Mode:
 
 
 def start(logger: LoggerConfig, folder: Path, entry: Entry) -> "wandb.Run | None":
-    """Online if that works at once, else offline, else not at all. Its files lie in
-    `folder/wandb`."""
+    """A session with its files in `folder/wandb`: online if that works at once, else offline; None
+    where neither works."""
     import wandb
 
     mode = choose_mode(logger)
@@ -119,7 +119,7 @@ def _init(logger: LoggerConfig, folder: Path, entry: Entry, mode: Mode) -> "wand
 
 
 class Guard:
-    """When wandb fails, it says so once and is left alone: the work goes on."""
+    """Logs the first failure of wandb, ignores the others: the work goes on."""
 
     def __init__(self, then: str) -> None:
         self._then, self._lost = then, False

@@ -1,5 +1,5 @@
-"""A study as W&B sees it: beside its runs, in their group, an entry with the table, the page and
-the fit, kept as an artifact."""
+"""A study on W&B: an entry in the group of its runs, with table, page and fit, and all files as an
+artifact."""
 
 import csv
 import hashlib
@@ -15,11 +15,11 @@ from glam.tracking.session import Entry, Guard, is_wanted, start
 if TYPE_CHECKING:
     import wandb
 
-KEPT = ("study.html", "study.csv", "law.json", "*.png", "*.svg")
+KEPT = ("study.html", "study.csv", "study.tex", "law.json", "*.png", "*.svg", "*.pdf")
 
 
 def track_study(logger: LoggerConfig, study: StudyFolder) -> None:
-    """Log what `study.write` left; nothing where the logger is not wandb's."""
+    """Log the files of the study's folder; nothing where the logger is not wandb."""
     session = start(logger, study.path, _entry(study)) if is_wanted(logger) else None
     if session is None:
         return
@@ -31,7 +31,7 @@ def track_study(logger: LoggerConfig, study: StudyFolder) -> None:
 
 
 def _entry(study: StudyFolder) -> Entry:
-    # Its name may hold what an id must not; one study is one entry, however often it is written.
+    # A name may hold characters that an id must not; writing a study again updates its entry.
     digest = hashlib.sha256(study.name.encode()).hexdigest()[:10]
     return Entry(
         id=f"study-{digest}",
@@ -60,7 +60,7 @@ def _log(session: "wandb.Run", study: StudyFolder) -> None:
 
 
 def _table(file: Path) -> tuple[list[str | int], list[Any]]:
-    """The header and the rows of a CSV, numbers as numbers and what is empty as None."""
+    """The header and the rows of a CSV: numbers as floats, empty cells as None."""
     with file.open(newline="", encoding="utf-8") as lines:
         header, *rows = csv.reader(lines)
     return [*header], [[_value(cell) for cell in row] for row in rows]
@@ -74,7 +74,7 @@ def _value(cell: str) -> Any:
 
 
 def _constants(study: Path) -> dict[str, float]:
-    """Of the fitted scaling law, where the study has one."""
+    """Constants of the fitted scaling law; empty where the study has none."""
     try:
         law = json.loads((study / "law.json").read_text(encoding="utf-8"))
     except OSError:

@@ -1,7 +1,6 @@
 # The library says what it exports in its documentation alone.
 # pyright: reportPrivateImportUsage=false
-"""A run's or a study's workspace and report on W&B, made of what was logged: what people browse,
-laid out once instead of clicked together."""
+"""A workspace and a report on W&B of a run or a study, laid out from what was logged."""
 
 import importlib.util
 import re
@@ -37,7 +36,7 @@ CHOICES = {"data": "data.filter.name"}
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What a workspace shows: runs by their ids, and what they were measured on."""
+    """Contents of a workspace: runs by id, swept keys, domains and layers."""
 
     name: str
     runs: list[str]
@@ -47,7 +46,7 @@ class Subject:
 
 
 def subject_of(found: RunFolder | StudyFolder) -> Subject:
-    """Of a run alone, or of a study's runs, those that there are."""
+    """The subject of a run, or of those runs of a study that exist."""
     if isinstance(found, StudyFolder):
         runs = [run for run in found.runs if run.is_dir()]
         swept = [_config_key(key) for key in found.swept if key != "seed"]
@@ -74,8 +73,8 @@ def _config_key(key: str) -> str:
 
 
 def publish(logger: LoggerConfig, subject: Subject) -> None:
-    """Save a workspace and a report of `subject`, each time new ones, and say where they are. Where
-    that can't be, one line says why."""
+    """Save a new workspace and a new report of `subject`, and print their addresses. Where that is
+    not possible, the reason is logged."""
     if importlib.util.find_spec("wandb_workspaces") is None:
         _say("wandb-workspaces is not installed; .venv/bin/pip install -e '.[workspaces]'")
         return
@@ -142,14 +141,14 @@ def report(subject: Subject, entity: str, project: str) -> "wr.Report":
 
 
 WORDS = {
-    "Study": "Final held-out loss of the runs, and what they differ in.",
+    "Study": "Final held-out loss of the runs by their swept values.",
     "Loss by domain": "Held-out loss on whole documents, nats per token, while training.",
     "Loss by cost": "Mean held-out loss by tokens, FLOPs, seconds and joules of training.",
     "Experts": (
         "Entropy of each layer’s load over that of an even one; the busiest and the idlest expert "
-        "over an even share; and who does which text."
+        "over an even share; and the load of each expert by domain."
     ),
-    "Throughput and energy": "Pace while training; at the end, what it took.",
+    "Throughput and energy": "Throughput during training, and the totals at its end.",
 }
 
 

@@ -28,7 +28,7 @@ def runs():
     return Runs(active=n, experts=e, tokens=d, loss=loss, flops=2 * n, seed=seed.astype(int))
 
 
-def test_every_cell_of_the_largest_budget_is_foretold_by_the_smaller_ones(runs):
+def test_every_cell_of_the_largest_budget_is_predicted_by_the_smaller_ones(runs):
     found = held_out(runs)
     assert [(one.active, one.experts, one.tokens, one.num_runs) for one in found] == [
         (3e6, experts, 3e7, 2) for experts in (1, 4, 16, 64)
@@ -42,7 +42,7 @@ def test_a_largest_budget_that_breaks_the_law_is_said_to_be_outside(runs):
     assert not any(one.is_inside for one in held_out(broken))
 
 
-def test_nothing_of_the_largest_budget_is_known_to_the_law_that_foretells_it(runs):
+def test_nothing_of_the_largest_budget_is_known_to_the_law_that_predicts_it(runs):
     largest = runs.budget == runs.budget.max()
     other = dataclasses.replace(runs, loss=np.where(largest, runs.loss * 1.1, runs.loss))
     for one, two in zip(held_out(runs), held_out(other), strict=True):
@@ -54,7 +54,7 @@ def kaplans(n, e, d):
 
 
 @pytest.mark.parametrize(("true", "form"), [(law_of, "chinchilla"), (kaplans, "kaplan")])
-def test_the_form_that_the_runs_follow_foretells_them_best(runs, true, form):
+def test_the_form_that_the_runs_follow_predicts_them_best(runs, true, form):
     noise = np.random.default_rng(4).normal(0, 0.003, len(runs.loss))
     loss = true(runs.active, runs.experts, runs.tokens) * np.exp(noise)
     best, other = fitted(dataclasses.replace(runs, loss=loss))

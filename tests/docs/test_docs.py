@@ -18,7 +18,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
-from glam.analysis.paired import Cell
+from glam.analysis.paired import StudyRow
 from glam.cli import main
 from glam.composition.compose import Composer
 from glam.composition.normalize import normalized
@@ -288,7 +288,7 @@ def test_every_key_of_a_manifest_is_described(run):
 
 @pytest.mark.slow
 def test_every_column_of_a_studys_table_is_described(run):
-    [header, _, *_] = as_csv([Cell.of(row(run, {"seed": 0}))], ["seed"]).split("\n")
+    [header, _, *_] = as_csv([StudyRow.of(row(run, {"seed": 0}))], ["seed"]).split("\n")
     columns = [name for name in header.split(",") if name != "seed"]
     assert undescribed(columns, "### study.csv") == ([], [])
 

@@ -1,9 +1,10 @@
 import dataclasses
+import json
 import os
 import subprocess
 import sys
 from contextlib import nullcontext
-from math import log
+from math import log, nan
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,14 @@ def test_rows_that_a_resumed_run_repeats_are_sent_once(tmp_path):
     assert [row["tokens"] for row in session.rows] == [300]
 
 
+def test_a_source_without_a_token_has_no_column(tmp_path):
+    session = Session()
+    tracker = WandbTracker(session, toy.folder(tmp_path), 6, heat_maps)
+    tracker.log({"tokens": 100, "loss": nan, "loss/web": 4.0, "loss/wikipedia": nan})
+    [row] = session.rows
+    assert {name for name in row if name.startswith("loss")} == {"loss", "loss/web"}
+
+
 def test_a_failing_wandb_is_told_once_and_fails_nothing(tmp_path, capsys):
     tracker = WandbTracker(Session(fails=True), toy.folder(tmp_path), 6, heat_maps)
     for tokens in (100, 200):
@@ -124,8 +133,9 @@ def test_without_wandb_nothing_is_tracked(tmp_path, name):
 
 
 RUN = """
-import sys, toy, pathlib
+import json, sys, toy, pathlib
 from glam.config import StudyConfig
+from glam.reporting import run_report
 from glam.reporting.experts import heat_maps
 from glam.tracking import open_tracker
 study = StudyConfig(name="experts", cell="num_experts=4, seed=0")
@@ -141,6 +151,9 @@ summary = {
 with open_tracker(config, run, toy.RESOURCES, heat_maps) as tracker:
     toy.train(config, toy.prepared(), run, toy.RESOURCES, tracker=tracker)
     tracker.summarize(summary)
+    run.write_json("generated.json", [{"prompt": "1 2", "temperature": 0.8, "text": " 3 4"}])
+    run_report(run.path)
+    tracker.keep_report()
 print("wandb" in sys.modules)
 """
 
@@ -176,19 +189,24 @@ def test_wandb_without_a_login_records_offline_and_says_nothing(tmp_path, record
     [run] = [record["run"] for record in records if record["type"] == "run"]
     assert (run["run_id"], run["display_name"]) == ("1", "num_experts=4, seed=0")
     assert (run["run_group"], run["job_type"]) == ("experts", "train")
-    assert run["tags"] == ["glam_tiny", "4 experts", "filtered"]
+    assert run["tags"] == ["glam_tiny", "4 experts", "filtered", "seed 0"]
     summary = {}
     for record in records:
         summary |= record.get("summary", {}).get("update", {})
     points = [r["history"]["item"] for r in records if r["type"] == "history"]
     losses = [point["held_out/mean"] for point in points if "held_out/mean" in point]
-    assert summary["held_out/mean"] == {"min": min(losses)}
+    assert summary["held_out/mean"] == {"min": min(losses), "last": losses[-1]}
     assert summary["final/flops"] == 3 * toy.config(6).flops_per_token * 192
     for name, value in (("loss/mean", 4.0), ("train_seconds", 9.5), ("energy/joules", 57.0)):
         assert summary[f"final/{name}"] == value
     assert summary["final/load/1/busiest"] == 1.5
     assert summary["load_map/1.width"] == 800
     assert list(folder.glob("wandb/*/files/media/images/load_map/1_*.png"))
+    kept = {r["artifact"]["name"]: json.dumps(r) for r in records if r["type"] == "artifact"}
+    assert "report.html" in kept["run-1"]
+    assert "generated.json" in kept["run-1"]
+    [table] = folder.glob("wandb/*/files/media/table/generated_*.json")
+    assert json.loads(table.read_text())["data"] == [["1 2", 0.8, " 3 4"]]
 
 
 @pytest.mark.slow

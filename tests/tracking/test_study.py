@@ -36,7 +36,7 @@ def test_a_study_is_an_entry_of_its_group_with_its_files(study, recorded, tmp_pa
     assert (run["run_group"], run["job_type"]) == ("experts+seed", "study")
     by_name = {r["artifact"]["name"]: r["artifact"] for r in records if r["type"] == "artifact"}
     kept = json.dumps(by_name["experts-seed"])
-    for name in ("study.html", "study.csv", "law.json", "loss_by_experts.png"):
+    for name in ("study.html", "study.csv", "study.tex", "law.json", "loss_by_experts.pdf"):
         assert name in kept
     summary = {}
     for record in records:

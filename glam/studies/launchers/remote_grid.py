@@ -8,6 +8,7 @@ from glam.config import RunConfig
 from glam.studies.launchers.job_handle import Executor, JobHandle
 from glam.studies.pool import Job
 from glam.studies.table import LiveTable
+from glam.units import counted
 
 
 class RemoteGrid:
@@ -62,7 +63,7 @@ def _follow(job: Job, submitted: JobHandle) -> None:
 def _left(executor: Executor, following: Sequence[tuple[Job, JobHandle]]) -> KeyboardInterrupt:
     """After Ctrl-C."""
     left = [(job, one) for job, one in following if job.state in ("waiting", "running")]
-    number = f"{len(left)} of {len(following)} jobs"
+    number = f"{len(left)} of {counted(len(following), 'job')}"
     if (how := executor.leave([one for _, one in left])) is None:
         for job, _ in left:
             job.state = "stopped"
