@@ -1,16 +1,22 @@
-"""Where a plan's FLOPs, bytes and messages go: a bar a model, by share."""
+"""A plan in figures: memory against the device's, and FLOPs, bytes and messages by share."""
 # matplotlib's stubs leave its keywords untyped.
 # pyright: reportUnknownMemberType=false
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from glam.reporting.theme import Theme, dress, heading, number_format
-from glam.units import percent
+from glam.units import percent, si
 
-DESCRIPTION = "Shares of FLOPs per token, of memory and of messages, by part, a bar a model."
+Plan = Mapping[str, Any]
+
+DESCRIPTION = (
+    "Memory against what a device has, and shares of FLOPs per token, of memory and of messages by "
+    "part, a bar a model."
+)
 
 # One colour a part, in every panel.
 COLOURS = {
@@ -30,7 +36,7 @@ PANELS = {
         "flops_per_token",
         ("attention", "feed_forward", "experts", "gate", "output"),
     ),
-    "Memory of one device": (
+    "Memory of one device, by part": (
         "bytes_per_device",
         ("weights", "optimizer", "gradients", "activations", "other"),
     ),
@@ -41,47 +47,78 @@ PANELS = {
 }
 
 
-def shares(plans: Sequence[Mapping[str, Any]], theme: Theme) -> Figure:
-    """A panel for each of FLOPs, memory and messages that any plan has."""
+MOST = 2.0  # times a device's memory: longer bars are cut, and say how long they are
+
+
+def shares(plans: Sequence[Plan], names: Sequence[str], theme: Theme) -> Figure:
+    """A panel for each of FLOPs, memory and messages that any plan has, and memory against what
+    the device has; a bar a plan, under its name."""
     panels = {
         name: (key, parts)
         for name, (key, parts) in PANELS.items()
         if any(plan[key] and sum(plan[key][part] for part in parts) for plan in plans)
     }
-    names = [str(plan["cell"] or plan["model"]) for plan in plans]
+    has_memory = any(plan["bytes_per_device"] for plan in plans)
+    count = len(panels) + has_memory
     height = 0.95 + 0.26 * len(plans)
-    figure = Figure(figsize=(6.4, height * len(panels)), layout="constrained")
-    for index, (name, (key, parts)) in enumerate(panels.items()):
-        axes = figure.add_subplot(len(panels), 1, index + 1)
-        dress(axes, theme)
-        axes.grid(visible=False)
-        left = [0.0] * len(plans)
-        for part in parts:
-            widths = [_share(plan[key], part, parts) for plan in plans]
-            if not any(widths):
-                continue
-            axes.barh(
-                range(len(plans)),
-                widths,
-                0.7,
-                left=left,
-                color=theme.colour(COLOURS[part]),
-                label=part.replace("_", " "),
-            )
-            left = [start + width for start, width in zip(left, widths, strict=True)]
-        axes.set_yticks(range(len(plans)), names, fontsize=8)
-        axes.invert_yaxis()
+    figure = Figure(figsize=(6.4, height * count), layout="constrained")
+    axes_of = iter([figure.add_subplot(count, 1, index + 1) for index in range(count)])
+    if has_memory:
+        _device_panel(next(axes_of), plans, names, theme)
+    for name, (key, parts) in panels.items():
+        axes = next(axes_of)
+        widths = {part: [_share(plan[key], part, parts) for plan in plans] for part in parts}
+        _bars(axes, widths, names, theme)
         axes.set_xlim(0, 1)
         axes.xaxis.set_major_formatter(number_format(lambda value: percent(value, 0)))
         heading(axes, theme, name)
-        axes.legend(
-            fontsize=8,
-            frameon=False,
-            labelcolor=theme.ink,
-            loc="center left",
-            bbox_to_anchor=(1.0, 0.5),
-        )
     return figure
+
+
+def _bars(
+    axes: Axes, widths: Mapping[str, Sequence[float]], names: Sequence[str], theme: Theme
+) -> None:
+    """Stacked bars from the top down, a colour a part, and what the colours mean."""
+    dress(axes, theme)
+    axes.grid(visible=False)
+    left = [0.0] * len(names)
+    for part, each in widths.items():
+        if any(each):
+            colour, label = theme.colour(COLOURS[part]), part.replace("_", " ")
+            axes.barh(range(len(names)), each, 0.7, left=left, color=colour, label=label)
+            left = [start + width for start, width in zip(left, each, strict=True)]
+    axes.set_yticks(range(len(names)), list(names), fontsize=8)
+    axes.invert_yaxis()
+    axes.legend(
+        fontsize=8,
+        frameon=False,
+        labelcolor=theme.ink,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+    )
+
+
+def _device_panel(axes: Axes, plans: Sequence[Plan], names: Sequence[str], theme: Theme) -> None:
+    """Parts of a device's memory, which the line marks, and beside each bar both in bytes."""
+    parts = PANELS["Memory of one device, by part"][1]
+    held = [plan["bytes_per_device"] for plan in plans]
+    widths = {
+        part: [one[part] / one["available"] if one else 0.0 for one in held] for part in parts
+    }
+    _bars(axes, widths, names, theme)
+    longest = max(one["total"] / one["available"] for one in held if one)
+    end = min(MOST, max(1.0, longest))
+    axes.set_xlim(0, 1.6 * end)  # with room for words behind bars and line
+    axes.set_xticks([0, 0.5, 1.0, *([1.5, 2.0] if end > 1.5 else [])])
+    axes.axvline(1.0, color=theme.ink, linewidth=1.2)
+    axes.xaxis.set_major_formatter(number_format(lambda value: percent(value, 0)))
+    for place, one in enumerate(held):
+        if one:
+            beside = min(end, max(1.0, one["total"] / one["available"])) + 0.03 * end
+            words = f"{si(one['total'], 'B')} of {si(one['available'], 'B')}"
+            words += "" if one["fits"] else ": NO"
+            axes.text(beside, place, words, va="center", fontsize=8, color=theme.ink)
+    heading(axes, theme, "Memory of one device, which has 100 %")
 
 
 def _share(values: Mapping[str, float] | None, part: str, parts: Sequence[str]) -> float:
