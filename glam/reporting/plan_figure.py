@@ -47,7 +47,7 @@ PANELS = {
 }
 
 
-MOST = 2.0  # times a device's memory: longer bars are cut, and say how long they are
+MOST = 3.0  # times a device's memory: longer bars are cut, and say how long they are
 
 
 def shares(plans: Sequence[Plan], names: Sequence[str], theme: Theme) -> Figure:
@@ -102,14 +102,13 @@ def _device_panel(axes: Axes, plans: Sequence[Plan], names: Sequence[str], theme
     """Parts of a device's memory, which the line marks, and beside each bar both in bytes."""
     parts = PANELS["Memory of one device, by part"][1]
     held = [plan["bytes_per_device"] for plan in plans]
-    widths = {
-        part: [one[part] / one["available"] if one else 0.0 for one in held] for part in parts
-    }
-    _bars(axes, widths, names, theme)
     longest = max(one["total"] / one["available"] for one in held if one)
     end = min(MOST, max(1.0, longest))
+    cut = [_cut_bar(one, parts, end) for one in held]
+    widths = {part: [one[index] for one in cut] for index, part in enumerate(parts)}
+    _bars(axes, widths, names, theme)
     axes.set_xlim(0, 1.6 * end)  # with room for words behind bars and line
-    axes.set_xticks([0, 0.5, 1.0, *([1.5, 2.0] if end > 1.5 else [])])
+    axes.set_xticks([0.0, 1.0, 2.0, 3.0] if end > 1.5 else [0.0, 0.5, 1.0])
     axes.axvline(1.0, color=theme.ink, linewidth=1.2)
     axes.xaxis.set_major_formatter(number_format(lambda value: percent(value, 0)))
     for place, one in enumerate(held):
@@ -118,7 +117,18 @@ def _device_panel(axes: Axes, plans: Sequence[Plan], names: Sequence[str], theme
             words = f"{si(one['total'], 'B')} of {si(one['available'], 'B')}"
             words += "" if one["fits"] else ": NO"
             axes.text(beside, place, words, va="center", fontsize=8, color=theme.ink)
-    heading(axes, theme, "Memory of one device, which has 100 %")
+    heading(axes, theme, "Memory needed, of what one device has")
+
+
+def _cut_bar(held: Mapping[str, Any] | None, parts: Sequence[str], end: float) -> list[float]:
+    """Widths of the parts in shares of the device's memory, together at most `end`."""
+    if not held:
+        return [0.0] * len(parts)
+    widths, room = list[float](), end
+    for part in parts:
+        widths.append(min(room, held[part] / held["available"]))
+        room -= widths[-1]
+    return widths
 
 
 def _share(values: Mapping[str, float] | None, part: str, parts: Sequence[str]) -> float:

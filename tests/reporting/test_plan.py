@@ -119,7 +119,7 @@ def test_the_page_of_a_grid_has_its_totals_and_a_column_a_model(tmp_path):
 def test_memory_stands_beside_what_the_device_has(tmp_path):
     text = write_plans([TINY, LARGE], tmp_path / "plan").read_text().replace(SPACE, " ")
     held = LARGE["bytes_per_device"]
-    assert "Memory of one device, which has" in text
+    assert "Memory needed, of what one device has" in text
     assert f"84.7 GB of {held['available'] / 1e9:.1f} GB: NO" in text
 
 
