@@ -92,7 +92,7 @@ def _write_manifest(folder: Path) -> None:
 
 
 def _damage(folder: Path) -> str | None:
-    """What is wrong with a stage, in a few words; None when it is whole."""
+    """Why a stage's folder cannot be used, in a few words; None where it is intact."""
     try:
         entries = json.loads((folder / _MANIFEST).read_text())
         if not entries:
@@ -112,7 +112,7 @@ def _damage(folder: Path) -> str | None:
 
 @contextmanager
 def _locked(path: Path, stage: str) -> Generator[None]:
-    """Holds the lock of a stage; says so once where another job has it."""
+    """Holds the lock of a stage; logs one line where another job has it."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0.2)
@@ -126,7 +126,7 @@ def _locked(path: Path, stage: str) -> Generator[None]:
 
 
 def _refusal(root: Path, error: OSError) -> Exception:
-    """The user's line for a disk that is full or closed to us; else the error itself."""
+    """A UserError for a disk that is full or cannot be written; else the error itself."""
     if error.errno in NO_SPACE:
         return UserError(f"cache_dir={root}: no space left; free some or set cache_dir=<a disk>")
     here = str(error.filename or "").startswith(str(root))

@@ -1,7 +1,7 @@
 """Scores the pool's pages: a linear classifier on hashed n-grams, curated against pool.
 
 Cross-fitted: documents are dealt into folds, and each page is scored by the classifier of the
-folds that its document is not in, so no page was a training example of its own judge. Memory is
+folds that its document is not in, so no page is scored by a classifier trained on it. Memory is
 constant: the classifiers learn from a sample, and the pool is scored batch by batch.
 """
 
@@ -34,7 +34,7 @@ Folds = NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class _Class:
-    """All pages of one class, in which fold, and whether sampled `[pages]`."""
+    """All pages of one class: fold, and whether sampled for training `[pages]`."""
 
     sources: Sequence[PagedSource]
     folds: Folds
@@ -52,14 +52,14 @@ class _Class:
 
 
 @dataclass(frozen=True, eq=False)
-class _Judges:
-    """One linear classifier a fold, each blind to its own: `weights [folds, features]`."""
+class _Classifiers:
+    """One linear classifier per fold, trained on the other folds: `weights [folds, features]`."""
 
     weights: Floats
     bias: Floats
 
     def score(self, features: Any, folds: Folds) -> Floats:
-        """Probability of being curated `[pages]`, each by the judge of its fold."""
+        """Probability of being curated `[pages]`, each by the classifier of its fold."""
         logits = features @ self.weights.T + self.bias
         return 1 / (1 + np.exp(-logits[np.arange(len(folds)), folds]))
 
@@ -79,10 +79,10 @@ def write_quality(
         x_good = hashed.all(compress(good.texts(), good.sampled), running)
         x_web = hashed.all(compress(web.texts(), web.sampled), running)
         fold_good, fold_web = good.folds[good.sampled], web.folds[web.sampled]
-        judges = _fit(x_good, fold_good, x_web, fold_web, config.folds)
-        scores = _score_all(judges, web.folds, hashed.batches(web.texts(), running))
-    auc = _auc(judges.score(x_good, fold_good), scores)
-    np.savez(folder / "classifier.npz", weights=judges.weights, bias=judges.bias)
+        classifiers = _fit(x_good, fold_good, x_web, fold_web, config.folds)
+        scores = _score_all(classifiers, web.folds, hashed.batches(web.texts(), running))
+    auc = _auc(classifiers.score(x_good, fold_good), scores)
+    np.savez(folder / "classifier.npz", weights=classifiers.weights, bias=classifiers.bias)
     _save(folder / "scores.npz", web.by_source(scores.astype(np.float32)))
     _save(folder / "folds.npz", good.by_source(good.folds) | web.by_source(web.folds))
     (folder / "quality.json").write_text(json.dumps({"auc": auc}))
@@ -119,7 +119,7 @@ class _Hasher:
         return _stack(list(self.batches(texts, running)))
 
 
-def _fit(x_good: Any, good: Folds, x_web: Any, web: Folds, folds: int) -> _Judges:
+def _fit(x_good: Any, good: Folds, x_web: Any, web: Folds, folds: int) -> _Classifiers:
     weights: list[Floats] = []
     bias: list[float] = []
     for fold in range(folds):
@@ -130,15 +130,15 @@ def _fit(x_good: Any, good: Folds, x_web: Any, web: Folds, folds: int) -> _Judge
         model.fit(x, truth)
         weights.append(model.coef_[0])
         bias.append(model.intercept_[0])
-    return _Judges(np.array(weights), np.array(bias))
+    return _Classifiers(np.array(weights), np.array(bias))
 
 
-def _score_all(judges: _Judges, folds: Folds, batches: Iterable[Any]) -> Floats:
+def _score_all(classifiers: _Classifiers, folds: Folds, batches: Iterable[Any]) -> Floats:
     scores: list[Floats] = []
     done = 0
     for features in batches:
         end = done + features.shape[0]
-        scores.append(judges.score(features, folds[done:end]))
+        scores.append(classifiers.score(features, folds[done:end]))
         done = end
     return np.concatenate(scores)
 

@@ -41,7 +41,7 @@ class Documents:
 
 
 def documents_key(source: Source) -> str:
-    """Names what `source` holds by content: its files and the reader, not their place."""
+    """Hash of a source's content: the bytes of its files and the reader, not their paths."""
     files = [[path.name, path.stat().st_size, file_digest(path)] for path in source.files]
     return digest([_VERSION, source.name, source.reader_name, files])
 
@@ -91,14 +91,14 @@ def _to_disk(rows: Iterator[dict[str, str]], folder: Path) -> None:
             writer_batch_size=_FEW,
         )
     except datasets.exceptions.DatasetGenerationError as error:
-        raise error.__cause__ or error from error  # what a reader says of the text
+        raise error.__cause__ or error from error  # the reader's own error
     dataset.save_to_disk(str(folder / "text"))
     shutil.rmtree(folder / "scratch")
 
 
 def _datasets() -> Any:
-    """Hugging Face datasets takes a second to import: a run that finds its tokens cached needs
-    none of it. Its own bars would fight with ours."""
+    """The package `datasets`, imported late: it takes a second, and a run with cached tokens does
+    not need it. Its progress bars are off, since ours show the same."""
     import datasets  # pyright: ignore[reportMissingTypeStubs]
 
     datasets.disable_progress_bars()

@@ -13,7 +13,7 @@ _WHOLE = 64 * _CHUNK  # files up to this size are hashed in full even when only 
 
 
 def digest(value: Any) -> str:
-    """16 hex characters for anything that JSON can say."""
+    """Hash of any JSON value: 16 hexadecimal characters."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return xxhash.xxh3_64_hexdigest(canonical.encode())
 
@@ -44,8 +44,8 @@ def document_hash(text: str) -> int:
 
 
 def uniform(hashes: NDArray[np.uint64], seed: int, purpose: str) -> NDArray[np.float64]:
-    """A draw from [0, 1) for each hash, independent between purposes and of any order
-    (splitmix64's finaliser over the salted hash)."""
+    """A uniform draw from [0, 1) for each hash. Draws of different purposes are independent, and
+    none depends on the order of the hashes (splitmix64's finaliser over the salted hash)."""
     z = hashes ^ np.uint64(xxhash.xxh3_64_intdigest(f"{purpose}/{seed}".encode()))
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -25,8 +25,8 @@ def held_out(
     batch_size: int,
     max_tokens: int | None = None,
 ) -> Iterator[HeldOutBatch]:
-    """The held-out documents of a domain, packed end to end into rows. Where that is more than
-    `max_tokens`, rows are taken evenly from all over: the first documents need not be typical."""
+    """The held-out documents of a domain, packed end to end into rows. Of more than `max_tokens`,
+    evenly spaced rows are taken: the first documents need not be typical."""
     targets, rows = _targets_and_rows(prepared, domain, sequence_length, max_tokens)
     tokens = prepared.held_out[domain].tokens
     starts = prepared.held_out[domain].offsets[:-1]
@@ -46,7 +46,7 @@ def held_out(
 def held_out_bytes(
     prepared: PreparedData, domain: str, sequence_length: int, max_tokens: int | None = None
 ) -> int:
-    """UTF-8 bytes of exactly the text that the targets of `held_out` stand for (eos for none)."""
+    """UTF-8 bytes of the text that the targets of `held_out` encode; eos counts as none."""
     targets, rows = _targets_and_rows(prepared, domain, sequence_length, max_tokens)
     slots = _slots(rows, sequence_length, len(rows))
     covered = targets[slots[slots < len(targets)]]
@@ -65,7 +65,7 @@ def _targets_and_rows(
 
 
 def _slots(rows: NDArray[np.int64], sequence_length: int, batch_size: int) -> NDArray[np.int64]:
-    """Slot of each place of a batch `[batch, sequence]`; -1 in the rows that fill it up."""
+    """Index of the slot at each position of a batch `[batch, sequence]`; -1 in rows of padding."""
     slots = np.full((batch_size, sequence_length), -1)
     slots[: len(rows)] = rows[:, None] * sequence_length + np.arange(sequence_length)
     return slots

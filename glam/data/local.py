@@ -15,8 +15,9 @@ _MOST_DOMAINS = 255  # each slot of a batch names its source in a byte
 
 
 def local_sources(corpus: LocalCorpusConfig) -> list[Source]:
-    """One source for each domain: the stem of a `.jsonl`, the folder of a `.txt`. What is listed
-    more than once is held out before it is curated, and curated before it is web-like."""
+    """One source per domain: the stem of a `.jsonl`, the folder of a `.txt`. Of a file listed more
+    than once, `held_out` wins over `curated`, and `curated` over `files`. Raises `UserError` where
+    no text to train on is left."""
     held_out = _found("data.corpus.held_out", corpus.held_out)
     curated = [p for p in _found("data.corpus.curated", corpus.curated) if p not in held_out]
     taken = [*held_out, *curated]
@@ -25,7 +26,7 @@ def local_sources(corpus: LocalCorpusConfig) -> list[Source]:
         if held_out and (corpus.files or corpus.curated):
             raise UserError(
                 f"data.corpus.held_out={list(corpus.held_out)} holds out all the text there is; "
-                f"take out of it what is to be trained on"
+                f"remove the files to train on from it"
             )
         raise UserError(
             "data.corpus.files=[] names no text; set 'data.corpus.files=[folder/*.jsonl]' "

@@ -1,4 +1,4 @@
-"""The pages of a source: small facts of each in memory, the text read again when it is wanted."""
+"""The pages of a source: hashes and sizes in memory, the text read from disk when needed."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ VERSION = 1  # of how text is cut
 
 @dataclass(frozen=True, eq=False)
 class PagedSource:
-    """The training pages of one source, in fixed order: hash of the document that each is from,
-    its own hash and its UTF-8 bytes `[pages]`."""
+    """The training pages of one source in fixed order: `owners`, the hash of each page's document,
+    `hashes` of the pages and their UTF-8 bytes, all `[pages]`."""
 
     name: str
     owners: NDArray[np.uint64]

@@ -1,4 +1,4 @@
-"""What preparation hands to training and evaluation: tokens by component, and their story."""
+"""The result of preparation: tokens by component for training and evaluation, and statistics."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,8 +36,8 @@ class PreparedData:
 
     `funnel` has a row for each source and step (read, distinct, held out, training, pages, kept)
     with documents (pages, from there on), characters and, once encoded, tokens. `samples` are
-    pages that the filter kept and dropped, with their scores; `quality` is what the filter did:
-    `auc` and `kept_share` by source, empty without a filter."""
+    pages that the filter kept and dropped, with their scores; `quality` has `auc` and
+    `kept_share` by source; it is empty without a filter."""
 
     fingerprint: str
     tokenizer: Tokenizer

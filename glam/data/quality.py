@@ -29,8 +29,8 @@ def read_quality(folder: Path) -> Quality:
 
 
 def calibrated(scores: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float64]]:
-    """Percentile of each score within the whole pool, in (0, 1); equal scores share their middle.
-    Raw scores crowd near 0 and would starve the sampler."""
+    """Percentile of each score within the whole pool, in (0, 1); equal scores get their mean. Most
+    raw scores are near 0, where Pareto sampling keeps almost nothing."""
     everything = np.concatenate(list(scores.values()))
     _, place, counts = np.unique(everything, return_inverse=True, return_counts=True)
     ranks = ((np.cumsum(counts) - counts / 2) / len(everything))[place]
@@ -41,7 +41,7 @@ def calibrated(scores: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.f
 def keeps(
     scores: NDArray[np.floating], draws: NDArray[np.float64], config: FilterConfig
 ) -> NDArray[np.bool_]:
-    """Which pages stay, of `scores [pages]` and of `draws [pages]` uniform on [0, 1)."""
+    """Which pages are kept `[pages]`, by `scores [pages]` and uniform `draws [pages]` in [0, 1)."""
     if config.name == "threshold":
         return scores > config.threshold
     return pareto_keeps(scores, draws, config.alpha)

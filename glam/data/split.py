@@ -15,7 +15,7 @@ _FIRST = ("held_out", "curated", "pool")  # of two equal documents the earlier r
 
 @dataclass(frozen=True)
 class Domain:
-    """What the split needs to know of a source: `hashes [documents]`, `characters [documents]`."""
+    """A source as the split sees it: role, `hashes [documents]`, `characters [documents]`."""
 
     role: Role
     hashes: NDArray[np.uint64]
@@ -24,7 +24,7 @@ class Domain:
 
 @dataclass(frozen=True)
 class Sides:
-    """Ascending indices of a source's documents; what is on neither side was a duplicate."""
+    """Ascending indices of a source's documents; duplicates are on neither side."""
 
     training: NDArray[np.int64]
     held_out: NDArray[np.int64]

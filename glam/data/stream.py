@@ -59,8 +59,8 @@ class TrainStream:
         self._before = np.vstack([np.zeros(len(self._runs), int), members.cumsum(0)])
 
     def batch(self, index: int, rows: range | None = None) -> Batch:
-        """Batch `index`, or some rows of it: a row follows from its number alone, so whoever needs
-        a few reads no other."""
+        """Batch `index`, or some `rows` of it: each row depends on its number only, so a process
+        reads no other process's rows."""
         rows = range(self.batch_size) if rows is None else rows
         batch = empty_batch(len(rows), self.sequence_length)
         for row, number in enumerate(index * self.batch_size + row for row in rows):
@@ -70,7 +70,7 @@ class TrainStream:
         return batch
 
     def epochs(self, num_batches: int) -> dict[str, float]:
-        """How often `num_batches` go through each component."""
+        """Epochs of each component that `num_batches` batches take."""
         slots = self._rows_before(num_batches * self.batch_size, ...) * self.sequence_length
         return {
             name: float(seen / run.num_positions)
@@ -95,7 +95,7 @@ def mixture_cycle(weights: list[float]) -> NDArray[np.int64]:
 
 
 class _EndlessRun:
-    """One component's slots, epoch after epoch."""
+    """The endless sequence of one component's slots, epoch after epoch."""
 
     def __init__(self, component: Component, eos: int, seed: int, stretch: int) -> None:
         self._component, self._eos = component, eos

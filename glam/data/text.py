@@ -1,4 +1,4 @@
-"""Plain text: what every document becomes on its way in, and how it is cut into pages."""
+"""Normalisation of a document's text, and its division into pages."""
 
 import re
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ def clean(text: str) -> str:
 
 
 def pages(text: str, limit: int) -> Iterator[str]:
-    """Pages of at most `limit` characters, cut at white space and of about equal length, so that
-    no crumb is left at the end. A single longer word is cut where it must be."""
+    """Pages of at most `limit` characters and about equal length, cut at white space. A longer word
+    is cut at the limit."""
     start = 0
     while (left := len(text) - start) > limit:
         even = -(-left // -(-left // limit))

@@ -1,4 +1,4 @@
-"""Energy of a run in joules: by a counter of the machine where there is one, else modelled.
+"""Energy of a run in joules: read from a hardware counter where there is one, else modelled.
 
 Counters: NVML through NVIDIA's own bindings, and Linux powercap (RAPL), read directly: it is two
 small files, while the libraries around it (zeus 0.16, codecarbon 3.3) start a polling process or
@@ -28,7 +28,7 @@ Joules = Callable[[], float]  # a reading that only grows
 
 
 class Counter(NamedTuple):
-    """A cumulative reading, and in words where it comes from."""
+    """A cumulative reading in joules, and its source in words."""
 
     source: str
     read: Joules
@@ -45,9 +45,9 @@ class EnergyMeter:
 
     @classmethod
     def open(cls, hardware: HardwareConfig, resources: Resources) -> Self:
-        """The best this machine offers. `hardware.watts`, where set, wins over any counter."""
+        """The most accurate source of this machine. `hardware.watts`, where set, replaces it."""
         if hardware.watts is not None:
-            # Of processes, each counts its own device.
+            # Each process of a cluster counts its own device.
             devices = 1 if hardware.is_cluster else hardware.devices
             times = f" x {devices}" if devices > 1 else ""
             stated = f"hardware.watts={hardware.watts:g}{times} x wall time"
@@ -98,8 +98,8 @@ class Wrapping:
 
 
 class Share:
-    """This process's part of what all processors used, by its part of their busy time: the jobs
-    of a grid read the same register, and each must not count the others."""
+    """This process's share of the energy of all processors, by its share of their busy time. The
+    jobs of a grid read the same register, and none may count the others."""
 
     def __init__(self, package: Joules, own_seconds: Joules, busy_seconds: Joules) -> None:
         self._readings = (package, own_seconds, busy_seconds)
@@ -117,8 +117,8 @@ class Share:
 
 
 def rapl(powercap: Path) -> list[Counter] | None:
-    """One counter for the processor packages; None without any, or without leave to read them
-    (Linux keeps them for root since CVE-2020-8694)."""
+    """One counter for all processor packages; None where there is none, or where reading it is not
+    permitted (Linux restricts it to root since CVE-2020-8694)."""
     try:
         zones = [zone for zone in sorted(powercap.glob("intel-rapl:*")) if _is_package(zone)]
         packages = [_package(zone) for zone in zones]

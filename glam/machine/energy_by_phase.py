@@ -1,4 +1,4 @@
-"""What a run's energy was spent on: training, evaluation and preparation apart."""
+"""Energy of a run by phase: training, evaluation and preparation."""
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -15,8 +15,8 @@ class Meter(Protocol):
 
 
 class EnergyByPhase:
-    """Joules by purpose. What the meter shows goes to whatever was going on; what is drawn in
-    between, to nothing. Without a meter everything stays zero."""
+    """Joules by phase. Energy between phases is not counted. Without a meter every phase stays at
+    zero."""
 
     def __init__(self, meter: Meter | None = None) -> None:
         self._meter = meter
@@ -36,18 +36,18 @@ class EnergyByPhase:
             self.set_phase(before)
 
     def set_phase(self, purpose: str | None) -> None:
-        """From now on; None: to nothing."""
+        """The phase that energy is counted for from now on; None: not counted."""
         self._settle()
         self._purpose = purpose
 
     @property
     def joules(self) -> dict[str, float]:
-        """So far, of all segments of the run."""
+        """By phase, of this and all earlier segments of the run."""
         self._settle()
         return dict(self._spent)
 
     def add(self, earlier: Mapping[str, float]) -> None:
-        """What earlier segments of the run spent, each up to its checkpoint."""
+        """Adds the joules of earlier segments of the run, each up to its checkpoint."""
         for purpose, joules in earlier.items():
             self._spent[purpose] += joules
 

@@ -1,4 +1,4 @@
-"""The second environment, in which torch_xla lives."""
+"""The second virtual environment, `.venv-xla`, which has torch_xla."""
 
 import importlib.util
 import logging
@@ -10,8 +10,8 @@ from glam.errors import UserError
 
 
 def to_xla_environment(what: str) -> None:
-    """Returns where torch_xla is installed, and else starts the line anew with the interpreter of
-    .venv-xla. Raises UserError where there is none."""
+    """Returns where torch_xla is installed; else runs the same command with the interpreter of
+    .venv-xla in place of this process. Raises UserError where there is no .venv-xla."""
     if importlib.util.find_spec("torch_xla") is not None:
         # flax misses TensorFlow, which nothing here needs.
         logging.getLogger("absl").setLevel(logging.ERROR)

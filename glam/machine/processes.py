@@ -1,5 +1,5 @@
-"""The processes that train one model together. Each has some rows of every batch; one of them, the
-first, writes what is written. Light: who they are stands in the environment."""
+"""The processes that train one model together, as torchrun's environment describes them. Each has
+some rows of every batch; the first one writes all files. No torch."""
 
 import os
 from typing import TYPE_CHECKING
@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 
 class Processes:
-    """A process that is alone. Where several are, every one of them makes the same calls in the
-    same order: each call waits for all."""
+    """A single process; `engines.fsdp` has several. These calls are collectives: all processes make
+    the same calls in the same order, and each call waits for all."""
 
     rank, size = 0, 1
 
@@ -19,16 +19,16 @@ class Processes:
         return self.rank == 0
 
     def rows(self, count: int) -> range:
-        """Which of `count` rows are this process's: as even as can be, in order."""
+        """This process's part of `count` rows: consecutive, of sizes that differ by at most one."""
         first, last = (count * at // self.size for at in (self.rank, self.rank + 1))
         return range(first, last)
 
     def sum(self, tensor: "Tensor") -> "Tensor":
-        """Over all processes; `tensor` itself is left as it is."""
+        """The sum over all processes, of the same shape; `tensor` is not changed."""
         return tensor
 
     def largest(self, *values: int) -> tuple[int, ...]:
-        """Each the largest that any process brings."""
+        """The maximum of each value over all processes."""
         return values
 
 
@@ -41,9 +41,10 @@ def under_torchrun() -> bool:
 
 
 def rank() -> int:
-    """Of this process, by the environment that torchrun makes."""
+    """This process's number, 0 for the first or only one."""
     return int(os.environ["RANK"]) if under_torchrun() else 0
 
 
 def count() -> int:
+    """How many processes train together."""
     return int(os.environ["WORLD_SIZE"]) if under_torchrun() else 1

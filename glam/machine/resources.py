@@ -1,4 +1,5 @@
-"""What the machine lends to a run, found without importing torch: a skipped run is instant."""
+"""Cores, memory, device and precision that a run gets on this machine, found without torch: a
+finished run is skipped in milliseconds."""
 
 import ctypes
 import functools
@@ -28,7 +29,7 @@ MAPPED = 2**25  # bytes from which malloc maps a block of its own: the most that
 Precision = Literal["bfloat16", "float32"]
 Device = Literal["cpu", "cuda", "mps", "xla"]
 
-# Below this much work in a step a run takes one thread. A second makes a step of glam_tiny (2.8
+# FLOPs of a step below which a run takes one thread. A second makes a step of glam_tiny (2.8
 # GFLOP) 1.4 times as fast (experiments/benchmarks/threads.csv), but a grid fills the cores with
 # jobs instead, and threads are part of a run's identity: a cell and the run alone are one run.
 FLOPS_WORTH_A_THREAD = 20e9
@@ -46,8 +47,9 @@ class Resources:
 
 
 def resolve(config: RunConfig, *, remote: bool = False) -> Resources:
-    """Fill in what `hardware` leaves open. Raises UserError for a device this machine lacks, or,
-    where the run will be `elsewhere`, for one that the line does not describe."""
+    """The threads, precision, device and memory of a run: as configured, or as this machine has
+    them. `remote`: another machine trains it. Raises UserError for a device that this machine does
+    not have, and for a remote one whose memory is not configured."""
     hardware = config.hardware
     if hardware.is_xla:
         return _of_mesh(config, remote)
@@ -55,8 +57,8 @@ def resolve(config: RunConfig, *, remote: bool = False) -> Resources:
         check_cluster(config, remote=remote)
     elif processes.count() > 1:
         raise UserError(
-            f"hardware={hardware.name} is of one device and torchrun started {processes.count()} "
-            f"processes; type hardware=cpu_node or gpu_node, or leave torchrun out"
+            f"hardware={hardware.name} is one device and torchrun started {processes.count()} "
+            f"processes; set hardware=cpu_node or hardware=gpu_node, or leave torchrun out"
         )
     device = _device(hardware.device, remote)
     cores = num_cores()
@@ -68,12 +70,12 @@ def resolve(config: RunConfig, *, remote: bool = False) -> Resources:
     work = 3 * config.flops_per_token * config.training.tokens_per_step
     automatic = max(1, min(cores, int(work // FLOPS_WORTH_A_THREAD)))
     if hardware.is_cluster:
-        automatic = 1  # whatever the mesh, so that its run has one identity
+        automatic = 1  # for every mesh, so that the run id is the same
     precision = hardware.precision
     if remote and device == "cuda" and not _has_cuda() and hardware.memory_gb is None:
         raise UserError(
-            "hardware.memory_gb is not set, and this machine has no GPU to ask; set it to that of "
-            "the GPUs where the runs go"
+            "hardware.memory_gb is not set, and a machine without a GPU cannot detect it; set it "
+            "to the memory of the GPUs that the runs are sent to"
         )
     if precision == "auto":
         precision = "bfloat16" if _bfloat16_is_fast(device) else "float32"
@@ -87,7 +89,7 @@ def resolve(config: RunConfig, *, remote: bool = False) -> Resources:
 
 
 def _memory(config: RunConfig, device: Device) -> int:
-    """For one process."""
+    """Bytes that one process may use."""
     hardware = config.hardware
     if hardware.is_cluster and device == "cpu":
         return memory_bytes() // hardware.devices
@@ -95,7 +97,8 @@ def _memory(config: RunConfig, device: Device) -> int:
 
 
 def check_cluster(config: RunConfig, *, remote: bool = False) -> None:
-    """Raises UserError for what processes of torch do not do."""
+    """Raises UserError for a mesh, rules or settings that torch's distributed engine does not
+    support, and for a number of processes or GPUs other than the mesh's."""
     hardware, name = config.hardware, config.hardware.name
     found = processes.count()
     here = not processes.under_torchrun() and not remote
@@ -131,14 +134,14 @@ def check_cluster(config: RunConfig, *, remote: bool = False) -> None:
     if not config.model.dispatcher_config.across_processes:
         able = DISPATCHERS.where(lambda kind: kind.across_processes)
         raise UserError(
-            f"model.dispatcher={config.model.dispatcher} seats the tokens of one process; with "
+            f"model.dispatcher={config.model.dispatcher} works on the tokens of one process; with "
             f"hardware={name} take model.dispatcher={' or '.join(able)}"
         )
     check_divides(config)
 
 
 def _of_mesh(config: RunConfig, remote: bool) -> Resources:
-    """Of one device of XLA's mesh."""
+    """Resources of one device of an XLA mesh. Raises UserError as `resolve` does."""
     hardware = config.hardware
     virtual = hardware.device == "xla_cpu"
     if not virtual and not remote and not _has_tpu():
@@ -170,16 +173,16 @@ def _of_mesh(config: RunConfig, remote: bool) -> Resources:
 
 
 def pin_threads(resources: Resources) -> None:
-    """Before torch is imported: OpenMP reads these once. A waiting thread sleeps instead of
-    spinning, which costs little and spares a shared machine."""
+    """Sets OpenMP's environment. Call it before torch is imported, which reads it once. Waiting
+    threads sleep instead of spinning: that costs little and leaves the cores to other jobs."""
     os.environ["OMP_NUM_THREADS"] = str(resources.threads)
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
 @contextmanager
 def frozen_gc() -> Generator[None]:
-    """For a loop that makes many objects and few cycles: Python's collector no longer goes through
-    all that was there before it (modules, for the most part: 2 to 3 % of a small step)."""
+    """Excludes every object that exists now from Python's garbage collection: inside a training
+    loop, traversing the loaded modules takes 2 to 3 % of a small step."""
     gc.freeze()
     try:
         yield
@@ -188,9 +191,9 @@ def frozen_gc() -> Generator[None]:
 
 
 def tune_malloc() -> None:
-    """Let glibc keep what a step frees, for the next step: by default it hands the top of its heap
-    back, and every step of a model with many experts faults it in again, page by page. Nothing
-    where the C library is another."""
+    """Makes glibc keep freed memory for the next step. By default it returns the top of its heap to
+    the system, and each step of a model with many experts faults it in again, page by page. Does
+    nothing with another C library."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_TRIM_THRESHOLD, 2**30)
@@ -208,7 +211,7 @@ def num_cores() -> int:
 
 
 def _memory_of(device: Device) -> int:
-    """What holds the model: the first GPU's own memory, or the machine's."""
+    """Bytes of the device that holds the model: the first GPU's, or the machine's."""
     if device != "cuda":
         return memory_bytes()
     nvml: Any = importlib.import_module("pynvml")  # which ships no types
@@ -227,7 +230,7 @@ def device_name(device: Device) -> str:
 
 
 def memory_bytes() -> int:
-    """Memory of the machine or of the container, whichever is less."""
+    """Bytes of memory of the machine or of its container, whichever is less."""
     total = psutil.virtual_memory().total
     limit = _cgroup("memory.max")
     return min(total, int(limit[0])) if limit and limit[0] != "max" else total
@@ -255,7 +258,7 @@ def _device(name: str, remote: bool) -> Device:
 
 
 def is_cpu(name: str) -> bool:
-    """Whether a `hardware.device` comes to the CPU: on this machine, where it is open."""
+    """Whether `hardware.device` means the CPU; `auto` is resolved on this machine."""
     return name in ("cpu", "xla_cpu") or (name == "auto" and _device(name, False) == "cpu")
 
 

@@ -10,7 +10,7 @@ Changes = dict[str, Any]
 
 
 def changed(node: Node, changes: Changes) -> Node:
-    """`node` with those fields set. Raises UserError where the line would be refused."""
+    """A copy of `node` with these fields set. Raises UserError as the command line would."""
     direct: Changes = {}
     nested: dict[str, Changes] = {}
     for key, value in changes.items():
@@ -31,7 +31,7 @@ def value_at(node: Any, key: str) -> Any:
 
 
 def is_field(node: Any, key: str) -> bool:
-    """Whether `key` leads to a plain value and not to a section or nowhere."""
+    """Whether `key` names a plain value, and neither a section nor an unknown key."""
     for part in key.split("."):
         if not dataclasses.is_dataclass(node) or part not in _names(node):
             return False
@@ -48,7 +48,7 @@ def key_of(override: str) -> str:
 
 
 def as_typed(key: str, value: Any) -> str:
-    """`key=value` for the command line; a choice of a group goes by its name."""
+    """`key=value` for the command line; the choice of a group is written by its name."""
     if dataclasses.is_dataclass(value):
         return f"{key}={value.name}"  # type: ignore[attr-defined]
     return f"{key}={str(value).lower() if isinstance(value, bool) else value}"

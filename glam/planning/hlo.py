@@ -26,7 +26,7 @@ MOVES = (
 
 
 class Collective(NamedTuple):
-    """What some collectives are like."""
+    """A kind of collective along some mesh axes."""
 
     kind: str  # of COLLECTIVES
     over: str  # the mesh axes they go along: `expert`, or `expert and model`
@@ -34,7 +34,7 @@ class Collective(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """In one step: how many, and the bytes of their results on one device."""
+    """Of one step: number of collectives, and bytes of their results on one device."""
 
     number: int
     bytes: int
@@ -100,20 +100,21 @@ class Program:
         return {alike: Sent(counts[alike], sizes[alike]) for alike in counts}
 
     def _groups(self, scatter: Instruction) -> str:
-        """Attributes of what a fused one is made of."""
+        """Attributes of the all-reduce that a fused reduce-scatter contains."""
         inside = self._in.get(scatter.called("calls") or "", {}).values()
         return next((i.after for i in inside if i.opcode == "all-reduce"), scatter.after)
 
     @cache  # noqa: B019 (a program lives as long as what asks it)
     def _times(self, computation: str) -> int:
-        """How often it runs in a step."""
+        """How often a computation runs in a step."""
         if computation == self._entry:
             return 1
         callers = self._callers[computation]
         return sum(self._times(one.computation) * self._turns(one) for one in callers)
 
     def _turns(self, caller: Instruction) -> int:
-        """A loop's counter is compared with the number of its turns."""
+        """Trip count of a loop, which its condition compares the counter with; 1 for other
+        callers."""
         condition = caller.called("condition")
         if condition is None:
             return 1
@@ -208,7 +209,7 @@ def _instruction(computation: str, line: str) -> Instruction | None:
 
 
 def _closing(line: str, opening: int) -> int:
-    """Where the parenthesis that opens there is closed."""
+    """Index of the parenthesis that closes the one at `opening`."""
     depth = 0
     for found in re.finditer(r"[()]", line[opening:]):
         depth += 1 if found[0] == "(" else -1
@@ -218,7 +219,7 @@ def _closing(line: str, opening: int) -> int:
 
 
 def _kind(one: Instruction) -> str | None:
-    """None where it is no collective, or is inside of one."""
+    """The kind of a collective; None for any other instruction, and inside a fused one."""
     if one.computation.startswith(SCATTERED):
         return None
     if (one.called("calls") or "").startswith(SCATTERED):

@@ -2,7 +2,7 @@
 
 The count follows `glam/model` tensor by tensor, in what autograd keeps for the backward pass and
 in what the widest layer needs beside it. Weights, gradients and optimizer state are exact; for
-activations and libraries, tests/accounting/test_memory.py holds it against measured peaks.
+activations and libraries, tests/planning/test_memory.py compares it with measured peaks.
 """
 
 import math
@@ -46,10 +46,11 @@ class MemoryEstimate(NamedTuple):
 def memory(
     config: RunConfig, precision: Precision | None = None, imbalance: float = 1.0
 ) -> MemoryEstimate:
-    """Of one training process, or of one device under the layout table where the hardware is
-    described. `precision` is that of the activations; None: as configured, or where that is `auto`,
-    whichever needs more. `imbalance`: rows of the busiest device's experts over the mean, where
-    they are dropless and split."""
+    """The bytes of one training process, or of one device of a described slice under its layout.
+
+    `precision`: of the activations; None: as configured, and for `auto` the one that needs more.
+    `imbalance`: rows of the busiest device's experts over the mean, where experts are dropless and
+    split among devices."""
     if precision is None and config.hardware.precision == "auto":
         both = (memory(config, "bfloat16", imbalance), memory(config, "float32", imbalance))
         return max(both, key=lambda estimate: estimate.total)
@@ -71,7 +72,8 @@ def memory(
 
 
 def num_sizes(config: RunConfig, size: int) -> int:
-    """Row counts of an expert for which kernels are made."""
+    """How many distinct row counts of an expert oneDNN makes kernels for; `size` is of an
+    activation in bytes."""
     model, training = config.model, config.training
     if not _is_filled(model, size):
         return 0
@@ -82,7 +84,7 @@ def num_sizes(config: RunConfig, size: int) -> int:
 
 
 def weight_bytes(config: RunConfig) -> int:
-    """On one device."""
+    """Of all weights on one device, in float32."""
     held = (
         weight.layers * math.prod(local_shape(weight, config.hardware))
         for weight in parameters(config.model)
@@ -91,7 +93,8 @@ def weight_bytes(config: RunConfig) -> int:
 
 
 def _gradient_bytes(config: RunConfig) -> int:
-    """Of all weights; of the largest alone where each is used and let go in the backward pass."""
+    """Of all weights; of the largest one only where each gradient is applied and freed in the
+    backward pass (`training.update_in_backward`)."""
     if not config.training.update_in_backward:
         return weight_bytes(config)
     sizes = (math.prod(local_shape(w, config.hardware)) for w in parameters(config.model))
@@ -99,7 +102,7 @@ def _gradient_bytes(config: RunConfig) -> int:
 
 
 def checkpoint_bytes(config: RunConfig) -> int:
-    """On disk: two checkpoints are kept, and a third is written before one is deleted."""
+    """Bytes on disk: two checkpoints are kept, and a third is written before one is deleted."""
     return 3 * config.hardware.devices * (weight_bytes(config) + optimizer_bytes(config))
 
 
@@ -120,14 +123,13 @@ class Layer(NamedTuple):
 
 
 def activation_bytes(config: RunConfig, size: int) -> float:
-    """The most that a step holds beside weights, optimizer state and a whole set of gradients;
-    `size` bytes per activation. The gradients of the step before are dropped after the forward
-    pass; in the backward pass those of the layers below the one that runs are not there yet.
+    """Peak bytes of a step beyond weights, optimizer state and a full set of gradients, with `size`
+    bytes per activation. The previous step's gradients are freed after the forward pass; in the
+    backward pass the gradients of the layers below the current one do not exist yet.
 
-    Where layers are computed again, malloc finds no second use for its heap: each layer's
-    gradients stay between the holes that its activations left. So the widest layer counts twice
-    there, and the heap's gradients once more, in bfloat16 half of them (fitted to what was
-    measured)."""
+    With rematerialization malloc's heap fragments: each layer's gradients lie between the gaps that
+    its activations left. The widest layer therefore counts twice, and the heap's gradients once
+    more, half of them in bfloat16 (fitted to measured peaks)."""
     model, tokens = config.model, config.training.tokens_per_step
     inputs = tokens * model.d_model * size
     mask = tokens * config.training.sequence_length * size  # of all layers, in the forward pass
@@ -164,7 +166,7 @@ def _heap_gradients(model: ModelConfig) -> int:
 
 
 def _layer_params(model: ModelConfig, index: int) -> int:
-    """Of its matrices."""
+    """Parameters of a layer's matrices."""
     M, H = model.d_model, model.d_ff
     attention = 4 * M * model.num_heads * model.head_size
     if not model.is_moe_layer(index):
@@ -183,8 +185,8 @@ def layer(config: RunConfig, index: int, size: int) -> Layer:
 
 
 def _attention(model: ModelConfig, length: int, size: int) -> Layer:
-    """Per token, by a kernel, a head at a time. Weights are kept for the keys up to the end of a
-    chunk of queries alone."""
+    """Attention by the C kernel, per token, one head at a time. Attention weights are kept up to
+    the last key of each chunk of queries only."""
     width = model.num_heads * model.head_size
     kept = model.num_heads * (length + STEP) / 2 * size + 4 * width * size
     return Layer(kept, 4 * width * size)
@@ -215,9 +217,9 @@ def _ffn(model: ModelConfig, index: int, training: TrainingConfig, size: int) ->
 
 
 def _copies(model: ModelConfig, index: int, size: int, *, whole: bool) -> Layer:
-    """Weights side by side or cast to a narrower type, kept for the backward pass; and one
-    matrix's gradient in that type on its way to float32. Of dropless experts none is kept, but on
-    a GPU, which has them `whole`: two matrices of one and their gradients are there at a time."""
+    """Weights that are concatenated or cast to a narrower type and kept for the backward pass, and
+    one matrix's gradient in that type before it becomes float32. Dropless experts keep none, except
+    on a GPU, which casts them `whole`: two matrices of one expert and their gradients at a time."""
     M, H = model.d_model, model.d_ff
     attention = M * model.num_heads * model.head_size
     if size == FLOAT32:
@@ -231,7 +233,7 @@ def _copies(model: ModelConfig, index: int, size: int, *, whole: bool) -> Layer:
 
 
 def _filled_rows(model: ModelConfig, size: int) -> float:
-    """Of an expert, that no choice fills: half of a step between two row counts."""
+    """Mean rows of padding per expert: half the distance between two row counts."""
     return FILL / 2 if size < FLOAT32 else 0
 
 
@@ -242,14 +244,14 @@ def _is_filled(model: ModelConfig, size: int) -> bool:
 
 
 def _is_whole(model: ModelConfig) -> bool:
-    """Whether a kernel of our own multiplies an expert's matrices in bfloat16."""
+    """Whether a C kernel computes whole experts in bfloat16."""
     return model.d_model % STEP == model.d_ff % STEP == 0
 
 
 def _logits(config: RunConfig, tokens: int, size: int) -> float:
-    """What the loss is made in, and the embedding's gradient, which comes of the forward pass. In
-    bfloat16 on a CPU (one with tiles) that is the tokens, in another order and with their gradient
-    in float32; elsewhere a piece of the logits beside the next one."""
+    """Bytes of the loss, and of the embedding's gradient, which the forward pass computes. In
+    bfloat16 on a CPU with AMX the loss holds the permuted tokens and their float32 gradient;
+    otherwise two chunks of the logits."""
     model = config.model
     gradient = FLOAT32 * model.num_embedding_params
     if size < FLOAT32 and model.d_model % STEP == 0 and is_cpu(config.hardware.device):

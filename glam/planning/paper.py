@@ -61,7 +61,8 @@ PAPER_MODELS: dict[str, PaperModel] = {
 
 
 def published(model: ModelConfig) -> PaperModel | None:
-    """The paper's model that `model` has the shape of, whatever its name and vocabulary."""
+    """The paper's model of the same shape; name and vocabulary may differ. None where there is
+    none."""
     for paper in PAPER_MODELS.values():
         if _shape(paper.config()) == _shape(model):
             return paper

@@ -1,7 +1,7 @@
-"""What a run needs and costs, from its configuration and the hardware it names.
+"""The plan of a run: parameters, FLOPs, bytes, hours and energy, from configuration and hardware.
 
-Names are those of `summary.json` where the two overlap. Nothing is allocated, and for a described
-slice nothing of this machine is asked.
+Keys are those of `summary.json` where the two overlap. Nothing is allocated; a described slice's
+plan does not depend on this machine.
 """
 
 import math
@@ -100,7 +100,7 @@ def _problem(config: RunConfig) -> UserError | None:
 
 
 def find_target(config: RunConfig, throughput: Throughput | None = None) -> Target:
-    """The slice as its file describes it, or this machine, with the `throughput` just timed."""
+    """The described slice, or this machine with `throughput` where it was just timed."""
     hardware = config.hardware
     if not hardware.is_described:
         resources = resolve(config)
@@ -136,7 +136,8 @@ def _local_watts(config: RunConfig, resources: Resources) -> tuple[float, str]:
 
 
 def bytes_per_device(config: RunConfig, target: Target) -> dict[str, Any]:
-    """By part, as configured; the total with every layer rematerialized and without."""
+    """Bytes of one device by part as configured, and totals with and without
+    rematerialization."""
     imbalance = _imbalance(config)
     estimate = memory(config, target.precision, imbalance)
     both = {
@@ -161,7 +162,7 @@ def _again(config: RunConfig, rematerialize: bool) -> RunConfig:
 
 
 def _imbalance(config: RunConfig) -> float:
-    """Experts that lie on one device are unevenly loaded among themselves alone."""
+    """Of the load among devices: 1 where one device has all experts."""
     task, split = config.task, config.hardware.shards("experts") > 1
     return task.imbalance if isinstance(task, PlanTaskConfig) and split else 1.0
 
@@ -172,8 +173,9 @@ def _communication(config: RunConfig, target: Target) -> dict[str, int]:
 
 
 def too_large(config: RunConfig, needed: int, available: int) -> str:
-    """What to say of a step that a compiler counted to need more than a device has, and the mildest
-    change that fits by the same count: what outlasts a step stays, the rest goes with the batch."""
+    """The refusal of a step that by the compiler's count needs more bytes than a device has, with
+    the mildest change that fits by the same count: weights and optimizer state stay, the rest is
+    proportional to the batch."""
     hardware, rows = config.hardware, config.training.batch_size
     line = (
         f"model={config.model.name} does not fit hardware={hardware.name} with "
@@ -193,7 +195,7 @@ def too_large(config: RunConfig, needed: int, available: int) -> str:
 
 
 def layout(config: RunConfig) -> list[dict[str, Any]]:
-    """The layout table, resolved against this model: a row a weight. Empty without a mesh."""
+    """The layout table resolved for this model: one row per weight. Empty without a mesh."""
     if not config.hardware.mesh:
         return []
     return [

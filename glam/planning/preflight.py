@@ -1,4 +1,4 @@
-"""Refuses a run that this machine cannot hold, before anything is allocated."""
+"""Refuses a run that does not fit this machine's memory or disk, before anything is allocated."""
 
 import shutil
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from glam.units import byte_size, count
 
 def check_fits(config: RunConfig, resources: Resources, overrides: Sequence[str]) -> None:
     """Raises UserError when the run needs more memory than there is, or its checkpoints more
-    disk. About memory the message has several lines: the first stands alone, then a table of what
-    is needed, then lines to type instead, which extend `overrides`."""
+    disk. The message about memory has several lines: a first line that is complete by itself, a
+    table of the bytes needed, and commands that fit, which extend `overrides`."""
     needed = memory(config, resources.precision)
     free_disk = _free_disk(config.runs_path)
     if needed.total > resources.memory_bytes:
@@ -33,7 +33,7 @@ def check_fits(config: RunConfig, resources: Resources, overrides: Sequence[str]
 
 
 def _free_disk(path: Path) -> int:
-    """Of the file system that `path` lies in, or will."""
+    """Free bytes of the file system that `path` is or will be on."""
     while not path.exists():
         path = path.parent
     return shutil.disk_usage(path).free
@@ -53,11 +53,11 @@ def _refusal(
     )
     table = ["", *_table(config, resources, needed), ""]
     if not suggestions:
-        return [first + "nothing near it fits: choose a smaller model, such as glam_tiny", *table]
+        return [first + "no similar model fits: choose a smaller one, such as glam_tiny", *table]
     speed = flops_per_second(resources) / 1e9
     hour = f"with tokens for about an hour, modelled at {speed:,.0f} GFLOP/s"
     return [
-        first + "a line that fits stands below",
+        first + "commands that fit are below",
         *table,
         f"These fit here, the nearest first, {hour}:",
         *(line for s in suggestions for line in _offer(s, resources, overrides)),

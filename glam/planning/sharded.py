@@ -1,7 +1,7 @@
-"""Activations of one device of a slice, and what it sends in a step: counted from the layout.
+"""Activations and communication of one device of a slice, counted from the layout table.
 
-Modelled, not measured: weights, gradients and optimizer state are exact, but what a compiler keeps
-of a layer is its own choice. Here it keeps what the backward pass reads; the output's logits come
+Modelled, not measured: weights, gradients and optimizer state are exact, but a compiler chooses
+which activations it keeps. Here it keeps what the backward pass reads; the output's logits come
 in pieces; weights that are split along the batch's mesh axis are gathered for their product and
 let go. A TPU holds attention's probabilities, a GPU makes them again (flex attention).
 """
@@ -18,7 +18,7 @@ LOGITS_AT_ONCE = 2**25
 
 
 class Local(NamedTuple):
-    """Sizes of what one device holds of a step."""
+    """One device's share of each axis of a training step."""
 
     tokens: float
     M: float  # of activations
@@ -51,7 +51,7 @@ class Activations(NamedTuple):
 
     kept: float  # between the forward and the backward pass
     passing: float  # while the widest layer runs
-    dispatch: float  # of both, the rows of experts and the one-hot matrices that seat them
+    dispatch: float  # of both: rows of experts, and one-hot matrices that assign their slots
 
 
 def activations(config: RunConfig, size: int, imbalance: float) -> Activations:
@@ -109,7 +109,8 @@ def _logits(config: RunConfig, local: Local, size: int) -> float:
 
 
 def _stacked_weights(config: RunConfig, size: int) -> float:
-    """What a loop over layers goes through: a copy of their matrices, as products take them."""
+    """Bytes of the layers' matrices stacked for a loop (`lax.scan` style), in the type of the
+    products."""
     return size * sum(
         weight.layers * math.prod(local_shape(weight, config.hardware))
         for weight in parameters(config.model)
@@ -118,7 +119,7 @@ def _stacked_weights(config: RunConfig, size: int) -> float:
 
 
 def _gathered_weights(config: RunConfig, size: int) -> Iterable[float]:
-    """Bytes of each matrix that is whole along the batch's axis while it is used."""
+    """Bytes of each matrix after its all-gather along the batch's mesh axis."""
     batch = config.hardware.rules.get("batch")
     for weight in parameters(config.model):
         if weight.part in ("attention", "feed_forward", "embedding"):
@@ -128,8 +129,8 @@ def _gathered_weights(config: RunConfig, size: int) -> Iterable[float]:
 
 
 def step_flops(config: RunConfig) -> float:
-    """Products of one device in a training step of static shapes: attention over every position,
-    ahead or not, experts on every seat, and tokens seated by products with one-hot matrices."""
+    """FLOPs of one device in a training step with static shapes: attention over every position,
+    masked or not, experts on every slot, and dispatch by products with one-hot matrices."""
     model, length = config.model, config.training.sequence_length
     again = config.training.rematerialize
     parts = model.flops_by_part(length)
@@ -148,8 +149,8 @@ def step_flops(config: RunConfig) -> float:
 
 
 class Communication(NamedTuple):
-    """Bytes that one device sends in a step, by what for. A ring sends (n - 1)/n of a gathered or
-    scattered tensor, twice that of a summed one."""
+    """Bytes that one device sends in a step, by purpose. A ring of n sends (n - 1)/n of the tensor
+    in an all-gather or reduce-scatter, and twice that in an all-reduce."""
 
     weights: float  # gathered in the forward and in the backward pass
     gradients: float  # summed over the batch, scattered where the weight is split

@@ -1,5 +1,5 @@
-"""Which overrides would fit here: searched, not guessed. Every suggestion is a configuration whose
-bytes were counted and lie within a margin of what this machine has."""
+"""Searches for overrides with which a run fits this machine. Every suggestion is a configuration
+whose bytes were counted, and are below what the machine has by a margin."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ class Suggestion(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """A configuration, and what it changes of the line as typed."""
+    """A configuration, and its changes to the command as typed."""
 
     config: RunConfig
     changes: Changes
@@ -43,7 +43,7 @@ class Variant(NamedTuple):
 
 
 class Search:
-    """Looks from the line as typed outwards, one kind of change after another."""
+    """Starts from the command as typed and tries one kind of change after another."""
 
     def __init__(
         self, config: RunConfig, resources: Resources, overrides: Sequence[str], free_disk: int
@@ -53,7 +53,7 @@ class Search:
         self.resources, self.free_disk = resources, free_disk
 
     def run(self) -> list[Suggestion]:
-        """The nearest that fits, and lesser models that fit with less; empty where none does."""
+        """The most similar model that fits, and smaller ones; empty where none fits."""
         same = self._first("the same model", iter([self.typed]))
         same = same or self._first("fewer experts", self._fewer_experts(self.typed))
         same = same or self._first("fewer layers", self._fewer_layers())
@@ -68,7 +68,7 @@ class Search:
         return None
 
     def _fewer_experts(self, variant: Variant) -> Iterator[Variant]:
-        """Half as many, half of that, …, and as few as leave the router a choice."""
+        """The model with half its experts, a quarter, …, down to `top_k + 1`."""
         model = variant.config.model
         fewest, experts = model.top_k + 1, model.num_experts // 2
         while experts > fewest:
@@ -124,15 +124,15 @@ class Search:
                 return
 
     def _squeezed(self, variant: Variant) -> Variant | None:
-        """The least change to how it is trained that makes it fit; None where none does."""
+        """The model with the mildest change of its training that fits; None where none does."""
         for rung in self._rungs(variant.config):
-            paced = self._within_the_hour(variant.with_(rung))
-            batch = paced.config.training.batch_size
+            shortened = self._within_the_hour(variant.with_(rung))
+            batch = shortened.config.training.batch_size
             while batch >= 1:
                 change: Changes = {"training.batch_size": batch}
                 if batch == variant.config.training.batch_size:
                     change = {}
-                tried = paced.with_(change)
+                tried = shortened.with_(change)
                 if self._fits(tried.config):
                     return tried
                 batch //= 2
@@ -156,8 +156,8 @@ class Search:
         )
 
     def _within_the_hour(self, variant: Variant) -> Variant:
-        """With a vocabulary that the text can fill, and no more tokens than this machine trains
-        on and scores in about an hour."""
+        """With a vocabulary that the embedded text is enough for, and as many tokens at most as
+        this machine trains and evaluates on in about an hour."""
         if variant.config.model.vocab_size > VOCABULARY:
             variant = variant.with_({"model.vocab_size": VOCABULARY})
         training, evaluation = variant.config.training, variant.config.evaluation
@@ -183,7 +183,7 @@ def _alike(one: ModelConfig, other: ModelConfig) -> bool:
 
 
 def _rounded(number: float) -> int:
-    """Down to two digits, which people can read and type."""
+    """Rounded down to two significant digits."""
     whole = max(1, int(number))
     unit = 10 ** max(0, len(str(whole)) - 2)
     return whole // unit * unit

@@ -14,8 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from glam.planning.totals import Group, Totals, groups
 from glam.reporting import layout
 from glam.reporting.console import Stdout
+from glam.reporting.plan_grid import print_grid, total_rows
 from glam.runs.folder import write_atomically
 from glam.runs.record import mapping
 from glam.units import DASH, SPACE, is_number, percent, si, whole
@@ -25,7 +27,6 @@ Plan = Mapping[str, Any]
 FLOPS = ("attention", "feed_forward", "experts", "gate", "output")
 BYTES = ("weights", "optimizer", "gradients", "activations", "other")
 SENT = ("weights", "gradients", "activations", "experts")
-LABEL_WIDTH, COLUMN_WIDTH = 32, 17
 
 
 class Row(NamedTuple):
@@ -171,43 +172,60 @@ def _with_share(value: float, total: float, unit: str = "") -> str:
 
 
 def notes(plans: Sequence[Plan]) -> list[str]:
-    """Where the numbers under `The whole run` come from, each said once."""
-    said = [
-        f"Refused by the TPU's compiler: {refusal}."
-        for plan in plans
-        if (refusal := mapping(plan["compiled"]).get("refusal"))
-    ]
+    """Where the numbers under `The whole run` come from and what does not fit, each said once."""
+    refusals = (mapping(plan["compiled"]).get("refusal") for plan in plans)
+    said = [f"Refused by the TPU's compiler: {refusal}." for refusal in refusals if refusal]
     for plan in plans:
-        said.append(f"Pace: {plan['pace_source']}.")
-        watts = plan["watts"]
-        if watts is None:
-            said.append("Energy: the watts of a device are not known; set hardware.watts.")
-        else:
-            each = watts / plan["devices"]
-            said.append(
-                f"Energy: {each:,.4g} W a device ({plan['watts_source']}) x PUE {plan['pue']:g}; "
-                f"{plan['grid_kg_per_kwh']:g} kg of CO2 per kWh ({plan['grid_source']})."
-            )
-        held = plan["bytes_per_device"]
-        if held and not held["fits"]:
-            said.append(_does_not_fit(plan, held))
-        if held is None:
-            why = plan["layout_problem"] or "its file has no mesh, so the layout is not known"
-            where = f"{plan['model']} on {plan['hardware']}"
-            said.append(f"No memory of one device for {where}: {why}.")
-        elif plan["devices"] > 1:
+        said.append(f"Throughput: {plan['throughput_source']}.")
+        said.append(_energy_note(plan))
+        if plan["bytes_per_device"] and plan["devices"] > 1:
             said.append(
                 "Memory and what is sent are modelled from the layout, not measured; with "
                 f"dispatcher {plan['dispatcher'] or 'none (dense)'}."
             )
+    for remark, models in _models_by(_memory_remark, plans).items():
+        said.append(remark.format(models=", ".join(models)))
     return list(dict.fromkeys(said))
 
 
-def _does_not_fit(plan: Plan, held: Mapping[str, Any]) -> str:
-    name = f"{plan['model']} does not fit on a device of {plan['hardware']} as configured"
+def _energy_note(plan: Plan) -> str:
+    watts = plan["watts"]
+    if watts is None:
+        return "Energy: the watts of a device are not known; set hardware.watts."
+    return (
+        f"Energy: {watts / plan['devices']:,.4g} W a device ({plan['watts_source']}) x PUE "
+        f"{plan['pue']:g}; {plan['grid_kg_per_kwh']:g} kg of CO2 per kWh ({plan['grid_source']})."
+    )
+
+
+def _models_by(
+    remark: Callable[[Plan], str | None], plans: Sequence[Plan]
+) -> dict[str, dict[str, None]]:
+    """The models that a remark is about, in order: a grid of many says it once."""
+    found: dict[str, dict[str, None]] = {}
+    for plan in plans:
+        if (text := remark(plan)) is not None:
+            found.setdefault(text, {})[str(plan["model"])] = None
+    return found
+
+
+def _memory_remark(plan: Plan) -> str | None:
+    """That a plan does not fit, or why its memory is not known, with a place for `{models}`."""
+    held, hardware = plan["bytes_per_device"], plan["hardware"]
+    if held is None:
+        why = plan["layout_problem"] or "its file has no mesh, so the layout is not known"
+        return f"No memory of one device for {{models}} on {hardware}: {_braced(why)}."
+    if held["fits"]:
+        return None
+    line = f"Does not fit on a device of {hardware} as configured: {{models}};"
     if held["total_rematerialized"] <= held["available"]:
-        return f"{name}; with training.rematerialize=true it does."
-    return f"{name}, nor with training.rematerialize=true; lower training.batch_size or split more."
+        return f"{line} with training.rematerialize=true it does."
+    return f"{line} nor with training.rematerialize=true; lower training.batch_size or split more."
+
+
+def _braced(text: str) -> str:
+    """Safe in a format string."""
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 def title(plan: Plan) -> str:
@@ -215,25 +233,28 @@ def title(plan: Plan) -> str:
     return str(plan["cell"] or plan["model"])
 
 
-def print_plans(plans: Sequence[Plan], console: Console | None = None) -> None:
-    """As many columns beside one another as the terminal is wide."""
+def print_plans(
+    plans: Sequence[Plan], all_runs: Totals | None = None, console: Console | None = None
+) -> None:
+    """A plan in full; of a grid, whose totals are `all_runs`, totals and a row a model."""
     console = console or Stdout()
-    fitting = max(1, (console.width - LABEL_WIDTH) // COLUMN_WIDTH)
-    for start in range(0, len(plans), fitting):
-        console.print(_table(plans[start : start + fitting]))
-    if len(plans) == 1 and plans[0]["layout"]:
-        console.print(_layout_table(plans[0]))
+    if all_runs is not None:
+        found = groups(plans)
+        print_grid(found, all_runs, notes([group.plan for group in found]), console)
+        return
+    [plan] = plans
+    console.print(_table(plan))
+    if plan["layout"]:
+        console.print(_layout_table(plan))
     for note in notes(plans):
         console.print(Text(note, style="bold" if note.startswith("Refused") else "dim"))
 
 
-def _table(plans: Sequence[Plan]) -> Table:
+def _table(plan: Plan) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    hardware = ", ".join(dict.fromkeys(str(plan["hardware"]) for plan in plans))
-    table.add_column(f"hardware={hardware}", overflow="fold")
-    for plan in plans:
-        table.add_column(title(plan).replace(", ", ",\n"), justify="right", overflow="fold")
-    for row in rows(plans):
+    table.add_column(f"hardware={plan['hardware']}", overflow="fold")
+    table.add_column(title(plan), justify="right", overflow="fold")
+    for row in rows([plan]):
         style = {"head": "bold dim", "sum": "bold"}.get(row.kind, "")
         indent = "" if row.kind == "head" else "  "
         table.add_row(Text(indent + row.label.rstrip()), *row.texts, style=style)
@@ -255,7 +276,7 @@ def as_json(plans: Sequence[Plan], *, several: bool) -> str:
 
 
 def as_csv(plans: Sequence[Plan]) -> str:
-    """A row a plan; nested names are joined by `/`."""
+    """A row a plan; nested names are joined by `/`. What no plan has is no column."""
     flat = [dict(_flat(plan)) for plan in plans]
     names = list(dict.fromkeys(name for row in flat for name in row))
     out = io.StringIO()
@@ -266,33 +287,46 @@ def as_csv(plans: Sequence[Plan]) -> str:
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values, but for lists and for what a plan does not have."""
     for name, part in value.items():
         if isinstance(part, dict):
             yield from _flat(mapping(part), f"{prefix}{name}/")
-        elif not isinstance(part, list):
-            yield prefix + name, "" if part is None else part
+        elif part is not None and not isinstance(part, list):
+            yield prefix + name, part
 
 
-def write_plans(plans: Sequence[Plan], folder: Path) -> Path:
-    """`plan.html`, `plan.csv` and the figures for paper; returns the page's path."""
+def _runs(found: Sequence[Group]) -> list[Row]:
+    """How many runs each column stands for, where that is more than one."""
+    if all(group.runs == 1 for group in found):
+        return []
+    return [Row("runs", [whole(group.runs) for group in found], "sum")]
+
+
+def write_plans(plans: Sequence[Plan], folder: Path, all_runs: Totals | None = None) -> Path:
+    """`plan.html`, `plan.csv` and the figures for paper; returns the page's path. A grid has its
+    totals, `all_runs`, and a column for each distinct plan."""
     from glam.reporting.page import Plot, render
-    from glam.reporting.plan_figure import description, parts
+    from glam.reporting.plan_figure import DESCRIPTION, shares
     from glam.reporting.theme import PAGE, PRINT, inline_svg, save
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.csv").write_text(as_csv(plans))
-    for name, content in save(parts(plans, PRINT), "shares", folder.name).items():
+    found = groups(plans)
+    names, shown = [group.label for group in found], [group.plan for group in found]
+    for name, content in save(shares(shown, names, PRINT), "shares", folder.name).items():
         (folder / name).write_bytes(content)
+    figure = inline_svg(shares(shown, names, PAGE), "shares", DESCRIPTION)
     page = render(
         "plan.html.j2",
         name=folder.name,
-        titles=[title(plan) for plan in plans],
-        hardware=", ".join(dict.fromkeys(str(plan["hardware"]) for plan in plans)),
-        plots=[Plot(svg=inline_svg(parts(plans, PAGE), "shares", description(plans)), caption="")],
-        rows=rows(plans),
-        notes=notes(plans),
+        titles=names,
+        hardware=", ".join(dict.fromkeys(str(plan["hardware"]) for plan in shown)),
+        totals=total_rows(found, all_runs) if all_runs is not None else [],
+        plots=[Plot(svg=figure, caption="")],
+        rows=[*_runs(found), *rows(shown)],
+        notes=notes(shown),
         layouts=[
-            {"model": p["model"], "rows": layout.rows(p["layout"])} for p in plans if p["layout"]
+            {"model": p["model"], "rows": layout.rows(p["layout"])} for p in shown if p["layout"]
         ],
     )
     write_atomically(folder / "plan.html", page)

@@ -1,7 +1,4 @@
-"""Figure of a plan: shares of FLOPs and of messages by part, and memory against what a device has.
-
-A bar is a model.
-"""
+"""A plan in figures: memory against the device's, and FLOPs, bytes and messages by share."""
 # matplotlib's stubs leave its keywords untyped.
 # pyright: reportUnknownMemberType=false
 
@@ -10,12 +7,16 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from glam.reporting.theme import Theme, dress, heading, number_format
-from glam.units import SPACE, percent, si, ticks
+from glam.units import percent, si
 
 Plan = Mapping[str, Any]
+
+DESCRIPTION = (
+    "Memory against what a device has, and shares of FLOPs per token, of memory and of messages by "
+    "part, a bar a model."
+)
 
 # One colour a part, in every panel.
 COLOURS = {
@@ -30,13 +31,12 @@ COLOURS = {
     "activations": 3,
     "other": 6,
 }
-MEMORY = "Memory of one device"
 PANELS = {
     "FLOPs per token": (
         "flops_per_token",
         ("attention", "feed_forward", "experts", "gate", "output"),
     ),
-    MEMORY: (
+    "Memory of one device, by part": (
         "bytes_per_device",
         ("weights", "optimizer", "gradients", "activations", "other"),
     ),
@@ -47,122 +47,90 @@ PANELS = {
 }
 
 
-def description(plans: Sequence[Plan]) -> str:
-    """The figure in words, for screen readers."""
-    held = "; ".join(
-        f"{name} {_held(plan)}"
-        for name, plan in zip(_names(plans), plans, strict=True)
-        if plan["bytes_per_device"]
-    )
-    words = "Shares of FLOPs per token and of messages by part, a bar a model"
-    return f"{words}. Memory of one device: {held}." if held else f"{words}."
+MOST = 3.0  # times a device's memory: longer bars are cut, and say how long they are
 
 
-def parts(plans: Sequence[Plan], theme: Theme) -> Figure:
-    """A panel for each of FLOPs, memory and messages that any plan has; memory in bytes, with a
-    mark at what a device has."""
+def shares(plans: Sequence[Plan], names: Sequence[str], theme: Theme) -> Figure:
+    """A panel for each of FLOPs, memory and messages that any plan has, and memory against what
+    the device has; a bar a plan, under its name."""
     panels = {
-        name: (key, names)
-        for name, (key, names) in PANELS.items()
-        if any(plan[key] and sum(plan[key][part] for part in names) for plan in plans)
+        name: (key, parts)
+        for name, (key, parts) in PANELS.items()
+        if any(plan[key] and sum(plan[key][part] for part in parts) for plan in plans)
     }
+    has_memory = any(plan["bytes_per_device"] for plan in plans)
+    count = len(panels) + has_memory
     height = 0.95 + 0.26 * len(plans)
-    figure = Figure(figsize=(6.4, height * len(panels)), layout="constrained")
-    layout = figure.get_layout_engine()
-    assert layout is not None, "the figure was made with one"
-    layout.set(h_pad=0.12)  # pyright: ignore[reportCallIssue]
-    for index, (name, (key, names)) in enumerate(panels.items()):
-        axes = figure.add_subplot(len(panels), 1, index + 1)
-        dress(axes, theme)
-        axes.grid(visible=False)
-        _bars(axes, theme, [plan[key] for plan in plans], names, is_share=name != MEMORY)
-        axes.set_yticks(range(len(plans)), _names(plans), fontsize=8)
-        axes.invert_yaxis()
-        if name == MEMORY:
-            _devices(axes, theme, plans)
-        else:
-            axes.set_xlim(0, 1)
-            axes.xaxis.set_major_formatter(number_format(lambda value: percent(value, 0)))
+    figure = Figure(figsize=(6.4, height * count), layout="constrained")
+    axes_of = iter([figure.add_subplot(count, 1, index + 1) for index in range(count)])
+    if has_memory:
+        _device_panel(next(axes_of), plans, names, theme)
+    for name, (key, parts) in panels.items():
+        axes = next(axes_of)
+        widths = {part: [_share(plan[key], part, parts) for plan in plans] for part in parts}
+        _bars(axes, widths, names, theme)
+        axes.set_xlim(0, 1)
+        axes.xaxis.set_major_formatter(number_format(lambda value: percent(value, 0)))
         heading(axes, theme, name)
-        axes.legend(
-            fontsize=8,
-            frameon=False,
-            labelcolor=theme.ink,
-            loc="center left",
-            bbox_to_anchor=(1.0, 0.5),
-        )
     return figure
 
 
-def _names(plans: Sequence[Plan]) -> list[str]:
-    return [str(plan["cell"] or plan["model"]) for plan in plans]
-
-
 def _bars(
-    axes: Axes,
-    theme: Theme,
-    values: Sequence[Mapping[str, float] | None],
-    names: Sequence[str],
-    *,
-    is_share: bool,
+    axes: Axes, widths: Mapping[str, Sequence[float]], names: Sequence[str], theme: Theme
 ) -> None:
-    left = [0.0] * len(values)
-    for part in names:
-        widths = [_width(one, part, names, is_share=is_share) for one in values]
-        if not any(widths):
-            continue
-        axes.barh(
-            range(len(values)),
-            widths,
-            0.7,
-            left=left,
-            color=theme.colour(COLOURS[part]),
-            label=part.replace("_", " "),
-        )
-        left = [start + width for start, width in zip(left, widths, strict=True)]
+    """Stacked bars from the top down, a colour a part, and what the colours mean."""
+    dress(axes, theme)
+    axes.grid(visible=False)
+    left = [0.0] * len(names)
+    for part, each in widths.items():
+        if any(each):
+            colour, label = theme.colour(COLOURS[part]), part.replace("_", " ")
+            axes.barh(range(len(names)), each, 0.7, left=left, color=colour, label=label)
+            left = [start + width for start, width in zip(left, each, strict=True)]
+    axes.set_yticks(range(len(names)), list(names), fontsize=8)
+    axes.invert_yaxis()
+    axes.legend(
+        fontsize=8,
+        frameon=False,
+        labelcolor=theme.ink,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+    )
 
 
-def _width(
-    values: Mapping[str, float] | None, part: str, names: Sequence[str], *, is_share: bool
-) -> float:
-    if not values:
-        return 0.0
-    total = sum(values[name] for name in names)
-    return values[part] / (total or 1) if is_share else values[part]
+def _device_panel(axes: Axes, plans: Sequence[Plan], names: Sequence[str], theme: Theme) -> None:
+    """Parts of a device's memory, which the line marks, and beside each bar both in bytes."""
+    parts = PANELS["Memory of one device, by part"][1]
+    held = [plan["bytes_per_device"] for plan in plans]
+    longest = max(one["total"] / one["available"] for one in held if one)
+    end = min(MOST, max(1.0, longest))
+    cut = [_cut_bar(one, parts, end) for one in held]
+    widths = {part: [one[index] for one in cut] for index, part in enumerate(parts)}
+    _bars(axes, widths, names, theme)
+    axes.set_xlim(0, 1.6 * end)  # with room for words behind bars and line
+    axes.set_xticks([0.0, 1.0, 2.0, 3.0] if end > 1.5 else [0.0, 0.5, 1.0])
+    axes.axvline(1.0, color=theme.ink, linewidth=1.2)
+    axes.xaxis.set_major_formatter(number_format(lambda value: percent(value, 0)))
+    for place, one in enumerate(held):
+        if one:
+            beside = min(end, max(1.0, one["total"] / one["available"])) + 0.03 * end
+            words = f"{si(one['total'], 'B')} of {si(one['available'], 'B')}"
+            words += "" if one["fits"] else ": NO"
+            axes.text(beside, place, words, va="center", fontsize=8, color=theme.ink)
+    heading(axes, theme, "Memory needed, of what one device has")
 
 
-def _devices(axes: Axes, theme: Theme, plans: Sequence[Plan]) -> None:
-    """A line at what a device has across each bar, and both numbers beside it."""
-    held = {row: plan["bytes_per_device"] for row, plan in enumerate(plans)}
-    ends = {row: max(one["total"], one["available"]) for row, one in held.items() if one}
-    for row, end in ends.items():
-        has = held[row]["available"]
-        axes.plot(
-            [has, has],
-            [row - 0.45, row + 0.45],
-            color=theme.ink,
-            linewidth=2,
-            label="a device has" if row == min(ends) else None,
-        )
-        axes.annotate(
-            _held(plans[row]),
-            (end, row),
-            xytext=(5, 0),
-            textcoords="offset points",
-            va="center",
-            color=theme.muted,
-            fontsize=8,
-        )
-    axes.set_xlim(0, 1.5 * max(ends.values()))
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(number_format(_bytes_tick))
+def _cut_bar(held: Mapping[str, Any] | None, parts: Sequence[str], end: float) -> list[float]:
+    """Widths of the parts in shares of the device's memory, together at most `end`."""
+    if not held:
+        return [0.0] * len(parts)
+    widths, room = list[float](), end
+    for part in parts:
+        widths.append(min(room, held[part] / held["available"]))
+        room -= widths[-1]
+    return widths
 
 
-def _bytes_tick(value: float) -> str:
-    return ticks(value, "B") if value else "0"
-
-
-def _held(plan: Plan) -> str:
-    held = plan["bytes_per_device"]
-    words = f"{si(held['total'], 'B')} of{SPACE}{si(held['available'], 'B')}"
-    return words if held["fits"] else f"{words}: too much"
+def _share(values: Mapping[str, float] | None, part: str, parts: Sequence[str]) -> float:
+    total = sum(values[name] for name in parts) if values else 0
+    return values[part] / total if values and total else 0.0

@@ -1,19 +1,16 @@
-"""What a study promises of its cells, checked before one starts; and what they will cost."""
+"""The budget that a study holds equal for the cells it compares, checked before one starts."""
 
 from collections.abc import Sequence
 
-from glam.config import RunConfig
 from glam.errors import UserError
-from glam.machine.resources import num_cores, resolve
-from glam.planning.plan import plan
 from glam.studies.study import Cell
 
 ROUTER_SHARE = 0.05  # FLOPs by which a sparse model may exceed its dense twin: those of its gate
 
 
 def check_comparison(cells: Sequence[Cell]) -> None:
-    """Raises UserError where cells that the study compares differ in the budget it names, or where
-    none has its baseline."""
+    """Raises UserError where compared cells differ in `study.budget`, or where no cell has
+    `study.baseline`."""
     study = cells[0].config.study
     key = study.compares
     if key is None:
@@ -75,20 +72,3 @@ def _spent(cell: Cell, budget: str) -> float:
 
 def _text(value: object) -> str:
     return str(value).lower()
-
-
-def cost_line(configs: Sequence[RunConfig]) -> str:
-    """What a grid costs in all, with as many runs at once as the cores carry."""
-    plans = [plan(config, beside_others=True) for config in configs]
-    hours = sum(one["hours"] for one in plans)
-    carried = num_cores() // max(resolve(config).threads for config in configs)
-    at_once = max(1, min(carried, len(plans)))
-    if (most := configs[0].hardware.max_jobs) is not None:
-        at_once = min(at_once, most)
-    energy = [one["megawatt_hours"] for one in plans]
-    joules = "" if None in energy else f", {sum(energy) * 3.6e6:.3g} kJ"
-    runs = "run" if len(plans) == 1 else "runs"
-    return (
-        f"{len(plans)} {runs}: {hours:.2f} hours of training one after the other, "
-        f"{hours / at_once:.2f} with {at_once} at once{joules}; start-up and evaluation apart"
-    )

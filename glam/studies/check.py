@@ -12,6 +12,7 @@ from glam.machine.resources import resolve
 from glam.planning.preflight import check_fits
 from glam.runs.folder import RunFolder
 from glam.studies.budget import check_comparison
+from glam.studies.comparable import check_evaluations
 from glam.studies.study import Cell, Study, TrainingCell
 from glam.studies.time_budget import check_time_budget, time_to_token_budget
 from glam.units import counted
@@ -23,7 +24,9 @@ def checked_study(cells: Sequence[Cell], swept: Sequence[str], *, remote: bool =
 
     `remote`: other machines will train the cells. Raises UserError if one cell is refused."""
     study = Study.of(checked_cells(cells, remote=remote), swept)
-    return _with_token_budgets(_as_started(study, cells, remote), remote)
+    study = _with_token_budgets(_as_started(study, cells, remote), remote)
+    check_evaluations(study)
+    return study
 
 
 def checked_cells(cells: Sequence[Cell], *, remote: bool = False) -> list[TrainingCell]:

@@ -11,7 +11,7 @@ from glam.machine.resources import resolve
 from glam.progress import end_start
 from glam.reporting import run_report, write_study
 from glam.runs.folder import check_writable
-from glam.studies.budget import check_comparison, cost_line
+from glam.studies.budget import check_comparison
 from glam.studies.check import checked_study
 from glam.studies.jobs import job_of
 from glam.studies.launchers.launcher import Launcher
@@ -126,5 +126,3 @@ def _plan(cells: Sequence[Cell], swept: Sequence[str], show_plans: ShowPlans) ->
         configs.append(replace(config, study=replace(config.study, cell=name)))
     keys = "+".join(key.replace("/", ".").rpartition(".")[2] for key in swept)
     show_plans(configs, f"{keys}-{configs[0].hardware.name}", several=True)
-    if not any(config.hardware.topology for config in configs):
-        log.info(cost_line(configs))  # on this machine; a described one has its own figures

@@ -25,6 +25,7 @@ def plan(config: RunConfig, overrides: list[str]) -> None:
 def show_plans(configs: Sequence[RunConfig], name: str, *, several: bool) -> None:
     """Several stand in one table; `name` is that of the folder with the page."""
     from glam.planning.plan import plan as make_plan
+    from glam.planning.totals import runs_at_once, totals
     from glam.reporting import plan as pages
 
     task = configs[0].task
@@ -45,8 +46,10 @@ def show_plans(configs: Sequence[RunConfig], name: str, *, several: bool) -> Non
             print(pages.as_csv(plans), end="")
         case _:
             check_writable(configs[0])
-            pages.print_plans(plans)
-            print(f"page  {pages.write_plans(plans, configs[0].runs_path / 'plans' / name)}")
+            all_runs = totals(plans, runs_at_once(configs)) if several else None
+            pages.print_plans(plans, all_runs)
+            page = pages.write_plans(plans, configs[0].runs_path / "plans" / name, all_runs)
+            print(f"page  {page}")
 
 
 def _calibrate(configs: Sequence[RunConfig]) -> "list[Throughput]":

@@ -338,5 +338,5 @@ def test_other_processes_than_the_mesh_has_are_refused(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="is of 2 devices and torchrun started 4 processes"):
         resolve(RunConfig(hardware=hardware(2)))
-    with pytest.raises(UserError, match="is of one device and torchrun started 4 processes"):
+    with pytest.raises(UserError, match="is one device and torchrun started 4 processes"):
         resolve(RunConfig())

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from glam.config import PlanTaskConfig, RunConfig
 from glam.planning.plan import plan
+from glam.planning.totals import totals
 from glam.reporting.plan import amount, as_csv, as_json, notes, print_plans, rows, write_plans
 from glam.units import SPACE
 from tests.planning.test_preflight import composed
@@ -18,9 +19,11 @@ TINY = plan(RunConfig(task=PlanTaskConfig()))
 LARGE = plan(composed("task=plan", "model=glam_64b64e", "hardware=tpu_v4_1024"))
 
 
-def told(plans, width=100) -> str:
+def told(plans, width=100, at_once=None) -> str:
+    """With `at_once`: of a grid, that many runs side by side."""
     out = io.StringIO()
-    print_plans(plans, Console(file=out, width=width))
+    all_runs = None if at_once is None else totals(plans, at_once)
+    print_plans(plans, all_runs, Console(file=out, width=width))
     return out.getvalue().replace(SPACE, " ")
 
 
@@ -34,13 +37,43 @@ def test_the_table_names_parts_and_sums_beside_the_paper():
 
 def test_a_plan_that_does_not_fit_says_what_would():
     assert any("training.rematerialize=true it does" in note for note in notes([LARGE]))
-    assert not any("does not fit" in note for note in notes([TINY]))
+    assert not any("Does not fit" in note for note in notes([TINY]))
 
 
-@pytest.mark.parametrize("width", [40, 60, 80, 200])
-def test_columns_that_the_terminal_cannot_hold_come_below(width):
-    text = told([TINY, LARGE, TINY], width)
-    assert text.count("hardware=") == {40: 3, 60: 3, 80: 2, 200: 1}[width]
+def cell(plan, name, **changes):
+    return {**plan, "cell": name, **changes}
+
+
+GRID = [cell(TINY, f"num_experts=16, seed={seed}") for seed in range(50)]
+DENSE = [cell(TINY, f"num_experts=1, seed={seed}", tokens=10**6) for seed in range(50)]
+
+
+def test_a_grid_begins_with_its_totals_and_has_a_row_a_model():
+    lines = told([*GRID, *DENSE], 80, at_once=2).splitlines()
+    assert len(lines) < 16
+    hours = 100 * TINY["hours"]
+    assert lines[0].split(maxsplit=1) == ["runs", "100 of 2 distinct models"]
+    assert lines[1] == f"one after the other   {hours:.2f} hours of training"
+    assert lines[2].split(maxsplit=3)[3] == f"{hours / 2:.2f} hours of training"
+    joules = 100 * TINY["megawatt_hours"] * 3.6e9
+    assert lines[3].startswith(f"energy                {joules / 1e3:.1f} kJ")
+    assert re.search(r"num_experts=16 +50 +1.22 M +\d+ MB +5.00 M", "\n".join(lines))
+    assert re.search(r"num_experts=1 +50 +1.22 M +\d+ MB +1.00 M", "\n".join(lines))
+
+
+def test_sources_of_throughput_are_told_apart_where_they_are_mixed():
+    timed = [cell(one, one["cell"], throughput_kind="calibrated", hours=2.0) for one in DENSE]
+    text = told([*GRID, *timed], at_once=1)
+    modelled = 50 * TINY["hours"]
+    assert f"calibrated for 100.00 hours, modelled for {modelled:.2f} hours (~)" in text
+    assert re.search(r"num_experts=16 .* ~\d", text)
+    assert not re.search(r"num_experts=1 .* ~\d", text)
+    assert "~" not in told(GRID, at_once=1)
+
+
+def test_models_that_do_not_fit_are_said_in_one_note():
+    large = [LARGE, {**LARGE, "model": "glam_other"}]
+    assert sum("glam_64b64e, glam_other; with" in note for note in notes(large)) == 1
 
 
 def test_the_shares_of_a_section_make_a_whole():
@@ -64,6 +97,32 @@ def test_csv_has_a_row_a_plan_and_its_nested_names():
     assert found[0]["paper/name"] == ""
 
 
+@pytest.mark.parametrize("plans", [[TINY], [TINY, LARGE], GRID])
+def test_csv_has_no_empty_column_and_none_twice(plans):
+    [header, *table] = csv.reader(io.StringIO(as_csv(plans)))
+    assert len(set(header)) == len(header)
+    assert all(any(row[index] for row in table) for index in range(len(header)))
+    parents = {"/".join(name.split("/")[:-1]) for name in header if "/" in name}
+    assert not parents & set(header)
+
+
+def test_the_page_of_a_grid_has_its_totals_and_a_column_a_model(tmp_path):
+    plans = [*GRID, *DENSE]
+    text = write_plans(plans, tmp_path / "plan", totals(plans, 2)).read_text()
+    assert "100 of 2 distinct models" in text
+    assert text.count('<th scope="col" class="n">') == 2
+    assert "seed=49" not in text
+    with (tmp_path / "plan" / "plan.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 100
+
+
+def test_memory_stands_beside_what_the_device_has(tmp_path):
+    text = write_plans([TINY, LARGE], tmp_path / "plan").read_text().replace(SPACE, " ")
+    held = LARGE["bytes_per_device"]
+    assert "Memory needed, of what one device has" in text
+    assert f"84.7 GB of {held['available'] / 1e9:.1f} GB: NO" in text
+
+
 def test_the_page_stands_alone_and_links_what_lies_beside_it(tmp_path):
     page = write_plans([TINY, LARGE], tmp_path / "plan")
     text = page.read_text()
@@ -76,7 +135,7 @@ def test_the_page_stands_alone_and_links_what_lies_beside_it(tmp_path):
 def test_the_resolved_layout_is_printed_for_one_plan():
     text = told([LARGE])
     assert re.search(r"ffn.experts.w_in_EMH\s+32\s+64 x 8,192 x 32,768\s+expert, –, model", text)
-    assert "w_in_EMH" not in told([LARGE, LARGE])
+    assert "w_in_EMH" not in told([LARGE, LARGE], at_once=1)
     assert "w_in_EMH" not in told([TINY])
 
 

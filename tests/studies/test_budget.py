@@ -1,35 +1,59 @@
-"""What a whole grid costs, from what its runs cost."""
-
-import re
-from dataclasses import replace
+"""What a study compares has the same budget, or it is refused before a run starts."""
 
 import pytest
 
-from glam.config import HardwareConfig, ModelConfig, RunConfig
-from glam.planning.plan import plan
-from glam.studies.budget import cost_line
+from glam.config import ModelConfig, RunConfig, StudyConfig, TrainingConfig
+from glam.errors import UserError
+from glam.studies.budget import check_comparison
+from glam.studies.study import Cell
 
 
-def configs(**hardware):
-    base = replace(RunConfig(), hardware=HardwareConfig(threads=1, **hardware))
-    return [replace(base, model=ModelConfig(num_experts=experts)) for experts in (1, 8, 64)]
+def cells(*tokens: int, experts: tuple[int, ...] = (1, 8), **study) -> list[Cell]:
+    """A cell for each number of experts, with so many tokens."""
+    return [
+        Cell(
+            values={"model.num_experts": count},
+            config=RunConfig(
+                model=ModelConfig(num_experts=count),
+                training=TrainingConfig(tokens=budget),
+                study=StudyConfig(**study),
+            ),
+            overrides=[],
+        )
+        for count, budget in zip(experts, tokens, strict=True)
+    ]
 
 
-def test_a_grid_costs_the_sum_of_its_runs():
-    hours = sum(plan(config, beside_others=True)["hours"] for config in configs())
-    found = re.search(r"3 runs: ([\d.]+) hours", cost_line(configs()))
-    assert found is not None
-    assert float(found[1]) == pytest.approx(hours, abs=0.005)
+EXPERTS = {"compares": "model.num_experts"}
 
 
-def test_runs_at_once_divide_the_hours_and_not_the_joules(monkeypatch):
-    monkeypatch.setattr("glam.studies.budget.num_cores", lambda: 2)
-    several, one = cost_line(configs()), cost_line(configs(max_jobs=1))
-    assert "with 2 at once" in several
-    assert "with 1 at once" in one
-    assert several.split(", ")[2] == one.split(", ")[2]
+@pytest.mark.parametrize("budget", ["tokens", "flops", None])
+def test_equal_budgets_pass(budget):
+    check_comparison(cells(10**6, 10**6, **EXPERTS, budget=budget, baseline=1))
 
 
-def test_no_more_runs_are_at_once_than_there_are(monkeypatch):
-    monkeypatch.setattr("glam.studies.budget.num_cores", lambda: 8)
-    assert "with 3 at once" in cost_line(configs())
+@pytest.mark.parametrize("budget", ["tokens", "flops"])
+def test_unequal_budgets_are_refused(budget):
+    with pytest.raises(UserError, match=rf"study.budget={budget} but num_experts=1 and num_ex.*=8"):
+        check_comparison(cells(10**6, 2 * 10**6, **EXPERTS, budget=budget))
+
+
+def test_the_gate_may_exceed_the_dense_twin_in_flops():
+    sparse, dense = (one.config.flops_per_token for one in cells(1, 1, experts=(8, 1)))
+    assert 1 < sparse / dense < 1.05
+    check_comparison(cells(10**6, 10**6, **EXPERTS, budget="flops"))
+
+
+@pytest.mark.parametrize(
+    ("study", "words"),
+    [
+        ({"budget": "flops"}, "study.budget=flops is what the cells have in common"),
+        ({"compares": "seed"}, "seeds are what the intervals are over"),
+        ({"compares": "model.top_k"}, "study.compares=model.top_k is not swept here"),
+        ({**EXPERTS, "baseline": 2}, "study.baseline=2 is no value of model.num_experts here"),
+        ({**EXPERTS, "budget": "seconds"}, "training.seconds is not set"),
+    ],
+)
+def test_a_comparison_that_makes_no_sense_is_refused(study, words):
+    with pytest.raises(UserError, match=words):
+        check_comparison(cells(10**6, 10**6, **study))

@@ -1,0 +1,70 @@
+"""Cells of a study are compared on equal held-out text only: checked before one starts."""
+
+from collections.abc import Iterator
+
+from glam.config import EvaluationConfig
+from glam.errors import UserError
+from glam.log import log
+from glam.runs.folder import RunFolder
+from glam.studies.study import Study
+
+# What the losses in summary.json, which a study pairs, are measured on. Other fields of the
+# section decide the points of the curves.
+DETERMINES_THE_LOSS = ("tokens_per_domain",)
+
+
+def check_evaluations(study: Study) -> None:
+    """Raises UserError where a finished run of the study was evaluated on another amount of text
+    than this command asks for. Warns where only its curve has other points."""
+    wanted = study.cells[0].config.evaluation
+    for name, run in _finished(study):
+        if (found := _evaluation(run)) is None:
+            continue
+        if keys := _differing(found, wanted, DETERMINES_THE_LOSS):
+            asked, kept = _words(wanted, keys), _words(found, keys)
+            raise UserError(
+                f"{name} was evaluated with {kept} and this command asks for {asked}, so their "
+                f"losses do not compare; type {kept} to keep the finished runs, or rerun=true to "
+                f"train and evaluate them again (task=evaluate run={run.path} {asked} shows the "
+                f"losses of one alone)"
+            )
+        if keys := _differing(found, wanted, tuple(vars(wanted))):
+            log.warning(
+                f"{name} was measured with {_words(found, keys)} and this command asks for "
+                f"{_words(wanted, keys)}: curves have other points, final losses compare"
+            )
+
+
+def _finished(study: Study) -> Iterator[tuple[str, RunFolder]]:
+    """Runs that stay as they are: cells that are done, and those that earlier commands brought
+    into the study, by name."""
+    here = {cell.run.path.name for cell in study.cells}
+    for cell in study.cells:
+        if not cell.config.rerun and _has_losses(cell.run):
+            yield cell.name, cell.run
+    for path in study.folder.runs:
+        if path.name not in here and _has_losses(RunFolder(path)):
+            yield path.name, RunFolder(path)
+
+
+def _has_losses(run: RunFolder) -> bool:
+    return (run.summary() or {}).get("status") == "done"
+
+
+def _evaluation(run: RunFolder) -> EvaluationConfig | None:
+    """How the run was evaluated; None where its configuration cannot be read."""
+    try:
+        return run.run_config().evaluation
+    except UserError:
+        return None
+
+
+def _differing(
+    found: EvaluationConfig, wanted: EvaluationConfig, keys: tuple[str, ...]
+) -> list[str]:
+    return [key for key in keys if getattr(found, key) != getattr(wanted, key)]
+
+
+def _words(evaluation: EvaluationConfig, keys: list[str]) -> str:
+    """As typed on the command line."""
+    return " ".join(f"evaluation.{key}={getattr(evaluation, key)}" for key in keys)

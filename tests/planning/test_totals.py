@@ -1,0 +1,66 @@
+"""The totals of a grid, and which of its plans are one model."""
+
+from dataclasses import replace
+
+import pytest
+
+from glam.config import HardwareConfig, ModelConfig, RunConfig
+from glam.planning import totals as module
+from glam.planning.plan import plan
+from glam.planning.totals import groups, runs_at_once, totals
+
+
+def configs(**hardware):
+    base = replace(RunConfig(), hardware=HardwareConfig(threads=1, **hardware))
+    return [replace(base, model=ModelConfig(num_experts=experts)) for experts in (1, 8, 64)]
+
+
+PLANS = [plan(config) for config in configs()]
+
+
+def test_hours_and_joules_are_sums_over_runs():
+    found = totals(PLANS, at_once=1)
+    assert found.runs == 3
+    assert found.hours == found.hours_at_once == pytest.approx(sum(p["hours"] for p in PLANS))
+    # 6 W of one core over all the seconds.
+    assert found.joules == pytest.approx(6.0 * 3600 * found.hours)
+
+
+def test_runs_at_once_divide_the_hours_and_not_the_joules():
+    one, several = totals(PLANS, at_once=1), totals(PLANS, at_once=2)
+    assert several.hours_at_once == pytest.approx(one.hours / 2)
+    assert several.joules == one.joules
+
+
+def test_a_grid_takes_as_long_as_its_longest_run():
+    longest = {**PLANS[0], "hours": 100.0}
+    assert totals([longest, *PLANS], at_once=4).hours_at_once == 100.0
+
+
+def test_hours_are_told_apart_by_where_the_throughput_is_from():
+    timed = {**PLANS[0], "throughput_kind": "calibrated", "hours": 2.0}
+    modelled = sum(one["hours"] for one in PLANS)
+    found = totals([timed, *PLANS, timed], at_once=1).hours_by_kind
+    assert found == {"calibrated": 4.0, "modelled": pytest.approx(modelled)}
+
+
+def test_a_device_of_unknown_watts_leaves_the_energy_open():
+    assert totals([PLANS[0], {**PLANS[1], "megawatt_hours": None}], at_once=1).joules is None
+
+
+@pytest.mark.parametrize(("cores", "max_jobs", "expected"), [(2, None, 2), (8, None, 3), (8, 1, 1)])
+def test_as_many_runs_are_at_once_as_cores_carry(cores, max_jobs, expected, monkeypatch):
+    monkeypatch.setattr(module, "num_cores", lambda: cores)
+    assert runs_at_once(configs(max_jobs=max_jobs)) == expected
+
+
+def test_plans_of_other_seeds_are_one_group():
+    cells = [
+        {**one, "cell": f"num_experts={experts}, seed={seed}"}
+        for one, experts in zip(PLANS, (1, 8, 64), strict=True)
+        for seed in range(4)
+    ]
+    found = groups(cells)
+    assert [group.label for group in found] == ["num_experts=1", "num_experts=8", "num_experts=64"]
+    assert [group.runs for group in found] == [4, 4, 4]
+    assert groups(PLANS)[0].label == "glam_tiny"

@@ -1,0 +1,86 @@
+"""A study pairs losses on equal text, or it is refused."""
+
+from dataclasses import replace
+
+import pytest
+
+from glam.config import EvaluationConfig, ModelConfig, RunConfig
+from glam.errors import UserError
+from glam.machine.resources import resolve
+from glam.studies.comparable import check_evaluations
+from glam.studies.study import Cell, Study, TrainingCell
+
+ASKED = EvaluationConfig(tokens_per_domain=60_000, points=20)
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Of cells by their number of experts, which ask for the evaluation above."""
+
+    def make(*experts: int, **changes) -> Study:
+        cells = []
+        for count in experts:
+            config = replace(
+                RunConfig(),
+                runs_dir=str(tmp_path),
+                model=ModelConfig(num_experts=count),
+                evaluation=ASKED,
+                **changes,
+            )
+            values = {"model.num_experts": count}
+            cell = Cell(values=values, config=config, overrides=[f"model.num_experts={count}"])
+            cells.append(TrainingCell.of(cell, resolve(config)))
+        return Study.of(cells, ["model.num_experts"])
+
+    return make
+
+
+def finish(cell: TrainingCell, status: str = "done", **evaluation) -> None:
+    """As an earlier command has trained and evaluated it."""
+    cell.run.path.mkdir()
+    found = replace(cell.config, evaluation=replace(ASKED, **evaluation))
+    cell.run.write_config(found)
+    cell.run.write_json("summary.json", {"status": status, "loss": {"mean": 4.0}})
+
+
+def test_cells_evaluated_alike_pass_without_a_word(study, caplog):
+    found = study(1, 8)
+    finish(found.cells[0])
+    check_evaluations(found)
+    assert caplog.messages == []
+
+
+def test_a_cell_evaluated_on_less_text_is_refused_by_name(study):
+    found = study(1, 8)
+    finish(found.cells[1], tokens_per_domain=4096)
+    with pytest.raises(UserError) as refusal:
+        check_evaluations(found)
+    line = str(refusal.value)
+    assert line.startswith("num_experts=8 was evaluated with evaluation.tokens_per_domain=4096")
+    assert "asks for evaluation.tokens_per_domain=60000" in line
+    assert f"task=evaluate run={found.cells[1].run.path}" in line
+    assert "\n" not in line
+
+
+def test_a_cell_that_an_earlier_command_brought_in_counts_too(study):
+    earlier = study(1)
+    finish(earlier.cells[0], tokens_per_domain=4096)
+    earlier.record()
+    with pytest.raises(UserError, match=earlier.cells[0].run.path.name):
+        check_evaluations(study(8))
+
+
+def test_a_cell_that_is_run_again_or_has_no_losses_is_not_compared(study):
+    again = study(1, rerun=True)
+    finish(again.cells[0], tokens_per_domain=4096)
+    check_evaluations(again)
+    diverged = study(8)
+    finish(diverged.cells[0], status="diverged", tokens_per_domain=4096)
+    check_evaluations(diverged)
+
+
+def test_other_points_of_the_curve_are_told_and_go_on(study, caplog):
+    found = study(1)
+    finish(found.cells[0], points=5)
+    check_evaluations(found)
+    assert "num_experts=1 was measured with evaluation.points=5" in caplog.text
