@@ -46,10 +46,11 @@ def _status(arguments: list[str]) -> int:
 
 def _inform(arguments: list[str]) -> bool:
     """Print the help or the version, where the command asks for it."""
-    if {"-h", "--help"} & set(arguments):
+    topics = [a.removeprefix("--help=") for a in arguments if a.startswith("--help=")]
+    if topics or {"-h", "--help"} & set(arguments):
         from glam.cli.help import print_help
 
-        print_help([a for a in arguments if not a.startswith("-")])
+        print_help(topics or [a for a in arguments if not a.startswith("-")])
         return True
     if "--version" in arguments:
         from glam.cli.help import print_version
