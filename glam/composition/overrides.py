@@ -76,7 +76,7 @@ def _check_size(overrides: list[Override]) -> None:
             cells *= _count(override)
         if cells > MOST_CELLS:
             raise UserError(
-                f"{override.input_line} makes a grid of {cells:,} cells; type {MOST_CELLS:,} at most"
+                f"{override.input_line} makes a grid of {cells:,} cells, of {MOST_CELLS:,} at most"
             )
 
 
