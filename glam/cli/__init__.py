@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 
 from glam.errors import JobFailedError, UserError, first_line, wrong_interpreter
-from glam.log import configure, log
+from glam.log import LEVELS, configure, log
 from glam.progress import end_start, show_start
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
@@ -15,7 +15,7 @@ DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 def main(arguments: list[str]) -> int:
     """Run what the line asks for; every refusal is one line on stderr, never a traceback."""
-    configure()
+    configure(_log_level(arguments))
     try:
         status = _status(arguments)
         sys.stdout.flush()
@@ -23,6 +23,12 @@ def main(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     return status
+
+
+def _log_level(arguments: list[str]) -> str:
+    """As typed: some messages come before the configuration is composed."""
+    levels = [a.partition("=")[2] for a in arguments if a.lstrip("+").startswith("log_level=")]
+    return levels[-1] if levels and levels[-1] in LEVELS else "info"
 
 
 def _status(arguments: list[str]) -> int:
@@ -46,10 +52,11 @@ def _status(arguments: list[str]) -> int:
 
 def _inform(arguments: list[str]) -> bool:
     """Print the help or the version, where the command asks for it."""
-    if {"-h", "--help"} & set(arguments):
+    topics = [a.removeprefix("--help=") for a in arguments if a.startswith("--help=")]
+    if topics or {"-h", "--help"} & set(arguments):
         from glam.cli.help import print_help
 
-        print_help([a for a in arguments if not a.startswith("-")])
+        print_help(topics or [a for a in arguments if not a.startswith("-")])
         return True
     if "--version" in arguments:
         from glam.cli.help import print_version

@@ -14,6 +14,8 @@ from glam.log import log
 MULTIPLES = {"": 0, "k": 3, "m": 6, "b": 9, "g": 9, "t": 12}  # powers of ten
 LARGEST_EXPONENT = 18
 NUMBER = re.compile(r"([+-]?(?:\d[\d_]*)?\.?\d*)(?:e([+-]?\d{1,4}))?([kmbgt]?)", re.IGNORECASE)
+FREE_TEXT = ("task.prompt",)  # read as it stands, commas and brackets too
+SPECIAL = re.compile(r"[,\[\]{}()'\"=]")
 PLAIN = re.compile(r"[+-]?\d[\d_]*")
 
 
@@ -35,7 +37,17 @@ def _normalized(argument: str) -> str:
         return f"study.folder={value}"
     if key in integer_keys():
         return f"{plus}{key}={_integers(argument, value)}"
+    if key in FREE_TEXT or (not value.isascii() and not SPECIAL.search(value)):
+        return f"{typed}={_quoted(value)}"
     return argument
+
+
+def _quoted(value: str) -> str:
+    """As Hydra reads any text; a value in quotes stays as it is."""
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return value
+    escaped = re.sub(r'(\\*)("|$)', lambda m: 2 * m[1] + ('\\"' if m[2] else ""), value)
+    return f'"{escaped}"'
 
 
 def _is_study(folder: str) -> bool:

@@ -3,11 +3,14 @@ is one line with the nearest name, also where Hydra's `+` would have let it pass
 
 import functools
 import importlib.util
+import math
 import shutil
 from collections.abc import Iterator
+from typing import NoReturn
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
 from hydra.errors import HydraException
 
 from glam.composition.aliases import meant_by
@@ -18,13 +21,13 @@ from glam.errors import UserError, nearest
 CONF = ROOT / "conf"
 EXPERIMENT = "experiment"  # a group whose choices lie in folders: expert_scaling/quick
 LAUNCHER_OF_HYDRA = "basic"  # one run after the other, in this process
+MOST_CELLS = 10_000  # of a grid
 MAY_BE_ZERO = ("verbose", "gpus_per_node", "gpus_per_task", "max_num_timeout", "max_retries")
 OF_A_GRID = ("study.compares", "study.baseline", "study.budget")
 FLAGS = (
     *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p"),
     *("--run", "-r", "--multirun", "-m", "--shell-completion", "-sc", "--info", "-i"),
     *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
-    "--experimental-rerun",
 )
 
 
@@ -58,8 +61,47 @@ def check_line(arguments: list[str]) -> None:
             _check_override(argument)
         elif not any(argument in FLAGS for argument in arguments):
             raise UserError(f"{argument}: expected key=value, for example model.num_experts=8")
+    _check_flags(arguments)
     _check_experiment(arguments)
     _check_launches(arguments)
+    if {"-m", "--multirun"} & set(arguments):
+        _check_size([_parse(argument) for argument in arguments if is_override(argument)])
+
+
+def _check_size(overrides: list[Override]) -> None:
+    """Refuse a grid that no one means: it would be listed cell by cell first."""
+    cells = 1
+    for override in overrides:
+        if override.is_sweep_override():
+            cells *= _count(override)
+        if cells > MOST_CELLS:
+            raise UserError(
+                f"{override.input_line} makes a grid of {cells:,} cells, of {MOST_CELLS:,} at most"
+            )
+
+
+def _count(override: Override) -> int:
+    """How many values a swept key has."""
+    value = override.value()
+    if isinstance(value, RangeSweep):
+        start, stop, step = value.start, value.stop, value.step
+        if not step or start is None or stop is None:
+            raise UserError(f"{override.input_line}: a range needs a start, a stop and a step")
+        return max(0, math.ceil((stop - start) / step))
+    if isinstance(value, ChoiceSweep):
+        return len(value.list)
+    return 1
+
+
+def _check_flags(arguments: list[str]) -> None:
+    """As Hydra's parser does, whose refusal is many lines."""
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"{' '.join(arguments)}: {message}; python run.py --help lists the options")
+
+    parser = get_args_parser()
+    parser.error = refuse
+    parser.parse_args(sorted(arguments, key=is_override))
 
 
 def _check_launches(arguments: list[str]) -> None:

@@ -57,7 +57,9 @@ class ModelConfig:
         positive("model.", self, "vocab_size", "num_layers", "d_model", "d_ff", "num_heads")
         positive("model.", self, "d_head", "num_experts", "top_k", "capacity_factor")
         positive("model.", self, "min_capacity", "logit_cap")
+        within("model.", self, 1, 100_000, "num_layers")
         within("model.", self, 0, float("inf"), "moe_every")
+        within("model.", self, 2, 10_000_000, "position_buckets", "position_max_distance")
         one_of("model.dispatcher", self.dispatcher, DISPATCHERS)
         if self.d_head is None and self.d_model % self.num_heads:
             raise UserError(

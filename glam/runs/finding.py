@@ -17,6 +17,8 @@ def find_run(named: str, runs: Path, *, finished: bool = True) -> RunFolder:
     """The run that `named` means among those in the folder `runs`; `latest` is the newest that is
     done, or with `finished=False` the newest of all. Raises UserError, with candidates, where
     that is no run or several."""
+    if not named.strip():
+        raise UserError("run= is empty; name a run's folder, or run=latest")
     if (folder := RunFolder.containing(named)) is not None:
         return folder
     if StudyFolder.find(named) is not None:
@@ -37,6 +39,8 @@ def find_run(named: str, runs: Path, *, finished: bool = True) -> RunFolder:
 def find_study(named: str, runs: Path) -> StudyFolder:
     """The study that `named` means among those in `runs`/studies; `latest` is the newest. Raises
     UserError, with candidates, where that is no study or several."""
+    if not named.strip():
+        raise UserError("study= is empty; name a study's folder, or study=latest")
     if (study := StudyFolder.find(named)) is not None:
         return study
     studies = study_folders(runs)

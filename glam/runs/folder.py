@@ -140,7 +140,10 @@ class RunFolder:
     def run_config(self) -> RunConfig:
         """What the run was asked to be. Raises UserError for a file that does not say."""
         try:
-            return from_mapping(RunConfig, self.config())
+            content = self.config()
+            if "model" not in content:
+                raise ValueError("it names no model")
+            return from_mapping(RunConfig, content)
         except (OSError, AttributeError, TypeError, ValueError, yaml.YAMLError) as error:
             reason = first_line(error)
             raise UserError(

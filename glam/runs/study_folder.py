@@ -68,8 +68,8 @@ class StudyFolder:
 
     def _unreadable(self, reason: str) -> UserError:
         return UserError(
-            f"{self.path / 'cells.json'} cannot be read ({reason}); the line of the study writes "
-            f"it anew"
+            f"{self.path / 'cells.json'} cannot be read ({reason}); the study's command writes "
+            f"it again"
         )
 
     @property

@@ -45,6 +45,10 @@ def run(*arguments: str, **kwargs) -> subprocess.CompletedProcess[str]:
         ("hydra.launcher.mem_gb=0", "hydra.launcher.mem_gb=0 must be positive"),
         ("hardware.rules={}", "hardware.rules={} changes nothing"),
         ("hydra.mode=MULTIRUN", "of Hydra's own keys only hydra/launcher"),
+        ("optimizer.lr=0.1", "did you mean optimizer.learning_rate?"),
+        ("=3", "there is no key"),
+        ("--experimental-rerun=x", "no such option"),
+        ("--cfg", "expected one argument"),
     ],
 )
 def test_a_line_that_names_nothing_is_refused_with_the_nearest_name(line, words):
@@ -79,12 +83,33 @@ def test_known_keys_choices_and_sweeps_pass():
     check_line(["data/corpus=local", "data.corpus.files=[a.txt]", "optimizer.beta1=0.5"])
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (["seed=range(0,1000000000)"], "makes a grid of 1,000,000,000 cells"),
+        (["seed=range(0,1,0)"], "a range needs a start, a stop and a step"),
+        (["seed=range(0,1000)", "model.num_experts=1,2,3,4,5,6,7,8,9,10,11"], "11,000 cells"),
+    ],
+)
+def test_a_grid_that_no_one_means_is_refused_before_it_is_listed(line, words):
+    with pytest.raises(UserError, match=words):
+        check_line(["-m", *line])
+    check_line(["-m", "seed=range(0,100)", "model.num_experts=choice(8,16)"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "words"),
     [
         (["model.num_experts=abc"], "model.num_experts=abc"),
-        (["model.num_experts=1.5"], "could not be converted to Integer"),
+        (["model.num_experts=1.5"], "1.5 is not a whole number; did you mean 1 or 2?"),
+        (["data.corpus.files=[a.txt]"], "add data/corpus=local"),
+        (["model.num_layers=100M"], "must lie between 1 and 100000"),
+        (["task=report", "study=none"], "study=none is no study"),
+        (["task=generate", "study=none"], "names a study's folder, for task=report"),
+        (["task=train", "run=latest"], "run=latest is for task=evaluate, generate and report"),
+        (["task=generate", "run="], "run= is empty"),
+        (["task=generate", "run=latest"], "there is no finished run in"),
         (["model.top_k=17"], "model.top_k=17 but model.num_experts=16"),
         (["optimizer=adafactor", "optimizer.beta1=0.3"], "optimizer.beta1=0.3"),
         (["optimizer.learning_rate=-1"], "must be positive"),
@@ -130,3 +155,17 @@ def test_help_lists_every_group_and_key():
     assert result.returncode == 0
     for word in ("glam_1b64e", "adafactor", "unfiltered", "num_experts=16", "checkpoint", "-m"):
         assert word in result.stdout
+
+
+def test_an_interpreter_without_the_packages_is_told_the_right_one():
+    """-S leaves the site-packages of any environment out."""
+    result = subprocess.run(
+        [sys.executable, "-S", str(ROOT / "run.py"), "--help"],
+        capture_output=True,
+        text=True,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+    )
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "has no package" in result.stderr
+    assert ".venv" in result.stderr

@@ -71,7 +71,9 @@ def test_a_summary_that_says_no_status_counts_as_none(run, damaged):
     assert run.summary() is None
 
 
-@pytest.mark.parametrize("damaged", [": : [", "", "model: {num_experts: lots}"])
+@pytest.mark.parametrize(
+    "damaged", [": : [", "", "model: {num_experts: lots}", "- model", "seed: 0"]
+)
 def test_a_damaged_configuration_is_refused_in_one_line(run, damaged):
     run.config_file.write_text(damaged)
     with pytest.raises(UserError, match=r"config.yaml cannot be read .* rerun=true"):
@@ -92,16 +94,21 @@ def test_rerun_moves_the_old_run_aside_and_counts(run):
     assert run.move_aside() is None
 
 
-def test_a_folder_that_is_no_run_is_refused_with_the_way_out(tmp_path):
-    with pytest.raises(UserError, match=r"run=.* is no run folder .* runs/"):
-        RunFolder.at(str(tmp_path))
+def test_a_folder_that_is_no_run_contains_none(tmp_path, monkeypatch):
+    assert RunFolder.containing(str(tmp_path)) is None
+    (tmp_path / "config.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    assert RunFolder.containing("") is None
+    assert RunFolder.containing("a/b") is None
 
 
 def test_a_checkpoint_inside_a_run_names_the_run(run):
     run.write_config(RunConfig())
     step = run.checkpoints / "step-00000001"
     step.mkdir(parents=True)
-    assert RunFolder.at(str(step)).path == run.path.resolve()
+    found = RunFolder.containing(str(step))
+    assert found is not None
+    assert found.path == run.path.resolve()
 
 
 def test_the_configuration_on_disk_is_a_plain_mapping(run):

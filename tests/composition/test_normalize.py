@@ -1,0 +1,72 @@
+"""What people type and what Hydra reads mean the same."""
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glam.composition.normalize import normalized
+from glam.errors import UserError
+from glam.log import configure
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("training.tokens=1e5", "training.tokens=100000"),
+        ("training.tokens=100k,1M", "training.tokens=100000,1000000"),
+        ("training.tokens=1.5B", "training.tokens=1500000000"),
+        ("+training.tokens=2.5e+3", "+training.tokens=2500"),
+        ("training.tokens=-1K", "training.tokens=-1000"),
+        ("model.num_experts=choice(8,1.6e1)", "model.num_experts=choice(8,16)"),
+        ("model.d_head=null", "model.d_head=null"),
+        ("training.tokens=1_000", "training.tokens=1_000"),
+        ("training.tokens=lots", "training.tokens=lots"),
+        ("training.tokens='100k'", "training.tokens='100000'"),
+        ("optimizer.learning_rate=1e-3", "optimizer.learning_rate=1e-3"),
+        ("logger.project=100k", "logger.project=100k"),
+        ("study=adhoc", "study=adhoc"),
+        ("study=runs/studies/mine", "study.folder=runs/studies/mine"),
+        ("study=latest", "study.folder=latest"),
+        ("model.name=жук", 'model.name="жук"'),
+        ("-m", "-m"),
+    ],
+)
+def test_a_command_is_read_as_it_is_meant(typed, read):
+    assert normalized([typed]) == [read]
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("training.tokens=1.5", "1.5 is not a whole number; did you mean 1 or 2?"),
+        ("training.tokens=1e-3", "did you mean 0 or 1?"),
+        ("model.num_experts=8,2.5", "2.5 is not a whole number"),
+        ("seed=1e30", "1e30 is out of range"),
+        ("seed=1e-9999", "out of range"),
+    ],
+)
+def test_a_number_with_a_fraction_is_refused_where_a_whole_one_is_needed(typed, words):
+    with pytest.raises(UserError) as refused:
+        normalized([typed])
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_old_key_of_a_run_works_and_says_so(capsys, tmp_path):
+    configure()
+    (tmp_path / "cells.json").touch()
+    assert normalized(["checkpoint=runs/a"]) == ["run=runs/a"]
+    assert normalized([f"checkpoint={tmp_path}"]) == [f"study.folder={tmp_path}"]
+    assert capsys.readouterr().err.splitlines() == [
+        "checkpoint=runs/a: the key is now run=, read as run=runs/a",
+        f"checkpoint={tmp_path}: the key is now study=, read as study={tmp_path}",
+    ]
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=30))
+def test_a_prompt_is_read_as_it_stands(prompt):
+    if len(prompt) > 1 and prompt[0] == prompt[-1] and prompt[0] in "'\"":
+        return  # quotes around a prompt are Hydra's
+    [line] = normalized([f"task.prompt={prompt}"])
+    assert OverridesParser.create().parse_override(line).value() == prompt
