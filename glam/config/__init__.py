@@ -3,6 +3,9 @@
 The defaults are `glam_tiny` on the embedded corpora (a test compares them with the YAML), so the
 classes are the library's API too: `Glam(ModelConfig(num_experts=16))`. A field whose metadata says
 `result=False` cannot change what a run computes and stays out of its identity.
+
+Optimizers, schedules, balance losses, dispatchers, corpora and launchers are found in their folders
+(`docs/extend.md`): a class registers itself, and nothing else lists its name.
 """
 
 from glam.config._data import COMPONENTS, DataConfig, FilterConfig, MixtureConfig

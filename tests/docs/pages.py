@@ -11,7 +11,7 @@ SHELL = ("bash", "console", "shell", "sh")
 FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 # What a command may need that a machine of tests lacks.
 ABSENT = ("a finished run", "a finished study", "your text", "conf/", "gpu", "slurm", "ray", "tpu")
-ABSENT += ("wandb", "network", ".venv-xla")
+ABSENT += ("wandb", "network", ".venv-xla", "glam/config/")
 
 
 class Block(NamedTuple):

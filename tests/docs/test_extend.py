@@ -131,6 +131,12 @@ def test_a_plan_counts_with_them(tree):
     assert json.loads(grouped.out)["dispatcher"] == "capacity"
 
 
+def test_no_example_imports_what_lies_above_it(tree):
+    done = start(tree, "-c", "from importlinter.cli import lint_imports_command as lint; lint()")
+    assert "Contracts: " in done.stdout, done.stderr
+    assert "glam.config" not in done.stdout
+
+
 @pytest.mark.slow
 def test_a_grid_trains_with_all_of_them(tree):
     small = [

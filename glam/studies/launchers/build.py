@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from functools import singledispatch
+from typing import cast
 
 from glam.config.launchers import LauncherConfig
 from glam.config.launchers.isolated import IsolatedConfig
@@ -15,7 +16,7 @@ from glam.studies.launchers.remote_grid import RemoteGrid
 @singledispatch
 def build_launcher(config: LauncherConfig) -> Launcher:
     """The launcher that `config` describes: itself, where it runs jobs."""
-    return config
+    return cast(Launcher, config)
 
 
 @build_launcher.register
