@@ -33,6 +33,11 @@ class Command(NamedTuple):
     words: str
     needs: str | None
 
+    @property
+    def needs_file(self) -> bool:
+        """Whether it is about a file that the page tells the reader to save."""
+        return self.needs is not None and self.needs.startswith("conf/")
+
 
 def blocks(page: Path, *languages: str) -> list[Block]:
     text = page.read_text(encoding="utf-8")
@@ -61,6 +66,12 @@ def _lines(block: Block) -> list[str]:
         text = "\n".join(line[2:] for line in text.splitlines() if line.startswith("$ "))
     lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in text.splitlines())
     return [line for line in lines if line]
+
+
+def files_to_save(page: Path) -> list[tuple[str, str]]:
+    """Path and content of the files that a page tells the reader to save."""
+    text = page.read_text(encoding="utf-8")
+    return re.findall(r"Save this as\s+`(conf/[^`]+)`:\n\n```yaml\n(.*?)```", text, re.DOTALL)
 
 
 def tables(page: Path, heading: str) -> list[list[str]]:
