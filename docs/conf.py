@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import glam  # noqa: E402 - found by the line above
+from glam.composition.keys import all_keys, sections  # noqa: E402
 
 project = "glam"
 author = "the authors of glam"
@@ -77,6 +78,32 @@ def leave_out_absent(app: Any, page: str, source: list[str]) -> None:
         source[0] = "\n".join(line for line in lines if line not in absent)
 
 
+def list_keys(app: Any, page: str, source: list[str]) -> None:
+    """A table of keys for each section of the configuration."""
+    if page == "configuration":
+        source[0] = source[0].replace("<!-- keys -->", "\n".join(map(_section, sections())))
+
+
+def _section(section: str) -> str:
+    title = f"`{section}`" if section else "Top level"
+    rows = [
+        f"| `{key.field}` | `{_written(key.default)}` | {key.type_name} | {key.unit} | "
+        f"{key.meaning.replace('|', ', ')} |"
+        for key in all_keys()
+        if key.section == section
+    ]
+    return "\n".join(
+        [f"## {title}\n", "| key | default | type | unit | meaning |", "| --- " * 5 + "|", *rows, ""]
+    )
+
+
+def _written(default: Any) -> str:
+    """As YAML would have it."""
+    words = {None: "null", True: "true", False: "false", "": '""'}
+    return words.get(default, default) if default is None or isinstance(default, bool | str) else str(default)
+
+
 def setup(app: Any) -> None:
+    app.connect("source-read", list_keys)
     app.connect("source-read", leave_out_absent)
     app.connect("autodoc-process-docstring", to_restructured_text)
