@@ -85,22 +85,22 @@ def list_keys(app: Any, page: str, source: list[str]) -> None:
 
 
 def _section(section: str) -> str:
-    title = f"`{section}`" if section else "Top level"
+    title = f"## `{section}`" if section else "## Top level"
     rows = [
         f"| `{key.field}` | `{_written(key.default)}` | {key.type_name} | {key.unit} | "
         f"{key.meaning.replace('|', ', ')} |"
         for key in all_keys()
         if key.section == section
     ]
-    return "\n".join(
-        [f"## {title}\n", "| key | default | type | unit | meaning |", "| --- " * 5 + "|", *rows, ""]
-    )
+    header = ["| key | default | type | unit | meaning |", "| --- " * 5 + "|"]
+    return "\n".join([title, "", *header, *rows, ""])
 
 
 def _written(default: Any) -> str:
-    """As YAML would have it."""
-    words = {None: "null", True: "true", False: "false", "": '""'}
-    return words.get(default, default) if default is None or isinstance(default, bool | str) else str(default)
+    """As YAML has it."""
+    if isinstance(default, bool):
+        return str(default).lower()
+    return "null" if default is None else str(default) or '""'
 
 
 def setup(app: Any) -> None:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
-SHELL = ("bash", "console", "shell", "sh")
-FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+SHELL = ("bash", "console", "")  # on GitHub a block without a language is one of commands
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 # What a command may need that a machine of tests lacks.
 ABSENT = ("a finished run", "a finished study", "your text", "conf/", "gpu", "slurm", "ray", "tpu")
 ABSENT += ("wandb", "network", ".venv-xla")

@@ -19,7 +19,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
-from glam.analysis.paired import Cell
+from glam.analysis.paired import StudyRow
 from glam.cli import main
 from glam.composition import overrides
 from glam.composition.compose import Composer
@@ -47,7 +47,7 @@ from tests.docs.pages import (
 )
 
 COMMANDS = [command for page in PAGES for command in commands(page)]
-RUN = "runs/<run>"  # a run's folder, in code
+RUN = '"latest"'  # a run, in code
 SMALL = [
     "model.d_model=16", "model.d_ff=32", "model.num_heads=2", "model.num_experts=4",
     "model.vocab_size=300", "training.tokens=4096", "training.sequence_length=32",
@@ -216,7 +216,8 @@ def test_the_python_of_a_page_runs(page, run, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     known: dict[str, Any] = {"run": run}
     for block in blocks(page, "python"):
-        exec(compile(block.text.replace(RUN, str(run)), f"{page.name}:{block.line}", "exec"), known)
+        code = block.text.replace(RUN, repr(str(run)))
+        exec(compile(code, f"{page.name}:{block.line}", "exec"), known)
 
 
 @pytest.mark.slow
@@ -341,7 +342,7 @@ def test_every_key_of_a_manifest_is_described(run):
 
 @pytest.mark.slow
 def test_every_column_of_a_studys_table_is_described(run):
-    [header, _, *_] = as_csv([Cell.of(row(run, {"seed": 0}))], ["seed"]).split("\n")
+    [header, _, *_] = as_csv([StudyRow.of(row(run, {"seed": 0}))], ["seed"]).split("\n")
     columns = [name for name in header.split(",") if name != "seed"]
     assert undescribed(columns, "### study.csv") == ([], [])
 
