@@ -175,8 +175,10 @@ def test_a_command_about_a_file_of_the_page_is_accepted_when_the_file_is_there(
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text(text)
     monkeypatch.setattr(overrides, "CONF", conf)
-    about = [command for command in COMMANDS if command.needs_file]
+    about = [command for command in COMMANDS if command.needs in saved]
     assert {command.needs for command in about} == set(saved)
+    # Those of extend.md are composed with its files by its own test.
+    assert {c.page for c in COMMANDS if c.needs_file and c not in about} <= {"extend.md"}
     lines = Lines(conf)
     for command in about:
         check(words(command), lines)
