@@ -36,7 +36,8 @@ check: .venv/dev ## format, lint, floors, types and the fast tests
 	@.venv/bin/python -m pytest -q -n 2 -m "not slow"
 
 docs: .venv/docs ## build the documentation into docs/_build/html; a warning is an error
-	@.venv/bin/python -m sphinx --quiet --fail-on-warning --keep-going --builder html docs docs/_build/html
+	@.venv/bin/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going --builder html \
+	  docs docs/_build/html
 	@echo "documentation  docs/_build/html/index.html"
 
 format: .venv/dev ## put the code in the house's form

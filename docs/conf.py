@@ -1,5 +1,6 @@
 """Sphinx builds the documentation by this file: `make docs`."""
 
+import ast
 import re
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import glam  # noqa: E402 - found by the line above
+from glam.composition.keys import Key, all_keys, sections  # noqa: E402
 
 project = "glam"
 author = "the authors of glam"
@@ -43,7 +45,6 @@ copybutton_prompt_is_regexp = True
 
 autodoc_typehints_format = "short"  # Tensor, not torch.Tensor
 autodoc_member_order = "bysource"
-autodoc_default_options = {"show-inheritance": False}
 
 
 def to_restructured_text(
@@ -58,7 +59,16 @@ def _paragraph(text: str) -> str:
     rows = text.split("\n")
     if any(rows) and all(row.startswith("    ") for row in rows if row):
         return "::\n\n" + text  # a table or a piece of code
+    if _is_python(text):
+        return "::\n\n" + "\n".join(f"    {row}" for row in rows)
     return "\n".join(_escaped(row.strip()) for row in rows)
+
+
+def _is_python(text: str) -> bool:
+    try:
+        return bool(ast.parse(text).body) and "(" in text
+    except SyntaxError:
+        return False
 
 
 def _escaped(text: str) -> str:
@@ -69,6 +79,14 @@ def _escaped(text: str) -> str:
     )
 
 
+def shorten(
+    app: Any, what: str, name: str, obj: Any, options: Any, *signature: str | None
+) -> tuple[str | None, ...]:
+    """Arrays by the name that the source has for them."""
+    long = re.compile(r"ndarray\[tuple\[Any, \.\.\.\], dtype\[(\w+)\]\]")
+    return tuple(part and long.sub(r"NDArray[\1]", part) for part in signature)
+
+
 def leave_out_absent(app: Any, page: str, source: list[str]) -> None:
     """The table of contents lists the pages that are there."""
     if page == "index":
@@ -77,6 +95,46 @@ def leave_out_absent(app: Any, page: str, source: list[str]) -> None:
         source[0] = "\n".join(line for line in lines if line not in absent)
 
 
+def list_keys(app: Any, page: str, source: list[str]) -> None:
+    """A table of keys for each section of the configuration."""
+    if page == "configuration":
+        source[0] = source[0].replace("<!-- keys -->", "\n".join(map(_section, sections())))
+
+
+def _section(section: str) -> str:
+    """The keys of a section; where several classes may stand in it, a table for each."""
+    keys = [key for key in all_keys() if key.section == section]
+    kinds = list(dict.fromkeys(key.kind for key in keys))
+    lines = [f"## `{section}`\n" if section else "## Top level\n"]
+    for kind in kinds:
+        rows = [key for key in keys if key.kind is kind]
+        if len(kinds) > 1:
+            rows = [key for key in rows if key.field != "name"]
+            group = section.replace(".", "/")
+            lines += [f"### `{group}={kind().name}`\n"] if rows else []
+        lines += _table(rows) if rows else []
+    return "\n".join(lines)
+
+
+def _table(keys: list[Key]) -> list[str]:
+    rows = [
+        f"| `{key.field}` | `{_written(key.default)}` | {key.type_name} | {key.unit} | "
+        f"{re.sub(r' *[|] *', ', ', key.meaning)} |"
+        for key in keys
+    ]
+    header = "| key | default | type | unit | meaning |"
+    return ["{.stacked}", header, "| --- " * 5 + "|", *rows, ""]
+
+
+def _written(default: Any) -> str:
+    """As YAML has it."""
+    if isinstance(default, bool):
+        return str(default).lower()
+    return "null" if default is None else str(default) or '""'
+
+
 def setup(app: Any) -> None:
+    app.connect("source-read", list_keys)
     app.connect("source-read", leave_out_absent)
+    app.connect("autodoc-process-signature", shorten)
     app.connect("autodoc-process-docstring", to_restructured_text)

@@ -4,14 +4,16 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from markdown_it import MarkdownIt
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
-SHELL = ("bash", "console", "shell", "sh")
-FENCE = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+SHELL = ("bash", "console", "")  # on GitHub a block without a language is one of commands
+PROGRAMS = ("python run.py", "python -m", "torchrun ", "make ")
 # What a command may need that a machine of tests lacks.
-ABSENT = ("a finished run", "a finished study", "your text", "conf/", "gpu", "slurm", "ray", "tpu")
-ABSENT += ("wandb", "network", ".venv-xla", "glam/config/")
+ABSENT = ("a finished run", "a finished study", "your text", "conf/", "glam/", "gpu", "slurm")
+ABSENT += ("ray", "tpu", "wandb", "network", ".venv-xla")
 
 
 class Block(NamedTuple):
@@ -33,13 +35,17 @@ class Command(NamedTuple):
     words: str
     needs: str | None
 
+    @property
+    def needs_file(self) -> bool:
+        """Whether it is about a file that the page tells the reader to save."""
+        return self.needs is not None and self.needs.startswith(("conf/", "glam/"))
+
 
 def blocks(page: Path, *languages: str) -> list[Block]:
-    text = page.read_text(encoding="utf-8")
     return [
-        Block(page.name, text.count("\n", 0, match.start()) + 2, match[2], match[3])
-        for match in FENCE.finditer(text)
-        if match[2] in languages
+        Block(page.name, token.map[0] + 2, token.info, token.content)
+        for token in MarkdownIt().parse(page.read_text(encoding="utf-8"))
+        if token.type == "fence" and token.map and token.info in languages
     ]
 
 
@@ -50,9 +56,14 @@ def commands(page: Path) -> list[Command]:
         for block in blocks(page, *SHELL)
         for words in _lines(block)
     ]
-    text = FENCE.sub("", page.read_text(encoding="utf-8"))
-    inline = re.findall(r"`((?:python|make|torchrun) [^`]+)`", text)
-    return found + [Command(page.name, 0, words, None) for words in inline if "…" not in words]
+    tokens = MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8"))
+    inline = [
+        Command(page.name, token.map[0] + 1 if token.map else 0, part.content, None)
+        for token in tokens
+        for part in token.children or []
+        if part.type == "code_inline" and part.content.startswith(PROGRAMS)
+    ]
+    return found + [command for command in inline if "…" not in command.words]
 
 
 def _lines(block: Block) -> list[str]:
@@ -61,6 +72,12 @@ def _lines(block: Block) -> list[str]:
         text = "\n".join(line[2:] for line in text.splitlines() if line.startswith("$ "))
     lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in text.splitlines())
     return [line for line in lines if line]
+
+
+def files_to_save(page: Path) -> list[tuple[str, str]]:
+    """Path and content of the files that a page tells the reader to save."""
+    text = page.read_text(encoding="utf-8")
+    return re.findall(r"Save this as\s+`(conf/[^`]+)`:\n\n```yaml\n(.*?)```", text, re.DOTALL)
 
 
 def tables(page: Path, heading: str) -> list[list[str]]:
