@@ -1,8 +1,15 @@
 # On a fresh machine: `make run`, `make test`. `make help` lists the rest.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-PYTHON ?= python3.11
+# The lock was resolved on 3.11, and the suite runs on it, so that it is taken where it is there. The
+# lock's versions have wheels for 3.13 and 3.12 too: else the newest of them. PYTHON=... names another.
+PYTHON ?= $(shell for python in python3.11 python3.13 python3.12 python3 python; do \
+  $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && \
+  echo $$python && break; done)
 RUN := .venv/bin/python run.py
+NEEDS_PYTHON = "$(PYTHON)" -c "" 2>/dev/null || { \
+  echo "no Python 3.11 to 3.13 here$(if $(PYTHON), by the name $(PYTHON)); install one," \
+  "or name it: make PYTHON=/path/to/python" >&2; exit 2; }
 PIP := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help run grid test bench check docs format lock clean xla
@@ -59,7 +66,7 @@ clean: ## forget .venv, .venv-xla and the caches (runs/ stays)
 
 # Each environment is made anew when its lock changes; the stamp is written last.
 .venv/run: requirements.lock
-	@command -v $(PYTHON) >/dev/null || { echo "PYTHON=$(PYTHON) is not installed; install Python 3.11 or set PYTHON=..." >&2; exit 2; }
+	@$(NEEDS_PYTHON)
 	@echo "setting up .venv (a minute or two)"
 	@[ -x .venv/bin/python ] || $(PYTHON) -m venv .venv
 	@.venv/bin/python $(PIP) --progress-bar on -r requirements.lock
@@ -83,7 +90,7 @@ TITAN := torchtitan==0.3.0 spmd-types==0.2.3 triton==3.9.0 tyro==1.0.17 docstrin
 	@touch $@
 
 .venv-xla/ready: requirements-xla.txt requirements.lock
-	@command -v $(PYTHON) >/dev/null || { echo "PYTHON=$(PYTHON) is not installed; install Python 3.11 or set PYTHON=..." >&2; exit 2; }
+	@$(NEEDS_PYTHON)
 	@echo "setting up .venv-xla (a few minutes, 7 GB)"
 	@[ -x .venv-xla/bin/python ] || $(PYTHON) -m venv .venv-xla
 	@.venv-xla/bin/python $(PIP) --progress-bar on -r requirements-xla.txt --editable '.[embedded]' \

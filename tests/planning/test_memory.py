@@ -67,7 +67,9 @@ def test_two_of_three_estimates_are_within_a_twentieth_or_50_megabytes():
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kilobytes on Linux alone")
 def test_the_model_as_it_is_now_still_peaks_where_it_was_measured():
-    index = next(i for i, case in enumerate(CASES) if case.name == "small")
+    # In float32, which every processor multiplies by itself: bfloat16 may be emulated.
+    wanted = ("small E 64", "float32", "adamw")
+    index = [(case.name, case.precision, case.optimizer) for case in CASES].index(wanted)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "experiments.memory.measure", str(index)]
     said = subprocess.check_output(command, env=environment, text=True, cwd=ROOT)

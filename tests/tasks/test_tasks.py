@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import glam
+
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tasks")]
 
@@ -132,6 +134,22 @@ def test_report_is_written_anew(home, done):
     (done / "report.html").write_text("old")
     assert str(done / "report.html") in verb(home, done, "report")
     assert (done / "report.html").stat().st_size > 10_000
+
+
+def test_list_shows_the_run_with_what_became_of_it(home, done):
+    line = [sys.executable, str(ROOT / "run.py"), "task=list", f"runs_dir={home / 'runs'}"]
+    said = subprocess.run(line, capture_output=True, text=True, check=True, timeout=300).stdout
+    assert done.name.rsplit("-", 1)[-1] in said
+    assert "done" in said
+
+
+def test_loaded_in_python_a_run_continues_a_prompt_and_judges_text(done):
+    loaded = glam.load(done, device="cpu")
+    greedy = [loaded.generate("buy 7 then", max_tokens=9, temperature=0) for _ in range(2)]
+    assert greedy[0] == greedy[1] != ""
+    like, unlike = loaded.loss("buy 3 then buy 3 then"), loaded.loss("Quoth Zarathustra: VIXEN!")
+    assert like.bits_per_byte < unlike.bits_per_byte
+    assert like.bytes == len("buy 3 then buy 3 then")
 
 
 def test_a_run_that_diverges_is_a_result_with_status_one(home):
