@@ -49,7 +49,7 @@ def test_every_case_that_is_measured_now_is_one_of_the_results():
 
 def test_what_is_repeated_of_the_model_is_what_the_model_does():
     assert planned.STEP == kernels.TILE
-    assert planned.FILL == permutation.FILL
+    assert planned.FILL == permutation.MIN_ROWS
     assert planned.SIZES_PER_OCTAVE == permutation.SIZES_PER_OCTAVE
     assert planned.LOGITS_AT_ONCE == loss.LOGITS_AT_ONCE
 
