@@ -12,6 +12,7 @@ DASH = "–"
 SPACE = "\u00a0"
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")
 COUNTS = ("", "k", "M", "B", "T", "Q")  # of things, which have no unit: billions, not giga
+JOULES_PER_MWH = 3.6e9
 
 
 def is_number(value: Any) -> TypeGuard[float]:

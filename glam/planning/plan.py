@@ -17,9 +17,7 @@ from glam.planning.memory import FLOAT32, SIZE, memory
 from glam.planning.paper import published
 from glam.planning.sharded import activations, communication
 from glam.planning.throughput import BACKWARD, Throughput, local_throughput
-from glam.units import byte_size
-
-JOULES_PER_MWH = 3.6e9
+from glam.units import JOULES_PER_MWH, byte_size
 
 
 class Target(NamedTuple):

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from glam.planning.totals import Group, Totals, groups
+from glam.analysis.plan_totals import Group, Totals, groups
 from glam.reporting import layout
 from glam.reporting.console import Stdout
 from glam.reporting.plan_grid import print_grid, total_rows

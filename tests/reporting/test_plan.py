@@ -8,9 +8,9 @@ import re
 import pytest
 from rich.console import Console
 
+from glam.analysis.plan_totals import totals
 from glam.config import PlanTaskConfig, RunConfig
 from glam.planning.plan import plan
-from glam.planning.totals import totals
 from glam.reporting.plan import amount, as_csv, as_json, notes, print_plans, rows, write_plans
 from glam.units import SPACE
 from tests.planning.test_preflight import composed

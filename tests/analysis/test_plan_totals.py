@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from glam.analysis.plan_totals import groups, totals
 from glam.config import HardwareConfig, ModelConfig, RunConfig
-from glam.planning import totals as module
+from glam.planning import side_by_side
 from glam.planning.plan import plan
-from glam.planning.totals import groups, runs_at_once, totals
+from glam.planning.side_by_side import runs_at_once
 
 
 def configs(**hardware):
@@ -50,7 +51,7 @@ def test_a_device_of_unknown_watts_leaves_the_energy_open():
 
 @pytest.mark.parametrize(("cores", "max_jobs", "expected"), [(2, None, 2), (8, None, 3), (8, 1, 1)])
 def test_as_many_runs_are_at_once_as_cores_carry(cores, max_jobs, expected, monkeypatch):
-    monkeypatch.setattr(module, "num_cores", lambda: cores)
+    monkeypatch.setattr(side_by_side, "num_cores", lambda: cores)
     assert runs_at_once(configs(max_jobs=max_jobs)) == expected
 
 
