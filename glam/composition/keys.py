@@ -61,8 +61,7 @@ def all_keys() -> tuple[Key, ...]:
 
 
 def _keys(node: Any, prefix: str) -> Iterator[Key]:
-    others = [kind for kind in classes_at(prefix.rstrip("."), node) if kind is not type(node)]
-    for kind in [*others, type(node)]:
+    for kind in classes_at(prefix.rstrip("."), node):
         instance = node if isinstance(node, kind) else kind()
         for field in dataclasses.fields(instance):
             value = getattr(instance, field.name)

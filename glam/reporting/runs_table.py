@@ -108,4 +108,6 @@ def _local(date: str) -> str:
 def _short(value: Any) -> str:
     if isinstance(value, list):
         return f"[{','.join(map(str, value))}]"  # pyright: ignore[reportUnknownArgumentType]
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -29,7 +29,7 @@ def test_every_section_has_help_that_names_each_of_its_keys(section, capsys):
 
 def test_the_help_of_a_group_of_several_classes_tells_them_apart(capsys):
     said = helped(capsys, "optimizer")
-    adafactor, adamw = said.split("optimizer=adamw AdamW (")
+    adafactor, adamw = said.split("optimizer=adamw AdamW. ")
     assert "optimizer.beta1 0.9" in adamw
     assert "optimizer.beta1" not in adafactor
     assert "optimizer.beta2_decay 0.8" in adafactor
