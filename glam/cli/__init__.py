@@ -1,4 +1,4 @@
-"""The command line: one line in, one exit status out (design: 0, 1, 2 or 130)."""
+"""The command line: arguments in, an exit status out (0 done, 1 failed, 2 refused, 130 Ctrl-C)."""
 
 import os
 import sys
@@ -14,12 +14,13 @@ DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: list[str]) -> int:
-    """Run what the line asks for; every refusal is one line on stderr, never a traceback."""
+    """Run the command and return its exit status. A refusal is one line on stderr, without a
+    traceback."""
     configure(_log_level(arguments))
     try:
         status = _status(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads, as `head` does, has read enough
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     return status
@@ -40,7 +41,8 @@ def _status(arguments: list[str]) -> int:
     except JobFailedError as error:
         return _say(error, FAILED)
     except KeyboardInterrupt as interrupt:
-        return _say(interrupt, INTERRUPTED)
+        log.info(str(interrupt) or "stopped; the same command resumes where it was cut off")
+        return INTERRUPTED
     except ModuleNotFoundError as error:
         return _say(wrong_interpreter(error), REFUSED)
     except BrokenPipeError:
@@ -67,15 +69,14 @@ def _inform(arguments: list[str]) -> bool:
 
 
 def _fault(error: Exception) -> str:
-    """One line about an error that is ours, with the traceback in a file for whoever mends it."""
+    """One line about a bug of ours; the traceback is kept in a file."""
     with tempfile.NamedTemporaryFile("w", prefix="glam-", suffix=".txt", delete=False) as file:
         traceback.print_exception(error, file=file)
     return f"{type(error).__name__}: {first_line(error)} (unforeseen; traceback in {file.name})"
 
 
 def _say(error: BaseException | str, status: int) -> int:
-    text = str(error) or "stopped; the same line again goes on where it was cut off"
-    log.error(text)
+    log.error(str(error))
     return status
 
 
@@ -84,7 +85,7 @@ def _run(arguments: list[str]) -> None:
         from glam.tasks.cell import run_cell
 
         return run_cell(Path(arguments[1]))
-    # Hydra is told to raise what it meets, so that we word it.
+    # Hydra raises its errors instead of printing them: they are explained here.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     show_start()
     try:

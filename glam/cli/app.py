@@ -1,4 +1,4 @@
-"""Hydra at work: composes the line and calls the task, in this process or through the sweeper."""
+"""Hydra composes the configuration and calls the task, here or through the sweeper."""
 
 import sys
 
@@ -11,13 +11,13 @@ from glam.composition.schema import register, to_run_config
 
 
 def run_with_hydra(arguments: list[str]) -> None:
-    """Do what the line asks for; raises what the task raised."""
+    """Run the task that `arguments` ask for. Raises what the task raised."""
     register()
     raised: list[BaseException] = []
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def job(composed: DictConfig) -> None:
-        # Hydra prints a block of its own about an exception in here; ours leaves by the side.
+        # Hydra prints a report of its own about an exception in here: ours is kept and raised.
         try:
             config = to_run_config(composed)
             from glam.tasks.run_task import run_task

@@ -1,5 +1,5 @@
-"""The line as typed, checked against the schema before Hydra composes: a misspelt key or choice
-is one line with the nearest name, also where Hydra's `+` would have let it pass."""
+"""The command line, checked against the schema before Hydra composes: a misspelt key or choice is
+refused with the nearest name, also where Hydra's `+` would accept it."""
 
 import functools
 import importlib.util
@@ -76,7 +76,7 @@ def _check_size(overrides: list[Override]) -> None:
             cells *= _count(override)
         if cells > MOST_CELLS:
             raise UserError(
-                f"{override.input_line} makes a grid of {cells:,} cells, of {MOST_CELLS:,} at most"
+                f"{override.input_line} makes a grid of {cells:,} cells; {MOST_CELLS:,} is the most"
             )
 
 
@@ -105,7 +105,7 @@ def _check_flags(arguments: list[str]) -> None:
 
 
 def _check_launches(arguments: list[str]) -> None:
-    """Hydra would pass over the launcher of a single run, and run it here."""
+    """Refuse a launcher for a single run, which Hydra would ignore."""
     launcher = [a for a in arguments if a.startswith("hydra/launcher=")]
     if launcher and not {"-m", "--multirun"} & set(arguments) and not _looks(arguments):
         raise UserError(f"{launcher[0]} launches grids, of one run too; put -m before it")
@@ -116,7 +116,7 @@ def _looks(arguments: list[str]) -> bool:
 
 
 def _check_experiment(arguments: list[str]) -> None:
-    """An experiment is a grid. Its cells name themselves, and run without -m."""
+    """Refuse an experiment without -m, unless the command is that of one of its cells."""
     chosen = {a.split("=")[0].lstrip("+"): a for a in arguments if is_override(a)}
     is_grid = bool({"-m", "--multirun"} & set(arguments))
     is_cell = "study.cell" in chosen or _looks(arguments)
@@ -166,7 +166,7 @@ def _check_override(argument: str) -> None:
 
 
 def _check_launcher_key(argument: str, name: str, value: object) -> None:
-    """Those who read them say it later, and worse."""
+    """Refuse numbers that submitit or Ray would refuse later, in worse words."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     least = -1 if name == "max_retries" else 0

@@ -1,4 +1,4 @@
-"""The folder of a run: what lies in it, who holds it, and whether it is done."""
+"""The folder of a run: its files, its lock, and whether the run is done."""
 
 import contextlib
 import dataclasses

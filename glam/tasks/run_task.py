@@ -1,5 +1,5 @@
-"""One configuration in, its task done. Heavy imports wait for the task that needs them: a finished
-run is skipped, and a refused one refused, before torch is loaded."""
+"""From a configuration to its task. Heavy imports wait for the task that needs them: a finished run
+is skipped, and one that does not fit refused, before torch is loaded."""
 
 import os
 import sys
@@ -28,7 +28,7 @@ from glam.tasks.prepare import prepare
 from glam.tasks.report import report
 from glam.tasks.train import train
 
-# A task's configuration, and the line as typed, which suggestions extend.
+# The configuration, and the overrides as typed, which suggestions extend.
 Task = Callable[[RunConfig, list[str]], None]
 TASKS: dict[str, Task] = {
     "train": train,
@@ -42,7 +42,7 @@ TASKS: dict[str, Task] = {
 
 
 def run_task(config: RunConfig, overrides: list[str]) -> None:
-    """Do what `config.task` names; `overrides` is the line as typed, for suggestions."""
+    """Run the task that `config.task` names; `overrides` are as typed, for suggestions."""
     if rank() > 0:
         sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - the first speaks
     end_start()
@@ -65,7 +65,7 @@ def run_task(config: RunConfig, overrides: list[str]) -> None:
 
 
 def _hand_over(config: RunConfig) -> None:
-    """To the interpreter that has torch_xla, where this one has not; or to several processes."""
+    """Start again in the environment that has torch_xla, or as several processes, where needed."""
     name = config.task.name
     if name not in ("train", "evaluate", "generate"):
         return
@@ -74,7 +74,7 @@ def _hand_over(config: RunConfig) -> None:
             f"task={name} works on one device, not on hardware={config.hardware.name}; "
             f"try hardware=auto"
         )
-    resources = resolve(config)  # what this machine lacks is said first
+    resources = resolve(config)  # refuses first what this machine lacks
     if config.hardware.is_xla:
         to_xla_environment(f"hardware={config.hardware.name}")
     elif not under_torchrun():

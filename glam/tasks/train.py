@@ -1,4 +1,4 @@
-"""`task=train`: prepare, train, evaluate, report. The recipe of a run on one page."""
+"""`task=train`: prepare the text, train, evaluate, report."""
 
 import contextlib
 import importlib
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 
 def train(config: RunConfig, overrides: list[str]) -> None:
-    """Prepare, train, evaluate, report. Skips a finished run, goes on with one cut off."""
+    """Train the run that `config` describes. A finished run is skipped and one that was cut off is
+    resumed. Raises UserError where the run does not fit this machine, and JobFailedError where it
+    fails or diverges."""
     from glam.planning.preflight import check_fits
 
     resources = resolve(config)
@@ -60,7 +62,8 @@ def train(config: RunConfig, overrides: list[str]) -> None:
         except Exception as error:
             failed = _failed(run, error)
             if rank() > 0 and not _has_lost_another(error):
-                print(f"process {rank()}: {failed}", file=sys.__stderr__)
+                with contextlib.redirect_stderr(sys.__stderr__):  # whose own is closed
+                    log.error(f"process {rank()}: {failed}")
             raise failed from error
     if rank() == 0:
         _refresh_study(config)
@@ -68,7 +71,7 @@ def train(config: RunConfig, overrides: list[str]) -> None:
 
 
 def _refresh_study(config: RunConfig) -> None:
-    """The page of the study that the run belongs to, while its grid goes on."""
+    """Update the page of the run's study while its grid is running."""
     name = config.study.name
     study = StudyFolder.find(str(config.runs_path / "studies" / name)) if name else None
     if study is None:
@@ -202,7 +205,7 @@ def _write_routing(
 
 
 def _say_done(config: RunConfig, run: RunFolder, summary: dict[str, Any]) -> None:
-    """What a finished run says when it is asked for again."""
+    """Show a finished run, and warn of what has changed since."""
     from glam.reporting import print_summary, run_report
 
     if not run.report_file.exists() and rank() == 0:
@@ -214,7 +217,7 @@ def _say_done(config: RunConfig, run: RunFolder, summary: dict[str, Any]) -> Non
     if run.run_config().evaluation != config.evaluation:
         log.warning(
             f"evaluation differs from what the run was evaluated with; "
-            f"task=evaluate run={run.path} evaluates it as this line says"
+            f"task=evaluate run={run.path} evaluates it as asked for here"
         )
     _raise_if_diverged(run, summary)
 
@@ -228,7 +231,7 @@ def _raise_if_diverged(run: RunFolder, summary: dict[str, Any]) -> None:
 
 
 def _check_packages(config: RunConfig) -> None:
-    """What is missing is said before the work, not after it."""
+    """Raises UserError for a missing package before the work, not after it."""
     needed = ["torch", "lightning", "safetensors", "sentencepiece", "sklearn", "matplotlib"]
     for name in [*needed, "wandb"] if config.logger.name == "wandb" else needed:
         if importlib.util.find_spec(name) is None:
@@ -237,7 +240,7 @@ def _check_packages(config: RunConfig) -> None:
 
 
 def _has_lost_another(error: Exception) -> bool:
-    """Whether a process failed for want of one that trained with it, as gloo and NCCL say it."""
+    """Whether a process failed because another of its group is gone: gloo and NCCL say so."""
     words = ("closed by peer", "Read error", "gloo", "NCCL")
     return under_torchrun() and any(word in str(error) for word in words)
 
@@ -246,7 +249,7 @@ def _failed(run: RunFolder, error: Exception) -> JobFailedError:
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         return JobFailedError(
             f"{run.path.name} stopped: no space left in {run.path.parent} ({error.strerror}); free "
-            f"some, and the same line goes on from the last checkpoint"
+            f"some; the same command resumes from the last checkpoint"
         )
     line = f"{type(error).__name__}: {first_line(error)}"
     with contextlib.suppress(OSError):
@@ -254,7 +257,7 @@ def _failed(run: RunFolder, error: Exception) -> JobFailedError:
     if _has_lost_another(error):
         return JobFailedError(
             f"{run.path.name} stopped: another of its processes is gone (killed, or out of "
-            f"memory?); the same line goes on from the last checkpoint (traceback in "
+            f"memory?); the same command resumes from the last checkpoint (traceback in "
             f"{run.failure_file})"
         )
     return JobFailedError(f"{run.path.name} failed: {line} (traceback in {run.failure_file})")

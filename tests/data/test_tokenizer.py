@@ -92,6 +92,6 @@ def test_ctrl_c_does_not_wait_for_the_tokenizer(tmp_path: Path) -> None:
         job.send_signal(signal.SIGINT)
         _, said = job.communicate(timeout=120)
     assert job.returncode == 130
-    assert said.splitlines()[-1].startswith("stopped; the same line again goes on")
+    assert said.splitlines()[-1].startswith("stopped; the same command resumes")
     assert "Traceback" not in said
     assert not list(tmp_path.glob("cache/tokenizer-*/manifest.json"))
