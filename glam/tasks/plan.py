@@ -25,8 +25,9 @@ def plan(config: RunConfig, overrides: list[str]) -> None:
 def show_plans(configs: Sequence[RunConfig], name: str, *, several: bool) -> None:
     """Several stand in one table; `name` is that of the folder with the page."""
     from glam.planning.plan import plan as make_plan
-    from glam.planning.totals import runs_at_once, totals
+    from glam.planning.plan import runs_at_once
     from glam.reporting import plan as pages
+    from glam.reporting.plan_totals import totals
 
     task = configs[0].task
     assert isinstance(task, PlanTaskConfig)

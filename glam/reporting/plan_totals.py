@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from glam.config import RunConfig
-from glam.machine.resources import num_cores, resolve
-from glam.planning.plan import JOULES_PER_MWH
+from glam.units import JOULES_PER_MWH
 
 Plan = Mapping[str, Any]
 
@@ -45,17 +43,6 @@ def totals(plans: Sequence[Plan], at_once: int) -> Totals:
         joules=None if None in energy else JOULES_PER_MWH * sum(energy),
         hours_by_kind=by_kind,
     )
-
-
-def runs_at_once(configs: Sequence[RunConfig]) -> int:
-    """As many as the cores of this machine carry, `hardware.max_jobs` at most. A described slice
-    trains one run at a time."""
-    hardware = configs[0].hardware
-    if any(config.hardware.is_described for config in configs):
-        return 1
-    carried = num_cores() // max(resolve(config).threads for config in configs)
-    most = carried if hardware.max_jobs is None else min(carried, hardware.max_jobs)
-    return max(1, min(most, len(configs)))
 
 
 def groups(plans: Sequence[Plan]) -> list[Group]:
