@@ -5,13 +5,14 @@ plan does not depend on this machine.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from glam.config import PlanTaskConfig, RunConfig
 from glam.config.layout import check_divides, parameters, partition
 from glam.errors import UserError
 from glam.machine.energy import WATTS_PER_CORE, WATTS_PER_DEVICE
-from glam.machine.resources import Precision, Resources, resolve
+from glam.machine.resources import Precision, Resources, num_cores, resolve
 from glam.planning.changes import changed
 from glam.planning.memory import FLOAT32, SIZE, memory
 from glam.planning.paper import published
@@ -87,6 +88,17 @@ def plan(
         "grid_kg_per_kwh": hardware.grid_kg_per_kwh,
         "grid_source": hardware.grid_source,
     }
+
+
+def runs_at_once(configs: Sequence[RunConfig]) -> int:
+    """As many as the cores of this machine carry, `hardware.max_jobs` at most. A described slice
+    trains one run at a time."""
+    hardware = configs[0].hardware
+    if any(config.hardware.is_described for config in configs):
+        return 1
+    carried = num_cores() // max(resolve(config).threads for config in configs)
+    most = carried if hardware.max_jobs is None else min(carried, hardware.max_jobs)
+    return max(1, min(most, len(configs)))
 
 
 def _problem(config: RunConfig) -> UserError | None:

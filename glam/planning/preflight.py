@@ -53,7 +53,7 @@ def _refusal(
     )
     table = ["", *_table(config, resources, needed), ""]
     if not suggestions:
-        return [first + "no similar model fits: choose a smaller one, such as glam_tiny", *table]
+        return [first + "no similar model fits: choose a smaller model, such as glam_tiny", *table]
     speed = flops_per_second(resources) / 1e9
     hour = f"with tokens for about an hour, modelled at {speed:,.0f} GFLOP/s"
     return [

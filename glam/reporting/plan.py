@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from glam.analysis.plan_totals import Group, Totals, groups
 from glam.reporting import layout
 from glam.reporting.console import Stdout
 from glam.reporting.plan_grid import print_grid, total_rows
+from glam.reporting.plan_totals import Group, Totals, groups
 from glam.runs.folder import write_atomically
 from glam.runs.record import mapping
 from glam.units import DASH, SPACE, is_number, percent, si, whole

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from glam.analysis.plan_totals import Group, Totals
+from glam.reporting.plan_totals import Group, Totals
 from glam.units import DASH, energy, si, whole
 
 HEADS = ("runs", "parameters", "memory", "tokens", "tokens/s", "hours")

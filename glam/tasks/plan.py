@@ -24,10 +24,10 @@ def plan(config: RunConfig, overrides: list[str]) -> None:
 
 def show_plans(configs: Sequence[RunConfig], name: str, *, several: bool) -> None:
     """Several stand in one table; `name` is that of the folder with the page."""
-    from glam.analysis.plan_totals import totals
     from glam.planning.plan import plan as make_plan
-    from glam.planning.side_by_side import runs_at_once
+    from glam.planning.plan import runs_at_once
     from glam.reporting import plan as pages
+    from glam.reporting.plan_totals import totals
 
     task = configs[0].task
     assert isinstance(task, PlanTaskConfig)

@@ -7,12 +7,12 @@ import json
 import pytest
 
 from glam.composition.overrides import choices
-from glam.config import ModelConfig, PlanTaskConfig, RunConfig, TrainingConfig
+from glam.config import HardwareConfig, ModelConfig, PlanTaskConfig, RunConfig, TrainingConfig
 from glam.errors import UserError
 from glam.machine.resources import resolve
 from glam.planning.memory import memory
 from glam.planning.paper import PAPER_MODELS
-from glam.planning.plan import find_target, plan, too_large
+from glam.planning.plan import find_target, plan, runs_at_once, too_large
 from glam.planning.sharded import Local, communication
 from tests.planning.test_preflight import composed
 
@@ -193,3 +193,15 @@ def test_what_outlasts_a_step_does_not_shrink_with_the_batch():
     fits = too_large(config, stays + 1000, stays + 500)
     assert "training.batch_size=512 fits" in fits
     assert "training.batch_size=256 fits" in too_large(config, stays + 1000, stays + 499)
+
+
+@pytest.mark.parametrize(("cores", "max_jobs", "expected"), [(2, None, 2), (8, None, 3), (8, 1, 1)])
+def test_as_many_runs_are_at_once_as_cores_carry(cores, max_jobs, expected, monkeypatch):
+    monkeypatch.setattr("glam.planning.plan.num_cores", lambda: cores)
+    config = dataclasses.replace(RunConfig(), hardware=HardwareConfig(threads=1, max_jobs=max_jobs))
+    assert runs_at_once([config] * 3) == expected
+
+
+def test_a_described_slice_trains_one_run_at_a_time():
+    slice_ = composed("task=plan", "model=glam_64b64e", "hardware=tpu_v4_1024")
+    assert runs_at_once([slice_] * 3) == 1

@@ -12,6 +12,7 @@ from glam.analysis.plan_totals import totals
 from glam.config import PlanTaskConfig, RunConfig
 from glam.planning.plan import plan
 from glam.reporting.plan import amount, as_csv, as_json, notes, print_plans, rows, write_plans
+from glam.reporting.plan_totals import totals
 from glam.units import SPACE
 from tests.planning.test_preflight import composed
 

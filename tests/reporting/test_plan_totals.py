@@ -4,19 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from glam.analysis.plan_totals import groups, totals
 from glam.config import HardwareConfig, ModelConfig, RunConfig
-from glam.planning import side_by_side
 from glam.planning.plan import plan
-from glam.planning.side_by_side import runs_at_once
+from glam.reporting.plan_totals import groups, totals
 
-
-def configs(**hardware):
-    base = replace(RunConfig(), hardware=HardwareConfig(threads=1, **hardware))
-    return [replace(base, model=ModelConfig(num_experts=experts)) for experts in (1, 8, 64)]
-
-
-PLANS = [plan(config) for config in configs()]
+ONE_THREAD = replace(RunConfig(), hardware=HardwareConfig(threads=1))
+PLANS = [
+    plan(replace(ONE_THREAD, model=ModelConfig(num_experts=experts))) for experts in (1, 8, 64)
+]
 
 
 def test_hours_and_joules_are_sums_over_runs():
@@ -47,12 +42,6 @@ def test_hours_are_told_apart_by_where_the_throughput_is_from():
 
 def test_a_device_of_unknown_watts_leaves_the_energy_open():
     assert totals([PLANS[0], {**PLANS[1], "megawatt_hours": None}], at_once=1).joules is None
-
-
-@pytest.mark.parametrize(("cores", "max_jobs", "expected"), [(2, None, 2), (8, None, 3), (8, 1, 1)])
-def test_as_many_runs_are_at_once_as_cores_carry(cores, max_jobs, expected, monkeypatch):
-    monkeypatch.setattr(side_by_side, "num_cores", lambda: cores)
-    assert runs_at_once(configs(max_jobs=max_jobs)) == expected
 
 
 def test_plans_of_other_seeds_are_one_group():
