@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -18,6 +18,8 @@ MEASURES = (
     *("parameters/total", "parameters/active"),
     *("load/busiest", "load/idlest", "load/dropped", "skipped_steps"),
 )
+# The worst of the layers, by what is recorded of each.
+LOAD: dict[str, Callable[[list[float]], float]] = {"busiest": max, "idlest": min, "dropped": max}
 MACHINE = ("processor", "instruction_sets", "kernels")
 
 
@@ -72,15 +74,10 @@ def _machine(cell: StudyRow) -> list[str | None]:
 
 def _load(summary: dict[str, Any]) -> tuple[float | None, ...]:
     """Of the layer where it is worst: busiest and idlest expert over the mean, and the share of
-    token choices that found no seat."""
+    dropped token choices; None where it is not recorded."""
     layers: list[dict[str, float]] = summary.get("load") or []
-    if not layers:
-        return None, None, None
-    return (
-        max(layer["busiest"] for layer in layers),
-        min(layer["idlest"] for layer in layers),
-        max(layer["dropped"] for layer in layers),
-    )
+    found = {name: [one[name] for one in layers if name in one] for name in LOAD}
+    return tuple(worst(found[name]) if found[name] else None for name, worst in LOAD.items())
 
 
 def columns(

@@ -49,9 +49,9 @@ def open_tracker(
 ) -> Generator[Tracker]:
     """The tracker that `config.logger` names, closed when the run ends, as failed if it did.
     `heat_maps` draws the experts of a finished run, by title."""
-    wanted = is_wanted(config.logger) and rank() == 0
-    entry = entry_of(config, run, resources)
-    session = start(config.logger, run.path, entry) if wanted else None
+    session = None
+    if is_wanted(config.logger) and rank() == 0:
+        session = start(config.logger, run.path, entry_of(config, run, resources))
     if session is None:
         yield Tracker()
         return

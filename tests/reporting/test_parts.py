@@ -22,7 +22,7 @@ from glam.reporting.curves import smoothed
 from glam.reporting.experts import specialisation
 from glam.reporting.funnel import sources
 from glam.reporting.reproduce import SECTIONS, command
-from glam.reporting.theme import spread
+from glam.reporting.theme import KNOWN_DOMAINS, PAGE, spread
 from glam.runs.record import Record
 from glam.units import duration, energy, fixed, percent, si, signed, ticks
 
@@ -205,3 +205,28 @@ def test_reporting_knows_no_training() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_a_domain_has_its_colour_whatever_others_a_run_lacks() -> None:
+    every = PAGE.domains([*KNOWN_DOMAINS, "mine"])
+
+    assert len(set(every.values())) == len(KNOWN_DOMAINS) + 2  # theirs, mine, and ink
+    assert every["mean"] == PAGE.ink
+    for name in every:
+        assert PAGE.domains([name])[name] == every[name]
+
+
+def test_a_finished_curve_ends_at_the_losses_of_the_table(write_run: WriteRun) -> None:
+    record = Record.read(write_run())
+
+    for name in ("mean", "tweets"):
+        tokens, losses = record.held_out(name)
+        measured = record.metrics.curve(f"held_out/{name}")
+        assert (tokens[-1], losses[-1]) == (record.summary["tokens"], record.part("loss")[name])
+        assert losses[:-1].tolist() == measured[1][measured[0] < tokens[-1]].tolist()
+
+
+def test_a_diverged_curve_stays_as_it_was_measured(write_run: WriteRun) -> None:
+    record = Record.read(write_run(diverged=True))
+
+    assert record.held_out("mean")[1].tolist() == record.metrics.curve("held_out/mean")[1].tolist()
