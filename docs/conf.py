@@ -18,9 +18,6 @@ version = release = glam.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx_copybutton", "sphinx_design"]
 exclude_patterns = ["_build"]
-# Pages that show a file of the root are left out where that file is not there.
-SHOWN = {"changelog": "CHANGELOG.md", "contributing": "CONTRIBUTING.md"}
-exclude_patterns += [f"{page}.md" for page, file in SHOWN.items() if not (ROOT / file).is_file()]
 
 html_theme = "sphinx_book_theme"
 html_title = f"glam {version}"
@@ -87,14 +84,6 @@ def shorten(
     return tuple(part and long.sub(r"NDArray[\1]", part) for part in signature)
 
 
-def leave_out_absent(app: Any, page: str, source: list[str]) -> None:
-    """The table of contents lists the pages that are there."""
-    if page == "index":
-        absent = {"extend", "kernels", *SHOWN} - app.project.docnames
-        lines = source[0].split("\n")
-        source[0] = "\n".join(line for line in lines if line not in absent)
-
-
 def list_keys(app: Any, page: str, source: list[str]) -> None:
     """A table of keys for each section of the configuration."""
     if page == "configuration":
@@ -135,6 +124,5 @@ def _written(default: Any) -> str:
 
 def setup(app: Any) -> None:
     app.connect("source-read", list_keys)
-    app.connect("source-read", leave_out_absent)
     app.connect("autodoc-process-signature", shorten)
     app.connect("autodoc-process-docstring", to_restructured_text)

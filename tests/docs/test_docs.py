@@ -46,7 +46,8 @@ from tests.docs.pages import (
     tables,
 )
 
-COMMANDS = [command for page in PAGES for command in commands(page)]
+# Each once, at the first place where it stands.
+COMMANDS = list({c.words: c for page in reversed(PAGES) for c in reversed(commands(page))}.values())
 RUN = '"latest"'  # a run, in code
 SMALL = [
     "model.d_model=16", "model.d_ff=32", "model.num_heads=2", "model.num_experts=4",
