@@ -19,7 +19,7 @@ def run(*arguments: str, **kwargs) -> subprocess.CompletedProcess[str]:
         [sys.executable, str(ROOT / "run.py"), *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         **kwargs,
     )
 
@@ -145,7 +145,7 @@ def test_a_reader_that_has_gone_is_no_failure(line, tmp_path):
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, str(ROOT / "run.py"), *line, f"runs_dir={tmp_path}"]
-    ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=120)
+    ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, timeout=600)
     os.close(write)
     assert (ended.returncode, ended.stderr) == (0, "")
 

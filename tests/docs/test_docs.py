@@ -66,7 +66,7 @@ def run(tmp_path_factory) -> Path:
     places = [f"runs_dir={home / 'runs'}", f"cache_dir={home / 'cache'}"]
     text = f"data.corpus.files=[{home / 'web.jsonl'}]"
     line = [sys.executable, str(ROOT / "run.py"), *SMALL, *places, text]
-    subprocess.run(line, check=True, capture_output=True, text=True, timeout=300)
+    subprocess.run(line, check=True, capture_output=True, text=True, timeout=1200)
     [folder] = (home / "runs").glob("*/summary.json")
     return folder.parent
 

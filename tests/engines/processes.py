@@ -7,7 +7,7 @@ import sys
 import traceback
 
 PRELOADED = ["lightning", "glam.training", "glam.engines.fsdp", "toy"]
-SECONDS = 120
+SECONDS = 600
 
 
 def _enter(function, arguments, rank, size, port, failures):

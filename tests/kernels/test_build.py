@@ -196,6 +196,6 @@ def test_two_processes_may_build_the_library_at_once(cache):
     for process in both:  # they wait here until both have torch
         process.stdin.write("\n")
         process.stdin.flush()
-    answers = [process.communicate(timeout=120) for process in both]
+    answers = [process.communicate(timeout=600) for process in both]
     assert answers == [("True\n", "")] * 2
     assert len(list(cache.iterdir())) == 1

@@ -43,10 +43,10 @@ def test_a_run_is_held_by_one_process_at_a_time(run):
     with run.lock():
         other = context.Process(target=_try_to_hold, args=(run.path, answers))
         other.start()
-        assert "is being run by another process" in answers.get(timeout=60)
+        assert "is being run by another process" in answers.get(timeout=600)
         other.join()
     _try_to_hold(run.path, answers)
-    assert answers.get(timeout=60) == "held"
+    assert answers.get(timeout=600) == "held"
 
 
 def test_a_run_is_done_when_its_summary_is_whole(run):

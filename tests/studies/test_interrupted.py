@@ -12,7 +12,7 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("grid")]
 
-CELLS = ["model.num_experts=1,2,4,8", "seed=0,1,2,3,4,5"]
+CELLS = ["model.num_experts=1,2,4", "seed=0,1,2,3"]
 POISONED = "num_experts=4, seed=3"
 
 
@@ -55,7 +55,7 @@ def test_a_study_killed_at_random_ends_as_an_undisturbed_one(line, table, tmp_pa
     )
     assert undisturbed.returncode == 1
     chance, done = random.Random(0), {}
-    for until in (5, 11, 17):
+    for until in (2, 5, 8):
         disturbed(line(wild, *CELLS), wild, until, chance)
         assert done.items() <= finished(wild).items()
         done = finished(wild)
@@ -65,11 +65,11 @@ def test_a_study_killed_at_random_ends_as_an_undisturbed_one(line, table, tmp_pa
         done = finished(wild)
     assert last.returncode == 1
     assert last.stderr.splitlines()[-1] == (
-        f"error: 1 of 24 jobs failed: {POISONED} (RuntimeError: poisoned); the same line again "
+        f"error: 1 of 12 jobs failed: {POISONED} (RuntimeError: poisoned); the same line again "
         "runs only what is missing"
     )
     assert "Traceback" not in last.stderr
-    assert len(done) == 23
+    assert len(done) == 11
     assert table(wild) == table(calm)
     [failed] = [row for row in table(wild) if row["status"] != "done"]
     assert failed["error"] == "RuntimeError: poisoned"

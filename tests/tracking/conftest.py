@@ -18,7 +18,7 @@ def recorded():
     def read(folder):
         [log] = folder.glob("wandb/offline-run-*/*.wandb")
         command = [Path(sys.executable).parent / "wandb", "leet", "inspect", "--json", log]
-        told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        told = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
         return [json.loads(line) for line in told.stdout.splitlines()]
 
     return read

@@ -31,7 +31,7 @@ LAUNCHERS = [LAUNCHER, pytest.param(RAY, marks=needs_ray)]
 
 
 def finish(command: list[str], **how) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, **how)
+    return subprocess.run(command, capture_output=True, text=True, timeout=1200, **how)
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
@@ -150,7 +150,7 @@ def test_ctrl_c_ends_the_tasks_of_ray_which_save_themselves(line, table, tmp_pat
             assert one.poll() is None
             time.sleep(0.1)
         one.send_signal(signal.SIGINT)
-        _, stderr = one.communicate(timeout=100)
+        _, stderr = one.communicate(timeout=600)
     assert one.returncode == 130
     assert "unfinished; the same line again goes on" in stderr
     assert "Traceback" not in stderr
