@@ -6,9 +6,9 @@ import json
 import re
 
 import pytest
+from glam.analysis.plan_totals import totals
 from rich.console import Console
 
-from glam.analysis.plan_totals import totals
 from glam.config import PlanTaskConfig, RunConfig
 from glam.planning.plan import plan
 from glam.reporting.plan import amount, as_csv, as_json, notes, print_plans, rows, write_plans
