@@ -8,7 +8,6 @@ import math
 from typing import Any, TypeGuard
 
 DASH = "–"
-JOULES_PER_MWH = 3.6e9
 # A space that never breaks between a number and its unit.
 SPACE = "\u00a0"
 PREFIXES = ("", "k", "M", "G", "T", "P", "E")

@@ -6,7 +6,6 @@ import json
 import re
 
 import pytest
-from glam.analysis.plan_totals import totals
 from rich.console import Console
 
 from glam.config import PlanTaskConfig, RunConfig
