@@ -38,7 +38,7 @@ EXAMPLES = {
 END = """Whole numbers may be typed as 100k, 2M, 1.5B or 1e5. run= takes a folder, latest, or the
 unique beginning of a run's name or id.
 Exit status: 0 done, 1 a job failed or diverged, 2 the command is refused, 130 after Ctrl-C.
-The same command skips what is done and resumes what was cut off; rerun=true runs it anew.
+The same command skips what is done and resumes what was cut off; rerun=true runs it again.
 --cfg job shows the whole configuration without running it; --version the versions."""
 
 

@@ -55,7 +55,7 @@ class Cache:
         if damage is None:  # another job built it while we waited
             return
         if folder.exists():
-            log.warning(f"cache: {folder.name} is damaged ({damage}): made anew")
+            log.warning(f"cache: {folder.name} is damaged ({damage}): rebuilt")
         for old in (folder, *self.root.glob(f"{folder.name}.part-*")):
             shutil.rmtree(old, ignore_errors=True)
         self._check_space()

@@ -108,7 +108,7 @@ class Sharding:
         def between(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
             return self.flow(inputs[0], "batch", None, "activation"), *inputs[1:]
 
-        def seated(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        def in_slots(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
             return (self.flow(inputs[0], "experts", None, "activation"),)
 
         def served(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class Sharding:
             module.register_forward_pre_hook(between)
         for module in model.modules():
             if isinstance(module, Experts):
-                module.register_forward_pre_hook(seated)
+                module.register_forward_pre_hook(in_slots)
                 module.register_forward_hook(served)
 
     def spread(self, model: Glam) -> None:

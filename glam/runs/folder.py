@@ -147,7 +147,7 @@ class RunFolder:
         except (OSError, AttributeError, TypeError, ValueError, yaml.YAMLError) as error:
             reason = first_line(error)
             raise UserError(
-                f"{self.config_file} cannot be read ({reason}); rerun=true runs it anew"
+                f"{self.config_file} cannot be read ({reason}); rerun=true runs it again"
             ) from error
 
     @property

@@ -50,10 +50,10 @@ def run_grid(
     if failed := study.failures():
         raise JobFailedError(
             f"{len(failed)} of {counted(len(study.cells), 'job')} failed: {'; '.join(failed)}; "
-            f"the same line again runs only what is missing"
+            f"the same command runs only what is missing"
         )
     if not is_written:
-        raise JobFailedError("the runs are done; the same line again writes their study")
+        raise JobFailedError("the runs are done; the same command writes their study")
 
 
 def _launch(study: Study, pending: Sequence[TrainingCell], launcher: Launcher) -> bool:

@@ -68,7 +68,7 @@ class Job:
         environment = {**os.environ, PROGRESS_FILE: str(self.progress_file), PARENT_PIPE: "1"}
         with self.log_file.open("ab") as log:
             # A session of its own: Ctrl-C reaches us, and we tell the jobs. The pipe is the
-            # leash: it breaks when we die, however we die.
+            # parent watch: it breaks when we die, however we die.
             self.process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.PIPE,
@@ -167,7 +167,7 @@ def run_jobs(jobs: list[Job], watch: Callable[[], None]) -> None:
         left = sum(job.state in ("waiting", "stopped") for job in jobs)
         raise KeyboardInterrupt(
             f"stopped with {left} of {counted(len(jobs), 'job')} unfinished; "
-            f"the same line again goes on"
+            f"the same command resumes"
         ) from None
 
 

@@ -79,7 +79,7 @@ def publish(logger: LoggerConfig, subject: Subject) -> None:
         _say("wandb-workspaces is not installed; .venv/bin/pip install -e '.[workspaces]'")
         return
     if not logged_in():
-        _say("W&B has no key here; wandb login, and then the same line again")
+        _say("W&B has no key here; run wandb login, then the same command again")
         return
     import wandb
 

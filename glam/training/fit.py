@@ -97,12 +97,12 @@ def _resumable(
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     found = newest_checkpoint(run.checkpoints)
     if found is None and step_folders(run.checkpoints):
-        log.warning("no checkpoint can be read; the run starts anew")
+        log.warning("no checkpoint can be read; the run starts over")
     for what, now in fingerprints.items():
         if found is not None and found.manifest[what] != now:
             raise UserError(
-                f"{run.path.name} was begun with other {what}, so it cannot go on; "
-                f"rerun=true begins it anew"
+                f"{run.path.name} was started with other {what}, so it cannot be resumed; "
+                f"rerun=true starts it over"
             )
     if processes.is_main:
         remove_partial(run.checkpoints, up_to=found.manifest["step"] if found else -1)
@@ -118,7 +118,7 @@ def _machine(
     if before is not None and deciding(before) != deciding(now) and processes.is_main:
         then, here = in_words([segments(before)[-1], now])
         log.warning(
-            f"{run.path.name} goes on on {here}, its checkpoint is of {then}: they round "
+            f"{run.path.name} continues on {here}, its checkpoint is from {then}: they round "
             f"differently, so it will not end bit for bit as on one of them"
         )
     return now
@@ -243,7 +243,7 @@ def _leave_if_asked(saving: Checkpoints, step: int) -> None:
     asked = saving.request.signal
     if asked is None:
         return
-    line = f"stopped at step {step:,}; the same line again goes on from step {saving.saved_step:,}"
+    line = f"stopped at step {step:,}; the same command resumes from step {saving.saved_step:,}"
     if asked == signal.SIGINT:
         raise KeyboardInterrupt(line)
     log.info(line)

@@ -60,7 +60,7 @@ class MetricsFile(Metrics):
             try:
                 kept = self._rows(step)
             except (ValueError, KeyError, csv.Error):
-                log.warning(f"{self.path.name} cannot be read; its curves begin anew")
+                log.warning(f"{self.path.name} cannot be read; its curves start over")
         text = io.StringIO()
         writer = csv.DictWriter(text, self.header, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()

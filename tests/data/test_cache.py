@@ -55,7 +55,7 @@ def test_a_damaged_stage_is_made_anew_and_said_once(
     assert victim.read_bytes() == b"abc" * 100
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
-    assert "made anew" in said[0]
+    assert "rebuilt" in said[0]
     cache.stage("tokens", {}, build)
     assert build.calls == 2
 

@@ -90,7 +90,7 @@ def test_when_the_launcher_is_killed_the_processes_save_and_the_line_goes_on(hom
     process.kill()
     [folder] = set(home.glob("runs/*-s0-*")) - before
     _, said = process.communicate(timeout=600)  # the processes hold its stderr: they have ended
-    assert "the same line again goes on from step" in said
+    assert "the same command resumes from step" in said
     left = max(int(path.name[5:]) for path in (folder / "checkpoints").glob("step-*"))
     run(home, *ONE, "training.tokens=128000")
     assert summary(folder)["tokens"] == 128000 // 128 * 128
@@ -104,7 +104,7 @@ def test_a_signal_to_the_launcher_stops_all_after_their_step(home):
     os.kill(process.pid, signal.SIGTERM)
     _, said = process.communicate(timeout=600)
     assert process.returncode == 128 + signal.SIGTERM
-    assert said.count("the same line again goes on from step") == 1
+    assert said.count("the same command resumes from step") == 1
     assert "Traceback" not in said
 
 

@@ -136,6 +136,6 @@ def test_ctrl_c_stops_everything_and_says_how_to_go_on(line, tmp_path):
         os.kill(grid.pid, signal.SIGINT)
         _, stderr = grid.communicate(timeout=600)
     assert grid.returncode == 130
-    assert "the same line again goes on" in stderr
+    assert "the same command resumes" in stderr
     assert "Traceback" not in stderr
     assert [job is not None and job.is_running() for job in jobs] == [False, False]

@@ -65,7 +65,7 @@ def test_a_study_killed_at_random_ends_as_an_undisturbed_one(line, table, tmp_pa
         done = finished(wild)
     assert last.returncode == 1
     assert last.stderr.splitlines()[-1] == (
-        f"error: 1 of 12 jobs failed: {POISONED} (RuntimeError: poisoned); the same line again "
+        f"error: 1 of 12 jobs failed: {POISONED} (RuntimeError: poisoned); the same command "
         "runs only what is missing"
     )
     assert "Traceback" not in last.stderr

@@ -172,7 +172,7 @@ def test_ctrl_c_stops_every_job_and_says_how_to_go_on(job, monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(pool, "num_cores", lambda: 2)
-    with pytest.raises(KeyboardInterrupt, match="2 of 2 jobs unfinished; the same line again"):
+    with pytest.raises(KeyboardInterrupt, match="2 of 2 jobs unfinished; the same command"):
         run_jobs(jobs, watch=ctrl_c)
     assert {j.state for j in jobs} == {"stopped"}
     assert all(j.process.poll() is not None for j in jobs)

@@ -156,8 +156,8 @@ def test_without_a_key_one_line_says_so(study, tmp_path, monkeypatch, capsys):
     publish(LoggerConfig(), subject_of(study))
     [line] = capsys.readouterr().err.splitlines()
     assert line == (
-        "warning: no workspace on W&B: W&B has no key here; wandb login, and then the same line "
-        "again"
+        "warning: no workspace on W&B: W&B has no key here; run wandb login, then the "
+        "same command again"
     )
 
 

@@ -147,7 +147,7 @@ def test_a_run_goes_on_from_an_older_checkpoint_or_anew_to_the_same_end(tmp_path
     result = toy.train(config, toy.prepared(), toy.folder(tmp_path / "b"), toy.RESOURCES)
     assert result.status == "done"
     assert same_weights(tmp_path / "a", tmp_path / "b")
-    assert ("starts anew" in capsys.readouterr().err) == (len(damaged) == 2)
+    assert ("starts over" in capsys.readouterr().err) == (len(damaged) == 2)
 
 
 @pytest.fixture

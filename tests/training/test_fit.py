@@ -213,7 +213,7 @@ def test_a_signal_saves_first_and_says_how_to_go_on(tmp_path, capsys, number, ra
     printed = capsys.readouterr().err.strip().splitlines()[-1]
     # After Ctrl-C the command line says it, with its exit status.
     said = str(stopped.value) if raised is KeyboardInterrupt else printed
-    assert said == "stopped at step 7; the same line again goes on from step 7"
+    assert said == "stopped at step 7; the same command resumes from step 7"
     assert signal.getsignal(number) == before
 
 
@@ -263,10 +263,10 @@ def test_a_finished_run_is_loaded_and_not_trained(tmp_path, stop_at):
 
 def test_a_resume_by_other_data_or_code_is_refused(tmp_path, monkeypatch):
     run(tmp_path)
-    with pytest.raises(UserError, match=r"was begun with other data.*rerun=true"):
+    with pytest.raises(UserError, match=r"was started with other data.*rerun=true"):
         toy.train(toy.config(), toy.prepared("other"), toy.folder(tmp_path), toy.RESOURCES)
     monkeypatch.setattr("glam.training.fit.code_fingerprint", lambda: "newer")
-    with pytest.raises(UserError, match="was begun with other code"):
+    with pytest.raises(UserError, match="was started with other code"):
         run(tmp_path)
 
 
@@ -281,7 +281,7 @@ def test_a_resume_across_a_changed_kernel_is_refused(tmp_path, monkeypatch):
     code("same")
     assert run(tmp_path / "run", toy.config(2)).status == "done"
     code("changed", "static int another;\n")
-    with pytest.raises(UserError, match="was begun with other code"):
+    with pytest.raises(UserError, match="was started with other code"):
         run(tmp_path / "run", toy.config(2))
 
 
@@ -296,7 +296,7 @@ def on_another_machine(path, **changes):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"processor": "EPYC"}, "its checkpoint is of EPYC ("),
+        ({"processor": "EPYC"}, "its checkpoint is from EPYC ("),
         ({"kernels": "none of ours"}, "(none of ours)"),
         ({"instruction_sets": ["mmx"]}, "with mmx"),
     ],
@@ -308,7 +308,7 @@ def test_a_resume_on_another_machine_says_so_once_and_goes_on(tmp_path, caplog, 
     caplog.clear()
     result = run(tmp_path, toy.config(12))
     [said] = [line.getMessage() for line in caplog.records if line.levelname == "WARNING"]
-    assert f"{tmp_path.name} goes on on {result.machine['processor']}" in said
+    assert f"{tmp_path.name} continues on {result.machine['processor']}" in said
     assert named in said
     assert result.status == "done"
     [earlier] = result.machine["earlier"]

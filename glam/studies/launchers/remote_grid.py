@@ -67,8 +67,8 @@ def _left(executor: Executor, following: Sequence[tuple[Job, JobHandle]]) -> Key
     if (how := executor.leave([one for _, one in left])) is None:
         for job, _ in left:
             job.state = "stopped"
-        return KeyboardInterrupt(f"stopped with {number} unfinished; the same line again goes on")
+        return KeyboardInterrupt(f"stopped with {number} unfinished; the same command resumes")
     return KeyboardInterrupt(
-        f"{number} go on without this line ({how} ends them); the same line again, when "
+        f"{number} continue without this command ({how} ends them); the same command, when "
         f"they are done, runs what is missing and writes the study"
     )

@@ -152,7 +152,7 @@ def test_ctrl_c_ends_the_tasks_of_ray_which_save_themselves(line, table, tmp_pat
         one.send_signal(signal.SIGINT)
         _, stderr = one.communicate(timeout=600)
     assert one.returncode == 130
-    assert "unfinished; the same line again goes on" in stderr
+    assert "unfinished; the same command resumes" in stderr
     assert "Traceback" not in stderr
     ended = finish(words)
     assert ended.returncode == 0, ended.stderr
