@@ -202,7 +202,7 @@ def test_what_a_block_needs_is_something_that_a_machine_may_lack():
         "python run.py model.num_expert=3",
         "make rum",
         "python -m experiments.pared",
-        "pyhton run.py",
+        "perl run.py",
     ],
 )
 def test_a_misspelt_command_is_not_accepted(line, lines):
