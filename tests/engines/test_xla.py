@@ -62,7 +62,7 @@ def one_source(monkeypatch):
 
 def config(mesh=None, *, steps=20, **changes):
     """A model whose every axis eight devices can split; on one CPU without a mesh."""
-    made = toy.config(steps, **changes)
+    made = toy.config(steps, points=6, **changes)
     return replace(
         made,
         model=replace(made.model, dispatcher="capacity", num_experts=8, num_heads=8, d_model=32),
