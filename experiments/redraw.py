@@ -1,5 +1,5 @@
-"""`python -m experiments.redraw <study.csv> [<figure> …]`: the figures of a committed table, drawn as
-a study's page draws them today, into the table's folder. Without names, all of them."""
+"""`python -m experiments.redraw <study.csv> [<figure> …]`: the figures of a committed table, drawn
+as a study's page draws them today, into the folder of the table. Without names, all of them."""
 
 import shutil
 import sys
