@@ -42,6 +42,7 @@ copybutton_prompt_is_regexp = True
 
 autodoc_typehints_format = "short"  # Tensor, not torch.Tensor
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 
 
 def to_restructured_text(
@@ -79,9 +80,16 @@ def _escaped(text: str) -> str:
 def shorten(
     app: Any, what: str, name: str, obj: Any, options: Any, *signature: str | None
 ) -> tuple[str | None, ...]:
-    """Arrays by the name that the source has for them."""
-    long = re.compile(r"ndarray\[tuple\[Any, \.\.\.\], dtype\[(\w+)\]\]")
-    return tuple(part and long.sub(r"NDArray[\1]", part) for part in signature)
+    """Arrays and functions by the name that the source has for them."""
+    return tuple(part and _shortened(part) for part in signature)
+
+
+def _shortened(signature: str) -> str:
+    signature = re.sub(r"<(?:built-in )?(?:function|method) (\w+)[^>]*>", r"\1", signature)
+    signature = signature.replace("<factory>", "...")
+    module = r"~?(?:\w+\.)*"  # as in ~numpy.ndarray
+    array = r"@ndarray\[@?tuple\[@Any, \.\.\.\], @dtype\[@(\w+)\]\]".replace("@", module)
+    return re.sub(array, r"NDArray[\1]", signature)
 
 
 def list_keys(app: Any, page: str, source: list[str]) -> None:
