@@ -22,7 +22,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from glam.units import reading
+from glam.units import clock, duration, in_message, reading
 
 T = TypeVar("T")
 PROGRESS_FILE = "GLAM_PROGRESS_FILE"
@@ -100,7 +100,7 @@ class Bar:
         self._publish(force=True)
         self._rich.stop()
         if self._quiet and kind is None:
-            _say(f"{self.stage}: {self._amount(self.done - self._base)} in {self.elapsed:.1f} s")
+            _say(f"{self.stage}: {self._amount(self.done - self._base)} in {_took(self.elapsed)}")
 
     def start_at(self, done: int) -> None:
         """Set where a resumed step begins, so that the time left counts this process alone."""
@@ -112,7 +112,7 @@ class Bar:
         self._publish()
         if self._quiet and time.monotonic() - self._said >= LINE_SECONDS:
             self._said = time.monotonic()
-            left = "" if self.seconds_left is None else f", {self.seconds_left / 60:.1f} min left"
+            left = "" if self.seconds_left is None else f", {_took(self.seconds_left)} left"
             done = f"{self.done:,} of {self._amount(self.total)}"
             _say(f"{self.stage}: {done}{left}  {'  '.join(self.note_texts())}".rstrip())
 
@@ -166,8 +166,8 @@ class _Line(ProgressColumn):
         bar, left = self._bar, self._bar.seconds_left
         figures = [
             f"{bar.done:,}/{bar.total:,}",
-            _clock(bar.elapsed),
-            f"{'-:--:--' if left is None else _clock(left)} left",
+            clock(bar.elapsed),
+            f"{'-:--' if left is None else clock(left)} left",
         ]
         room = self._console.width - sum(GAP + len(text) for text in figures)
         name = max(0, min(len(bar.stage), room))
@@ -193,11 +193,8 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else (text[: width - 1] + "…")[:width]
 
 
-def _clock(seconds: float) -> str:
-    """`0:01:23`"""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}"
+def _took(seconds: float) -> str:
+    return in_message(duration(seconds))
 
 
 def _say(words: str) -> None:

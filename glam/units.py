@@ -113,6 +113,11 @@ def duration(seconds: Any) -> str:
     return f"{hours:,}{SPACE}h {minutes:02d}{SPACE}min"
 
 
+def in_message(text: str) -> str:
+    """A text of this module for a message of the terminal, where every space is plain."""
+    return text.replace(SPACE, " ")
+
+
 def energy(joules: Any) -> str:
     """Joules, and watt-hours beside them: `12.3 kJ (3.42 Wh)`."""
     if not is_number(joules):

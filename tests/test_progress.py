@@ -147,9 +147,9 @@ def test_off_a_terminal_there_is_a_line_a_minute_and_one_at_the_end(monkeypatch,
             clock[0] += 40
             bar.advance(10, loss=4.25)
     assert capsys.readouterr().err.splitlines() == [
-        "train: 20 of 100 steps, 5.3 min left  loss 4.250",
-        "train: 40 of 100 steps, 4.0 min left  loss 4.250",
-        "train: 40 steps in 160.0 s",
+        "train: 20 of 100 steps, 5 min 20 s left  loss 4.250",
+        "train: 40 of 100 steps, 4 min 00 s left  loss 4.250",
+        "train: 40 steps in 2 min 40 s",
     ]
 
 

@@ -144,7 +144,7 @@ def best_for_budgets(law: Law, runs: Runs) -> list[Best]:
     return found
 
 
-def dense_worth(law: Law, runs: Runs) -> list[DenseEquivalent]:
+def dense_equivalents(law: Law, runs: Runs) -> list[DenseEquivalent]:
     """The dense equivalent of every sparse model of the grid, smallest first."""
     models = sorted({(n, e) for n, e in zip(runs.active, runs.experts, strict=True) if e > 1})
     if not models:

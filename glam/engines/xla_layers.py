@@ -63,8 +63,8 @@ def _scanned(
 
     def step(carry: Any, given: Any) -> Any:
         x, segments = carry
-        x, mixed = torch.func.functional_call(_InTurn(blocks[0]), given, (x, segments))
-        return (x, segments), mixed
+        x, outputs = torch.func.functional_call(_LoopBody(blocks[0]), given, (x, segments))
+        return (x, segments), outputs
 
     # The carry has a gradient, so it has to be of floats.
     if segments is None:
@@ -73,8 +73,8 @@ def _scanned(
     partition = min_cut_rematerialization_partition if again else default_partition
     given = {f"layers.{name}": value for name, value in stacked.items()}
     with functorch.patch(activation_memory_budget=0.0):
-        (x, _), mixed = scan(step, (x, segments), given, partition_fn=partition)
-    return x, [MoEOutput(x.new_empty(0), row[0], row[1:-1], row[-1]) for row in mixed.unbind()]
+        (x, _), outputs = scan(step, (x, segments), given, partition_fn=partition)
+    return x, [MoEOutput(x.new_empty(0), row[0], row[1:-1], row[-1]) for row in outputs.unbind()]
 
 
 def _is_of_a_product(name: str) -> bool:
@@ -83,7 +83,7 @@ def _is_of_a_product(name: str) -> bool:
     return name.rpartition(".")[2].startswith("w_") and ".router." not in name
 
 
-class _InTurn(nn.Module):
+class _LoopBody(nn.Module):
     """A block of layers that returns the statistics of its one MoE layer as one row: outputs of the
     loop need a gradient, which the balance loss has."""
 
@@ -92,8 +92,8 @@ class _InTurn(nn.Module):
         self.layers = layers
 
     def forward(self, x: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
-        x, mixed = run_layers(self.layers, x, segments.to(torch.int64), called)
-        (made,) = mixed
+        x, outputs = run_layers(self.layers, x, segments.to(torch.int64), called)
+        (made,) = outputs
         return x, torch.cat([made.balance_loss[None], made.load, made.dropped[None]])
 
 

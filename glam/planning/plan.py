@@ -44,9 +44,6 @@ def plan(
         raise problem
     lies = problem is None and (bool(hardware.mesh) or target.devices == 1)
     paper = published(model)
-    forward, training = config.flops_per_token, BACKWARD * config.flops_per_token
-    seconds = config.training.tokens / target.throughput.tokens_per_second
-    joules = None if target.watts is None else target.watts * seconds * hardware.pue
     return {
         "model": model.name,
         "cell": config.study.cell,
@@ -61,9 +58,9 @@ def plan(
         },
         "paper": paper and {"name": paper.label, "total": paper.total, "active": paper.active},
         "flops_per_token": {
-            "forward": forward,
+            "forward": config.flops_per_token,
             "active": 2 * model.num_active_params,
-            "training": training,
+            "training": BACKWARD * config.flops_per_token,
             **model.flops_by_part(config.training.sequence_length)._asdict(),
         },
         "bytes_per_device": bytes_per_device(config, target) if lies else None,
@@ -71,17 +68,26 @@ def plan(
         "layout": layout(config) if lies else [],
         "layout_problem": problem and str(problem),
         "compiled": None,  # by the TPU's compiler, where it is asked
-        "tokens": config.training.tokens,
+        **_time_and_energy(config, target),
+    }
+
+
+def _time_and_energy(config: RunConfig, target: Target) -> dict[str, Any]:
+    """Tokens, FLOPs, hours, MWh and tonnes of CO2 of the whole training."""
+    hardware, tokens, throughput = config.hardware, config.training.tokens, target.throughput
+    seconds = tokens / throughput.tokens_per_second
+    joules = None if target.watts is None else target.watts * seconds * hardware.pue
+    megawatt_hours = None if joules is None else joules / JOULES_PER_MWH
+    return {
+        "tokens": tokens,
         "tokens_per_step": config.training.tokens_per_step,
-        "tokens_per_second": target.throughput.tokens_per_second,
-        "throughput_kind": target.throughput.kind,
-        "throughput_source": target.throughput.source,
+        "tokens_per_second": throughput.tokens_per_second,
+        "throughput_kind": throughput.kind,
+        "throughput_source": throughput.source,
         "hours": seconds / 3600,
-        "training_flops": float(training * config.training.tokens),
-        "megawatt_hours": None if joules is None else joules / JOULES_PER_MWH,
-        "co2_tonnes": None
-        if joules is None
-        else joules / JOULES_PER_MWH * hardware.grid_kg_per_kwh,
+        "training_flops": float(BACKWARD * config.flops_per_token * tokens),
+        "megawatt_hours": megawatt_hours,
+        "co2_tonnes": None if megawatt_hours is None else megawatt_hours * hardware.grid_kg_per_kwh,
         "watts": target.watts,
         "watts_source": target.watts_source,
         "pue": hardware.pue,

@@ -10,7 +10,7 @@ from glam.machine.resources import Resources
 from glam.planning.memory import MemoryEstimate, checkpoint_bytes, memory
 from glam.planning.paper import published
 from glam.planning.suggest import Search, Suggestion
-from glam.planning.throughput import flops_per_second
+from glam.planning.throughput import modelled_at
 from glam.units import byte_size, count
 
 
@@ -54,8 +54,7 @@ def _refusal(
     table = ["", *_table(config, resources, needed), ""]
     if not suggestions:
         return [first + "no similar model fits: choose a smaller model, such as glam_tiny", *table]
-    speed = flops_per_second(resources) / 1e9
-    hour = f"with tokens for about an hour, modelled at {speed:,.0f} GFLOP/s"
+    hour = f"with tokens for about an hour, {modelled_at(resources)}"
     return [
         first + "commands that fit are below",
         *table,

@@ -14,6 +14,7 @@ from glam.config import RunConfig, TrainingConfig
 from glam.machine.processor import processor
 from glam.machine.resources import Resources, device_name
 from glam.runs.identity import code_fingerprint, fingerprint
+from glam.units import in_message, si
 
 # FLOP/s in training: half of the matrix product's peak measured on a Zen 4 core (float32 87, with
 # AVX512_bf16 200 GFLOP/s); a third of an A100's tensor cores; half of an M2's GPU. Good to a factor
@@ -41,6 +42,11 @@ def flops_per_second(resources: Resources) -> float:
     return device or resources.threads * FLOPS_PER_CORE[resources.precision]
 
 
+def modelled_at(resources: Resources) -> str:
+    """`modelled at 90.0 GFLOP/s`: where a throughput that was not timed is from."""
+    return f"modelled at {in_message(si(flops_per_second(resources), 'FLOP/s'))}"
+
+
 def tokens_per_hour(config: RunConfig, resources: Resources) -> float:
     """Tokens trained on in an hour, backward pass included; modelled."""
     passes = BACKWARD + (1 if config.training.rematerialize else 0)
@@ -51,8 +57,7 @@ def local_throughput(config: RunConfig, resources: Resources) -> Throughput:
     """Of this machine: its calibration for this model and batch, or the model above."""
     if (found := calibrated(config, resources)) is not None:
         return found
-    speed = flops_per_second(resources) / 1e9
-    source = f"modelled at {speed:,.0f} GFLOP/s; task.calibrate=true measures"
+    source = f"{modelled_at(resources)}; task.calibrate=true measures"
     return Throughput(tokens_per_hour(config, resources) / 3600, source, "modelled")
 
 

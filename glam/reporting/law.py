@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from glam.analysis.forecast import Fitted, best_for_budgets, dense_worth, fitted
+from glam.analysis.forecast import Fitted, best_for_budgets, dense_equivalents, fitted
 from glam.analysis.paired import EXPERTS, StudyRow
 from glam.analysis.scaling_law import CONFIDENCE, NAMES, Array, Law, Runs, interval, sizes
 from glam.errors import UserError
@@ -145,7 +145,7 @@ def as_json(forms: Sequence[Fitted], runs: Runs) -> dict[str, Any]:
         "centre": {"active": law.centre[0], "tokens": law.centre[1]},
         **_told(forms[0]),
         "best": [dataclasses.asdict(one) for one in best_for_budgets(law, runs)],
-        "worth": [dataclasses.asdict(one) for one in dense_worth(law, runs)],
+        "worth": [dataclasses.asdict(one) for one in dense_equivalents(law, runs)],
         "other_forms": [_told(form) for form in forms[1:]],
     }
 

@@ -20,7 +20,7 @@ from glam.reporting.plan_grid import print_grid, total_rows
 from glam.reporting.plan_totals import Group, Totals, groups
 from glam.runs.folder import write_atomically
 from glam.runs.record import mapping
-from glam.units import DASH, SPACE, is_number, percent, si, whole
+from glam.units import DASH, SPACE, duration, is_number, percent, si, whole
 
 Plan = Mapping[str, Any]
 
@@ -116,7 +116,7 @@ def _compiled(plan: Plan) -> dict[str, str]:
     total = {
         "total  ": si(said["total_bytes"], "B"),
         "fits ": "yes" if said["fits"] else "NO",
-        "compiled in": f"{said['seconds']:.0f} s",
+        "compiled in": duration(said["seconds"]),
     }
     if not said["fits"]:
         return total

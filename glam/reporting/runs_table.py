@@ -14,17 +14,19 @@ from rich.text import Text
 
 from glam.reporting.console import Stdout
 from glam.runs.listing import ListedRun, ListedStudy
-from glam.units import fixed, si
+from glam.units import counted, fixed, si
 
 STYLES = {"done": "green", "running": "cyan", "failed": "red", "diverged": "yellow"}
 OFF_TERMINAL = 160  # columns, where no terminal says how many it has
+NARROW = 110  # columns below which a run has no bits per byte and no time of day
+DAY = len("2026-11-30")
 
 
 def print_runs(runs: Sequence[ListedRun], studies: Sequence[ListedStudy]) -> None:
     """Two tables, newest first."""
     console = Stdout(highlight=False, width=None if sys.stdout.isatty() else OFF_TERMINAL)
     if runs:
-        console.print(_runs(runs))
+        console.print(_runs(runs, console.width < NARROW))
     if studies:
         console.print(_studies(studies))
 
@@ -58,25 +60,26 @@ def differs_in_words(differing: Mapping[str, Any]) -> str:
     return " ".join(f"{key}={_short(value)}" for key, value in differing.items())
 
 
-def _runs(runs: Sequence[ListedRun]) -> Table:
-    table = _table(f"\n{len(runs)} run{'s' * (len(runs) != 1)}")
+def _runs(runs: Sequence[ListedRun], is_narrow: bool) -> Table:
+    table = _table(f"\n{counted(len(runs), 'run')}")
     table.add_column("run", no_wrap=True)
-    table.add_column("state")
-    table.add_column("differs from the default", overflow="fold")
-    for name in ("loss", "bits/byte", "tokens"):
+    table.add_column("state", no_wrap=True)
+    for name in ("loss",) if is_narrow else ("loss", "bits/byte"):
         table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("tokens", justify="right", no_wrap=True)
     table.add_column("date", no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("differs from the default", overflow="fold")
     for run in runs:
         table.add_row(
             Text(run.id),
             Text(run.state, style=STYLES.get(run.state, "")),
-            Text(differs_in_words(run.differs) or "nothing"),
             fixed(run.loss),
-            fixed(run.bits_per_byte),
+            *([] if is_narrow else [fixed(run.bits_per_byte)]),
             si(run.tokens),
-            _local(run.date),
+            _local(run.date)[:DAY] if is_narrow else _local(run.date),
             si(run.bytes, "B"),
+            Text(differs_in_words(run.differs) or "nothing"),
         )
     return table
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from glam.analysis.forecast import best_for_budgets, dense_worth, fitted, held_out
+from glam.analysis.forecast import best_for_budgets, dense_equivalents, fitted, held_out
 from glam.analysis.scaling_law import Runs, fit
 
 RUN = [
@@ -95,6 +95,6 @@ def test_the_best_of_a_budget_is_the_grids_best_by_the_true_law(runs):
 
 
 def test_a_sparse_model_is_worth_the_dense_one_of_equal_loss(runs):
-    for one in dense_worth(fit(runs, samples=100), runs):
+    for one in dense_equivalents(fit(runs, samples=100), runs):
         assert one.dense == pytest.approx(one.active * one.experts**0.4, rel=0.15)
         assert one.interval[0] < one.dense < one.interval[1]
