@@ -41,7 +41,7 @@ def curve(run: Path) -> list[float]:
 def table(study: Path, *keys: str) -> str:
     load_of = [f"load/{name}" for name in ("busiest", "idlest", "dropped")]
     rows = finished(study, *keys, *load_of, "skipped_steps", "run", status=ENDED)
-    head = [", ".join(keys), "runs", "busiest", "idlest", "no seat", *LAST]
+    head = [", ".join(keys), "runs", "busiest", "idlest", "no slot", *LAST]
     lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     for value in dict.fromkeys(tuple(row[key] for key in keys) for row in rows):
         mine = [row for row in rows if tuple(row[key] for key in keys) == value]
