@@ -57,8 +57,9 @@ def config(size=1, *, steps=20, rules=RULES, **changes):
 
 
 def run(path, config):
-    fit.code_fingerprint = lambda: "toy"
-    return toy.train(config, toy.prepared(), toy.folder(path), toy.RESOURCES)
+    with pytest.MonkeyPatch.context() as patch:  # also in processes that have no fixtures
+        patch.setattr(fit, "code_fingerprint", lambda: "toy")
+        return toy.train(config, toy.prepared(), toy.folder(path), toy.RESOURCES)
 
 
 def rows(path):

@@ -53,7 +53,7 @@ def test_a_grid_of_sizes_tokens_and_experts_gets_its_law(grid, tmp_path):
     for one, whose in ((told, "Chinchilla"), (other, "Kaplan")):
         inside = sum(cell["inside"] for cell in one["held_out"])
         assert f"{inside} of 3 by {whose}’s form" in page
-    assert "The page goes by Chinchilla’s form" in page
+    assert "The page uses Chinchilla’s form" in page
     assert {"law.png", "law.svg", "law_residuals.png"} <= {f.name for f in tmp_path.iterdir()}
 
 
@@ -90,7 +90,7 @@ def test_runs_that_differ_in_what_the_law_has_no_place_for_get_none(grid):
         row["values"]["optimizer.learning_rate"] = 0.1
     found, files = section("study", [StudyRow.of(row) for row in [*grid, *again]])
     assert found is not None
-    assert "differ in optimizer.learning_rate, which the law has no place for" in found["sentence"]
+    assert "differ in optimizer.learning_rate, which the law has no term for" in found["sentence"]
     assert not files
 
 
