@@ -20,10 +20,11 @@ from glam.config import LAUNCHERS
 from glam.errors import UserError
 from glam.reporting.console import Stdout
 
-USAGE = """[bold]python run.py[/] \\[group=choice] \\[key=value] ...   one run
-[bold]python run.py -m[/] key=value,value ...        a grid: one run for every combination
-[bold]python run.py --help[/] model                  what the keys of a section, or one key, mean
-"""
+USAGE = {
+    "[group=choice] [key=value] ...": "one run",
+    "-m key=value,value ...": "a grid: one run for every combination",
+    "--help model": "the keys of a section, or one key, explained",
+}
 
 EXAMPLES = {
     "": "train glam_tiny on real text and write a report",
@@ -35,8 +36,9 @@ EXAMPLES = {
     "task=generate run=latest": "text from a run (task.prompt=...)",
 }
 
-END = """Whole numbers may be typed as 100k, 2M, 1.5B or 1e5. run= takes a folder, latest, or the
-unique beginning of a run's name or id.
+END = """
+Whole numbers may be typed as 100k, 2M, 1.5B or 1e5.
+run= takes a folder, latest, or the unique beginning of a run's name or id.
 Exit status: 0 done, 1 a job failed or diverged, 2 the command is refused, 130 after Ctrl-C.
 The same command skips what is done and resumes what was cut off; rerun=true runs it again.
 --cfg job shows the whole configuration without running it; --version the versions."""
@@ -56,7 +58,7 @@ def print_help(topics: list[str]) -> None:
         _print_topic(topic.lstrip("+~").partition("=")[0], console)
     if topics:
         return
-    console.print(USAGE)
+    console.print(_usage())
     console.print(_examples())
     console.print(_groups())
     console.print(_keys())
@@ -137,10 +139,20 @@ def _shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _usage() -> Table:
+    return _commands(USAGE, "Usage")
+
+
 def _examples() -> Table:
-    table = Table(show_header=False, box=None, padding=(0, 2))
-    for arguments, does in EXAMPLES.items():
-        table.add_row(f"python run.py {arguments}", does)
+    return _commands(EXAMPLES, "Examples")
+
+
+def _commands(commands: dict[str, str], title: str) -> Table:
+    """Arguments of `python run.py`, whole where the terminal is wide enough, and what they do."""
+    table = _table(f"\n[italic]{title}[/]")
+    table.show_header = False
+    for arguments, does in commands.items():
+        table.add_row(Text(f"python run.py {arguments}"), does)
     return table
 
 

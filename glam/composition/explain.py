@@ -23,7 +23,7 @@ EXPECTED = {
     "float": "a number",
     "bool": "true or false",
     "str": "text",
-    "list of str": "a list, as [one,two]",
+    "list of str": "a list, as [one,two] or [one]",
 }
 
 
@@ -84,7 +84,7 @@ def _expected(key: str, reason: str) -> str:
     if isinstance(declared.default, list):
         return f"{words}, is expected"
     if declared.default is None:
-        return f"{words}, is expected"
+        return f"{words}, is expected" + (f" (unit: {declared.unit})" if declared.unit else "")
     default = declared.default
     shown = str(default).lower() if isinstance(default, bool) else default
     return f"{words} is expected, for example {key}={shown}"

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
 from hydra.errors import HydraException
 
-from glam.composition.aliases import meant_by
+from glam.composition.aliases import ALIASES, meant_by
 from glam.composition.keys import known_keys
 from glam.config import LAUNCHERS, ROOT
 from glam.errors import UserError, nearest
@@ -52,20 +52,42 @@ def is_override(argument: str) -> bool:
 
 def check_line(arguments: list[str]) -> None:
     """Raises UserError for an unknown flag, key or choice."""
-    for argument in arguments:
+    for before, argument in zip(["", *arguments], arguments, strict=False):
         if argument.startswith("-"):
             flag = argument.split("=")[0]
             if flag not in FLAGS:
-                raise UserError(f"{argument}: no such option; {nearest(flag, FLAGS)}")
+                raise UserError(f"{argument}: no such option; {_not_an_option(flag)}")
         elif is_override(argument):
             _check_override(argument)
         elif not any(argument in FLAGS for argument in arguments):
-            raise UserError(f"{argument}: expected key=value, for example model.num_experts=8")
+            raise UserError(f"{argument}: expected key=value, {_not_a_pair(argument, before)}")
     _check_flags(arguments)
     _check_experiment(arguments)
     _check_launches(arguments)
     if {"-m", "--multirun"} & set(arguments):
         _check_size([_parse(argument) for argument in arguments if is_override(argument)])
+
+
+def _not_an_option(flag: str) -> str:
+    """The way out for an unknown option: keys are often typed with dashes, as elsewhere."""
+    key = flag.lstrip("-").replace("-", "_")
+    if key in known_keys() or key in groups():
+        return f"a key has no dashes: {key}=..."
+    if any(key in others for others in ALIASES.values()):
+        return f"a key has no dashes; {meant_by(key, groups())}"
+    hint = nearest(flag, FLAGS)
+    return hint if hint.startswith("did you mean") else "python run.py --help lists the options"
+
+
+def _not_a_pair(word: str, before: str) -> str:
+    """The way out for a word alone, which follows the argument `before`."""
+    if f"--{word}" in FLAGS:
+        return f"or the option --{word}"
+    if having := [group for group in groups() if word in choices(group)]:
+        return f"for example {having[0]}={word}"
+    if is_override(before) and not before.endswith("="):
+        return f"and quotes around a value with spaces: '{before} {word}'"
+    return "for example model.num_experts=8"
 
 
 def _check_size(overrides: list[Override]) -> None:

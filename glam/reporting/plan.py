@@ -57,7 +57,7 @@ def _section(
         return
     yield Row(title, [""] * len(plans), "head")
     for label in labels:
-        kind = "sum" if label.startswith(("total", "forward", "hours", "MWh")) else ""
+        kind = "sum" if label.startswith(("total", "forward", "time", "energy")) else ""
         yield Row(label, [column.get(label, DASH) for column in columns], kind)
 
 
@@ -86,8 +86,11 @@ def _bytes(plan: Plan) -> dict[str, str]:
     held = plan["bytes_per_device"]
     if held is None:
         return {}
-    texts = {part: _with_share(held[part], held["total"], "B") for part in BYTES}
-    texts["  of it for dispatch"] = si(held["dispatch"] or None, "B")
+    texts = dict[str, str]()
+    for part in BYTES:
+        texts[part] = _with_share(held[part], held["total"], "B")
+        if part == "activations":
+            texts["  of it for dispatch"] = si(held["dispatch"] or None, "B")
     return {
         **texts,
         "total": si(held["total"], "B"),
@@ -145,19 +148,21 @@ def _cost(plan: Plan) -> dict[str, str]:
         "tokens per step": si(plan["tokens_per_step"]),
         "tokens per second": si(plan["tokens_per_second"]),
         "training FLOPs": f"{plan['training_flops']:.3g}",
-        "hours": amount(plan["hours"]),
-        "MWh": amount(plan["megawatt_hours"]),
-        "tonnes of CO2": amount(plan["co2_tonnes"]),
+        "time": duration(3600 * plan["hours"]),
+        "energy": _times(plan["megawatt_hours"], 1e6, "Wh"),
+        "CO2": _mass(plan["co2_tonnes"]),
     }
 
 
-def amount(value: Any) -> str:
-    """Three digits of a number that may be very small or large."""
-    if not is_number(value):
-        return DASH
-    if value >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
+def _times(value: Any, factor: float, unit: str) -> str:
+    return si(factor * value, unit) if is_number(value) else DASH
+
+
+def _mass(tonnes: Any) -> str:
+    """Tonnes, or grams of less than one."""
+    if is_number(tonnes) and tonnes >= 1:
+        return f"{tonnes:,.3g}{SPACE}t" if tonnes < 1000 else f"{tonnes:,.0f}{SPACE}t"
+    return _times(tonnes, 1e6, "g")
 
 
 def _words(part: str) -> str:

@@ -7,9 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from glam.reporting.plan_totals import Group, Totals
-from glam.units import DASH, energy, si, whole
+from glam.units import DASH, duration, energy, si, whole
 
-HEADS = ("runs", "parameters", "memory", "tokens", "tokens/s", "hours")
+HEADS = ("runs", "parameters", "memory", "tokens", "tokens/s", "time")
 # By where a throughput is from, behind its number where the grid mixes sources.
 MARKS = {"calibrated": "", "under load": "!", "modelled": "~", "stated": "="}
 
@@ -26,10 +26,10 @@ def print_grid(found: Sequence[Group], all_runs: Totals, notes: Sequence[str], t
 
 def total_rows(found: Sequence[Group], all_runs: Totals) -> list[tuple[str, str]]:
     """Label and value: runs, hours, energy, and where the throughput is from."""
-    at_once = f"{hours(all_runs.hours_at_once)} hours of training"
+    at_once = f"{_time(all_runs.hours_at_once)} of training"
     return [
         ("runs", f"{whole(all_runs.runs)} of {_plural(len(found), 'distinct model')}"),
-        ("one after the other", f"{hours(all_runs.hours)} hours of training"),
+        ("one after the other", f"{_time(all_runs.hours)} of training"),
         *([(f"{all_runs.at_once} at once", at_once)] if all_runs.at_once > 1 else []),
         ("energy", energy(all_runs.joules)),
         ("throughput", _sources(all_runs)),
@@ -37,21 +37,20 @@ def total_rows(found: Sequence[Group], all_runs: Totals) -> list[tuple[str, str]
 
 
 def _sources(all_runs: Totals) -> str:
-    """`calibrated for 2.10 hours, modelled for 1.16 hours (~)`, or one word for all."""
+    """`calibrated for 2 h 06 min, modelled for 1 h 10 min (~)`, or one word for all."""
     by_kind = all_runs.hours_by_kind
     if len(by_kind) == 1:
         return next(iter(by_kind))
     told = [
-        f"{kind} for {hours(by_kind[kind])} hours" + (f" ({mark})" if mark else "")
+        f"{kind} for {_time(by_kind[kind])}" + (f" ({mark})" if mark else "")
         for kind, mark in MARKS.items()
         if kind in by_kind
     ]
     return ", ".join(told)
 
 
-def hours(value: float) -> str:
-    """Two decimals of an hour or more, three digits of less."""
-    return f"{value:,.2f}" if value >= 1 else f"{value:#.3g}"
+def _time(hours: float) -> str:
+    return duration(3600 * hours)
 
 
 def _plural(count: int, word: str) -> str:
@@ -79,5 +78,5 @@ def _cells(group: Group, *, is_mixed: bool) -> list[str]:
         memory,
         si(plan["tokens"]),
         mark + si(plan["tokens_per_second"]),
-        hours(group.runs * plan["hours"]),
+        _time(group.runs * plan["hours"]),
     ]

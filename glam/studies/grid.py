@@ -125,4 +125,5 @@ def _plan(cells: Sequence[Cell], swept: Sequence[str], show_plans: ShowPlans) ->
         name = None if set(cell.values) == {"model"} else cell.name
         configs.append(replace(config, study=replace(config.study, cell=name)))
     keys = "+".join(key.replace("/", ".").rpartition(".")[2] for key in swept)
-    show_plans(configs, f"{keys}-{configs[0].hardware.name}", several=True)
+    name = configs[0].study.name or keys or configs[0].model.name
+    show_plans(configs, f"{name}-{configs[0].hardware.name}", several=True)

@@ -37,6 +37,12 @@ def run(*arguments: str, **kwargs) -> subprocess.CompletedProcess[str]:
         ("~model.num_experts", "nothing may be left out"),
         ("--multi-run", "did you mean --multirun"),
         ("nonsense", "expected key=value"),
+        ("train", "for example task=train"),
+        ("glam_mini", "for example model=glam_mini"),
+        ("help", "or the option --help"),
+        ("--model.num_experts=8", "a key has no dashes: model.num_experts=..."),
+        ("--runs-dir", "a key has no dashes: runs_dir=..."),
+        ("--lr=0.1", "a key has no dashes; did you mean optimizer.learning_rate?"),
         ('model.name="a=b', "cannot be read"),
         ("model=null", "no such choice"),
         ("hydra/sweeper=basic", "of Hydra's own keys only hydra/launcher"),
@@ -57,6 +63,11 @@ def test_a_line_that_names_nothing_is_refused_with_the_nearest_name(line, words)
     assert words in str(refused.value)
     assert line.split("=")[0] in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_a_value_with_spaces_needs_quotes():
+    with pytest.raises(UserError, match=r"spaces: 'task\.prompt=The people'"):
+        check_line(["task=generate", "task.prompt=The", "people"])
 
 
 def test_a_launcher_is_for_grids_and_names_the_package_it_needs(monkeypatch):

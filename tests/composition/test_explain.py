@@ -46,8 +46,11 @@ def refusal(conf, *line: str) -> str:
         ),
         (["seed=true"], "seed=true: a whole number is expected, for example seed=0"),
         (["rerun=3.5"], "rerun=3.5: true or false is expected, for example rerun=false"),
-        (["training.seconds=x"], "training.seconds=x: a number, or null, is expected"),
-        (["data.left_out=tweets"], "data.left_out=tweets: a list, as [one,two], is expected"),
+        (["training.seconds=x"], "training.seconds=x: a number, or null, is expected (unit: s)"),
+        (
+            ["data.left_out=tweets"],
+            "data.left_out=tweets: a list, as [one,two] or [one], is expected",
+        ),
     ],
 )
 def test_a_value_of_the_wrong_kind_or_place_is_answered_with_the_way_out(line, said):

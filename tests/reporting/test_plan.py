@@ -10,13 +10,17 @@ from rich.console import Console
 
 from glam.config import PlanTaskConfig, RunConfig
 from glam.planning.plan import plan
-from glam.reporting.plan import amount, as_csv, as_json, notes, print_plans, rows, write_plans
+from glam.reporting.plan import as_csv, as_json, notes, print_plans, rows, write_plans
 from glam.reporting.plan_totals import totals
-from glam.units import SPACE
+from glam.units import SPACE, duration
 from tests.planning.test_preflight import composed
 
 TINY = plan(RunConfig(task=PlanTaskConfig()))
 LARGE = plan(composed("task=plan", "model=glam_64b64e", "hardware=tpu_v4_1024"))
+
+
+def read_as(seconds: float) -> str:
+    return duration(seconds).replace(SPACE, " ")
 
 
 def told(plans, width=100, at_once=None) -> str:
@@ -31,8 +35,14 @@ def test_the_table_names_parts_and_sums_beside_the_paper():
     text = told([LARGE])
     assert re.search(r"total\s+1.16 T\s+as the paper printed\s+1.20 T", text)
     assert re.search(r"experts\s+68.7 GFLOP\s+35%", text)
-    assert re.search(r"MWh\s+456", text)
+    assert re.search(r"energy\s+456 MWh", text)
     assert "326 W a device (the paper, chip and system) x PUE 1.11" in " ".join(text.split())
+
+
+def test_a_small_run_is_in_units_of_its_size_and_dispatch_is_told_of_the_activations():
+    text = told([{**TINY, "hours": 0.05, "megawatt_hours": 2.5e-7, "co2_tonnes": 1.2e-7}])
+    assert re.search(r"time\s+3 min 00 s\s+energy\s+0.250 Wh\s+CO2\s+0.120 g", text)
+    assert re.search(r"activations\s+\S+ MB\s+\d+%\s+of it for dispatch", text)
 
 
 def test_a_plan_that_does_not_fit_says_what_would():
@@ -51,10 +61,10 @@ DENSE = [cell(TINY, f"num_experts=1, seed={seed}", tokens=10**6) for seed in ran
 def test_a_grid_begins_with_its_totals_and_has_a_row_a_model():
     lines = told([*GRID, *DENSE], 80, at_once=2).splitlines()
     assert len(lines) < 16
-    hours = 100 * TINY["hours"]
+    seconds = 100 * 3600 * TINY["hours"]
     assert lines[0].split(maxsplit=1) == ["runs", "100 of 2 distinct models"]
-    assert lines[1] == f"one after the other   {hours:.2f} hours of training"
-    assert lines[2].split(maxsplit=3)[3] == f"{hours / 2:.2f} hours of training"
+    assert lines[1] == f"one after the other   {read_as(seconds)} of training"
+    assert lines[2].split(maxsplit=3)[3] == f"{read_as(seconds / 2)} of training"
     joules = 100 * TINY["megawatt_hours"] * 3.6e9
     assert lines[3].startswith(f"energy                {joules / 1e3:.1f} kJ")
     assert re.search(r"num_experts=16 +50 +1.22 M +\d+ MB +5.00 M", "\n".join(lines))
@@ -64,8 +74,8 @@ def test_a_grid_begins_with_its_totals_and_has_a_row_a_model():
 def test_sources_of_throughput_are_told_apart_where_they_are_mixed():
     timed = [cell(one, one["cell"], throughput_kind="calibrated", hours=2.0) for one in DENSE]
     text = told([*GRID, *timed], at_once=1)
-    modelled = 50 * TINY["hours"]
-    assert f"calibrated for 100.00 hours, modelled for {modelled:.2f} hours (~)" in text
+    modelled = read_as(50 * 3600 * TINY["hours"])
+    assert f"calibrated for 100 h 00 min, modelled for {modelled} (~)" in text
     assert re.search(r"num_experts=16 .* ~\d", text)
     assert not re.search(r"num_experts=1 .* ~\d", text)
     assert "~" not in told(GRID, at_once=1)
@@ -145,8 +155,12 @@ def test_without_a_layout_the_table_says_why():
     assert any("its file has no mesh" in note for note in notes([gpt3]))
 
 
-def test_amounts_are_read_at_any_size():
-    assert [amount(x) for x in (None, 1230.4, 45.61, 2.56e-7)] == ["–", "1,230", "45.6", "2.56e-07"]
+@pytest.mark.parametrize(
+    ("tonnes", "text"),
+    [(1.2e-7, "0.120 g"), (0.5, "500 kg"), (40.1, "40.1 t"), (1230.4, "1,230 t")],
+)
+def test_carbon_dioxide_is_read_at_any_size(tonnes, text):
+    assert re.search(rf"CO2\s+{text} *\n", told([{**TINY, "co2_tonnes": tonnes}]))
 
 
 COMPILED = {
