@@ -29,7 +29,7 @@ class TextLoss(NamedTuple):
     bytes: int  # of UTF-8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LoadedRun:
     """A trained run: `model` in evaluation mode, `tokenizer`, and the `config` it was trained
     with, from the folder `path`."""
@@ -38,6 +38,10 @@ class LoadedRun:
     config: RunConfig
     model: "Glam"
     tokenizer: "Tokenizer"
+
+    def __repr__(self) -> str:
+        """Short, since a notebook shows it."""
+        return f"LoadedRun({str(self.path)!r})"
 
     def generate(
         self,

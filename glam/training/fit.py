@@ -105,6 +105,8 @@ def _resumable(
                 f"rerun=true starts it over"
             )
     if processes.is_main:
+        if found is not None and found.manifest["status"] == "training":
+            log.info(f"resuming from step {found.manifest['step']:,}")
         remove_partial(run.checkpoints, up_to=found.manifest["step"] if found else -1)
     return found
 

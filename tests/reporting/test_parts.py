@@ -16,12 +16,12 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from rich.console import Console
 
-from glam.config import RunConfig
+from glam.config import RunConfig, StudyConfig
 from glam.reporting import print_summary
 from glam.reporting.curves import smoothed
 from glam.reporting.experts import specialisation
 from glam.reporting.funnel import sources
-from glam.reporting.reproduce import SECTIONS, command
+from glam.reporting.reproduce import SECTIONS, command, study_command
 from glam.reporting.theme import KNOWN_DOMAINS, PAGE, spread
 from glam.runs.record import Record
 from glam.units import duration, energy, fixed, percent, si, signed, ticks
@@ -160,6 +160,14 @@ def test_the_command_gives_the_configuration_back(write_run: WriteRun) -> None:
         place[leaf] = value if isinstance(value, (int, float, bool, list)) else str(value)
     assert rebuilt.pop("hardware") == {"threads": 1, "precision": "bfloat16"}
     assert rebuilt == {section: config[section] for section in SECTIONS}
+
+
+def test_a_study_named_after_two_keys_is_typed_without_quotes(write_run: WriteRun) -> None:
+    record = Record.read(write_run(experts=8, seed=3))
+    line = study_command("num_experts+seed-ab", [record], {"seed": [3, 4]}, StudyConfig())
+    assert line.endswith(" seed=3,4 study.name=num_experts+seed-ab")
+    override = OverridesParser.create().parse_override(line.split()[-1])
+    assert override.value() == "num_experts+seed-ab"
 
 
 def test_the_terminal_shows_every_domain_and_where_the_report_lies(write_run: WriteRun) -> None:

@@ -178,7 +178,9 @@ def test_killed_in_mid_training_the_same_line_ends_as_if_undisturbed(home):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not list(home.glob("cut/*/summary.json"))
-    run(home, *line, f"runs_dir={home / 'cut'}")
+    again = run(home, *line, f"runs_dir={home / 'cut'}")
+    assert "resuming from step" in again.stderr
+    assert "resuming" not in undisturbed.stderr
     [whole], [cut] = home.glob("whole/*/summary.json"), home.glob("cut/*/summary.json")
     assert json.loads(whole.read_text())["loss"] == json.loads(cut.read_text())["loss"]
 
