@@ -114,6 +114,6 @@ def _hydra(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ",".join(map(_hydra, cast(list[Any], value))) + "]"
     text = str(value)
-    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_./][\w./*-]*", text):
+    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_./][\w./*+-]*", text):
         return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
     return text
