@@ -16,12 +16,12 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from rich.console import Console
 
-from glam.config import RunConfig
+from glam.config import RunConfig, StudyConfig
 from glam.reporting import print_summary
 from glam.reporting.curves import smoothed
 from glam.reporting.experts import specialisation
 from glam.reporting.funnel import sources
-from glam.reporting.reproduce import SECTIONS, command
+from glam.reporting.reproduce import SECTIONS, command, study_command
 from glam.reporting.theme import KNOWN_DOMAINS, PAGE, spread
 from glam.runs.record import Record
 from glam.units import duration, energy, fixed, percent, si, signed, ticks
@@ -131,6 +131,15 @@ def test_each_step_is_measured_by_its_text_against_the_step_that_fed_it() -> Non
 
     assert [step.share for step in web.steps] == [None, 0.1, 0.9, 0.25]
     assert [step.name for step in books.steps] == ["read"]
+
+
+def test_a_study_is_reproduced_by_one_command_that_needs_no_nested_quotes(write_run: WriteRun):
+    records = [Record.read(write_run(experts=experts, seed=0)) for experts in (1, 8)]
+    swept = {"model.num_experts": [1, 8]}
+    said = study_command("num_experts+seed-c3253f", records, swept, StudyConfig())
+    assert said.endswith(" model.num_experts=1,8 study.name=num_experts+seed-c3253f")
+    value = OverridesParser.create().parse_override(said.split()[-1]).value()
+    assert value == "num_experts+seed-c3253f"
 
 
 def test_the_command_gives_the_configuration_back(write_run: WriteRun) -> None:
