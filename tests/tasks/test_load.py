@@ -60,6 +60,10 @@ def test_a_run_is_loaded_by_its_folder_the_beginning_of_its_name_or_the_latest(r
         glam.load("zz", runs_dir=runs)
 
 
+def test_a_loaded_run_shows_as_its_folder(run):
+    assert repr(run) == f"LoadedRun(path={run.path!r})"
+
+
 def test_a_loaded_run_needs_no_text(run):
     assert run.config.data.corpus.files == ["nowhere.jsonl"]
     assert run.tokenizer.decode(run.tokenizer.encode(TEXT)) == TEXT
