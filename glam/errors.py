@@ -19,6 +19,7 @@ class JobFailedError(RuntimeError):
 
 
 def first_line(error: BaseException) -> str:
+    """The first line of an error's message; the name of its class where it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 

@@ -67,7 +67,7 @@ def show_start() -> None:
 
 
 def end_start() -> None:
-    """The task begins, or the line is refused."""
+    """The task begins, or the command is refused."""
     _starting.close()
 
 
@@ -214,6 +214,7 @@ def _write_progress(figures: dict[str, Any]) -> None:
 
 @contextmanager
 def bar(stage: str, total: int, unit: str = "") -> Generator[Bar]:
+    """A `Bar` from the beginning of a step to its end."""
     with Bar(stage, total, unit) as running:
         yield running
 

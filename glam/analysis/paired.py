@@ -113,6 +113,7 @@ def values_of(key: str, cells: Sequence[StudyRow]) -> list[Any]:
 
 
 def is_numeric(values: Sequence[Any]) -> bool:
+    """Whether all values are finite numbers; `True` and `False` are none."""
     return all(is_number(value) and not isinstance(value, bool) for value in values)
 
 

@@ -47,6 +47,7 @@ def choices(group: str) -> list[str]:
 
 
 def is_override(argument: str) -> bool:
+    """Whether the argument sets or removes a key, and is no flag such as `-m`."""
     return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
 
 
@@ -213,7 +214,7 @@ def _check_launcher(argument: str, name: str) -> None:
         )
     if kind.program is not None and shutil.which(kind.program) is None:
         raise UserError(
-            f"{argument}: this machine has no {kind.program}; type the line on a machine that has "
+            f"{argument}: this machine has no {kind.program}; run it on a machine that has "
             f"it, or take hydra/launcher=isolated"
         )
 

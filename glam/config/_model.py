@@ -149,6 +149,8 @@ class ModelConfig:
 
 
 class FlopsByPart(NamedTuple):
+    """Forward FLOPs per token of each part of the model, all layers together."""
+
     attention: int
     feed_forward: int
     experts: int

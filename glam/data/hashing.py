@@ -35,6 +35,7 @@ def file_digest(path: Path, sampled: bool = False) -> str:
 
 
 def text_hash(text: str) -> int:
+    """The 64-bit xxh3 hash of the text as it is."""
     return xxhash.xxh3_64_intdigest(text.encode())
 
 

@@ -23,6 +23,7 @@ class Quality:
 
 
 def read_quality(folder: Path) -> Quality:
+    """Scores and area under the ROC curve, as the stage `quality` left them in `folder`."""
     with np.load(folder / "scores.npz") as file:
         scores = {name: file[f"a{i}"] for i, name in enumerate(file["names"].tolist())}
     return Quality(scores, json.loads((folder / "quality.json").read_text())["auc"])

@@ -32,6 +32,7 @@ class Batch(NamedTuple):
 
 
 def empty_batch(batch_size: int, sequence_length: int) -> Batch:
+    """Zeros `[batch_size, sequence_length]` in each array, to be filled in place."""
     shape = (batch_size, sequence_length)
     return Batch(
         np.zeros(shape, np.int64),

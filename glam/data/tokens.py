@@ -63,6 +63,7 @@ def write_encoded(folder: Path, texts: Iterable[str], tokenizer: Tokenizer, runn
 
 
 def read_encoded(folder: Path, tokenizer: Tokenizer) -> Encoded:
+    """The encoded text of one source, its tokens memory-mapped."""
     path = folder / "tokens.bin"
     empty = path.stat().st_size == 0  # which cannot be mapped
     dtype = tokenizer.dtype

@@ -53,6 +53,7 @@ class _Sum(torch.autograd.Function):
 
 
 def exchanged(x: Tensor, send: list[int], receive: list[int], group: ProcessGroup) -> Tensor:
+    """Rows of `x` by all-to-all: `send[i]` of them to process i, `receive[i]` from it."""
     out = x.new_empty(sum(receive), *x.shape[1:])
     dist.all_to_all_single(out, x.contiguous(), receive, send, group)
     return out

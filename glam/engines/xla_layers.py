@@ -16,6 +16,7 @@ from glam.model.rematerialize import called
 
 
 def layer_runner(config: RunConfig) -> LayerRunner:
+    """The layer runner of a configuration: a loop (`hardware.scan`) or layer by layer."""
     again = config.training.rematerialize
     if config.hardware.scan:
         return partial(_scanned, period=config.model.moe_every, again=again)

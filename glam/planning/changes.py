@@ -25,6 +25,7 @@ def changed(node: Node, changes: Changes) -> Node:
 
 
 def value_at(node: Any, key: str) -> Any:
+    """The value of the dotted `key` in the configuration `node`."""
     for part in key.split("."):
         node = getattr(node, part)
     return node
@@ -44,6 +45,7 @@ def _names(node: Any) -> set[str]:
 
 
 def key_of(override: str) -> str:
+    """The key that an override on the command line sets or removes, without its package."""
     return override.lstrip("+~").split("=")[0].split("@")[0]
 
 

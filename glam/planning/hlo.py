@@ -41,6 +41,8 @@ class Sent(NamedTuple):
 
 
 class Instruction(NamedTuple):
+    """One instruction of a compiled program, as its text gives it."""
+
     computation: str
     name: str
     shape: str

@@ -175,6 +175,7 @@ def _layer_params(model: ModelConfig, index: int) -> int:
 
 
 def layer(config: RunConfig, index: int, size: int) -> Layer:
+    """Bytes of layer `index`, with activations of `size` bytes an element."""
     model, tokens = config.model, config.training.tokens_per_step
     norms = 4 * model.d_model * size + 2 * FLOAT32
     attention = _attention(model, config.training.sequence_length, size)

@@ -55,6 +55,8 @@ class Activations(NamedTuple):
 
 
 def activations(config: RunConfig, size: int, imbalance: float) -> Activations:
+    """Bytes of activations of one device, of `size` bytes an element. `imbalance`: load of the
+    busiest device's experts over the mean."""
     local = Local.of(config, imbalance)
     model, again = config.model, config.training.rematerialize
     kinds = {
@@ -136,15 +138,15 @@ def step_flops(config: RunConfig) -> float:
     parts = model.flops_by_part(length)
     ahead = model.num_layers * 2 * (length - 1) * model.num_heads * model.head_size
     forward = parts.attention + ahead + parts.feed_forward + parts.gate
-    seating = 0
+    one_hot = 0
     if model.is_sparse:
         kind = config.model_as_built.dispatcher_config
         rows = kind.rows(model, length)
         forward += parts.experts * rows / (model.top_k * length)
         # The way in has no gradient but that of the tokens.
         passes = ((2 + again) * (model.d_model + model.top_k), (3 + again) * model.d_model)
-        seating = model.num_moe_layers * 2 * rows * sum(passes) if kind.one_hot else 0
-    training = (3 + again) * forward + 3 * parts.output + seating
+        one_hot = model.num_moe_layers * 2 * rows * sum(passes) if kind.one_hot else 0
+    training = (3 + again) * forward + 3 * parts.output + one_hot
     return config.training.tokens_per_step * training / config.hardware.devices
 
 
@@ -159,6 +161,7 @@ class Communication(NamedTuple):
 
 
 def communication(config: RunConfig, size: int, imbalance: float) -> Communication:
+    """Bytes that one device sends in a step, by purpose. `imbalance`: as in `activations`."""
     hardware, model = config.hardware, config.model
     local, again = Local.of(config, imbalance), config.training.rematerialize
     batch = hardware.rules.get("batch")

@@ -21,6 +21,8 @@ DOMAINS = 5  # of the embedded corpora, to share it
 
 
 class Suggestion(NamedTuple):
+    """A configuration that fits this machine, and its changes to the one that does not."""
+
     kind: str
     config: RunConfig
     changes: Changes

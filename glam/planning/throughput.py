@@ -31,6 +31,8 @@ Kind = Literal["calibrated", "under load", "modelled", "stated"]
 
 
 class Throughput(NamedTuple):
+    """A speed of training, and where the number is from."""
+
     tokens_per_second: float
     source: str  # for people: where the number is from, with its date where it was timed
     kind: Kind

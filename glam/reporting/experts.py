@@ -104,6 +104,7 @@ def domain_map(title: str, domains: list[str], load: Array, theme: Theme) -> Fig
 
 
 def most_loaded(domains: list[str], load: Array) -> str:
+    """Each domain's most loaded expert, in a sentence. `load` `[domains, E]` is over the mean."""
     top = ", ".join(
         f"{name} expert {int(row.argmax())} ({fixed(float(row.max()), 1)}×)"
         for name, row in zip(domains, load, strict=True)

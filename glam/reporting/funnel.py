@@ -19,6 +19,8 @@ MOST_FIGURES = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
+    """What one step of the pipeline left of a source."""
+
     name: str
     documents: float | None
     amounts: dict[str, float | None]
@@ -38,6 +40,8 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
+    """A source of text, and what each step left of it."""
+
     name: str
     component: str
     role: str
@@ -67,6 +71,7 @@ def amounts(found: list[Source]) -> list[str]:
 
 
 def table(found: list[Source]) -> list[dict[str, Any]]:
+    """A row for each step of each source, in words."""
     return [
         {
             "source": source.name if i == 0 else "",

@@ -30,6 +30,7 @@ def _environment() -> Environment:
 
 
 def render(template: str, **content: Any) -> str:
+    """The page of a template of `glam/reporting/templates`, filled with `content`."""
     return (
         _environment()
         .get_template(template)

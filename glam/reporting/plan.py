@@ -30,6 +30,8 @@ SENT = ("weights", "gradients", "activations", "experts")
 
 
 class Row(NamedTuple):
+    """A row of the table of plans: a text for each plan."""
+
     label: str
     texts: list[str]
     kind: str = ""  # head | sum | note
@@ -276,7 +278,7 @@ def _layout_table(plan: Plan) -> Table:
 
 
 def as_json(plans: Sequence[Plan], *, several: bool) -> str:
-    """One object, or an array where the line is a grid."""
+    """One object, or an array for a grid."""
     return json.dumps(plans if several else plans[0], indent=1)
 
 

@@ -160,6 +160,7 @@ def samples(record: Record) -> list[dict[str, Any]]:
 
 
 def shortened(text: str) -> str:
+    """At most `LONGEST_TEXT` characters, with an ellipsis where more were cut off."""
     return text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT].rstrip() + " …"
 
 

@@ -33,6 +33,8 @@ from glam.units import SPACE, si
 def write(
     study_dir: Path, rows: list[dict[str, Any]], swept: list[str], study: StudyConfig
 ) -> None:
+    """Write the study's page, tables and figures into `study_dir`. `rows`: one for each cell;
+    `swept`: the keys that the cells differ in."""
     cells = [StudyRow.of(row) for row in rows]
     compared = Comparison.of(study, swept, cells)
     study_dir.mkdir(parents=True, exist_ok=True)

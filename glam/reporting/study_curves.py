@@ -115,6 +115,7 @@ def measurements(record: Record) -> dict[str, Array]:
 
 
 def curves(groups: list[Group], of: str) -> Draw:
+    """Draws the loss of each group against an axis: thin lines are runs, thick lines are means."""
     limits = late_range([line for group in groups for line in group.lines("tokens")], after=0.25)
 
     def draw(axes: Axes, theme: Theme, axis: str) -> None:

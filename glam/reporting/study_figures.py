@@ -96,6 +96,7 @@ class Scale:
 
 
 def label_of(key: str) -> str:
+    """A configuration key in words, for an axis or a table."""
     return "experts" if key == EXPERTS else key.rpartition(".")[2].replace("_", " ")
 
 
@@ -284,6 +285,7 @@ def forest(cells: Sequence[StudyRow], key: str, reference: Any, names: Sequence[
 
 
 def signed_tick(value: float) -> str:
+    """A difference as a tick: with its sign, without idle zeros."""
     return "0" if abs(value) < 1e-9 else signed(value, 3).rstrip("0").rstrip(".")
 
 
@@ -356,6 +358,7 @@ def loss_words(cells: Sequence[StudyRow], key: str, domain: str) -> str:
 
 
 def difference_words(cells: Sequence[StudyRow], key: str, reference: Any, domain: str) -> str:
+    """The figure of differences in words, for readers who do not see it."""
     found = [
         f"{one.value}: {signed(one.mean)}"
         for members in series(cells, key).values()

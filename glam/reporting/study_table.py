@@ -24,6 +24,8 @@ MACHINE = ("processor", "instruction_sets", "kernels")
 
 
 class Column(NamedTuple):
+    """A column of the table on the study's page."""
+
     title: str
     is_number: bool
 
@@ -83,6 +85,7 @@ def _load(summary: dict[str, Any]) -> tuple[float | None, ...]:
 def columns(
     swept: Sequence[str], names: Sequence[str], *, with_machine: bool = False
 ) -> list[Column]:
+    """The columns of the table: `swept` keys, losses by the domains `names`, costs and sizes."""
     words = [*(label_of(key).capitalize() for key in swept), "Report", "Status"]
     words += ["Machine"] * with_machine
     losses = ["Mean loss", *(name for name in names if name != "mean")]

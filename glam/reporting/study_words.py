@@ -157,6 +157,7 @@ def _terms(cells: Sequence[StudyRow], key: str, budget: str | None) -> str:
 
 
 def equal_tokens(cells: Sequence[StudyRow]) -> bool:
+    """Whether all runs that are summarised trained on equally many tokens."""
     return len({cell.summary.get("tokens") for cell in cells if cell.summary}) == 1
 
 

@@ -125,6 +125,7 @@ def panels(
 
 
 def dress(axes: Axes, theme: Theme) -> None:
+    """Axes in the colours of the theme: a horizontal grid, and no frame but the lower edge."""
     axes.set_facecolor("none")
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
@@ -148,6 +149,7 @@ def number_format(write: Callable[[float], str] = ticks) -> FuncFormatter:
 
 
 def token_axis(axes: Axes) -> None:
+    """The horizontal axis of curves: training tokens, with few ticks."""
     axes.set_xlabel("training tokens")
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(number_format())
@@ -162,6 +164,7 @@ def log_axis(axes: Axes) -> None:
 
 
 def heading(axes: Axes, theme: Theme, text: str) -> None:
+    """A bold title over the axes' left edge."""
     axes.set_title(plain(text), loc="left", color=theme.ink, fontsize=FONT + 1, fontweight="bold")
 
 

@@ -15,6 +15,8 @@ WEIGHTS, STATE, MANIFEST = "model.safetensors", "state.pt", "manifest.json"
 
 
 class Checkpoint(NamedTuple):
+    """A checkpoint that matches its manifest."""
+
     path: Path
     manifest: dict[str, Any]
 
@@ -24,6 +26,7 @@ class DamagedCheckpointError(Exception):
 
 
 def step_folder(checkpoints: Path, step: int) -> Path:
+    """The folder of the checkpoint that was saved after `step` steps."""
     return checkpoints / f"step-{step:08d}"
 
 
@@ -58,10 +61,12 @@ def weight_files(manifest: dict[str, Any]) -> list[str]:
 
 
 def state_files(manifest: dict[str, Any]) -> list[str]:
+    """Names of the files that hold optimizer state, in the order of the processes."""
     return sorted(name for name in manifest["files"] if name.endswith(".pt"))
 
 
 def checksum(file: Path) -> dict[str, Any]:
+    """`{sha256, bytes}` of a file, as manifests hold them."""
     with file.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     return {"sha256": digest, "bytes": file.stat().st_size}
@@ -73,4 +78,5 @@ def step_folders(checkpoints: Path) -> list[Path]:
 
 
 def step_of(folder: Path) -> int:
+    """The step after which the checkpoint in `folder` was saved."""
     return int(folder.name.removeprefix("step-"))

@@ -63,6 +63,7 @@ def run_folders(runs: Path) -> list[RunFolder]:
 
 
 def study_folders(runs: Path) -> list[StudyFolder]:
+    """The studies in a folder of runs, by name."""
     return [StudyFolder(path.parent) for path in sorted(runs.glob("studies/*/cells.json"))]
 
 

@@ -29,6 +29,8 @@ ORDER = ("running", "failed", "diverged", "stopped", "waiting", "done")
 
 
 class Column(NamedTuple):
+    """A column of the live table."""
+
     title: str
     justify: Literal["left", "right"]
     least: int  # columns of a terminal from which it is shown

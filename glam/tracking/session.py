@@ -36,6 +36,7 @@ class Entry:
 
 
 def is_wanted(logger: LoggerConfig) -> bool:
+    """Whether the run is logged to W&B."""
     return logger.name == "wandb" and os.environ.get("WANDB_MODE") != "disabled"
 
 

@@ -100,6 +100,7 @@ def _say(reason: str) -> None:
 
 
 def workspace(subject: Subject, entity: str, project: str) -> "ws.Workspace":
+    """The workspace of a run or a study: sections of panels, filtered to its runs."""
     import wandb_workspaces.workspaces as ws
 
     return ws.Workspace(

@@ -112,6 +112,8 @@ def _write(part: Path, checkpoint: dict[str, Any], provenance: dict[str, Any]) -
 def manifest_of(
     training: dict[str, Any], provenance: dict[str, Any], files: dict[str, Any]
 ) -> dict[str, Any]:
+    """The manifest of a checkpoint: step, tokens, status, fingerprints, and the checksums of
+    its files."""
     told = {name: training[name] for name in ("step", "tokens", "status")}
     return {**told, **provenance, "files": files}
 
@@ -130,6 +132,7 @@ def save_state(checkpoint: dict[str, Any], file: Path) -> None:
 
 
 def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -147,5 +150,6 @@ def remove_partial(checkpoints: Path, up_to: int) -> None:
 
 
 def prune(checkpoints: Path) -> None:
+    """Remove all checkpoints but the newest `KEPT`."""
     for folder in step_folders(checkpoints)[KEPT:]:
         shutil.rmtree(folder)

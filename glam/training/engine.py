@@ -21,14 +21,18 @@ class Engine(Protocol):
     """What differs between one device, processes of torch and XLA."""
 
     @property
-    def processes(self) -> Processes: ...
+    def processes(self) -> Processes:
+        """Those that train the model together."""
+        ...
 
     @property
     def backend(self) -> Backend:
         """What the engine changes in the model."""
         ...
 
-    def module(self, model: Glam, config: RunConfig, train_state: TrainState) -> TrainingModule: ...
+    def module(self, model: Glam, config: RunConfig, train_state: TrainState) -> TrainingModule:
+        """The training step of this engine."""
+        ...
 
     def materialize(self, model: Glam, seed: int | None) -> None:
         """Allocates a model that is on the meta device; with a seed, draws its initial values."""
@@ -42,7 +46,9 @@ class Engine(Protocol):
         """Run before all other callbacks."""
         ...
 
-    def trainer_arguments(self, checkpoints: CheckpointIO) -> dict[str, Any]: ...
+    def trainer_arguments(self, checkpoints: CheckpointIO) -> dict[str, Any]:
+        """Of Lightning's Trainer: accelerator, strategy and plugins."""
+        ...
 
     def load(self, module: TrainingModule, weights: Mapping[str, Tensor]) -> None:
         """Loads the weights of a finished run, by their names in a checkpoint."""

@@ -36,6 +36,8 @@ from glam.training.train_state import RunningMeans, TrainState, sparse_layers
 
 
 class TrainingResult(NamedTuple):
+    """A trained model, and what its training took."""
+
     status: str  # "done" | "diverged"
     model: Glam  # on the device it was trained on
     processes: Processes  # that hold parts of the model

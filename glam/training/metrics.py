@@ -51,6 +51,8 @@ class Metrics:
 
 
 class MetricsFile(Metrics):
+    """`metrics.csv`, open for writing."""
+
     def __init__(self, path: Path, header: Sequence[str]) -> None:
         self.path, self.header = path, list(header)
 

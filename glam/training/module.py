@@ -57,6 +57,7 @@ def seed_device(device: torch.device, seed: int) -> None:
 
 
 def gradients(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """The gradients that are there."""
     return [p.grad for p in parameters if p.grad is not None]
 
 

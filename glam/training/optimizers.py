@@ -216,6 +216,7 @@ def square_norm(x: Float[Tensor, "E a b"]) -> Float[Tensor, "E 1 1"]:
 
 
 def squared(x: Float[Tensor, "E a b"], buffer: Float[Tensor, "E A b"]) -> Float[Tensor, "E a b"]:
+    """The squares of `x`, written into the first rows of `buffer`."""
     return torch.mul(x, x, out=buffer[:, : x.shape[1]])
 
 
@@ -225,6 +226,7 @@ def stacked(x: Tensor) -> Tensor:
 
 
 def size(part: slice) -> int:
+    """The length of a slice."""
     return part.stop - part.start
 
 

@@ -58,6 +58,8 @@ class StepMetrics(NamedTuple):
 
 
 class LayerLoad(NamedTuple):
+    """The load of one MoE layer's experts since the last log row."""
+
     shares: list[float]  # of the choices, by expert
     dropped: float  # share of the choices that were dropped
 
@@ -78,6 +80,7 @@ def sparse_layers(config: ModelConfig) -> list[int]:
 
 
 def values(vector: Tensor) -> list[float]:
+    """The elements of a vector, read back from its device."""
     return [float(value) for value in vector.cpu()]
 
 

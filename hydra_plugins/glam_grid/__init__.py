@@ -1,0 +1,1 @@
+"""The sweeper `grid`, where Hydra looks for plugins."""

@@ -1,0 +1,1 @@
+"""The launchers of grids, where Hydra looks for plugins."""

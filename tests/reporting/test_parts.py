@@ -133,6 +133,15 @@ def test_each_step_is_measured_by_its_text_against_the_step_that_fed_it() -> Non
     assert [step.name for step in books.steps] == ["read"]
 
 
+def test_a_study_is_reproduced_by_one_command_that_needs_no_nested_quotes(write_run: WriteRun):
+    records = [Record.read(write_run(experts=experts, seed=0)) for experts in (1, 8)]
+    swept = {"model.num_experts": [1, 8]}
+    said = study_command("num_experts+seed-c3253f", records, swept, StudyConfig())
+    assert said.endswith(" model.num_experts=1,8 study.name=num_experts+seed-c3253f")
+    value = OverridesParser.create().parse_override(said.split()[-1]).value()
+    assert value == "num_experts+seed-c3253f"
+
+
 def test_the_command_gives_the_configuration_back(write_run: WriteRun) -> None:
     run = write_run(experts=8, seed=3)
     config = yaml.safe_load((run / "config.yaml").read_text())

@@ -1,5 +1,4 @@
-"""Cells of a grid as tasks of Ray: of a cluster that runs, or of one that lives as long as the
-line."""
+"""Cells of a grid as tasks of Ray: on a running cluster, or on a local one for the grid alone."""
 
 import importlib
 import os
