@@ -1,7 +1,7 @@
 """`glam.load`: a trained run in Python, ready to write text and to judge it."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,9 +35,9 @@ class LoadedRun:
     with, from the folder `path`."""
 
     path: Path
-    config: RunConfig = field(repr=False)
-    model: "Glam" = field(repr=False)
-    tokenizer: "Tokenizer" = field(repr=False)
+    config: RunConfig
+    model: "Glam"
+    tokenizer: "Tokenizer"
 
     def __repr__(self) -> str:
         """Short, since a notebook shows it."""
