@@ -1,4 +1,4 @@
-"""`python -m experiments.pace.measure`: the tokens per second that `task.calibrate=true` predicts
+"""`python -m experiments.throughput.measure`: the tokens per second that `task.calibrate=true` predicts
 from a few seconds of steps, against those of training itself. Writes results.csv.
 """
 
