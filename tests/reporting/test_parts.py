@@ -171,14 +171,6 @@ def test_the_command_gives_the_configuration_back(write_run: WriteRun) -> None:
     assert rebuilt == {section: config[section] for section in SECTIONS}
 
 
-def test_a_study_named_after_two_keys_is_typed_without_quotes(write_run: WriteRun) -> None:
-    record = Record.read(write_run(experts=8, seed=3))
-    line = study_command("num_experts+seed-ab", [record], {"seed": [3, 4]}, StudyConfig())
-    assert line.endswith(" seed=3,4 study.name=num_experts+seed-ab")
-    override = OverridesParser.create().parse_override(line.split()[-1])
-    assert override.value() == "num_experts+seed-ab"
-
-
 def test_the_terminal_shows_every_domain_and_where_the_report_lies(write_run: WriteRun) -> None:
     summary = Record.read(write_run()).summary
     out = io.StringIO()
