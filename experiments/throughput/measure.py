@@ -1,5 +1,5 @@
-"""`python -m experiments.throughput.measure`: the tokens per second that `task.calibrate=true` predicts
-from a few seconds of steps, against those of training itself. Writes results.csv.
+"""`python -m experiments.throughput.measure`: the tokens per second that `task.calibrate=true`
+predicts from a few seconds of steps, against those of training itself. Writes results.csv.
 """
 
 import csv
