@@ -58,9 +58,10 @@ def run_grid(
 
 def _launch(study: Study, pending: Sequence[TrainingCell], launcher: Launcher) -> bool:
     """Whether the study's page could be written."""
-    jobs = [job_of(cell.within(study.name), remote=launcher.remote) for cell in pending]
-    if pending:
-        launcher.check(jobs, pending[0].config)
+    cells = [cell.within(study.name) for cell in pending]
+    jobs = [job_of(cell, remote=launcher.remote) for cell in cells]
+    if cells:
+        launcher.check(jobs, cells[0].config)
     _record(study)
     try:
         if pending:

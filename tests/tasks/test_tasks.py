@@ -120,7 +120,7 @@ def test_evaluate_refuses_another_model_than_the_runs(home, done):
     command = [sys.executable, str(ROOT / "run.py"), "task=evaluate", f"run={done}"]
     result = subprocess.run([*command, "model=glam_100m"], capture_output=True, text=True)
     assert result.returncode == 2
-    assert "model=glam_100m: task=evaluate takes model from the run" in result.stderr
+    assert "model=glam_100m: task=evaluate takes model from run=" in result.stderr
 
 
 def test_generate_continues_the_prompt_the_same_way_each_time(home, done):
