@@ -4,6 +4,8 @@ import functools
 import importlib
 import platform
 import subprocess
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,12 +42,19 @@ def processor() -> Processor:
 def first_gpu() -> Processor:
     """The first GPU, by NVML; its instruction set is the compute capability, as `sm_90`. Raises
     what NVML raises where there is no driver."""
-    nvml: Any = importlib.import_module("pynvml")  # which ships no types
-    nvml.nvmlInit()
-    try:
+    with nvml_session() as nvml:
         handle = nvml.nvmlDeviceGetHandleByIndex(0)
         major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
         return Processor(str(nvml.nvmlDeviceGetName(handle)), (f"sm_{major}{minor}",))
+
+
+@contextmanager
+def nvml_session() -> Generator[Any]:
+    """NVIDIA's management library, initialized inside."""
+    nvml: Any = importlib.import_module("pynvml")  # which ships no types
+    nvml.nvmlInit()
+    try:
+        yield nvml
     finally:
         nvml.nvmlShutdown()
 

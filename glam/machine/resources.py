@@ -12,7 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import psutil
 
@@ -20,7 +20,7 @@ from glam.config import DISPATCHERS, RunConfig
 from glam.config.layout import check_divides
 from glam.errors import UserError
 from glam.machine import processes
-from glam.machine.processor import first_gpu, processor
+from glam.machine.processor import first_gpu, nvml_session, processor
 
 # Of malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -214,12 +214,8 @@ def _memory_of(device: Device) -> int:
     """Bytes of the device that holds the model: the first GPU's, or the machine's."""
     if device != "cuda":
         return memory_bytes()
-    nvml: Any = importlib.import_module("pynvml")  # which ships no types
-    nvml.nvmlInit()
-    try:
+    with nvml_session() as nvml:
         return int(nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(0)).total)
-    finally:
-        nvml.nvmlShutdown()
 
 
 def device_name(device: Device) -> str:
@@ -265,12 +261,8 @@ def is_cpu(name: str) -> bool:
 def _num_gpus() -> int:
     if not _has_cuda():
         return 0
-    nvml: Any = importlib.import_module("pynvml")
-    nvml.nvmlInit()
-    try:
+    with nvml_session() as nvml:
         return int(nvml.nvmlDeviceGetCount())
-    finally:
-        nvml.nvmlShutdown()
 
 
 @functools.cache  # a grid asks for every cell
