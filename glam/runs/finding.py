@@ -20,6 +20,7 @@ def find_run(named: str, runs: Path, *, finished: bool = True) -> RunFolder:
     if not named.strip():
         raise UserError("run= is empty; name a run's folder, or run=latest")
     if (folder := RunFolder.containing(named)) is not None:
+        folder.run_config()  # another's config.yaml makes no run
         return folder
     if StudyFolder.find(named) is not None:
         raise UserError(f"run={named} is the folder of a study; name one of its runs")
@@ -87,7 +88,7 @@ def _date(folder: Path, files: Sequence[str]) -> float:
 
 
 def _is_done(run: RunFolder) -> bool:
-    summary = run.summary()
+    summary = run.summary_if_readable()
     return summary is not None and summary["status"] == "done"
 
 

@@ -109,12 +109,25 @@ def test_a_run_killed_before_its_report_gets_one_with_the_study(cells, capsys):
     assert "<h1>" in second
 
 
-def test_a_damaged_list_is_made_anew(cells):
+def test_a_damaged_list_is_refused_not_forgotten(cells):
     study = Study.of(cells(8), SWEPT)
     study.folder.path.mkdir(parents=True)
     (study.folder.path / "cells.json").write_text("{")
+    with pytest.raises(UserError, match=r"cells.json cannot be read .* writes it again"):
+        study.record()
+    (study.folder.path / "cells.json").unlink()
     study.record()
     assert len(json.loads((study.folder.path / "cells.json").read_text())["cells"]) == 1
+
+
+@pytest.mark.parametrize("run", ["../elsewhere", "/etc", "a/b", "..", "", "."])
+def test_a_study_lists_runs_by_plain_names(cells, run):
+    study = Study.of(cells(8), SWEPT)
+    study.folder.path.mkdir(parents=True)
+    listed = {"swept": [], "study": {}, "cells": [{"run": run, "values": {}}]}
+    (study.folder.path / "cells.json").write_text(json.dumps(listed))
+    with pytest.raises(UserError, match="is no name of a run"):
+        study.folder.rows()
 
 
 def test_a_study_is_written_anew_from_its_folder_with_what_it_asks(cells, capsys):
