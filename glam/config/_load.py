@@ -9,7 +9,7 @@ from glam.config.corpora import CORPORA
 from glam.config.optimizers import OPTIMIZERS
 from glam.config.registry import Registry
 from glam.config.schedules import SCHEDULES
-from glam.errors import UserError, nearest
+from glam.errors import UserError
 from glam.files import check_type
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ def from_mapping(
 def _check_names(names: list[str], content: Mapping[str, Any], place: str, may_lack: bool) -> None:
     for name in content:
         if name not in names:
-            raise UserError(f"there is no key {place}{name}; {nearest(str(name), names)}")
+            raise UserError(f"there is no key {place}{name}")
     for name in names:
         if name not in content and not may_lack and place + name not in ADDED:
             raise UserError(f"{place}{name} is missing")

@@ -119,7 +119,7 @@ class Data(TypedDict):
     """`data.json`: the text of a run."""
 
     fingerprint: NotRequired[str]
-    funnel: NotRequired[list[FunnelRow]]
+    funnel: list[FunnelRow]
     samples: NotRequired[dict[str, list[Sample]]]
     quality: NotRequired[dict[str, Any]]
     epochs: NotRequired[dict[str, Amount]]

@@ -1,6 +1,7 @@
 """Runs and studies as people name them: a folder, `latest`, or the unique beginning of a name or
 id."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from glam.runs.folder import RunFolder
 from glam.runs.study_folder import StudyFolder
 
 LATEST = "latest"
+OLD = re.compile(r"\.old\d+$")
 SHOWN = 4  # candidates in a message
 
 
@@ -59,13 +61,20 @@ def find_study(named: str, runs: Path) -> StudyFolder:
 
 def run_folders(runs: Path) -> list[RunFolder]:
     """The runs in a folder, those moved aside by `rerun=true` left out."""
-    found = sorted(path.parent for path in runs.glob("*/config.yaml"))
-    return [RunFolder(path) for path in found if not re.search(r"\.old\d+$", path.name)]
+    return [RunFolder(path) for path in _having("config.yaml", runs) if not OLD.search(path.name)]
 
 
 def study_folders(runs: Path) -> list[StudyFolder]:
     """The studies in a folder of runs, by name."""
-    return [StudyFolder(path.parent) for path in sorted(runs.glob("studies/*/cells.json"))]
+    return [StudyFolder(path) for path in _having("cells.json", runs / "studies")]
+
+
+def _having(name: str, folder: Path) -> list[Path]:
+    """The sub-folders that hold `name`, whatever it is: what is no file is said by who reads it."""
+    try:
+        return sorted(path for path in folder.iterdir() if os.path.lexists(path / name))
+    except OSError:
+        return []
 
 
 def run_date(run: Path) -> float:
