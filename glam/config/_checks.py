@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from dataclasses import field
+from dataclasses import field, fields
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def plain_path(key: str, path: Path) -> None:
 def chosen_by_group(key: str, section: Any, *names: str) -> None:
     """Raise UserError where the name of a section is not of its class (by default its `names`, or
     the one it declares): a name says what was chosen, and choosing is the group's."""
-    own = names or (type(section).__dataclass_fields__["name"].default,)
+    own = names or [one.default for one in fields(section) if one.name == "name"]
     if section.name not in own:
         group, name = key.replace(".", "/"), section.name
         raise UserError(

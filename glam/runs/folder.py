@@ -36,6 +36,10 @@ from glam.runs.naming import run_name
 T = TypeVar("T")
 
 WRITTEN_AGAIN = "remove it, or make it readable; the run's own command writes it again"
+FILES = (
+    *("config.yaml", "metrics.csv", "summary.json", "failure.json", "data.json", "routing.json"),
+    *("generated.json", "layout.json", "evaluation.json", "report.html", "progress.json"),
+)
 ANOTHER = "the run's own command with rerun=true trains it again"
 
 
@@ -67,6 +71,29 @@ def check_writable(config: RunConfig) -> None:
                 f"{key}={getattr(config, key)} cannot be written ({error.strerror}); "
                 f"name another folder with {key}=..."
             ) from None
+
+
+@contextmanager
+def locked(file: Path, timeout: float = -1) -> Generator[None]:
+    """Hold a lock; -1 waits for it. Raises filelock's Timeout where another process has it, and
+    UserError for a folder or a link in its place, or a file of someone else."""
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=timeout)
+    except Timeout:
+        raise
+    except OSError as error:
+        raise UserError(
+            f"{file} cannot be locked ({error.strerror or error}); remove it, or make it writable"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class HeldError(UserError):
+    """A run that another process has."""
 
 
 @functools.cache
@@ -134,17 +161,18 @@ class RunFolder:
     def report_file(self) -> Path:
         return self.path / "report.html"
 
-    def summary(self) -> Summary | None:
+    def summary(self) -> dict[str, Any] | None:
         """The finished run's summary; None while it is not done. One that is not as it was written
         counts as not done, with a warning: the run is resumed, and writes it anew. Raises
         UserError for one that cannot be read."""
         try:
-            return read_json_if_there(self.summary_file, Summary, way_out=WRITTEN_AGAIN)
+            found = read_json_if_there(self.summary_file, Summary, way_out=WRITTEN_AGAIN)
+            return cast(dict[str, Any] | None, found)
         except UnfitError as unfit:
             _warn_once(str(unfit))
             return None
 
-    def summary_if_readable(self) -> Summary | None:
+    def summary_if_readable(self) -> dict[str, Any] | None:
         """As `summary`, for whoever looks at many runs: one that cannot be read is warned of."""
         try:
             return self.summary()
@@ -228,23 +256,28 @@ class RunFolder:
         try:
             with self.lock():
                 return False
-        except UserError:
+        except HeldError:
             return True
+        except UserError:  # what lies in the lock's place nobody can hold
+            return False
 
     @contextmanager
     def lock(self) -> Generator[None]:
         """Hold the run. Raises UserError when another process does."""
-        lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=0)
+            with locked(self.path / ".lock", timeout=0):
+                yield
         except Timeout:
-            raise UserError(
+            raise HeldError(
                 f"{self.path.name} is being run by another process; wait for it, or change the seed"
             ) from None
-        try:
-            yield
-        finally:
-            lock.release()
+
+    def check_files(self) -> None:
+        """Raises UserError for a folder, a pipe or a link to nothing in the place of a file of the
+        run: it could be neither read nor replaced."""
+        for file in (self.path / name for name in FILES):
+            if os.path.lexists(file) and not file.is_file():
+                raise UserError(f"{file} is no regular file; remove it")
 
     def move_aside(self) -> Path | None:
         """Rename an old run out of the way (`rerun=true`); returns where it went. Raises UserError

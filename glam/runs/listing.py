@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from glam.config import RunConfig
 from glam.errors import UserError
 from glam.log import log
-from glam.runs.contents import Summary
 from glam.runs.finding import run_date, run_folders, study_date, study_folders
 from glam.runs.folder import RunFolder
 from glam.runs.naming import differences, label
@@ -87,7 +86,7 @@ def _config(run: RunFolder) -> RunConfig | None:
         return None
 
 
-def _state(run: RunFolder, summary: Summary | None) -> str:
+def _state(run: RunFolder, summary: dict[str, Any] | None) -> str:
     if summary is not None:
         return summary["status"]
     if (run.path / ".lock").exists() and run.is_held:
@@ -95,7 +94,7 @@ def _state(run: RunFolder, summary: Summary | None) -> str:
     return "failed" if run.failure_file.exists() else "unfinished"
 
 
-def _mean(summary: Summary | None, key: Literal["loss", "bits_per_byte"]) -> float | None:
+def _mean(summary: dict[str, Any] | None, key: str) -> float | None:
     return None if summary is None else summary.get(key, {}).get("mean")
 
 

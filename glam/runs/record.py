@@ -105,7 +105,7 @@ class Record:
             name=run.resolve().name,
             config=_config(folder),
             metrics=Metrics.read(folder.metrics_file),
-            summary=cast(Json, folder.summary() or {}),
+            summary=folder.summary() or {},
             failure=cast(Json, folder.read("failure.json", Failure) or {}),
             data=cast(Json, folder.read("data.json", Data) or {}),
             routing=cast(Json, folder.read("routing.json", Routing) or {}),

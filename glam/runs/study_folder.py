@@ -3,16 +3,15 @@
 import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock
+from typing import Any, cast
 
 from glam.config import ROOT, StudyConfig, from_mapping
 from glam.errors import UserError
 from glam.files import UnfitError, read_json, sealed, to_json
-from glam.runs.contents import Cells, Failure, Progress, StudyMachine
-from glam.runs.folder import RunFolder, write_atomically
+from glam.runs.contents import Cells, Failure, Progress
+from glam.runs.folder import RunFolder, locked, write_atomically
 
 WRITTEN_AGAIN = "remove it, or make it readable; the study's command writes it again"
 
@@ -58,9 +57,9 @@ class StudyFolder:
             content = {"swept": list(swept), "study": asked, "machine": machine, "cells": entries}
             write_atomically(self.path / "cells.json", to_json(sealed(content)))
 
-    def lock(self) -> FileLock:
+    def lock(self) -> AbstractContextManager[None]:
         """Two people may start the same study: one list and one page at a time."""
-        return FileLock(self.path / ".lock")
+        return locked(self.path / ".lock")
 
     def _known(self) -> Cells:
         """What `cells.json` says; nothing where there is no such file. Raises UserError for one
@@ -70,7 +69,7 @@ class StudyFolder:
         except FileNotFoundError:
             return {}
         for one in known.get("cells", []):
-            if Path(one["run"]).name != one["run"]:
+            if Path(one["run"]).name != one["run"] or one["run"] in ("", ".."):
                 raise self._unreadable(f"{one['run']} is no name of a run")
         return known
 
@@ -87,8 +86,8 @@ class StudyFolder:
         return self.study.compares
 
     @property
-    def machine(self) -> StudyMachine | None:
-        return self._known().get("machine")
+    def machine(self) -> dict[str, Any] | None:
+        return cast(dict[str, Any] | None, self._known().get("machine"))
 
     @property
     def study(self) -> StudyConfig:

@@ -24,7 +24,7 @@ from glam.runs.record import Record
 from tests.runs.test_version_0_1 import FOLDER as FOLDER_0_1
 
 HERE = Resources(threads=1, precision="float32", device="cpu", memory_bytes=10**9, cores=1)
-SEEDS = range(60)
+SEEDS = range(40)
 JSON = ("summary.json", "data.json", "routing.json", "generated.json", "layout.json")
 RECORDED = {"summary.json": "summary", "data.json": "data", "routing.json": "routing",
             "generated.json": "generated", "layout.json": "layout"}  # fmt: skip

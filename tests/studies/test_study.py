@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from glam.config import ModelConfig, RunConfig, StudyConfig, TaskConfig
+from glam.errors import UserError
 from glam.machine.resources import resolve
 from glam.reporting import refresh_study
 from glam.runs.folder import RunFolder
@@ -147,12 +148,15 @@ def test_a_study_is_written_anew_from_its_folder_with_what_it_asks(cells, capsys
     assert "dense twin" not in page
 
 
+PROGRESS = {"stage": "train", "done": 30, "total": 120, "seconds_left": None}
+
+
 def test_a_run_that_goes_on_says_how_far_it_is(cells):
     [cell] = made = cells(8)
     study = Study.of(made, SWEPT)
     study.record()
     cell.run.path.mkdir()
-    cell.run.write_json("progress.json", {"stage": "train", "done": 30, "total": 120})
+    cell.run.write_json("progress.json", PROGRESS)
     assert study.folder.rows()[0]["progress"] is None  # nobody has it: left behind by a kill
     with cell.run.lock():
         assert study.folder.rows()[0]["progress"]["done"] == 30
