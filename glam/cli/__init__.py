@@ -1,5 +1,6 @@
 """The command line: arguments in, an exit status out (0 done, 1 failed, 2 refused, 130 Ctrl-C)."""
 
+import errno
 import os
 import sys
 import tempfile
@@ -11,6 +12,11 @@ from glam.log import LEVELS, configure, log
 from glam.progress import end_start, show_start
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+# What is wrong with a path that someone named, not with us.
+OF_A_PATH = (
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENXIO),
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -47,6 +53,10 @@ def _status(arguments: list[str]) -> int:
         return _say(wrong_interpreter(error), REFUSED)
     except BrokenPipeError:
         raise
+    except OSError as error:
+        if error.filename is None or error.errno not in OF_A_PATH:
+            return _say(_fault(error), FAILED)
+        return _say(f"{error.filename}: {error.strerror}; name another path, or mend it", REFUSED)
     except Exception as error:
         return _say(_fault(error), FAILED)
     return DONE
@@ -76,14 +86,22 @@ def _fault(error: Exception) -> str:
 
 
 def _say(error: BaseException | str, status: int) -> int:
-    log.error(str(error))
+    """On one line, whatever stands in a value that it names."""
+    log.error("".join(map(_visible, str(error))))
     return status
+
+
+def _visible(character: str) -> str:
+    """Line breaks and control characters as they would be typed."""
+    return character if character.isprintable() or character == "\u00a0" else repr(character)[1:-1]
 
 
 def _run(arguments: list[str]) -> None:
     if arguments[:1] == ["--cell"]:  # how a grid starts its processes
         from glam.tasks.cell import run_cell
 
+        if len(arguments) != 2:
+            raise UserError("--cell needs one file, which a grid writes; run a grid with -m")
         return run_cell(Path(arguments[1]))
     # Hydra raises its errors instead of printing them: they are explained here.
     os.environ["HYDRA_FULL_ERROR"] = "1"

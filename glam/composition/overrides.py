@@ -4,6 +4,7 @@ refused with the nearest name, also where Hydra's `+` would accept it."""
 import functools
 import importlib.util
 import math
+import re
 import shutil
 from collections.abc import Iterator
 from typing import NoReturn
@@ -15,20 +16,27 @@ from hydra.errors import HydraException
 
 from glam.composition.aliases import ALIASES, meant_by
 from glam.composition.keys import known_keys
+from glam.composition.schema import classes_by_node
 from glam.config import LAUNCHERS, ROOT
 from glam.errors import UserError, nearest
 
 CONF = ROOT / "conf"
 EXPERIMENT = "experiment"  # a group whose choices lie in folders: expert_scaling/quick
 LAUNCHER_OF_HYDRA = "basic"  # one run after the other, in this process
+MOST_DIGITS = 100  # of a number; Hydra can turn longer ones into no value
+HUGE = re.compile(rf"(?<![\w.])[+-]?\d[\d_]{{{MOST_DIGITS},}}(?!\w)")
 MOST_CELLS = 10_000  # of a grid
 MAY_BE_ZERO = ("verbose", "gpus_per_node", "gpus_per_task", "max_num_timeout", "max_retries")
 OF_A_GRID = ("study.compares", "study.baseline", "study.budget")
+COMMANDS = (("--cfg", "-c"), ("--run", "-r"), ("--multirun", "-m"), ("--info", "-i"))
 FLAGS = (
-    *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p"),
-    *("--run", "-r", "--multirun", "-m", "--shell-completion", "-sc", "--info", "-i"),
-    *("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"),
+    *("--help", "-h", "--hydra-help", "--version", "--resolve", "--package", "-p"),
+    *(flag for flags in COMMANDS for flag in flags),
 )
+# Hydra's, for configurations that lie elsewhere: what is composed here lies in conf/.
+ELSEWHERE = ("--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
+# Keys that a grid has one value of: they make no run another.
+OF_ALL_CELLS = ("logger", "study", "runs_dir", "cache_dir", "log_level", "rerun", "run")
 
 
 @functools.cache
@@ -56,6 +64,8 @@ def check_line(arguments: list[str]) -> None:
     for before, argument in zip(["", *arguments], arguments, strict=False):
         if argument.startswith("-"):
             flag = argument.split("=")[0]
+            if flag in ELSEWHERE:
+                raise UserError(f"{argument}: configurations lie in conf/; add a file there")
             if flag not in FLAGS:
                 raise UserError(f"{argument}: no such option; {_not_an_option(flag)}")
         elif is_override(argument):
@@ -66,7 +76,11 @@ def check_line(arguments: list[str]) -> None:
     _check_experiment(arguments)
     _check_launches(arguments)
     if {"-m", "--multirun"} & set(arguments):
-        _check_size([_parse(argument) for argument in arguments if is_override(argument)])
+        overrides = [_parse(argument) for argument in arguments if is_override(argument)]
+        _check_swept(
+            [override for override in overrides if override.is_sweep_override()], overrides
+        )
+        _check_size(overrides)
 
 
 def _not_an_option(flag: str) -> str:
@@ -89,6 +103,20 @@ def _not_a_pair(word: str, before: str) -> str:
     if is_override(before) and not before.endswith("="):
         return f"and quotes around a value with spaces: '{before} {word}'"
     return "for example model.num_experts=8"
+
+
+def _check_swept(swept: list[Override], overrides: list[Override]) -> None:
+    """Refuse a key that makes no run another, and one that is swept and typed again."""
+    keys = [override.get_key_element().lstrip("+") for override in overrides]
+    for override in swept:
+        key = override.get_key_element().lstrip("+")
+        if key == "task" or key.split(".")[0] in OF_ALL_CELLS:
+            raise UserError(
+                f"{override.input_line}: a grid has one {key}; give it one value, or start a grid "
+                f"for each"
+            )
+        if keys.count(key) > 1:
+            raise UserError(f"{override.input_line}: {key} is typed twice; give all values at once")
 
 
 def _check_size(overrides: list[Override]) -> None:
@@ -125,6 +153,13 @@ def _check_flags(arguments: list[str]) -> None:
     parser = get_args_parser()
     parser.error = refuse
     parser.parse_args(sorted(arguments, key=is_override))
+    given = {argument.split("=")[0] for argument in arguments if argument.startswith("-")}
+    several = [flags[0] for flags in COMMANDS if given.intersection(flags)]
+    if len(several) > 1:
+        raise UserError(f"{' and '.join(several)} are two commands; give one of them")
+    alone = given & {"--resolve", "--package", "-p"}
+    if alone and "--cfg" not in several:
+        raise UserError(f"{alone.pop()} goes with --cfg job, which shows the configuration")
 
 
 def _check_launches(arguments: list[str]) -> None:
@@ -169,6 +204,8 @@ def _check_override(argument: str) -> None:
         # Folders, logging and the sweeper are ours; another would go past every check.
         if not key.startswith(("hydra/launcher", "hydra.launcher", "hydra.verbose")):
             raise UserError(f"{argument}: of Hydra's own keys only hydra/launcher may be set here")
+        if key == "hydra.verbose" and not isinstance(override.value(), bool | str):
+            raise UserError(f"{argument} must be true or false, or the name of a logger")
         if key == "hydra/launcher":
             _check_launcher(argument, str(override.value()))
         else:
@@ -220,14 +257,23 @@ def _check_launcher(argument: str, name: str) -> None:
 
 
 def _parse(argument: str) -> Override:
+    if HUGE.search(argument):
+        raise UserError(f"{argument[:40]}…: a number of more than {MOST_DIGITS} digits")
     try:
         return OverridesParser.create().parse_override(argument)
     except HydraException as error:
         reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{argument}: cannot be read ({reason}); quote a value with spaces or commas, "
-            f"as in 'key=\"a, b\"'"
-        ) from None
+        raise UserError(f"{argument}: cannot be read ({reason}); {_quoting(argument)}") from None
+
+
+def _quoting(argument: str) -> str:
+    """The way out for a value that Hydra cannot read: the same in quotes, and why."""
+    key, _, value = argument.partition("=")
+    special = dict.fromkeys(c for c in value if not c.isalnum() and c not in "_.-+/%@*?|")
+    named = " ".join("space" if c == " " else c for c in special)
+    inner = value.strip("'\"").replace("\\", "\\\\").replace('"', '\\"')
+    quoted = f'{key}="{inner}"'.replace("'", "'\\''")
+    return "quote the value" + (f", which has {named}" if named else "") + f": '{quoted}'"
 
 
 def _check_choice(group: str, choice: object) -> None:
@@ -249,7 +295,13 @@ def _values(override: Override) -> Iterator[object]:
 
 
 def _check_key(key: str, argument: str) -> None:
-    known = known_keys()
+    known, (section, _, name) = known_keys(), key.rpartition(".")
+    if name == "name" and section in classes_by_node():
+        group = section.replace(".", "/")
+        raise UserError(
+            f"{argument}: the name of a choice is not set but chosen; type {group}=<choice>, one "
+            f"of {', '.join(choices(group))}"
+        )
     if key in known or isinstance(known.get(key.rpartition(".")[0]), dict):
         return
     sections = {name.rsplit(".", 1)[0] for name in known if "." in name}

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from glam.config._checks import positive, within
+from glam.config._checks import LARGEST, LARGEST_SIZE, divisors, plain_name, shown, within
 from glam.errors import UserError, nearest, one_of
 
 DEVICES = ("auto", "cpu", "gpu", "mps", "tpu", "xla_cpu")
@@ -12,6 +12,8 @@ TOPOLOGIES = {"v3": 2, "v4": 3, "v5e": 2, "v5p": 3, "v6e": 2}  # sides of a slic
 
 # The axes of tensors that a rule may split: of weights, and (batch, activation) of what flows.
 LOGICAL_AXES = ("batch", "activation", "embed", "heads", "hidden", "experts", "vocab")
+
+MEASURES = ("memory_gb", "watts", "peak_tflops", "share_of_peak")
 
 
 @dataclass(kw_only=True)
@@ -45,11 +47,15 @@ class HardwareConfig:
     grid_source: str = "world average of 2023: Ember, Global Electricity Review 2024"
 
     def __post_init__(self) -> None:
+        plain_name("hardware.name", self.name)
         one_of("hardware.device", self.device, DEVICES)
         one_of("hardware.precision", self.precision, ("auto", "bfloat16", "float32"))
-        positive("hardware.", self, "threads", "max_jobs", "memory_gb", "watts", "num_devices")
-        positive("hardware.", self, "peak_tflops", "share_of_peak")
+        given = [name for name in MEASURES if getattr(self, name) is not None]
+        within("hardware.", self, 1e-6, LARGEST, *given)
         within("hardware.", self, 0, 1, *(["share_of_peak"] if self.share_of_peak else []))
+        counts = ("threads", "max_jobs", "num_devices")
+        given = [name for name in counts if getattr(self, name) is not None]
+        within("hardware.", self, 1, LARGEST_SIZE, *given)
         within("hardware.", self, 1, 10, "pue")
         within("hardware.", self, 0, 10, "grid_kg_per_kwh")
         self._check_layout()
@@ -70,6 +76,10 @@ class HardwareConfig:
         for axis, size in self.mesh.items():
             if size < 1:
                 raise UserError(f"hardware.mesh.{axis}={size} must be positive")
+            if size > LARGEST_SIZE:
+                raise UserError(
+                    f"hardware.mesh.{axis}={shown(size)} must be at most {LARGEST_SIZE:,}"
+                )
         if self.mesh and self.num_devices not in (None, math.prod(self.mesh.values())):
             raise UserError(
                 f"hardware.num_devices={self.num_devices} but hardware.mesh={self.mesh} is of "
@@ -154,8 +164,7 @@ def check_divisible(axis: str, key: str, value: int, hardware: HardwareConfig) -
     """Raise UserError where the mesh does not divide `value`, the value of `key`."""
     parts = hardware.shards(axis)
     if value % parts:
-        fits = [part for part in range(1, value + 1) if value % part == 0]
-        near = sorted(sorted(fits, key=lambda part: abs(part - parts))[:2])
+        near = sorted(sorted(divisors(value), key=lambda part: abs(part - parts))[:2])
         raise UserError(
             f"hardware.mesh.{hardware.rules[axis]}={parts} does not divide {key}={value}; "
             f"try {' or '.join(map(str, near))}, or another {key}"

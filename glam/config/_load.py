@@ -2,13 +2,15 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, get_type_hints
 
 from glam.config._run import GenerateTaskConfig, ListTaskConfig, PlanTaskConfig, TaskConfig
 from glam.config.corpora import CORPORA
 from glam.config.optimizers import OPTIMIZERS
 from glam.config.registry import Registry
 from glam.config.schedules import SCHEDULES
+from glam.errors import UserError
+from glam.files import check_type
 
 T = TypeVar("T")
 
@@ -26,32 +28,65 @@ TASK_CLASSES: dict[str, type[TaskConfig]] = {
     "plan": PlanTaskConfig,
 }
 
+RENAMED = {"checkpoint": "run"}  # 0.1's keys
+# Keys that files of 0.1 or 0.2, which are not sealed, do not have.
+ADDED = ("log_level", "study.folder")
 
-def from_mapping(kind: type[T], content: Mapping[str, Any], place: str = "") -> T:
-    """The configuration `kind` from a plain nested mapping, checked like any other. A field that
-    the mapping lacks gets its default: the file is older than the field. `place` is the dotted
-    place of `content` in RunConfig.
 
-    Raises UserError for a value that is refused, and for a choice that does not exist any more.
+def from_mapping(
+    kind: type[T], content: Mapping[str, Any], place: str = "", *, may_lack: bool = False
+) -> T:
+    """The configuration `kind` from a plain nested mapping, checked like any other. `place` is the
+    dotted place of `content` in RunConfig. `may_lack`: a field that is missing gets its default,
+    since the content is known to be whole and older than the field.
+
+    Raises UserError for a key that is missing or unknown, for a value that is refused or of
+    another type, and for a choice that does not exist any more.
     """
     default = kind()
+    content = {RENAMED.get(name, name) if not place else name: content[name] for name in content}
+    names = [field.name for field in dataclasses.fields(cast(Any, default))]
+    _check_names(names, content, place, may_lack)
+    types = get_type_hints(kind)
     chosen: dict[str, Any] = {}
-    for field in dataclasses.fields(default):  # type: ignore[arg-type]
-        if field.name not in content:
-            continue
-        value: Any = content[field.name]
-        section: Any = getattr(default, field.name)
+    for name in filter(content.__contains__, names):
+        value, section, key = content[name], getattr(default, name), place + name
         if dataclasses.is_dataclass(section):
-            where = f"{place}{field.name}"
-            value = from_mapping(_class_at(where, section, value.get("name")), value, f"{where}.")
-        chosen[field.name] = value
+            content_there = _mapping(key, value)
+            there = _class_at(key, section, content_there.get("name"))
+            value = from_mapping(there, content_there, f"{key}.", may_lack=may_lack)
+        else:
+            _check_type(key, value, types[name])
+        chosen[name] = value
     return kind(**chosen)
 
 
-def _class_at(place: str, default: object, name: str | None) -> type[Any]:
+def _check_names(names: list[str], content: Mapping[str, Any], place: str, may_lack: bool) -> None:
+    for name in content:
+        if name not in names:
+            raise UserError(f"there is no key {place}{name}")
+    for name in names:
+        if name not in content and not may_lack and place + name not in ADDED:
+            raise UserError(f"{place}{name} is missing")
+
+
+def _mapping(key: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"{key} holds no keys and values")
+    return cast(dict[str, Any], value)
+
+
+def _check_type(key: str, value: Any, kind: Any) -> None:
+    try:
+        check_type(value, kind)
+    except ValueError as error:
+        raise UserError(f"{key}: {error}") from None
+
+
+def _class_at(place: str, default: object, name: Any) -> type[Any]:
     """The class of a section, by the name that its content gives; without one, the default's."""
     if place == "task":
-        return TASK_CLASSES.get(name or "", TaskConfig)
+        return TASK_CLASSES.get(str(name), TaskConfig)
     if place in GROUPS and name is not None:
-        return GROUPS[place][name]
+        return GROUPS[place][str(name)]
     return type(default)

@@ -4,7 +4,15 @@ import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from glam.config._checks import choice_of, not_in_identity, plain_name, positive, within
+from glam.config._checks import (
+    LARGEST_SIZE,
+    choice_of,
+    divisors,
+    not_in_identity,
+    plain_name,
+    positive,
+    within,
+)
 from glam.config.balance_losses import BALANCE_LOSSES
 from glam.config.dispatchers import DISPATCHERS, DispatcherConfig
 from glam.errors import UserError, one_of
@@ -54,11 +62,12 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         plain_name("model.name", self.name)
-        positive("model.", self, "vocab_size", "num_layers", "d_model", "d_ff", "num_heads")
-        positive("model.", self, "d_head", "num_experts", "top_k", "capacity_factor")
-        positive("model.", self, "min_capacity", "logit_cap")
+        positive("model.", self, "num_layers", "capacity_factor", "logit_cap")
         within("model.", self, 1, 100_000, "num_layers")
-        within("model.", self, 0, float("inf"), "moe_every")
+        sizes = ("vocab_size", "d_model", "d_ff", "num_heads", "num_experts", "top_k")
+        within("model.", self, 1, LARGEST_SIZE, *sizes, "min_capacity")
+        within("model.", self, 1, LARGEST_SIZE, *(["d_head"] if self.d_head is not None else []))
+        within("model.", self, 0, LARGEST_SIZE, "moe_every")
         within("model.", self, 2, 10_000_000, "position_buckets", "position_max_distance")
         one_of("model.dispatcher", self.dispatcher, DISPATCHERS)
         if self.d_head is None and self.d_model % self.num_heads:
@@ -159,6 +168,5 @@ class FlopsByPart(NamedTuple):
 
 
 def _divisors_near(number: int, near: int) -> str:
-    divisors = [d for d in range(1, number + 1) if number % d == 0]
-    best = sorted(divisors, key=lambda d: abs(d - near))[:2]
+    best = sorted(divisors(number), key=lambda d: abs(d - near))[:2]
     return " or ".join(str(d) for d in sorted(best))

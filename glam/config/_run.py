@@ -3,7 +3,14 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from glam.config._checks import not_in_identity, plain_name, positive, within
+from glam.config._checks import (
+    chosen_by_group,
+    not_in_identity,
+    plain_name,
+    plain_path,
+    positive,
+    within,
+)
 from glam.config._data import DataConfig
 from glam.config._hardware import HardwareConfig
 from glam.config._model import ModelConfig
@@ -159,6 +166,9 @@ class RunConfig:
         for key in ("runs_dir", "cache_dir"):
             if not getattr(self, key).strip():
                 raise UserError(f"{key} is empty; name a folder, for example {key}={key[:-4]}")
+        plain_path("runs_dir", self.runs_path)
+        plain_path("cache_dir", self.cache_path)
+        self._check_names()
         self._check_optimizer()
         reading = self.task.name in ("evaluate", "generate", "report")
         if self.run is not None and not reading:
@@ -173,6 +183,15 @@ class RunConfig:
                 f"task={self.task.name} needs run=<a run folder>, for example run=latest or "
                 f"run=runs/<name>-<id>"
             )
+
+    def _check_names(self) -> None:
+        chosen_by_group("optimizer", self.optimizer)
+        chosen_by_group("schedule", self.schedule)
+        chosen_by_group("data.corpus", self.data.corpus)
+        # Of the tasks, those that have keys of their own have a class each.
+        others = {kind().name for kind in TaskConfig.__subclasses__()}
+        plain = [name for name in TASKS if name not in others]
+        chosen_by_group("task", self.task, *(plain if type(self.task) is TaskConfig else []))
 
     def _check_optimizer(self) -> None:
         optimizer, engine = self.optimizer, self.hardware.engine

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from glam.config._checks import not_in_identity, positive, within
+from glam.config._checks import LARGEST_SIZE, not_in_identity, positive, within
 
 
 @dataclass(kw_only=True)
@@ -27,7 +27,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         within("training.", self, 1, 10**15, "tokens")
-        positive("training.", self, "batch_size", "sequence_length", "max_skipped", "seconds")
+        within("training.", self, 1, LARGEST_SIZE, "batch_size", "sequence_length")
+        positive("training.", self, "max_skipped", "seconds")
         positive("training.", self, "log_every", "checkpoint_minutes")
 
     @property

@@ -9,6 +9,7 @@ Model, optimizers and engines read these tables, and so does the plan, which has
 from typing import Literal, NamedTuple
 
 from glam.config import HardwareConfig, ModelConfig, RunConfig, check_divisible
+from glam.config._checks import divisors
 from glam.errors import UserError
 
 # Letter -> logical axis. N: heads; A: heads times d_head, split by whole heads. R: buckets.
@@ -169,5 +170,4 @@ def loss_pieces(config: RunConfig) -> int:
     shards, length = config.hardware.shards, config.training.sequence_length
     logits = config.training.tokens_per_step * config.model.vocab_size
     held = logits / (shards("batch") * shards("vocab"))
-    divisors = [n for n in range(1, length + 1) if length % n == 0]
-    return next((n for n in divisors if held / n <= LOGITS_ON_DEVICE), length)
+    return next((n for n in divisors(length) if held / n <= LOGITS_ON_DEVICE), length)

@@ -4,22 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from glam.config import ModelConfig, from_mapping
+from glam.config import ModelConfig
 from glam.errors import UserError
 from glam.runs.checkpoints import newest_checkpoint, weight_files
+from glam.runs.folder import RunFolder
 
 
 def saved_config(run: Path) -> ModelConfig:
-    """The model section of `config.yaml`. Raises UserError where there is no such file."""
-    file = run / "config.yaml"
-    if not file.is_file():
-        raise UserError(f"{run} is no run folder (no config.yaml in it); name one under runs/")
-    section: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))["model"]
-    return from_mapping(ModelConfig, section)
+    """The model section of `config.yaml`. Raises UserError for a file that is absent, cut short or
+    changed."""
+    return RunFolder(run).run_config().model
 
 
 def saved_weights(run: Path) -> dict[str, Tensor]:

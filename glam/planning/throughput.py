@@ -8,9 +8,13 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
+
+from annotated_types import Ge, Le
+from typing_extensions import TypedDict
 
 from glam.config import RunConfig, TrainingConfig
+from glam.files import read_json_if_there, strict
 from glam.machine.processor import processor
 from glam.machine.resources import Resources, device_name
 from glam.runs.identity import code_fingerprint, fingerprint
@@ -36,6 +40,14 @@ class Throughput(NamedTuple):
     tokens_per_second: float
     source: str  # for people: where the number is from, with its date where it was timed
     kind: Kind
+
+
+@strict(unknown="allow")
+class Calibration(TypedDict):
+    """A throughput that was timed, as it is kept in the cache."""
+
+    tokens_per_second: Annotated[float, Ge(1e-9), Le(1e15)]
+    date: str
 
 
 def flops_per_second(resources: Resources) -> float:
@@ -64,14 +76,14 @@ def local_throughput(config: RunConfig, resources: Resources) -> Throughput:
 
 
 def calibrated(config: RunConfig, resources: Resources) -> Throughput | None:
-    """What this machine was timed at for the run's model and batch; None where it was not."""
-    try:
-        found: dict[str, Any] = json.loads(calibration_file(config, resources).read_text())
-        day = str(found["date"])[:10]
-        source = f"calibrated on this machine, {day}"
-        return Throughput(float(found["tokens_per_second"]), source, "calibrated")
-    except (OSError, ValueError, KeyError):
+    """What this machine was timed at for the run's model and batch; None where it was not. Raises
+    UserError for a file that says something else."""
+    file = calibration_file(config, resources)
+    found = read_json_if_there(file, Calibration, way_out="remove it, and it is timed again")
+    if found is None:
         return None
+    source = f"calibrated on this machine, {found['date'][:10]}"
+    return Throughput(found["tokens_per_second"], source, "calibrated")
 
 
 def calibration_file(config: RunConfig, resources: Resources) -> Path:

@@ -1,6 +1,7 @@
 """Runs and studies as people name them: a folder, `latest`, or the unique beginning of a name or
 id."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from glam.runs.folder import RunFolder
 from glam.runs.study_folder import StudyFolder
 
 LATEST = "latest"
+OLD = re.compile(r"\.old\d+$")
 SHOWN = 4  # candidates in a message
 
 
@@ -20,6 +22,7 @@ def find_run(named: str, runs: Path, *, finished: bool = True) -> RunFolder:
     if not named.strip():
         raise UserError("run= is empty; name a run's folder, or run=latest")
     if (folder := RunFolder.containing(named)) is not None:
+        folder.run_config()  # another's config.yaml makes no run
         return folder
     if StudyFolder.find(named) is not None:
         raise UserError(f"run={named} is the folder of a study; name one of its runs")
@@ -58,13 +61,20 @@ def find_study(named: str, runs: Path) -> StudyFolder:
 
 def run_folders(runs: Path) -> list[RunFolder]:
     """The runs in a folder, those moved aside by `rerun=true` left out."""
-    found = sorted(path.parent for path in runs.glob("*/config.yaml"))
-    return [RunFolder(path) for path in found if not re.search(r"\.old\d+$", path.name)]
+    return [RunFolder(path) for path in _having("config.yaml", runs) if not OLD.search(path.name)]
 
 
 def study_folders(runs: Path) -> list[StudyFolder]:
     """The studies in a folder of runs, by name."""
-    return [StudyFolder(path.parent) for path in sorted(runs.glob("studies/*/cells.json"))]
+    return [StudyFolder(path) for path in _having("cells.json", runs / "studies")]
+
+
+def _having(name: str, folder: Path) -> list[Path]:
+    """The sub-folders that hold `name`, whatever it is: what is no file is said by who reads it."""
+    try:
+        return sorted(path for path in folder.iterdir() if os.path.lexists(path / name))
+    except OSError:
+        return []
 
 
 def run_date(run: Path) -> float:
@@ -87,7 +97,7 @@ def _date(folder: Path, files: Sequence[str]) -> float:
 
 
 def _is_done(run: RunFolder) -> bool:
-    summary = run.summary()
+    summary = run.summary_if_readable()
     return summary is not None and summary["status"] == "done"
 
 

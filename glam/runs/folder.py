@@ -2,24 +2,45 @@
 
 import contextlib
 import dataclasses
-import json
+import functools
 import os
+import re
 import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import yaml
 from filelock import FileLock, Timeout
 
 from glam.config import ROOT, RunConfig, from_mapping
 from glam.errors import UserError, first_line
+from glam.files import (
+    SEAL,
+    UnfitError,
+    read_json_if_there,
+    read_yaml,
+    sealed,
+    to_json,
+    unsealed,
+)
+from glam.log import log
 from glam.machine.processes import rank
 from glam.machine.resources import Resources
-from glam.runs.identity import run_id
+from glam.runs.contents import Summary
+from glam.runs.identity import could_be, run_id
 from glam.runs.naming import run_name
+
+T = TypeVar("T")
+
+WRITTEN_AGAIN = "remove it, or make it readable; the run's own command writes it again"
+FILES = (
+    *("config.yaml", "metrics.csv", "summary.json", "failure.json", "data.json", "routing.json"),
+    *("generated.json", "layout.json", "evaluation.json", "report.html", "progress.json"),
+)
+ANOTHER = "the run's own command with rerun=true trains it again"
 
 
 def write_atomically(file: Path, text: str) -> None:
@@ -50,6 +71,35 @@ def check_writable(config: RunConfig) -> None:
                 f"{key}={getattr(config, key)} cannot be written ({error.strerror}); "
                 f"name another folder with {key}=..."
             ) from None
+
+
+@contextmanager
+def locked(file: Path, timeout: float = -1) -> Generator[None]:
+    """Hold a lock; -1 waits for it. Raises filelock's Timeout where another process has it, and
+    UserError for a folder or a link in its place, or a file of someone else."""
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=timeout)
+    except Timeout:
+        raise
+    except OSError as error:
+        raise UserError(
+            f"{file} cannot be locked ({error.strerror or error}); remove it, or make it writable"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class HeldError(UserError):
+    """A run that another process has."""
+
+
+@functools.cache
+def _warn_once(line: str) -> None:
+    """A file that is not as it was written is read again and again while a grid runs."""
+    log.warning(line)
 
 
 class RunFolder:
@@ -112,16 +162,37 @@ class RunFolder:
         return self.path / "report.html"
 
     def summary(self) -> dict[str, Any] | None:
-        """The finished run's summary; None while it is not done. An unreadable one counts as
-        not done: the run is resumed, and writes it anew."""
+        """The finished run's summary; None while it is not done. One that is not as it was written
+        counts as not done, with a warning: the run is resumed, and writes it anew. Raises
+        UserError for one that cannot be read."""
         try:
-            summary: Any = json.loads(self.summary_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = read_json_if_there(self.summary_file, Summary, way_out=WRITTEN_AGAIN)
+            return cast(dict[str, Any] | None, found)
+        except UnfitError as unfit:
+            _warn_once(str(unfit))
             return None
-        return summary if isinstance(summary, dict) and "status" in summary else None  # pyright: ignore[reportUnknownVariableType]
+
+    def summary_if_readable(self) -> dict[str, Any] | None:
+        """As `summary`, for whoever looks at many runs: one that cannot be read is warned of."""
+        try:
+            return self.summary()
+        except UserError as error:
+            _warn_once(str(error))
+            return None
+
+    def read(self, name: str, kind: type[T]) -> T | None:
+        """What the JSON file `name` of the run holds; None where there is none, and with a warning
+        where it cannot be read or holds something else: no result depends on it."""
+        try:
+            return read_json_if_there(self.path / name, kind, way_out="it is left out")
+        except UserError as error:
+            _warn_once(str(error))
+            return None
 
     def write_json(self, name: str, content: Any) -> None:
-        write_atomically(self.path / name, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        """A mapping is sealed, so that a change of it shows."""
+        whole = sealed(cast(dict[str, Any], content)) if isinstance(content, dict) else content
+        write_atomically(self.path / name, to_json(whole))
 
     def write_failure(self, error: str, traceback: str | None = None) -> None:
         """Why the run stopped. Raises OSError where that cannot be written either."""
@@ -130,25 +201,52 @@ class RunFolder:
         self.write_json("failure.json", failure)
 
     def write_config(self, config: RunConfig) -> None:
-        text = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+        content = sealed(dataclasses.asdict(config))
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         write_atomically(self.config_file, text)
 
     def config(self) -> dict[str, Any]:
-        """`config.yaml` as it stands: a plain nested mapping."""
-        return yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+        """`config.yaml` as a plain nested mapping. Raises UserError for a file that is absent, cut
+        short or changed."""
+        return self._config()[0]
 
     def run_config(self) -> RunConfig:
-        """What the run was asked to be. Raises UserError for a file that does not say."""
+        """What the run was asked to be. Raises UserError for a file that does not say, and for one
+        that says it of another run than the folder's name and summary do."""
+        config = self._config()[1]
+        self._check_identity(config)
+        return config
+
+    def _config(self) -> tuple[dict[str, Any], RunConfig]:
         try:
-            content = self.config()
-            if "model" not in content:
-                raise ValueError("it names no model")
-            return from_mapping(RunConfig, content)
-        except (OSError, AttributeError, TypeError, ValueError, yaml.YAMLError) as error:
+            content = read_yaml(self.config_file, way_out=ANOTHER)
+        except FileNotFoundError:
+            raise UserError(f"{self.path} is no run folder (no config.yaml in it)") from None
+        try:
+            plain = unsealed(content)
+            # Whole: a key that it lacks is newer than the run.
+            return plain, from_mapping(RunConfig, plain, may_lack=SEAL in content)
+        except ValueError as error:
             reason = first_line(error)
+            raise UserError(f"{self.config_file} cannot be read ({reason}); {ANOTHER}") from None
+
+    def _check_identity(self, config: RunConfig) -> None:
+        """Raises UserError where the configuration is not that of the id in the folder's name, or
+        of the fingerprint in the summary."""
+        summary = self.summary()
+        recorded = summary.get("config_fingerprint", "") if summary is not None else ""
+        named = re.search(r"-([0-9a-f]{10})(\.old\d+)?$", self.path.resolve().name)
+        if named and recorded and not recorded.startswith(named[1]):
             raise UserError(
-                f"{self.config_file} cannot be read ({reason}); rerun=true runs it again"
-            ) from error
+                f"{self.summary_file} is of the run {recorded[:10]} and lies in {self.path.name}; "
+                f"move it back, or {ANOTHER}"
+            )
+        wanted = recorded or (named[1] if named else "")
+        if wanted and not could_be(config, wanted):
+            raise UserError(
+                f"{self.config_file} is not the configuration of the run {wanted[:10]}; "
+                f"put back the one that it was trained with, or {ANOTHER}"
+            )
 
     @property
     def is_held(self) -> bool:
@@ -158,23 +256,28 @@ class RunFolder:
         try:
             with self.lock():
                 return False
-        except UserError:
+        except HeldError:
             return True
+        except UserError:  # what lies in the lock's place nobody can hold
+            return False
 
     @contextmanager
     def lock(self) -> Generator[None]:
         """Hold the run. Raises UserError when another process does."""
-        lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=0)
+            with locked(self.path / ".lock", timeout=0):
+                yield
         except Timeout:
-            raise UserError(
+            raise HeldError(
                 f"{self.path.name} is being run by another process; wait for it, or change the seed"
             ) from None
-        try:
-            yield
-        finally:
-            lock.release()
+
+    def check_files(self) -> None:
+        """Raises UserError for a folder, a pipe or a link to nothing in the place of a file of the
+        run: it could be neither read nor replaced."""
+        for file in (self.path / name for name in FILES):
+            if os.path.lexists(file) and not file.is_file():
+                raise UserError(f"{file} is no regular file; remove it")
 
     def move_aside(self) -> Path | None:
         """Rename an old run out of the way (`rerun=true`); returns where it went. Raises UserError

@@ -3,15 +3,17 @@
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from glam.config import RunConfig
-from glam.machine.resources import Resources
+from glam.machine.resources import Device, Resources
 
 DETERMINES_THE_RESULT = ("model", "data", "optimizer", "schedule", "training", "seed")
+MOST_THREADS = 1024  # of a run, when its id is looked for
 
 PACKAGE = Path(__file__).parents[1]
 # Whose source decides digits. Of `machine`, only how rows are dealt to processes does: what it
@@ -32,16 +34,34 @@ def run_id(config: RunConfig, resources: Resources) -> str:
 def fingerprint(config: RunConfig, resources: Resources) -> str:
     """SHA-256 of the canonical JSON of the fields that determine the result and differ from their
     default: a field added later renames no run."""
+    return _digest(_chosen(config), resources.precision, resources.threads, resources.device)
+
+
+def could_be(config: RunConfig, identity: str) -> bool:
+    """Whether `identity` begins the fingerprint of `config` on any machine: the resources that a
+    run was given are part of it, and a run that has no summary says nowhere what they were."""
+    chosen, hardware = _chosen(config), config.hardware
+    precisions = ("float32", "bfloat16") if hardware.precision == "auto" else (hardware.precision,)
+    threads = range(1, MOST_THREADS + 1) if hardware.threads is None else (hardware.threads,)
+    return any(
+        _digest(chosen, *resources).startswith(identity)
+        for resources in itertools.product(precisions, threads, get_args(Device))
+    )
+
+
+def _chosen(config: RunConfig) -> dict[str, Any]:
     default = RunConfig()
-    chosen: dict[str, Any] = {
+    return {
         name: _differing(getattr(config, name), getattr(default, name))
         for name in DETERMINES_THE_RESULT
     }
-    chosen["precision"] = resources.precision
-    chosen["threads"] = resources.threads  # sums are ordered by thread
-    if resources.device != "cpu":
-        chosen["device"] = resources.device
-    return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(chosen: dict[str, Any], precision: str, threads: int, device: str) -> str:
+    whole = {**chosen, "precision": precision, "threads": threads}  # sums are ordered by thread
+    if device != "cpu":
+        whole["device"] = device
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
 def _differing(value: Any, default: Any) -> Any:

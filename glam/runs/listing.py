@@ -7,16 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from glam.config import RunConfig, from_mapping
+from glam.config import RunConfig
+from glam.errors import UserError
+from glam.log import log
 from glam.runs.finding import run_date, run_folders, study_date, study_folders
 from glam.runs.folder import RunFolder
 from glam.runs.naming import differences, label
 from glam.runs.study_folder import StudyFolder
-
-# The parser in C is ten times faster, and not in every build of PyYAML.
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +59,7 @@ def list_studies(runs: Path) -> list[ListedStudy]:
 
 
 def _listed(run: RunFolder) -> ListedRun:
-    summary: dict[str, Any] = run.summary() or {}
-    config = _config(run)
+    summary, config = run.summary_if_readable(), _config(run)
     differing = differences(config) if config is not None else {}
     asked = config.training.tokens if config is not None else None
     return ListedRun(
@@ -73,38 +69,37 @@ def _listed(run: RunFolder) -> ListedRun:
         differs={label(key): value for key, value in differing.items()},
         loss=_mean(summary, "loss"),
         bits_per_byte=_mean(summary, "bits_per_byte"),
-        tokens=summary.get("tokens", asked),
+        tokens=asked if summary is None else summary.get("tokens", asked),
         date=_iso(run_date(run.path)),
         bytes=sum(_sizes(run.path)),
-        study=summary.get("study") or (config.study.name if config is not None else None),
+        study=(summary or {}).get("study") or (config.study.name if config is not None else None),
         path=str(run.path),
     )
 
 
 def _config(run: RunFolder) -> RunConfig | None:
-    """None for a file that is damaged."""
+    """None for a file that is damaged, with a warning."""
     try:
-        text = run.config_file.read_text(encoding="utf-8")
-        return from_mapping(RunConfig, yaml.load(text, LOADER))  # safe: a SafeLoader
-    except (OSError, AttributeError, TypeError, ValueError, yaml.YAMLError):
+        return run.run_config()
+    except UserError as error:
+        log.warning(str(error))
         return None
 
 
-def _state(run: RunFolder, summary: dict[str, Any]) -> str:
-    if summary:
-        return str(summary["status"])
+def _state(run: RunFolder, summary: dict[str, Any] | None) -> str:
+    if summary is not None:
+        return summary["status"]
     if (run.path / ".lock").exists() and run.is_held:
         return "running"
     return "failed" if run.failure_file.exists() else "unfinished"
 
 
-def _mean(summary: dict[str, Any], key: str) -> float | None:
-    losses = summary.get(key)
-    return losses.get("mean") if isinstance(losses, dict) else None  # pyright: ignore
+def _mean(summary: dict[str, Any] | None, key: str) -> float | None:
+    return None if summary is None else summary.get(key, {}).get("mean")
 
 
 def _listed_study(study: StudyFolder) -> ListedStudy:
-    done = sum(RunFolder(run).summary() is not None for run in study.runs)
+    done = sum(RunFolder(run).summary_if_readable() is not None for run in study.runs)
     return ListedStudy(
         name=study.name,
         state="done" if done == len(study.runs) else "unfinished",

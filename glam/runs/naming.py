@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from glam.runs.identity import DETERMINES_THE_RESULT
 
 CONF = ROOT / "conf"
 NAMED = 3  # differences in a name, beside the model, experts, filter and seed that each name has
+LONGEST = 220  # [bytes] beside an id and `.old9`, within the 255 of a file's name
 # The order in which differences are named; the others follow as the configuration has them.
 FIRST = (
     *("data.corpus.name", "data.filter.name", "optimizer.name", "model.d_model"),
@@ -58,7 +60,18 @@ def run_name(config: RunConfig) -> str:
     if config.data.filter.name == "none":
         said.add("data.filter.name")
     others = [_word(key, value) for key, value in differences(config).items() if key not in said]
-    return "-".join([*words, *[word for word in others if word][:NAMED]])
+    words += [word for word in others if word][:NAMED]
+    while len("-".join(words).encode()) > LONGEST:
+        words.pop()
+    return "-".join(words)
+
+
+def folder_name(name: str) -> str:
+    """The name itself, or where it is too long for a folder its beginning and a hash of all."""
+    if len(name.encode()) <= LONGEST:
+        return name
+    beginning = name.encode()[: LONGEST // 2].decode(errors="ignore")
+    return f"{beginning}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def _word(key: str, value: Any) -> str:

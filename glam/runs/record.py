@@ -1,16 +1,21 @@
-"""A run folder read for reports. A file that is missing or cut short is empty, never an error."""
+"""A run folder read for reports. A file that is missing is empty; so is one that is not as it was
+written, with a warning."""
 
 import csv
-import json
+import io
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from glam.errors import UserError
+from glam.files import read_text
+from glam.log import log
+from glam.runs.contents import Data, Failure, Generated, LayoutRow, Routing
 from glam.runs.folder import RunFolder
 from glam.units import is_number
 
@@ -28,9 +33,12 @@ class Metrics:
     @classmethod
     def read(cls, file: Path) -> "Metrics":
         try:
-            with file.open(newline="", encoding="utf-8") as lines:
-                header, *rows = csv.reader(lines)
-        except (OSError, ValueError):
+            text = read_text(file, way_out="it is left out")
+            header, *rows = csv.reader(io.StringIO(text, newline=""))
+        except FileNotFoundError:
+            return cls({})
+        except (ValueError, csv.Error) as error:
+            log.warning(str(error) if isinstance(error, UserError) else f"{file} has no rows")
             return cls({})
         # A run that was cut off may leave half a line.
         whole = [row for row in rows if len(row) == len(header)]
@@ -97,12 +105,12 @@ class Record:
             name=run.resolve().name,
             config=_config(folder),
             metrics=Metrics.read(folder.metrics_file),
-            summary=mapping(folder.summary()),
-            failure=_json(folder.failure_file, {}),
-            data=_json(run / "data.json", {}),
-            routing=_json(run / "routing.json", {}),
-            generated=_json(run / "generated.json", []),
-            layout=_json(run / "layout.json", []),
+            summary=folder.summary() or {},
+            failure=cast(Json, folder.read("failure.json", Failure) or {}),
+            data=cast(Json, folder.read("data.json", Data) or {}),
+            routing=cast(Json, folder.read("routing.json", Routing) or {}),
+            generated=cast(list[Json], folder.read("generated.json", list[Generated]) or []),
+            layout=cast(list[Json], folder.read("layout.json", list[LayoutRow]) or []),
         )
 
     @property
@@ -147,17 +155,11 @@ def mapping(value: Any) -> Json:
     return cast(Json, value) if isinstance(value, dict) else {}
 
 
-def _json(file: Path, empty: Any) -> Any:
-    """The file's content, when it is of the kind of `empty`."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return empty
-    return content if isinstance(content, type(empty)) else empty
-
-
 def _config(folder: RunFolder) -> Json:
+    if not os.path.lexists(folder.config_file):
+        return {}
     try:
-        return mapping(folder.config())
-    except (OSError, ValueError, yaml.YAMLError):
+        return folder.config()
+    except UserError as error:
+        log.warning(str(error))
         return {}

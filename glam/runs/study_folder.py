@@ -2,16 +2,18 @@
 
 import contextlib
 import dataclasses
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock
+from typing import Any, cast
 
 from glam.config import ROOT, StudyConfig, from_mapping
-from glam.errors import UserError, first_line
-from glam.runs.folder import RunFolder, write_atomically
+from glam.errors import UserError
+from glam.files import UnfitError, read_json, sealed, to_json
+from glam.runs.contents import Cells, Failure, Progress
+from glam.runs.folder import RunFolder, locked, write_atomically
+
+WRITTEN_AGAIN = "remove it, or make it readable; the study's command writes it again"
 
 
 class StudyFolder:
@@ -39,7 +41,7 @@ class StudyFolder:
         swept: Sequence[str],
         study: StudyConfig,
         cells: dict[str, dict[str, Any]],
-        machine: dict[str, Any],
+        machine: Mapping[str, Any],
     ) -> None:
         """Remember `cells` (the swept values by run) beside those that other lines brought in, and
         what the `machine` chose for them (device, precision, threads, throughputs)."""
@@ -53,24 +55,26 @@ class StudyFolder:
             asked = {**dataclasses.asdict(study), "name": self.name, "cell": None}
             entries = [{"run": run, "values": values} for run, values in listed.items()]
             content = {"swept": list(swept), "study": asked, "machine": machine, "cells": entries}
-            write_atomically(self.path / "cells.json", json.dumps(content, indent=1) + "\n")
+            write_atomically(self.path / "cells.json", to_json(sealed(content)))
 
-    def lock(self) -> FileLock:
+    def lock(self) -> AbstractContextManager[None]:
         """Two people may start the same study: one list and one page at a time."""
-        return FileLock(self.path / ".lock")
+        return locked(self.path / ".lock")
 
-    def _known(self) -> dict[str, Any]:
+    def _known(self) -> Cells:
+        """What `cells.json` says; nothing where there is no such file. Raises UserError for one
+        that says something else."""
         try:
-            known: Any = json.loads((self.path / "cells.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            known = read_json(self.path / "cells.json", Cells, way_out=WRITTEN_AGAIN)
+        except FileNotFoundError:
             return {}
-        return known if isinstance(known, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+        for one in known.get("cells", []):
+            if Path(one["run"]).name != one["run"] or one["run"] in ("", ".."):
+                raise self._unreadable(f"{one['run']} is no name of a run")
+        return known
 
-    def _unreadable(self, reason: str) -> UserError:
-        return UserError(
-            f"{self.path / 'cells.json'} cannot be read ({reason}); the study's command writes "
-            f"it again"
-        )
+    def _unreadable(self, reason: str) -> UnfitError:
+        return UnfitError(f"{self.path / 'cells.json'} cannot be read ({reason}); {WRITTEN_AGAIN}")
 
     @property
     def swept(self) -> list[str]:
@@ -79,19 +83,20 @@ class StudyFolder:
     @property
     def compares(self) -> str | None:
         """The key whose values the study compares; None where its page finds it by rule."""
-        return self._known().get("study", {}).get("compares")
+        return self.study.compares
 
     @property
     def machine(self) -> dict[str, Any] | None:
-        return self._known().get("machine")
+        return cast(dict[str, Any] | None, self._known().get("machine"))
 
     @property
     def study(self) -> StudyConfig:
         """What the study asks. Raises UserError for a file that does not say."""
+        known = self._known()
         try:
-            return from_mapping(StudyConfig, self._known().get("study", {}))
-        except (TypeError, ValueError) as error:
-            raise self._unreadable(first_line(error)) from error
+            return from_mapping(StudyConfig, known.get("study", {}), may_lack=True)
+        except UserError as error:
+            raise self._unreadable(str(error)) from None
 
     @property
     def runs(self) -> list[Path]:
@@ -102,7 +107,8 @@ class StudyFolder:
         known = self._known()
         if "cells" not in known:
             raise self._unreadable("it lists no cells")
-        rows = [row(run, one["values"]) for run, one in zip(self.runs, known["cells"], strict=True)]
+        both = zip(self.runs, known["cells"], strict=True)
+        rows = [row(run, one["values"]) for run, one in both]
         return sorted(rows, key=lambda r: [_sortable(r["values"].get(key)) for key in self.swept])
 
 
@@ -124,19 +130,11 @@ def row(run: Path, values: dict[str, Any]) -> dict[str, Any]:
     }
     if summary is not None:
         return {**found, "status": summary["status"]}
-    if (progress := _json(run / "progress.json")) is not None and folder.is_held:
+    if (progress := folder.read("progress.json", Progress)) is not None and folder.is_held:
         return {**found, "status": "unfinished", "progress": progress}
-    if (failure := _json(folder.failure_file)) is not None:
+    if (failure := folder.read("failure.json", Failure)) is not None:
         return {**found, "status": "failed", "error": failure["error"]}
     return {**found, "status": "unfinished"}
-
-
-def _json(file: Path) -> dict[str, Any] | None:
-    try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None  # pyright: ignore[reportUnknownVariableType]
 
 
 def _sortable(value: Any) -> tuple[int, float, str]:

@@ -1,6 +1,5 @@
 """Jobs in processes of their own: as many at once as cores and memory allow."""
 
-import contextlib
 import json
 import os
 import signal
@@ -9,13 +8,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import psutil
 
 from glam.machine.parent_watch import PARENT_PIPE
 from glam.machine.resources import memory_bytes, num_cores
 from glam.progress import PROGRESS_FILE
+from glam.runs.contents import Failure, Progress
 from glam.runs.folder import RunFolder, write_atomically
 from glam.units import counted
 
@@ -88,8 +88,8 @@ class Job:
             self._settle(status)
 
     def read_progress(self) -> None:
-        with contextlib.suppress(OSError, ValueError):  # not written yet
-            self.progress = json.loads(self.progress_file.read_text())
+        if (progress := self.run.read("progress.json", Progress)) is not None:
+            self.progress = cast(dict[str, Any], progress)
 
     def _settle(self, status: int) -> None:
         assert self.process is not None
@@ -132,10 +132,9 @@ class Job:
         if status < 0:
             error = f"killed by {signal.Signals(-status).name}"
         else:
-            try:
-                return json.loads(self.run.failure_file.read_text(encoding="utf-8"))["error"]
-            except (OSError, ValueError, KeyError):
-                error = self._last_words() or f"exit status {status}"
+            if (failure := self.run.read("failure.json", Failure)) is not None:
+                return failure["error"]
+            error = self._last_words() or f"exit status {status}"
         try:
             self.run.write_failure(error)
         except OSError as closed:  # a full disk swallows a job's last words too

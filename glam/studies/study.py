@@ -9,6 +9,7 @@ from glam.config import RunConfig
 from glam.machine.resources import Resources
 from glam.runs.folder import RunFolder
 from glam.runs.identity import DETERMINES_THE_RESULT
+from glam.runs.naming import folder_name
 from glam.runs.study_folder import StudyFolder, row
 
 
@@ -127,7 +128,7 @@ def _name(cells: list[TrainingCell], swept: Sequence[str]) -> str:
         for key, override in typed.items()
         if key not in swept and key.replace("/", ".").split(".")[0] in DETERMINES_THE_RESULT
     )
-    stem = name or "+".join(_last(key) for key in swept)
+    stem = name or folder_name("+".join(_last(key) for key in swept))
     if not fixed:
         return stem
     return f"{stem}-{hashlib.sha256(' '.join(fixed).encode()).hexdigest()[:6]}"

@@ -1,21 +1,30 @@
 """A cell of a grid in a process of its own: the configuration comes as it was composed."""
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from glam.config import RunConfig, from_mapping
-from glam.errors import UserError, first_line
+from glam.errors import UserError
+from glam.files import read_json, strict
 from glam.tasks.run_task import run_task
+
+WRITTEN_AGAIN = "a grid writes it, so run the grid's command again"
+
+
+@strict()
+@dataclass
+class _Cell:
+    """What `glam.studies.jobs` wrote."""
+
+    config: dict[str, Any]
+    overrides: list[str]
 
 
 def run_cell(file: Path) -> None:
-    """Do what `file` says: `{config, overrides}`, as `glam.studies.jobs` wrote it."""
+    """Do what `file` says."""
     try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"--cell {file} cannot be read ({first_line(error)}); a grid writes it, so run the "
-            f"grid's command again"
-        ) from None
-    run_task(from_mapping(RunConfig, content["config"]), content["overrides"])
+        cell = read_json(file, _Cell, way_out=WRITTEN_AGAIN)
+    except FileNotFoundError:
+        raise UserError(f"--cell {file} cannot be read (no such file); {WRITTEN_AGAIN}") from None
+    run_task(from_mapping(RunConfig, cell.config), cell.overrides)

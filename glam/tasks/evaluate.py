@@ -19,6 +19,7 @@ def evaluate(config: RunConfig, overrides: list[str]) -> None:
     from glam.reporting.console import print_losses
 
     run, config = trained_run(config, overrides)
+    run.check_files()
     model, prepared = load_model(run, config), prepared_text(config)
     domains = held_out_losses(config, model, prepared)
     losses = with_mean({name: domain.loss for name, domain in domains.items()})

@@ -12,6 +12,7 @@ from glam.machine.environments import to_xla_environment
 from glam.machine.resources import pin_threads, resolve
 from glam.progress import stage
 from glam.runs.folder import check_writable
+from glam.runs.naming import folder_name
 
 if TYPE_CHECKING:
     from glam.planning.throughput import Throughput
@@ -49,7 +50,9 @@ def show_plans(configs: Sequence[RunConfig], name: str, *, several: bool) -> Non
             check_writable(configs[0])
             all_runs = totals(plans, runs_at_once(configs)) if several else None
             pages.print_plans(plans, all_runs)
-            page = pages.write_plans(plans, configs[0].runs_path / "plans" / name, all_runs)
+            page = pages.write_plans(
+                plans, configs[0].runs_path / "plans" / folder_name(name), all_runs
+            )
             print(f"page  {page}")
 
 

@@ -42,6 +42,8 @@ def train(config: RunConfig, overrides: list[str]) -> None:
     check_fits(config, resources, overrides)
     _check_packages(config)
     check_writable(config)
+    if not config.rerun:
+        run.check_files()
     pin_threads(resources)
     meter = EnergyMeter.open(config.hardware, resources)
     energy_by_phase = EnergyByPhase(meter)

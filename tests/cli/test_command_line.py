@@ -1,5 +1,6 @@
 """What a user types: every mistake is one line with the way out, and nothing is written."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from glam.cli import main
 from glam.composition import overrides
 from glam.composition.overrides import check_line
 from glam.errors import UserError
@@ -55,6 +57,20 @@ def run(*arguments: str, **kwargs) -> subprocess.CompletedProcess[str]:
         ("=3", "there is no key"),
         ("--experimental-rerun=x", "no such option"),
         ("--cfg", "expected one argument"),
+        ("-c", "expected one argument"),
+        ("-cd", "configurations lie in conf/"),
+        ("-cn=other", "configurations lie in conf/"),
+        ("--config-path=/tmp", "configurations lie in conf/"),
+        ("-sc", "no such option"),
+        ("--resolve", "goes with --cfg job"),
+        ("hydra.verbose=3", "hydra.verbose=3 must be true or false"),
+        ("data.corpus.name=embedded", "type data/corpus=<choice>, one of embedded, local"),
+        ("optimizer.name=adafactor", "type optimizer=<choice>"),
+        ("+schedule.name=paper", "type schedule=<choice>"),
+        ("task.name=generate", "type task=<choice>"),
+        ("run=a=b", """quote the value, which has =: 'run="a=b"'"""),
+        ("run=a;b", """quote the value, which has ;: 'run="a;b"'"""),
+        ("seed=1" + 5000 * "0", "a number of more than 100 digits"),
     ],
 )
 def test_a_line_that_names_nothing_is_refused_with_the_nearest_name(line, words):
@@ -98,6 +114,13 @@ def test_known_keys_choices_and_sweeps_pass():
     ("line", "words"),
     [
         (["seed=range(0,1000000000)"], "makes a grid of 1,000,000,000 cells"),
+        (["seed=range(0,20000000)"], "20,000,000 cells"),
+        (["seed=shuffle(range(0,20000000))"], "20,000,000 cells"),
+        (["seed=1,2", "seed=3,4"], "seed=1,2: seed is typed twice"),
+        (["seed=1,2", "+seed=3"], "seed=1,2: seed is typed twice"),
+        (["runs_dir=a,b"], "a grid has one runs_dir"),
+        (["logger=csv,none"], "a grid has one logger"),
+        (["task=plan,list"], "a grid has one task"),
         (["seed=range(0,1,0)"], "a range needs a start, a stop and a step"),
         (["seed=range(0,1000)", "model.num_experts=1,2,3,4,5,6,7,8,9,10,11"], "11,000 cells"),
     ],
@@ -106,6 +129,32 @@ def test_a_grid_that_no_one_means_is_refused_before_it_is_listed(line, words):
     with pytest.raises(UserError, match=words):
         check_line(["-m", *line])
     check_line(["-m", "seed=range(0,100)", "model.num_experts=choice(8,16)"])
+
+
+@pytest.mark.parametrize("line", [["--cfg", "job", "-m"], ["-m", "--info"], ["-r", "--multirun"]])
+def test_two_commands_of_hydra_are_refused(line):
+    with pytest.raises(UserError, match="are two commands"):
+        check_line(line)
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\r\n\tb", "\x1b[31mred", "a\u2028b"])
+def test_a_refusal_stands_on_one_line_whatever_the_value_holds(value, capsys):
+    assert main([f"model.typo{value}=3"]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert said.removesuffix("\n").isprintable()
+
+
+def test_a_path_that_cannot_be_used_is_refused_by_its_name(monkeypatch, capsys):
+    def loop(arguments):
+        raise OSError(errno.ELOOP, "Too many levels of symbolic links", "/a/b")
+
+    monkeypatch.setattr("glam.cli._run", loop)
+    assert main(["seed=1"]) == 2
+    said = capsys.readouterr().err
+    assert said == (
+        "error: /a/b: Too many levels of symbolic links; name another path, or mend it\n"
+    )
 
 
 @pytest.mark.slow

@@ -3,15 +3,15 @@ import json
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import save_file
 
 from glam import kernels
-from glam.config import ModelConfig, RouterConfig
+from glam.config import ModelConfig, RouterConfig, RunConfig
 from glam.errors import UserError
 from glam.model import Glam
 from glam.model import loss as loss_module
 from glam.runs.checkpoints import checksum
+from glam.runs.folder import RunFolder
 
 SHAPES = {
     "sparse": {},
@@ -229,9 +229,7 @@ def test_load_and_dropped_have_a_row_for_every_moe_layer(tiny):
 
 
 def save_run(folder, model: Glam, step: int, whole: bool = True) -> None:
-    folder.joinpath("config.yaml").write_text(
-        yaml.safe_dump({"model": dataclasses.asdict(model.config), "seed": 0})
-    )
+    RunFolder(folder).write_config(RunConfig(model=model.config))
     checkpoint = folder / "checkpoints" / f"step-{step:08d}"
     checkpoint.mkdir(parents=True)
     save_file(model.state_dict(), checkpoint / "model.safetensors")

@@ -18,7 +18,7 @@ from glam.config import (
 )
 from glam.errors import UserError
 from glam.machine.resources import Resources
-from glam.runs.folder import RunFolder, write_atomically
+from glam.runs.folder import FILES, RunFolder, write_atomically
 
 HERE = Resources(threads=1, precision="bfloat16", device="cpu", memory_bytes=8 << 30, cores=2)
 
@@ -85,6 +85,24 @@ def test_a_held_run_is_seen_to_be_held(run):
     with run.lock():
         assert run.is_held
     assert not run.is_held
+
+
+@pytest.mark.parametrize("what", ["folder", "link"])
+def test_what_lies_in_the_place_of_a_lock_is_refused_and_held_by_nobody(run, what):
+    lock = run.path / ".lock"
+    lock.mkdir() if what == "folder" else lock.symlink_to(run.path / "precious")
+    assert not run.is_held
+    with pytest.raises(UserError, match=r"\.lock cannot be locked .* remove it"), run.lock():
+        pass
+    assert not (run.path / "precious").exists()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_folder_in_the_place_of_a_file_is_refused_before_the_work(run, name):
+    run.check_files()
+    (run.path / name).mkdir()
+    with pytest.raises(UserError, match=f"{name} is no regular file; remove it"):
+        run.check_files()
 
 
 def test_rerun_moves_the_old_run_aside_and_counts(run):

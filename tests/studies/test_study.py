@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from glam.config import ModelConfig, RunConfig, StudyConfig, TaskConfig
+from glam.errors import UserError
 from glam.machine.resources import resolve
 from glam.reporting import refresh_study
 from glam.runs.folder import RunFolder
@@ -109,12 +110,25 @@ def test_a_run_killed_before_its_report_gets_one_with_the_study(cells, capsys):
     assert "<h1>" in second
 
 
-def test_a_damaged_list_is_made_anew(cells):
+def test_a_damaged_list_is_refused_not_forgotten(cells):
     study = Study.of(cells(8), SWEPT)
     study.folder.path.mkdir(parents=True)
     (study.folder.path / "cells.json").write_text("{")
+    with pytest.raises(UserError, match=r"cells.json cannot be read .* writes it again"):
+        study.record()
+    (study.folder.path / "cells.json").unlink()
     study.record()
     assert len(json.loads((study.folder.path / "cells.json").read_text())["cells"]) == 1
+
+
+@pytest.mark.parametrize("run", ["../elsewhere", "/etc", "a/b", "..", "", "."])
+def test_a_study_lists_runs_by_plain_names(cells, run):
+    study = Study.of(cells(8), SWEPT)
+    study.folder.path.mkdir(parents=True)
+    listed = {"swept": [], "study": {}, "cells": [{"run": run, "values": {}}]}
+    (study.folder.path / "cells.json").write_text(json.dumps(listed))
+    with pytest.raises(UserError, match="is no name of a run"):
+        study.folder.rows()
 
 
 def test_a_study_is_written_anew_from_its_folder_with_what_it_asks(cells, capsys):
@@ -134,12 +148,15 @@ def test_a_study_is_written_anew_from_its_folder_with_what_it_asks(cells, capsys
     assert "dense twin" not in page
 
 
+PROGRESS = {"stage": "train", "done": 30, "total": 120, "seconds_left": None}
+
+
 def test_a_run_that_goes_on_says_how_far_it_is(cells):
     [cell] = made = cells(8)
     study = Study.of(made, SWEPT)
     study.record()
     cell.run.path.mkdir()
-    cell.run.write_json("progress.json", {"stage": "train", "done": 30, "total": 120})
+    cell.run.write_json("progress.json", PROGRESS)
     assert study.folder.rows()[0]["progress"] is None  # nobody has it: left behind by a kill
     with cell.run.lock():
         assert study.folder.rows()[0]["progress"]["done"] == 30
