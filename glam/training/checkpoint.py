@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,9 @@ def remove_partial(checkpoints: Path, up_to: int) -> None:
             shutil.rmtree(folder)
 
 
-def prune(checkpoints: Path) -> None:
-    """Remove all checkpoints but the newest `KEPT`."""
-    for folder in step_folders(checkpoints)[KEPT:]:
-        shutil.rmtree(folder)
+def prune(checkpoints: Path, *, keep_last: int, protected: Collection[int] = ()) -> None:
+    """Remove all checkpoints but the newest `keep_last` and those saved after a step in
+    `protected`."""
+    for folder in step_folders(checkpoints)[keep_last:]:
+        if step_of(folder) not in protected:
+            shutil.rmtree(folder)

@@ -14,7 +14,7 @@ from glam.log import log
 from glam.machine.processes import SINGLE, Processes
 from glam.runs.checkpoints import step_folder, step_folders, step_of
 from glam.runs.folder import RunFolder
-from glam.training.checkpoint import SAVE_ERRORS, prune
+from glam.training.checkpoint import KEPT, SAVE_ERRORS, prune
 from glam.training.metrics import Metrics
 from glam.training.train_state import TrainState
 
@@ -91,7 +91,7 @@ class Checkpoints(Callback):
                 self.metrics.sync()
                 trainer.save_checkpoint(folder)
                 if self.processes.is_main:
-                    prune(self.run.checkpoints)
+                    prune(self.run.checkpoints, keep_last=KEPT)
             self.saved_step = self.train_state.step
         except SAVE_ERRORS as error:
             line = first_line(error)

@@ -117,11 +117,15 @@ def test_a_half_written_folder_is_no_checkpoint(tmp_path):
     assert newest_checkpoint(tmp_path) is None
 
 
-def test_the_newest_two_are_kept(tmp_path):
+@pytest.mark.parametrize(
+    ("keep_last", "protected", "kept"),
+    [(2, (), [10, 11]), (1, (), [11]), (2, {1}, [1, 10, 11]), (1, [2, 11, 500], [2, 11])],
+)
+def test_the_newest_and_the_protected_are_kept(tmp_path, keep_last, protected, kept):
     for step in (1, 2, 10, 11):
         save(tmp_path, step)
-    prune(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000010", "step-00000011"]
+    prune(tmp_path, keep_last=keep_last, protected=protected)
+    assert sorted(tmp_path.iterdir()) == [step_folder(tmp_path, step) for step in kept]
 
 
 def test_a_checkpoint_replaces_a_damaged_one_of_its_step(tmp_path):
