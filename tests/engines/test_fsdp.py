@@ -244,12 +244,12 @@ SHARD = ShardedCheckpointIO._write_mine
 def die_in_mid_save(path, size):
     """Before its part of the checkpoint of step 9 stands, the last process and so all are gone."""
 
-    def write_mine(self, part, weights, checkpoint):
-        if checkpoint["training"]["step"] == 9 and self._processes.rank == size - 1:
+    def write_mine(self, part, mine):
+        if mine.state["training"]["step"] == 9 and self._processes.rank == size - 1:
             part.mkdir(parents=True, exist_ok=True)
             (part / "model-00002-of-00002.safetensors").write_bytes(b"half")
             os._exit(0)
-        SHARD(self, part, weights, checkpoint)
+        SHARD(self, part, mine)
 
     ShardedCheckpointIO._write_mine = write_mine
     sharded_checkpoint.PATIENCE_SECONDS = 1.0
@@ -268,11 +268,11 @@ def test_a_process_that_dies_in_mid_save_loses_nothing_that_was_whole(tmp_path, 
 
 
 def save_on_a_full_disk(path, size):
-    def write_mine(self, part, weights, checkpoint):
-        if checkpoint["training"]["step"] == 9 and self._processes.rank == size - 1:
+    def write_mine(self, part, mine):
+        if mine.state["training"]["step"] == 9 and self._processes.rank == size - 1:
             part.mkdir(exist_ok=True)
             raise OSError(errno.ENOSPC, "No space left on device")
-        SHARD(self, part, weights, checkpoint)
+        SHARD(self, part, mine)
 
     ShardedCheckpointIO._write_mine = write_mine
     made = config(size, optimizer=OPTIMIZERS["adafactor"])

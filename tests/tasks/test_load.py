@@ -1,11 +1,9 @@
 """A trained run in Python: `glam.load`."""
 
-import json
 import math
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 import glam
 from glam.config import DataConfig, LocalCorpusConfig, ModelConfig, RunConfig, TrainingConfig
@@ -14,14 +12,13 @@ from glam.data.tokenizer import train_tokenizer
 from glam.errors import UserError
 from glam.evaluation import generate
 from glam.model import Glam
-from glam.runs.checkpoints import checksum
 from glam.runs.folder import RunFolder
 
 TEXT = "Thus 7 then 13, and the people of the north went home. " * 3
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, save_weights):
     """A folder with a run that was not trained, but looks as if."""
     runs = tmp_path_factory.mktemp("runs")
     made = runs / "tokenizer"
@@ -31,8 +28,7 @@ def runs(tmp_path_factory):
         vocab_size=288, num_layers=2, d_model=16, d_ff=16, num_heads=2, num_experts=4
     )
     run = RunFolder(runs / "tiny-4e-s0-ab12")
-    step = run.checkpoints / "step-00000001"
-    step.mkdir(parents=True)
+    run.path.mkdir()
     nowhere = LocalCorpusConfig(files=["nowhere.jsonl"])
     training = TrainingConfig(sequence_length=16, batch_size=3)
     run.write_config(
@@ -41,9 +37,7 @@ def runs(tmp_path_factory):
     Tokenizer(made).copy_to(run.path)
     model = Glam(shape)
     model.initialize(1)
-    save_file(dict(model.state_dict()), step / "model.safetensors")
-    files = {"model.safetensors": checksum(step / "model.safetensors")}
-    (step / "manifest.json").write_text(json.dumps({"files": files}))
+    save_weights(run.path, model.state_dict(), 1)
     run.write_json("summary.json", {"status": "done"})
     return runs
 

@@ -17,7 +17,9 @@ def checkpoint(step=3, size=8):
         "epoch": 0,
         "global_step": step,
         "state_dict": {"model.w": torch.full((size,), float(step))},
-        "optimizer_states": [{"state": {0: {"step": step, "rows": torch.ones(size)}}}],
+        "optimizer_states": [
+            {"state": {0: {"step": step, "rows": torch.ones(size)}}, "param_groups": []}
+        ],
         "training": {"step": step, "tokens": 32 * step, "status": "training"},
         "loops": {"fit_loop": object()},  # not ours to keep
     }
@@ -34,13 +36,15 @@ def test_what_is_saved_comes_back(tmp_path):
     found = FolderCheckpointIO({}).load_checkpoint(path)
     assert torch.equal(found["state_dict"]["model.w"], torch.full((8,), 3.0))
     assert found["training"] == checkpoint()["training"]
-    assert found["optimizer_states"][0]["state"][0]["step"] == 3
+    [(number, state)] = found["optimizer_states"][0]["state"].items()
+    assert (number, state["step"], state["rows"].tolist()) == (0, 3, [1.0] * 8)
     assert "loops" not in found
 
 
 def test_a_checkpoint_is_plain_weights_plain_state_and_a_manifest(tmp_path):
     path = save(tmp_path)
     assert list(load_file(path / "model.safetensors")) == ["w"]
+    assert list(load_file(path / "optimizer.safetensors")) == ["0/rows"]
     torch.load(path / "state.pt", weights_only=True)
     manifest = json.loads((path / "manifest.json").read_text())
     assert {name: manifest[name] for name in ("step", "tokens", "status", "code", "data")} == {
@@ -50,8 +54,8 @@ def test_a_checkpoint_is_plain_weights_plain_state_and_a_manifest(tmp_path):
         "code": "c",
         "data": "d",
     }
-    assert sorted(manifest["files"]) == ["model.safetensors", "state.pt"]
-    assert verify(path) == manifest
+    assert sorted(manifest["files"]) == ["model.safetensors", "optimizer.safetensors", "state.pt"]
+    assert verify(path).to_json() == (path / "manifest.json").read_text()
 
 
 def test_the_checkpoint_of_a_run_loads_as_tensors_and_plain_values(tmp_path):
@@ -76,12 +80,13 @@ def remove(path):
     path.unlink()
 
 
+FILES = ["model.safetensors", "optimizer.safetensors", "state.pt", "manifest.json"]
+
+
 @pytest.mark.parametrize(
     ("name", "harm"),
     [
-        *((name, harm) for name in ("model.safetensors", "state.pt") for harm in (flip, shorten)),
-        ("manifest.json", shorten),
-        *((name, remove) for name in ("model.safetensors", "state.pt", "manifest.json")),
+        *((name, harm) for name in FILES for harm in (flip, shorten, remove)),
     ],
 )
 def test_a_damaged_checkpoint_is_told_in_a_line_and_the_one_before_used(
@@ -166,14 +171,14 @@ def small_disk():
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("limit", [2_000, 8_200])  # within the weights, within the state
+@pytest.mark.parametrize(("limit", "size"), [(2_000, 2_000), (800, 8)], ids=["weights", "state"])
 def test_a_full_disk_leaves_the_checkpoint_before_whole_and_nothing_half(
-    tmp_path, small_disk, limit
+    tmp_path, small_disk, limit, size
 ):
     before = save(tmp_path, 1)
     small_disk(limit)
     with pytest.raises(Exception, match=r"(?i)file too large|no space left"):
-        save(tmp_path, 2, size=2_000)
+        save(tmp_path, 2, size)
     small_disk(resource.RLIM_INFINITY)
     assert [p.name for p in tmp_path.iterdir()] == [before.name]
     verify(before)
