@@ -1,13 +1,13 @@
 # torch.distributed has half its types.
 # pyright: basic
-"""Memory and seconds of a checkpoint of several processes, beyond what the model itself has: as glam
-saves and loads it, as glam 0.2 loaded it, and by torch.distributed.checkpoint.
+"""Memory and seconds of a checkpoint of several processes, beyond what the model itself has: as
+glam saves and loads it, as glam 0.2 loaded it, and by torch.distributed.checkpoint.
 
     python -m experiments.reliability.checkpoints > experiments/reliability/checkpoints.csv
 
-A row is what the process with the highest peak needed. `memory` counts the peak of resident pages
-after the step began (`VmHWM`), those of mapped files too, in shards: a shard is what one process has
-of the weights.
+A row is what the process with the highest peak needed. `memory` is the peak of resident pages after
+the step began (`VmHWM`), those of mapped files too, in shards: a shard is what one process has of
+the weights.
 """
 
 import contextlib

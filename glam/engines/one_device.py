@@ -42,6 +42,15 @@ class OneDevice(OneProcess):
     def __init__(self, resources: Resources) -> None:
         self._device = resources.device
 
+    def checkpoints(self, provenance: dict[str, Any]) -> FolderCheckpointIO:
+        """Of a GPU, copied to the host and written while it trains on. A CPU would write no sooner
+        for a copy, which takes as much memory again."""
+        if self._device != "cuda":
+            return super().checkpoints(provenance)
+        from glam.engines.sharded_checkpoint import ShardedCheckpointIO  # torch.distributed
+
+        return ShardedCheckpointIO(provenance, self.processes)
+
     def callbacks(self) -> list[Callback]:
         return []
 

@@ -1,8 +1,8 @@
 # torch.distributed has half its types.
 # pyright: basic
-"""Checkpoints of several processes. Each writes its own shards while training goes on, and reads
-its own shards alone, whatever number of processes wrote them. The main process completes the folder
-when all have written. They communicate through files of the folder alone.
+"""Checkpoints that are written while training goes on: of several processes, and of one whose
+weights are on another device. Each process writes its own shards. The main process completes the
+folder when all have written. They communicate through files of the folder alone.
 
     .step-00001234.part/  model-00002-of-00004.safetensors  optimizer-00002-of-00004.safetensors
                           shard-00002.json: the second process has written its files
@@ -15,12 +15,14 @@ import json
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
+from torch.utils._pytree import tree_map_only
 
 from glam.engines.expert_parallel import local
 from glam.errors import first_line
@@ -48,13 +50,23 @@ class AbandonedError(OSError):
     """Another process could not write its shard, or has ended."""
 
 
+def host_copy(tensor: Tensor) -> Tensor:
+    """What this process has of a tensor, on the CPU."""
+    return local(tensor).detach().to("cpu", copy=True)
+
+
 class ShardedCheckpointIO(FolderCheckpointIO):
     """Copies this process's shards and returns; a thread writes them. A checkpoint that cannot be
     written is warned of, and the run goes on."""
 
-    def __init__(self, provenance: dict[str, Any], processes: Processes) -> None:
+    def __init__(
+        self,
+        provenance: dict[str, Any],
+        processes: Processes,
+        copy: Callable[[Tensor], Tensor] = host_copy,
+    ) -> None:
         super().__init__(provenance)
-        self._processes = processes
+        self._processes, self._copy = processes, copy
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
@@ -64,7 +76,8 @@ class ShardedCheckpointIO(FolderCheckpointIO):
         self.finish()
         parts = Parts.of(checkpoint)
         splits = {"split": _splits(parts.weights), "split_state": _splits(parts.optimizer)}
-        mine = Parts(self._mine(parts.weights), self._mine(parts.optimizer), parts.state)
+        state = tree_map_only(Tensor, self._copy, parts.state)
+        mine = Parts(self._mine(parts.weights), self._mine(parts.optimizer), state)
         self._writing = self._thread.submit(self._save, mine, splits, Path(path))
 
     def finish(self) -> None:
@@ -76,7 +89,7 @@ class ShardedCheckpointIO(FolderCheckpointIO):
     def _mine(self, named: dict[str, Tensor]) -> dict[str, Tensor]:
         """Copies of this process's shards. Unsplit tensors are copied by the main process alone."""
         return {
-            name: local(value).detach().to("cpu", copy=True)
+            name: self._copy(value)
             for name, value in named.items()
             if self._processes.is_main or _split(value) is not None
         }

@@ -116,7 +116,8 @@ class SavedTensors(Mapping[str, Tensor]):
         """The files that hold something of a part, and what of their own that is, along `dim`."""
         along = self._dim(saved)
         if along != dim or start == stop:
-            here = self._sources if along is not None and start < stop else self._sources[:1]
+            elsewhere = along is not None and along != dim
+            here = self._sources if elsewhere else self._sources[:1]
             yield from ((source, slice(start, stop)) for source in here)
             return
         end = 0

@@ -143,10 +143,9 @@ def _opened(file: Path) -> BinaryIO:
         if error.errno in ABSENT:
             raise DamagedCheckpointError(f"{file.name}: {error.strerror}") from None
         raise
-    opened = os.fdopen(handle, "rb")
     if stat.S_ISREG(os.fstat(handle).st_mode):
-        return opened
-    opened.close()
+        return os.fdopen(handle, "rb")
+    os.close(handle)
     raise DamagedCheckpointError(f"{file.name} is no plain file")
 
 

@@ -65,13 +65,12 @@ class Manifest:
             said: dict[str, Any] = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise DamagedCheckpointError(f"its manifest: {first_line(error)}") from None
-        if manifest.format > FORMAT:
-            return manifest
         if manifest.digest is None and manifest.format > 1:
             raise DamagedCheckpointError("its manifest has lost its digest")
         if manifest.digest is not None and manifest.digest != digest(said):
             raise DamagedCheckpointError("its manifest is not what was saved")
-        manifest._check_files()
+        if manifest.format <= FORMAT:
+            manifest._check_files()
         return manifest
 
     def _check_files(self) -> None:

@@ -1,14 +1,35 @@
+import errno
 import json
+import os
+import pickle
 import resource
 import shutil
+import stat
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
 import toy
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from glam.runs.checkpoints import DamagedCheckpointError, newest_checkpoint, step_folder, verify
+from glam.config import TrainingConfig
+from glam.engines import sharded_checkpoint
+from glam.engines.sharded_checkpoint import ShardedCheckpointIO
+from glam.errors import UserError
+from glam.machine.processes import Processes
+from glam.runs import checkpoints
+from glam.runs.checkpoints import (
+    checksum,
+    newest_checkpoint,
+    step_folder,
+    step_folders,
+    step_of,
+    verify,
+)
+from glam.runs.manifest import DamagedCheckpointError, digest
 from glam.training.checkpoint import FolderCheckpointIO, prune
+from glam.training.module import TrainingModule
 
 
 def checkpoint(step=3, size=8):
@@ -117,6 +138,183 @@ def test_a_manifest_of_something_else_is_damage(tmp_path):
         verify(path)
 
 
+UNREADABLE = [errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE]
+
+
+@pytest.fixture
+def unreadable(monkeypatch):
+    """Makes files with a name unreadable; as root, a mode would not."""
+
+    def make(name, error):
+        def opened(file, *arguments, **others):
+            if Path(file).name == name:
+                raise OSError(error, os.strerror(error), str(file))
+            return os_open(file, *arguments, **others)
+
+        monkeypatch.setattr(os, "open", opened)
+
+    os_open = os.open
+    return make
+
+
+@pytest.mark.parametrize("error", UNREADABLE, ids=errno.errorcode.get)
+@pytest.mark.parametrize("name", FILES)
+def test_a_checkpoint_that_cannot_be_read_is_refused(tmp_path, unreadable, name, error):
+    save(tmp_path, 3)
+    path = save(tmp_path, 5)
+    unreadable(name, error)
+    with pytest.raises(UserError, match=f"{path.name} cannot be read") as refused:
+        newest_checkpoint(tmp_path)
+    assert "\n" not in str(refused.value)
+    assert os.strerror(error) in str(refused.value)
+
+
+def test_a_run_whose_checkpoint_cannot_be_read_loses_nothing(tmp_path, unreadable):
+    config = toy.config(3, every_step=True)
+    toy.train(config, toy.prepared(), toy.folder(tmp_path), toy.RESOURCES)
+    before = sorted(tmp_path.glob("checkpoints/**/*"))
+    unreadable("optimizer.safetensors", errno.EACCES)
+    with pytest.raises(UserError, match="nothing was removed"):
+        toy.train(config, toy.prepared(), toy.folder(tmp_path), toy.RESOURCES)
+    assert sorted(tmp_path.glob("checkpoints/**/*")) == before
+
+
+def test_a_folder_of_checkpoints_that_cannot_be_listed_is_refused(tmp_path, monkeypatch):
+    def listed(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(os, "listdir", listed)
+    with pytest.raises(UserError, match="cannot be read"):
+        newest_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077], ids=oct)
+def test_the_mode_of_every_file_follows_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        path = save(tmp_path)
+    finally:
+        os.umask(before)
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.iterdir()}
+    assert modes == dict.fromkeys(FILES, 0o666 & ~umask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o777 & ~umask
+
+
+def replace_by_a_link(path):
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def replace_by_a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def replace_by_a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("harm", [replace_by_a_link, replace_by_a_pipe, replace_by_a_folder])
+def test_what_is_no_plain_file_is_damage(tmp_path, name, harm):
+    path = save(tmp_path)
+    harm(path / name)
+    with pytest.raises(DamagedCheckpointError, match=name):
+        verify(path)
+
+
+def say(path, **changes):
+    """Let a manifest say something else, under a digest of its own."""
+    file = path / "manifest.json"
+    content = {**json.loads(file.read_text()), **changes}
+    file.write_text(json.dumps(content | {"digest": digest(content)}))
+
+
+@pytest.mark.parametrize("changes", [{"step": 4}, {"tokens": 97}, {"status": "done"}], ids=str)
+def test_a_manifest_agrees_with_its_folder_and_its_state(tmp_path, changes):
+    path = save(tmp_path)
+    say(path, **changes)
+    with pytest.raises(DamagedCheckpointError, match="its manifest says"):
+        verify(path)
+
+
+def test_a_folder_under_another_steps_name_is_damage(tmp_path):
+    path = save(tmp_path, 3).rename(step_folder(tmp_path, 9))
+    with pytest.raises(DamagedCheckpointError, match="its manifest says step 3"):
+        verify(path)
+
+
+def test_a_checkpoint_of_a_later_version_is_refused_and_not_passed_over(tmp_path):
+    save(tmp_path, 3)
+    say(save(tmp_path, 5), format=99)
+    with pytest.raises(UserError, match="a later version of glam"):
+        newest_checkpoint(tmp_path)
+
+
+class Payload:
+    def __reduce__(self):
+        return os.mkdir, ("pickled",)
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", pickle.dumps(Payload()), "a list"], ids=repr)
+def test_a_bad_state_under_a_matching_checksum_is_damage_in_our_words(
+    tmp_path, monkeypatch, content
+):
+    monkeypatch.chdir(tmp_path)
+    path = save(tmp_path)
+    if isinstance(content, bytes):
+        (path / "state.pt").write_bytes(content)
+    else:
+        torch.save([content], path / "state.pt")
+    files = json.loads((path / "manifest.json").read_text())["files"]
+    say(path, files=files | {"state.pt": asdict(checksum(path / "state.pt"))})
+    with pytest.raises(DamagedCheckpointError) as damage:
+        verify(path)
+    assert str(damage.value).startswith("state.pt holds no ")
+    assert not Path("pickled").exists()
+
+
+def test_bad_weights_under_a_matching_checksum_are_refused_in_a_line(tmp_path):
+    config = toy.config(2)
+    toy.train(config, toy.prepared(), toy.folder(tmp_path), toy.RESOURCES)
+    path = step_folder(tmp_path / "checkpoints", 2)
+    weights = load_file(path / "model.safetensors")
+    save_file(weights | {"norm.scale_M": torch.ones(1)}, path / "model.safetensors")
+    files = json.loads((path / "manifest.json").read_text())["files"]
+    say(path, files=files | {"model.safetensors": asdict(checksum(path / "model.safetensors"))})
+    with pytest.raises(UserError, match=r"norm\.scale_M \[1\], not \[16\]"):
+        toy.train(config, toy.prepared(), toy.folder(tmp_path), toy.RESOURCES)
+
+
+class TwoProcesses(Processes):
+    """The process `rank` of two, of which the other found `other`."""
+
+    size = 2
+
+    def __init__(self, rank, other=(0, 0)):
+        self.rank, self.other = rank, other
+
+    def largest(self, *values):
+        return tuple(max(pair) for pair in zip(values, self.other, strict=True))
+
+
+def test_each_file_is_read_by_one_process_and_believed_by_none_that_another_finds_damaged(
+    tmp_path, monkeypatch
+):
+    path, read = save(tmp_path), []
+    monkeypatch.setattr(
+        checkpoints, "checksum", lambda file: (read.append(file.name), checksum(file))[1]
+    )
+    for rank in range(2):
+        verify(path, TwoProcesses(rank))
+    assert sorted(read) == sorted(set(FILES) - {"manifest.json"})
+    with pytest.raises(DamagedCheckpointError, match="not what was saved"):
+        verify(path, TwoProcesses(0, other=(0, 1)))
+    with pytest.raises(UserError, match="Input/output error"):
+        verify(path, TwoProcesses(0, other=(errno.EIO, 0)))
+
+
 def test_a_half_written_folder_is_no_checkpoint(tmp_path):
     (tmp_path / ".step-00000009.part").mkdir()
     assert newest_checkpoint(tmp_path) is None
@@ -157,6 +355,71 @@ def test_a_run_goes_on_from_an_older_checkpoint_or_anew_to_the_same_end(tmp_path
     assert result.status == "done"
     assert same_weights(tmp_path / "a", tmp_path / "b")
     assert ("starts over" in capsys.readouterr().err) == (len(damaged) == 2)
+
+
+def test_nothing_is_removed_before_its_successor_is_loaded(tmp_path, monkeypatch):
+    config = toy.config(5, every_step=True)
+    toy.train(config, toy.prepared(), toy.folder(tmp_path), toy.RESOURCES)
+    flip(step_folder(tmp_path / "checkpoints", 5) / "state.pt")
+    (tmp_path / "checkpoints" / ".step-00000006.part").mkdir()
+
+    def failing(*arguments, **others):
+        raise UserError("cannot be loaded")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderCheckpointIO, "load_checkpoint", failing)
+        with pytest.raises(UserError, match="cannot be loaded"):
+            toy.train(config, toy.prepared(), toy.folder(tmp_path), toy.RESOURCES)
+    steps = [step_of(folder) for folder in step_folders(tmp_path / "checkpoints")]
+    assert steps == [5, 4]
+    toy.train(config, toy.prepared(), toy.folder(tmp_path), toy.RESOURCES)
+    assert [path.name[-8:] for path in (tmp_path / "checkpoints").glob(".*")] == []
+    verify(step_folder(tmp_path / "checkpoints", 5))
+
+
+def test_milestones_and_the_newest_are_kept(tmp_path):
+    made = toy.config(8)
+    keep = replace(made.training, keep_checkpoints=1, milestone_steps=3)
+    toy.train(replace(made, training=keep), toy.prepared(), toy.folder(tmp_path), toy.RESOURCES)
+    found = step_folders(tmp_path / "checkpoints")
+    assert [step_of(folder) for folder in found] == [8, 6, 3]
+
+
+@pytest.mark.parametrize("changes", [{"keep_checkpoints": 0}, {"milestone_steps": 0}], ids=str)
+def test_retention_of_nothing_is_refused(changes):
+    with pytest.raises(UserError, match="training"):
+        TrainingConfig(**changes)
+
+
+def test_a_checkpoint_in_the_background_is_awaited_and_its_failure_told(
+    tmp_path, monkeypatch, capsys
+):
+    background = ShardedCheckpointIO({"code": "c", "data": "d"}, Processes())
+    background.save_checkpoint(checkpoint(), step_folder(tmp_path, 3))
+    background.finish()
+    verify(step_folder(tmp_path, 3))
+
+    def failing(state, file):
+        raise RuntimeError("no zip writer")
+
+    monkeypatch.setattr(sharded_checkpoint, "save_state", failing)
+    background.save_checkpoint(checkpoint(5), step_folder(tmp_path, 5))
+    background.finish()
+    assert "step-00000005 could not be saved, the last one stays: no zip" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
+
+
+def test_a_run_that_fails_waits_for_its_checkpoint(tmp_path, monkeypatch):
+    waited = []
+    monkeypatch.setattr(FolderCheckpointIO, "finish", lambda self: waited.append(True))
+
+    def failing(*arguments):
+        raise RuntimeError("in mid-run")
+
+    monkeypatch.setattr(TrainingModule, "training_step", failing)
+    with pytest.raises(RuntimeError, match="in mid-run"):
+        toy.train(toy.config(3), toy.prepared(), toy.folder(tmp_path), toy.RESOURCES)
+    assert waited
 
 
 @pytest.fixture
