@@ -12,8 +12,9 @@ import hashlib
 import os
 import re
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from glam.errors import UserError
 from glam.log import log
@@ -135,7 +136,7 @@ def checksum(file: Path) -> FileDigest:
         return FileDigest(sha256=digest, bytes=os.fstat(content.fileno()).st_size)
 
 
-def _opened(file: Path) -> BinaryIO:
+def _opened(file: Path) -> BufferedReader:
     """A plain file: no link, and no pipe, which might never end."""
     try:
         handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

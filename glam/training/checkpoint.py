@@ -14,7 +14,7 @@ import shutil
 import stat
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from lightning.fabric.plugins.io import CheckpointIO
@@ -187,11 +187,9 @@ def _flat(state: dict[Any, Any]) -> dict[str, Tensor]:
 def _without_tensors(state: dict[Any, Any]) -> dict[int, dict[str, Any]]:
     plain = dict[int, dict[str, Any]]()
     for index, values in state.items():
-        number = int(str(index).split("/")[0])
-        named = values.items() if isinstance(values, dict) else ()
-        plain.setdefault(number, {}).update(
-            {name: value for name, value in named if not isinstance(value, Tensor)}
-        )
+        named = cast(dict[str, Any], values) if isinstance(values, dict) else {}
+        rest = {name: value for name, value in named.items() if not isinstance(value, Tensor)}
+        plain.setdefault(int(str(index).split("/")[0]), {}).update(rest)
     return plain
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import glam
 from glam.config import DataConfig, LocalCorpusConfig, ModelConfig, RunConfig, TrainingConfig
@@ -92,3 +93,13 @@ def test_values_out_of_range_are_refused_in_one_line(run):
         run.generate("Thus", max_tokens=0)
     with pytest.raises(UserError, match="the text is empty"):
         run.loss(" \n")
+
+
+def test_weights_are_exported_as_plain_safetensors(run, tmp_path):
+    run.export(tmp_path / "weights.safetensors")
+    exported, weights = load_file(tmp_path / "weights.safetensors"), run.model.state_dict()
+    assert exported.keys() == weights.keys()
+    assert all(torch.equal(exported[name], weights[name]) for name in weights)
+    assert [file.name for file in tmp_path.iterdir()] == ["weights.safetensors"]
+    with pytest.raises(UserError, match="cannot be written"):
+        run.export(tmp_path / "nowhere" / "weights.safetensors")

@@ -13,7 +13,7 @@ import torch
 import toy
 from safetensors.torch import load_file, save_file
 
-from glam.config import TrainingConfig
+from glam.config import AdafactorConfig, AdamWConfig, TrainingConfig
 from glam.engines import sharded_checkpoint
 from glam.engines.sharded_checkpoint import ShardedCheckpointIO
 from glam.errors import UserError
@@ -375,6 +375,62 @@ def test_nothing_is_removed_before_its_successor_is_loaded(tmp_path, monkeypatch
     toy.train(config, toy.prepared(), toy.folder(tmp_path), toy.RESOURCES)
     assert [path.name[-8:] for path in (tmp_path / "checkpoints").glob(".*")] == []
     verify(step_folder(tmp_path / "checkpoints", 5))
+
+
+def halves(tensors):
+    """What each of two processes has: the half of what can be halved, and the first the rest."""
+    splits = {name: 0 for name, value in tensors.items() if value.ndim and value.shape[0] % 2 == 0}
+    mine = (
+        {n: v.chunk(2)[rank].clone() for n, v in tensors.items() if n in splits} for rank in (0, 1)
+    )
+    first, second = mine
+    return splits, [first | {n: v for n, v in tensors.items() if n not in splits}, second]
+
+
+def as_in_0_2(path, processes):
+    """Let a checkpoint be as glam 0.2 wrote it."""
+    weights, tensors = (load_file(path / f"{name}.safetensors") for name in ("model", "optimizer"))
+    state = torch.load(path / "state.pt", weights_only=True)
+    manifest = json.loads((path / "manifest.json").read_text())
+    [optimizer] = state["optimizer_states"]
+    numbers = {f"{i}/{key}": v for i, of in optimizer["state"].items() for key, v in of.items()}
+    shutil.rmtree(path)
+    path.mkdir()
+    files = {}
+    for key in ("format", "digest", "split", "split_state"):
+        del manifest[key]
+    if processes == 1:
+        nested = {}
+        for key, value in (tensors | numbers).items():
+            index, name = key.split("/")
+            nested.setdefault(int(index), {})[name] = value
+        save_file(weights, path / "model.safetensors")
+        torch.save(
+            {**state, "optimizer_states": [optimizer | {"state": nested}]}, path / "state.pt"
+        )
+    else:
+        flat = tensors | {key: torch.as_tensor(value) for key, value in numbers.items()}
+        (manifest["split"], ours), (manifest["split_state"], theirs) = halves(weights), halves(flat)
+        for rank, (part, values) in enumerate(zip(ours, theirs, strict=True)):
+            number = f"{rank + 1:05d}-of-00002"
+            save_file(part, path / f"model-{number}.safetensors")
+            made = {**state, "optimizer_states": [optimizer | {"state": values}]}
+            torch.save(made, path / f"state-{number}.pt")
+    for file in sorted(path.iterdir()):
+        files[file.name] = asdict(checksum(file))
+    (path / "manifest.json").write_text(json.dumps({**manifest, "files": files}))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("optimizer", [AdafactorConfig(), AdamWConfig()], ids=lambda o: o.name)
+def test_a_run_goes_on_from_a_checkpoint_of_version_0_2(tmp_path, optimizer, processes):
+    config = toy.config(4, every_step=True, optimizer=optimizer)
+    toy.train(config, toy.prepared(), toy.folder(tmp_path / "a"), toy.RESOURCES)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    shutil.rmtree(step_folder(tmp_path / "b" / "checkpoints", 4))
+    as_in_0_2(step_folder(tmp_path / "b" / "checkpoints", 3), processes)
+    toy.train(config, toy.prepared(), toy.folder(tmp_path / "b"), toy.RESOURCES)
+    assert same_weights(tmp_path / "a", tmp_path / "b", step=4)
 
 
 def test_milestones_and_the_newest_are_kept(tmp_path):
