@@ -5,7 +5,8 @@ weights are on another device. Each process writes its own shards. The main proc
 folder when all have written. They communicate through files of the folder alone.
 
     .step-00001234.part/  model-00002-of-00004.safetensors  optimizer-00002-of-00004.safetensors
-                          shard-00002.json: the second process has written its files
+                          shard-00002-7.json: the second process has written its files,
+                          in the seventh save
     step-00001234/        the files of all, state.pt (of the main process), and manifest.json,
                           which tells along which dimension a tensor is split
 """
@@ -69,11 +70,13 @@ class ShardedCheckpointIO(FolderCheckpointIO):
         self._processes, self._copy = processes, copy
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
+        self._saves = 0  # the same in all processes
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         self.finish()
+        self._saves += 1
         parts = Parts.of(checkpoint)
         splits = {"split": _splits(parts.weights), "split_state": _splits(parts.optimizer)}
         state = tree_map_only(Tensor, self._copy, parts.state)
@@ -149,8 +152,8 @@ class ShardedCheckpointIO(FolderCheckpointIO):
         return files
 
     def _make_whole(self, part: Path, path: Path, manifest: Manifest) -> None:
-        for rank in range(self._processes.size):
-            (part / self._note(rank)).unlink()
+        for note in part.glob("shard-*.json"):
+            note.unlink()
         (part / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         sync(part / MANIFEST)
         sync(part)
@@ -159,9 +162,10 @@ class ShardedCheckpointIO(FolderCheckpointIO):
         part.rename(path)
         sync(path.parent)
 
-    @staticmethod
-    def _note(rank: int) -> str:
-        return f"shard-{rank + 1:05d}.json"
+    def _note(self, rank: int) -> str:
+        """Named by the save, since a process that was slow may still write for one that the main
+        process gave up, of the same step before the run went back."""
+        return f"shard-{rank + 1:05d}-{self._saves}.json"
 
 
 def _is_ending() -> bool:

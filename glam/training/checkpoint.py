@@ -21,6 +21,7 @@ from lightning.fabric.plugins.io import CheckpointIO
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from glam.errors import UserError, first_line
 from glam.model.saved import read_weights
@@ -143,8 +144,12 @@ class FolderCheckpointIO(CheckpointIO):
         except (DamagedCheckpointError, LookupError, TypeError, ValueError) as error:
             raise unfit(f"checkpoint {folder}", first_line(error)) from None
         weights = read_weights(folder, manifest, PREFIX)
-        optimizers = [{**optimizer, "state": state}]
-        return {**states[0], "state_dict": weights, "optimizer_states": optimizers}
+        read = {
+            "training": tree_map_only(Tensor, torch.clone, states[0]["training"]),  # not the file's
+            "state_dict": weights,
+            "optimizer_states": [{**optimizer, "state": state}],
+        }
+        return {**states[0], **read}
 
     def finish(self) -> None:
         """Wait for a checkpoint that is being written; here none is."""
