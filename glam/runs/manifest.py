@@ -7,8 +7,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from typing_extensions import TypedDict
+
 from glam.errors import first_line
-from glam.files import parse_json, strict
+from glam.files import check_type, parse_json, strict
 from glam.runs.machine import Machine
 
 FORMAT = 2  # 1 (glam 0.1, 0.2): no digest, and optimizer state in `state.pt`
@@ -40,6 +42,22 @@ class FileDigest:
     bytes: int
 
 
+@strict(unknown="allow")
+class Segment(TypedDict, total=False):
+    """A machine of a run, as `glam.runs.machine` records it."""
+
+    processor: str | None
+    instruction_sets: list[str]
+    kernels: str | None
+
+
+@strict(unknown="allow")
+class Machines(Segment, total=False):
+    """The last machine, and those before it."""
+
+    earlier: list[Segment]
+
+
 @strict(unknown="allow")  # what a later version adds stands under the digest
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
@@ -63,6 +81,7 @@ class Manifest:
         try:
             manifest = parse_json(content, cls)
             said: dict[str, Any] = json.loads(content)
+            check_type(manifest.machine, Machines | None)
         except (ValueError, RecursionError) as error:
             raise DamagedCheckpointError(f"its manifest: {first_line(error)}") from None
         if manifest.digest is None and manifest.format > 1:

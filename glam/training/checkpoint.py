@@ -139,6 +139,8 @@ class FolderCheckpointIO(CheckpointIO):
             states = [read_state(folder, name) for name in manifest.parts("state")]
             [optimizer] = states[0]["optimizer_states"]
             state = _saved_state(folder, manifest, states)
+        except UserError:
+            raise
         except OSError as error:
             raise UserError(f"checkpoint {folder} cannot be read ({error.strerror})") from None
         except (DamagedCheckpointError, LookupError, TypeError, ValueError) as error:

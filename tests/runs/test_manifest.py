@@ -40,6 +40,12 @@ def test_what_is_written_is_read():
     assert found.parts("optimizer") == ["optimizer.safetensors"]
 
 
+def test_a_machine_is_read_as_it_was_recorded():
+    now = {"processor": "Xeon", "instruction_sets": ["amx"], "kernels": "amx", "GLAM_KERNELS": "on"}
+    machine = {**now, "earlier": [{**now, "processor": None, "instruction_sets": []}]}
+    assert Manifest.read(said(machine=machine)).machine == machine
+
+
 def test_every_flipped_bit_is_found():
     content = manifest().to_json().encode()
     for position in range(len(content)):
@@ -78,6 +84,10 @@ NAMES = ["../x.safetensors", "/etc/passwd", "sub/model.safetensors", "..", "mode
         {"files": {"model.safetensors": "0" * 64}},
         {"split": [0]},
         {"machine": "this one"},
+        {"machine": {"processor": 3}},
+        {"machine": {"instruction_sets": "avx"}},
+        {"machine": {"earlier": "that one"}},
+        {"machine": {"earlier": [{"kernels": []}]}},
         *({"files": {name: {"sha256": "0" * 64, "bytes": 8}}} for name in NAMES),
         {"files": {}},
         {"files": {"state.pt": {"sha256": "0" * 64, "bytes": 8}}},
