@@ -61,6 +61,16 @@ def read_json(file: Path, kind: type[T], *, way_out: str) -> T:
         raise _unfit(file, error, way_out) from None
 
 
+def parse_json(content: bytes, kind: type[T]) -> T:
+    """What JSON holds, as `kind`. Raises ValueError, one clause, where it holds anything else."""
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(kind).validate_json(content, strict=True)
+    except ValidationError as error:
+        raise ValueError(reason_of(error)) from None
+
+
 def read_json_if_there(file: Path, kind: type[T], *, way_out: str) -> T | None:
     """As `read_json`; None where there is no such file."""
     try:

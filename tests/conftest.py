@@ -35,3 +35,26 @@ def told() -> None:
     from glam import log
 
     log.configure()
+
+
+@pytest.fixture(scope="session")
+def save_weights():
+    """`save_weights(run, weights, step)`: the checkpoint of a finished run, in its folder."""
+
+    def save(run, weights, step):
+        from glam.runs.checkpoints import step_folder
+        from glam.training.checkpoint import FolderCheckpointIO
+
+        path = step_folder(run / "checkpoints", step)
+        checkpoint = {
+            "pytorch-lightning_version": "2.6.6",
+            "epoch": 0,
+            "global_step": step,
+            "state_dict": {f"model.{name}": value for name, value in weights.items()},
+            "optimizer_states": [{"state": {}, "param_groups": []}],
+            "training": {"step": step, "tokens": 32 * step, "status": "done"},
+        }
+        FolderCheckpointIO({}).save_checkpoint(checkpoint, path)
+        return path
+
+    return save

@@ -24,12 +24,16 @@ class TrainingConfig:
     update_in_backward: bool = False
     log_every: int = not_in_identity(20)  # [steps] between rows of metrics.csv
     checkpoint_minutes: float = not_in_identity(1.0)  # [min] between checkpoints
+    keep_checkpoints: int = not_in_identity(2)  # newest checkpoints that are kept
+    # [steps] at whose multiples a checkpoint is saved and kept for good; null: at none
+    milestone_steps: int | None = not_in_identity(None)
 
     def __post_init__(self) -> None:
         within("training.", self, 1, 10**15, "tokens")
         within("training.", self, 1, LARGEST_SIZE, "batch_size", "sequence_length")
         positive("training.", self, "max_skipped", "seconds")
-        positive("training.", self, "log_every", "checkpoint_minutes")
+        positive("training.", self, "log_every", "checkpoint_minutes", "keep_checkpoints")
+        positive("training.", self, "milestone_steps")
 
     @property
     def tokens_per_step(self) -> int:

@@ -9,7 +9,7 @@ the whole batch.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ from glam.machine.processes import Processes
 from glam.model import Glam
 from glam.model.backend import Backend
 from glam.model.init import draw
-from glam.training.checkpoint import PREFIX
+from glam.model.saved_tensors import SavedTensors, check_shape, chunk
+from glam.training.checkpoint import PREFIX, SavedState
 from glam.training.module import TrainingModule, gradients
 from glam.training.optimizers import with_own_options
 from glam.training.traced import by_definition
@@ -118,14 +119,35 @@ class ShardingPlan:
         return distribute_tensor(whole, self.mesh, [placement], src_data_rank=None)
 
     def state(self, name: str, whole: Tensor, weight: Tensor) -> Tensor:
-        """Optimizer state of the weight `name`, split as the weight is. State of size 1 along that
-        dimension, and state of other rank, is not split."""
+        """Optimizer state of the weight `name`, split as the weight is."""
         whole = whole.to(weight.device)
-        dim = self.split_dim(name)
-        if not isinstance(weight, DTensor) or whole.ndim != weight.ndim:
+        if (placement := self._placement(name, whole.shape, weight)) is None:
             return whole
-        splits = dim is not None and whole.shape[dim] > 1
-        return self.spread(whole, Shard(dim) if splits and dim is not None else Replicate())
+        return self.spread(whole, placement)
+
+    def _placement(self, name: str, shape: Sequence[int], weight: Tensor) -> Placement | None:
+        """Of optimizer state of the weight `name`; None for a plain tensor. State of size 1 along
+        the weight's dimension, and state of other rank, is not split."""
+        dim = self.split_dim(name)
+        if not isinstance(weight, DTensor) or len(shape) != weight.ndim:
+            return None
+        return Shard(dim) if dim is not None and shape[dim] > 1 else Replicate()
+
+    def read_state(self, name: str, saved: SavedTensors, key: str, weight: Tensor) -> Tensor:
+        """As `state`, of the tensor `key` of a checkpoint: only this process's shard is read."""
+        shape = saved.shape(key)
+        placement = self._placement(name, shape, weight)
+        if not isinstance(placement, Shard):
+            return self.state(name, saved[key], weight)
+        dim, mine = placement.dim, self._chunk(shape[placement.dim])
+        here = saved.read(key, dim, mine.start, mine.stop).to(weight.device)
+        stride = torch.empty(shape, device="meta").stride()
+        return DTensor.from_local(
+            here, self.mesh, [placement], run_check=False, shape=torch.Size(shape), stride=stride
+        )
+
+    def _chunk(self, size: int) -> range:
+        return chunk(size, self.mesh.get_local_rank(), self.mesh.size())
 
 
 @torch.no_grad()
@@ -139,10 +161,21 @@ def fill(parameter: Tensor, whole: Tensor) -> None:
     local(parameter).copy_(whole)
 
 
-def fill_all(model: Glam, weights: Mapping[str, Tensor]) -> None:
-    """Fill every parameter from the weights of a checkpoint, by name."""
+@torch.no_grad()
+def fill_all(model: Glam, weights: SavedTensors) -> None:
+    """Fill every parameter from a checkpoint, by name. Of a split one this process's shard alone is
+    read."""
     for name, parameter in model.named_parameters():
-        fill(parameter, weights[PREFIX + name])
+        check_shape(weights, PREFIX + name, parameter)
+        if not isinstance(parameter, DTensor):
+            parameter.copy_(weights[PREFIX + name])
+            continue
+        [placement], mesh = parameter.placements, parameter.device_mesh
+        assert isinstance(placement, Shard)
+        size = parameter.shape[placement.dim]
+        mine = chunk(size, mesh.get_local_rank(), mesh.size())
+        here = weights.read(PREFIX + name, placement.dim, mine.start, mine.stop)
+        parameter.to_local().copy_(here)
 
 
 class FsdpModule(TrainingModule):
@@ -247,12 +280,30 @@ class FsdpStrategy(ModelParallelStrategy):
         assert isinstance(self.model, FsdpModule)
         names = {parameter: name for name, parameter in self.model.model.named_parameters()}
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
-            optimizer.load_state_dict(state)
-            for parameter, name in names.items():
-                optimizer.state[parameter] = {
-                    key: self.sharding_plan.state(name, torch.as_tensor(value), parameter)
-                    for key, value in optimizer.state[parameter].items()
-                }
+            saved, numbers = state["state"], _numbers(state)
+            optimizer.load_state_dict({**state, "state": {}})
+            ours = (p for group in optimizer.param_groups for p in group["params"])
+            for parameter, number in zip(ours, numbers, strict=True):
+                optimizer.state[parameter] = self._state_of(
+                    saved, number, names[parameter], parameter
+                )
+
+    def _state_of(
+        self, saved: SavedState, number: int, name: str, weight: Tensor
+    ) -> dict[str, Tensor]:
+        """The state of one weight, read from a checkpoint."""
+        plan = self.sharding_plan
+        plain = saved.plain(number).items()
+        whole = {key: plan.state(name, torch.as_tensor(value), weight) for key, value in plain}
+        return whole | {
+            key: plan.read_state(name, saved.tensors, f"{number}/{key}", weight)
+            for key in saved.names(number)
+        }
+
+
+def _numbers(state: dict[str, Any]) -> list[int]:
+    """The numbers of the parameters in a checkpoint, in the order of the optimizer's groups."""
+    return [number for group in state["param_groups"] for number in group["params"]]
 
 
 class FsdpEngine:
@@ -301,5 +352,5 @@ class FsdpEngine:
 
     def place(self, model: Glam) -> None: ...
 
-    def load(self, module: TrainingModule, weights: Mapping[str, Tensor]) -> None:
+    def load(self, module: TrainingModule, weights: SavedTensors) -> None:
         fill_all(module.model, weights)

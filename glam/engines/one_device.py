@@ -1,16 +1,15 @@
 """Training on one device of this machine."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from lightning import Callback
 from lightning.fabric.plugins.io import CheckpointIO
-from torch import Tensor
 
 from glam.machine.processes import SINGLE
 from glam.machine.resources import Resources
 from glam.model import Glam
 from glam.model.backend import ONE_DEVICE
+from glam.model.saved_tensors import SavedTensors
 from glam.training.checkpoint import FolderCheckpointIO
 from glam.training.module import TrainingModule
 
@@ -30,7 +29,7 @@ class OneProcess:
         if seed is not None:
             model.initialize(seed)
 
-    def load(self, module: TrainingModule, weights: Mapping[str, Tensor]) -> None:
+    def load(self, module: TrainingModule, weights: SavedTensors) -> None:
         module.load_state_dict(weights)
 
 
@@ -42,6 +41,15 @@ class OneDevice(OneProcess):
 
     def __init__(self, resources: Resources) -> None:
         self._device = resources.device
+
+    def checkpoints(self, provenance: dict[str, Any]) -> FolderCheckpointIO:
+        """Of a GPU, copied to the host and written while it trains on. A CPU would write no sooner
+        for a copy, which takes as much memory again."""
+        if self._device != "cuda":
+            return super().checkpoints(provenance)
+        from glam.engines.sharded_checkpoint import ShardedCheckpointIO  # torch.distributed
+
+        return ShardedCheckpointIO(provenance, self.processes)
 
     def callbacks(self) -> list[Callback]:
         return []

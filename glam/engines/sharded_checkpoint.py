@@ -1,38 +1,43 @@
 # torch.distributed has half its types.
 # pyright: basic
-"""Checkpoints of several processes. Each writes its own shards while training goes on; the main
-process completes the folder when all have. They communicate through files of the folder alone.
+"""Checkpoints that are written while training goes on: of several processes, and of one whose
+weights are on another device. Each process writes its own shards. The main process completes the
+folder when all have written. They communicate through files of the folder alone.
 
-    .step-00001234.part/  model-00002-of-00004.safetensors  state-00002-of-00004.pt
-                          shard-00002.json: the second process has written its files
-    step-00001234/        the files of all, and manifest.json, which lists what is split
+    .step-00001234.part/  model-00002-of-00004.safetensors  optimizer-00002-of-00004.safetensors
+                          shard-00002-7.json: the second process has written its files,
+                          in the seventh save
+    step-00001234/        the files of all, state.pt (of the main process), and manifest.json,
+                          which tells along which dimension a tensor is split
 """
 
+import dataclasses
 import json
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import torch as safetensors
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
+from torch.utils._pytree import tree_map_only
 
 from glam.engines.expert_parallel import local
 from glam.errors import first_line
 from glam.log import log
 from glam.machine.processes import Processes
-from glam.runs.checkpoints import MANIFEST, checksum
+from glam.runs.checkpoints import checksum
 from glam.runs.folder import write_atomically
+from glam.runs.manifest import MANIFEST, OPTIMIZER, STATE, WEIGHTS, FileDigest, Manifest, part_name
 from glam.training.checkpoint import (
-    PREFIX,
-    SAVE_ERRORS,
     FolderCheckpointIO,
+    Parts,
     manifest_of,
     save_state,
+    save_tensors,
     sync,
     tmp_path,
 )
@@ -46,30 +51,40 @@ class AbandonedError(OSError):
     """Another process could not write its shard, or has ended."""
 
 
+def host_copy(tensor: Tensor) -> Tensor:
+    """What this process has of a tensor, on the CPU."""
+    return local(tensor).detach().to("cpu", copy=True)
+
+
 class ShardedCheckpointIO(FolderCheckpointIO):
     """Copies this process's shards and returns; a thread writes them. A checkpoint that cannot be
     written is warned of, and the run goes on."""
 
-    def __init__(self, provenance: dict[str, Any], processes: Processes) -> None:
+    def __init__(
+        self,
+        provenance: dict[str, Any],
+        processes: Processes,
+        copy: Callable[[Tensor], Tensor] = host_copy,
+    ) -> None:
         super().__init__(provenance)
-        self._processes = processes
+        self._processes, self._copy = processes, copy
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
+        self._saves = 0  # the same in all processes
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         self.finish()
-        named = checkpoint["state_dict"]
-        weights = {name.removeprefix(PREFIX): value for name, value in named.items()}
-        optimizers = [self._sliced_state(state) for state in checkpoint["optimizer_states"]]
-        splits = {"split": _splits(weights), "split_state": optimizers[0][1]}
-        mine = self._mine(weights)
-        state = {**checkpoint, "optimizer_states": [state for state, _ in optimizers]}
-        self._writing = self._thread.submit(self._save, mine, state, splits, Path(path))
+        self._saves += 1
+        parts = Parts.of(checkpoint)
+        splits = {"split": _splits(parts.weights), "split_state": _splits(parts.optimizer)}
+        state = tree_map_only(Tensor, self._copy, parts.state)
+        mine = Parts(self._mine(parts.weights), self._mine(parts.optimizer), state)
+        self._writing = self._thread.submit(self._save, mine, splits, Path(path))
 
     def finish(self) -> None:
-        """Wait until the checkpoint is written, or has failed."""
+        """Wait until the checkpoint is written, or has failed, of which a line tells."""
         if self._writing is not None:
             self._writing.result()
         self._writing = None
@@ -77,36 +92,22 @@ class ShardedCheckpointIO(FolderCheckpointIO):
     def _mine(self, named: dict[str, Tensor]) -> dict[str, Tensor]:
         """Copies of this process's shards. Unsplit tensors are copied by the main process alone."""
         return {
-            name: local(value).detach().cpu().clone()
+            name: self._copy(value)
             for name, value in named.items()
-            if self._processes.is_main or _dim(value) is not None
+            if self._processes.is_main or _split(value) is not None
         }
 
-    def _sliced_state(self, state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, int]]:
-        flat = {
-            f"{index}/{key}": torch.as_tensor(value)
-            for index, values in state["state"].items()
-            for key, value in values.items()
-        }
-        return {**state, "state": self._mine(flat)}, _splits(flat)
-
-    def _save(
-        self,
-        weights: dict[str, Tensor],
-        checkpoint: dict[str, Any],
-        splits: dict[str, Any],
-        path: Path,
-    ) -> None:
+    def _save(self, mine: Parts, splits: dict[str, Any], path: Path) -> None:
         part = tmp_path(path)
         began = time.monotonic()
         try:
-            self._write_mine(part, weights, checkpoint)
+            self._write_mine(part, mine)
             if self._processes.is_main:
                 patience = PATIENCE_SECONDS + 10 * (time.monotonic() - began)
                 files = self._files_of_all(part, time.monotonic() + patience)
-                manifest = manifest_of(checkpoint["training"], self.provenance, files)
-                self._make_whole(part, path, manifest | splits)
-        except SAVE_ERRORS as error:
+                manifest = manifest_of(mine.state["training"], self.provenance, files, **splits)
+                self._make_whole(part, path, manifest)
+        except Exception as error:  # whatever it is, the run goes on
             line = first_line(error)
             try:
                 write_atomically(
@@ -118,24 +119,26 @@ class ShardedCheckpointIO(FolderCheckpointIO):
                 shutil.rmtree(part, ignore_errors=True)
                 log.warning(f"{path.name} could not be saved, the last one stays: {line}")
 
-    def _write_mine(
-        self, part: Path, weights: dict[str, Tensor], checkpoint: dict[str, Any]
-    ) -> None:
+    def _write_mine(self, part: Path, mine: Parts) -> None:
         part.mkdir(parents=True, exist_ok=True)
-        number = f"{self._processes.rank + 1:05d}-of-{self._processes.size:05d}"
-        names = f"model-{number}.safetensors", f"state-{number}.pt"
-        safetensors.save_file(weights, part / names[0])
-        save_state(checkpoint, part / names[1])
+        rank, size = self._processes.rank, self._processes.size
+        weights, optimizer = (part_name(name, rank, size) for name in (WEIGHTS, OPTIMIZER))
+        save_tensors(mine.weights, part / weights)
+        save_tensors(mine.optimizer, part / optimizer)
+        names = [weights, optimizer]
+        if self._processes.is_main:
+            save_state(mine.state, part / STATE)
+            names.append(STATE)
         files = {}
         for name in names:
             sync(part / name)
-            files[name] = checksum(part / name)
-        write_atomically(part / self._note(self._processes.rank), json.dumps({"files": files}))
+            files[name] = dataclasses.asdict(checksum(part / name))
+        write_atomically(part / self._note(rank), json.dumps({"files": files}))
 
-    def _files_of_all(self, part: Path, deadline: float) -> dict[str, Any]:
+    def _files_of_all(self, part: Path, deadline: float) -> dict[str, FileDigest]:
         """The files that each process has listed. Raises AbandonedError where one failed, or has
         listed none by the deadline (`time.monotonic`)."""
-        files: dict[str, Any] = {}
+        files: dict[str, FileDigest] = {}
         for rank in range(self._processes.size):
             note = part / self._note(rank)
             while not note.exists():
@@ -145,13 +148,13 @@ class ShardedCheckpointIO(FolderCheckpointIO):
             listed = json.loads(note.read_text(encoding="utf-8"))
             if "error" in listed:
                 raise AbandonedError(f"process {rank}: {listed['error']}")
-            files |= listed["files"]
+            files |= {name: FileDigest(**of) for name, of in listed["files"].items()}
         return files
 
-    def _make_whole(self, part: Path, path: Path, manifest: dict[str, Any]) -> None:
-        for rank in range(self._processes.size):
-            (part / self._note(rank)).unlink()
-        (part / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    def _make_whole(self, part: Path, path: Path, manifest: Manifest) -> None:
+        for note in part.glob("shard-*.json"):
+            note.unlink()
+        (part / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         sync(part / MANIFEST)
         sync(part)
         if path.exists():  # a damaged one of the same step
@@ -159,22 +162,23 @@ class ShardedCheckpointIO(FolderCheckpointIO):
         part.rename(path)
         sync(path.parent)
 
-    @staticmethod
-    def _note(rank: int) -> str:
-        return f"shard-{rank + 1:05d}.json"
+    def _note(self, rank: int) -> str:
+        """Named by the save, since a process that was slow may still write for one that the main
+        process gave up, of the same step before the run went back."""
+        return f"shard-{rank + 1:05d}-{self._saves}.json"
 
 
 def _is_ending() -> bool:
     return not threading.main_thread().is_alive()
 
 
-def _dim(tensor: Tensor) -> int | None:
-    """The dimension along which a tensor is split; None where it is not."""
+def _split(tensor: Tensor) -> tuple[int, int] | None:
+    """The dimension along which a tensor is split, and its whole size; None where it is not."""
     if not isinstance(tensor, DTensor):
         return None
     (placement,) = tensor.placements
-    return placement.dim if isinstance(placement, Shard) else None
+    return (placement.dim, tensor.shape[placement.dim]) if isinstance(placement, Shard) else None
 
 
-def _splits(named: dict[str, Tensor]) -> dict[str, int]:
-    return {name: dim for name, value in named.items() if (dim := _dim(value)) is not None}
+def _splits(named: dict[str, Tensor]) -> dict[str, tuple[int, int]]:
+    return {name: split for name, value in named.items() if (split := _split(value)) is not None}

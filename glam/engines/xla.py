@@ -18,11 +18,11 @@ from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map_only
 
 from glam.config import HardwareConfig, RunConfig
 from glam.config.layout import check_divides, loss_pieces, partition
 from glam.engines.one_device import OneProcess
+from glam.engines.sharded_checkpoint import ShardedCheckpointIO
 from glam.engines.xla_layers import einsum, layer_runner
 from glam.errors import UserError
 from glam.model import Glam
@@ -140,7 +140,7 @@ def whole(tensor: Tensor) -> Tensor:
 
     sharded = spmd.wrap_if_sharded(tensor.detach())
     if not isinstance(sharded, spmd.XLAShardedTensor):
-        return tensor.cpu()
+        return tensor.detach().cpu() if tensor.device.type == "xla" else tensor.detach().clone()
     found = torch.empty(tensor.shape, dtype=tensor.dtype)
     for shard in sharded.local_shards:
         if shard.replica_id == 0:
@@ -229,12 +229,6 @@ class XlaStrategy(SingleDeviceStrategy):
         assert isinstance(self.model, TracedModule)
         self._xla.manual_seed(self.model.seed_of_step)
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None
-    ) -> None:
-        on_host = tree_map_only(Tensor, whole, checkpoint)
-        super().save_checkpoint(on_host, filepath, storage_options)
-
     def teardown(self) -> None:
         """The model stays on its devices, where it is evaluated."""
 
@@ -274,6 +268,9 @@ class XlaEngine(OneProcess):
 
     def callbacks(self) -> list[Callback]:
         return [self.steps]
+
+    def checkpoints(self, provenance: dict[str, Any]) -> ShardedCheckpointIO:
+        return ShardedCheckpointIO(provenance, self.processes, whole)
 
     def trainer_arguments(self, checkpoints: CheckpointIO) -> dict[str, Any]:
         return {"strategy": XlaStrategy(self.sharding, checkpoints)}

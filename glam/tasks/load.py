@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from glam.config import GenerateTaskConfig, HardwareConfig, RunConfig
-from glam.errors import UserError
+from glam.errors import UserError, first_line
 from glam.machine.resources import resolve
 from glam.runs.finding import find_run
 from glam.tasks.trained import load_tokenizer, model_on
@@ -87,6 +87,22 @@ class LoadedRun:
             max_tokens=rows * training.sequence_length,
         )[TEXT]
         return TextLoss(found.loss, found.bits_per_byte, found.tokens, found.bytes)
+
+    def export(self, file: str | Path) -> None:
+        """Write the weights as one plain safetensors file, by their names in `model`, however many
+        processes trained them. Raises UserError where it cannot be written."""
+        from glam.training.checkpoint import SAVE_ERRORS, save_tensors
+
+        file = Path(file)
+        part = file.with_name(f".{file.name}.part")
+        weights = {name: value.cpu() for name, value in self.model.state_dict().items()}
+        try:
+            save_tensors(weights, part)
+            part.replace(file)
+        except SAVE_ERRORS as error:
+            raise UserError(f"{file} cannot be written ({first_line(error)})") from None
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def load(run: str | Path = "latest", *, runs_dir: str | Path, device: str = "auto") -> LoadedRun:

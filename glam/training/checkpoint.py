@@ -1,33 +1,103 @@
-"""Checkpoints as folders, complete or absent. `step-00001234/` holds the weights (safetensors), the
-other state (tensors and plain values alone), and a manifest with the checksums of both."""
+"""Checkpoints as folders, complete or absent. `step-00001234/` holds the weights and the tensors of
+optimizer state (safetensors), the other state (tensors and plain values alone), and a manifest with
+the checksums of all. What is read of them is read tensor by tensor, each in its place before the
+next.
 
-import errno
-import json
+Why not torch.distributed.checkpoint: its own files hold a pickle that it loads unsafely, and its
+safetensors hold no plain values and no checksums, are copied once more in memory while they are
+written, and know no XLA (experiments/reliability/checkpoints.py measures both).
+"""
+
+import io
 import os
 import shutil
+import stat
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
 from lightning.fabric.plugins.io import CheckpointIO
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
-from glam.model.saved import join_parts, read_weights
+from glam.errors import UserError, first_line
+from glam.model.saved import read_weights
+from glam.model.saved_tensors import SafetensorsSource, SavedTensors, Source, StateSource, unfit
 from glam.runs.checkpoints import (
-    MANIFEST,
-    STATE,
-    WEIGHTS,
     checksum,
-    state_files,
+    read_manifest,
+    read_state,
     step_folders,
     step_of,
 )
+from glam.runs.manifest import (
+    MANIFEST,
+    OPTIMIZER,
+    STATE,
+    WEIGHTS,
+    DamagedCheckpointError,
+    FileDigest,
+    Manifest,
+)
 
-KEPT = 2
 PREFIX = "model."  # the network's name inside the LightningModule
 SAVE_ERRORS = (OSError, SafetensorError)  # what a full disk raises
+
+
+class Parts(NamedTuple):
+    """A checkpoint as it is written: tensors by name, and all else."""
+
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Tensor]  # by `<parameter>/<name>`
+    state: dict[str, Any]
+
+    @classmethod
+    def of(cls, checkpoint: dict[str, Any]) -> "Parts":
+        """The parts of Lightning's checkpoint dictionary."""
+        named = checkpoint["state_dict"].items()
+        [optimizer] = checkpoint["optimizer_states"]
+        tensors, plain = dict[str, Tensor](), dict[int, dict[str, Any]]()
+        for index, values in optimizer["state"].items():
+            plain[index] = {}
+            for name, value in values.items():
+                if isinstance(value, Tensor):
+                    tensors[f"{index}/{name}"] = value
+                else:
+                    plain[index][name] = value
+        names = ("pytorch-lightning_version", "global_step", "epoch", "training")
+        state = {name: checkpoint[name] for name in names}
+        state["optimizer_states"] = [{**optimizer, "state": plain}]
+        weights = {name.removeprefix(PREFIX): value for name, value in named}
+        return cls(weights, tensors, {**state, "lr_schedulers": []})
+
+
+class SavedState(Mapping[int, dict[str, Any]]):
+    """Optimizer state by the number of its parameter, read when it is asked for."""
+
+    def __init__(self, tensors: SavedTensors, plain: dict[int, dict[str, Any]]) -> None:
+        self.tensors, self._plain = tensors, plain
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._plain)
+
+    def __len__(self) -> int:
+        return len(self._plain)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        read = {name: self.tensors[f"{index}/{name}"] for name in self.names(index)}
+        return read | self._plain[index]
+
+    def plain(self, index: int) -> dict[str, Any]:
+        """The values of a parameter that are no tensors."""
+        return self._plain[index]
+
+    def names(self, index: int) -> list[str]:
+        """Of a parameter's tensors."""
+        both = (key.split("/", 1) for key in self.tensors)
+        return [name for number, name in both if number == str(index)]
 
 
 class FolderCheckpointIO(CheckpointIO):
@@ -61,13 +131,27 @@ class FolderCheckpointIO(CheckpointIO):
         map_location: Any = None,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
+        """Lightning's checkpoint dictionary, in which weights and optimizer state are read when
+        they are asked for. Raises UserError for one that does not hold what its manifest says."""
         folder = Path(path)
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        weights = read_weights(folder, manifest)
-        files = [folder / name for name in state_files(manifest)]
-        states = [torch.load(file, map_location="cpu", weights_only=True) for file in files]
-        state = _joined_state(states, manifest["split_state"]) if len(files) > 1 else states[0]
-        return {**state, "state_dict": {PREFIX + name: value for name, value in weights.items()}}
+        try:
+            manifest = read_manifest(folder)
+            states = [read_state(folder, name) for name in manifest.parts("state")]
+            [optimizer] = states[0]["optimizer_states"]
+            state = _saved_state(folder, manifest, states)
+        except UserError:
+            raise
+        except OSError as error:
+            raise UserError(f"checkpoint {folder} cannot be read ({error.strerror})") from None
+        except (DamagedCheckpointError, LookupError, TypeError, ValueError) as error:
+            raise unfit(f"checkpoint {folder}", first_line(error)) from None
+        weights = read_weights(folder, manifest, PREFIX)
+        read = {
+            "training": tree_map_only(Tensor, torch.clone, states[0]["training"]),  # not the file's
+            "state_dict": weights,
+            "optimizer_states": [{**optimizer, "state": state}],
+        }
+        return {**states[0], **read}
 
     def finish(self) -> None:
         """Wait for a checkpoint that is being written; here none is."""
@@ -81,54 +165,84 @@ def tmp_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
 
 
-def _joined_state(states: list[dict[str, Any]], splits: dict[str, int]) -> dict[str, Any]:
-    """The states of several processes as that of one. Optimizer state is keyed
-    `<parameter>/<name>`."""
-    optimizers = [state["optimizer_states"][0] for state in states]
-    whole: dict[int, dict[str, Tensor]] = {}
-    for key, value in join_parts([one["state"] for one in optimizers], splits).items():
-        index, name = key.split("/")
-        whole.setdefault(int(index), {})[name] = value
-    return {**states[0], "optimizer_states": [{**optimizers[0], "state": whole}]}
+def _saved_state(folder: Path, manifest: Manifest, states: list[dict[str, Any]]) -> SavedState:
+    """Optimizer state in the files of any format."""
+    plain: dict[Any, Any] = states[0]["optimizer_states"][0]["state"]
+    sources: list[Source] = [
+        SafetensorsSource(folder / name) for name in manifest.parts("optimizer")
+    ]
+    if not sources:  # format 1
+        names = manifest.parts("state")
+        each = [_flat(state["optimizer_states"][0]["state"]) for state in states]
+        sources = [
+            StateSource(folder / name, found) for name, found in zip(names, each, strict=True)
+        ]
+        plain = _without_tensors(plain)
+    return SavedState(SavedTensors(sources, manifest.split_state), plain)
+
+
+def _flat(state: dict[Any, Any]) -> dict[str, Tensor]:
+    """Tensors by `<parameter>/<name>`. Several processes wrote them so, one did not."""
+    if any(isinstance(values, Tensor) for values in state.values()):
+        return state
+    pairs = (
+        (f"{index}/{name}", v) for index, values in state.items() for name, v in values.items()
+    )
+    return {key: value for key, value in pairs if isinstance(value, Tensor)}
+
+
+def _without_tensors(state: dict[Any, Any]) -> dict[int, dict[str, Any]]:
+    plain = dict[int, dict[str, Any]]()
+    for index, values in state.items():
+        named = cast(dict[str, Any], values) if isinstance(values, dict) else {}
+        rest = {name: value for name, value in named.items() if not isinstance(value, Tensor)}
+        plain.setdefault(int(str(index).split("/")[0]), {}).update(rest)
+    return plain
 
 
 def _write(part: Path, checkpoint: dict[str, Any], provenance: dict[str, Any]) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    weights = {
-        name.removeprefix(PREFIX): value.contiguous()
-        for name, value in checkpoint["state_dict"].items()
-    }
-    safetensors.save_file(weights, part / WEIGHTS)  # pyright: ignore[reportUnknownMemberType]
-    save_state(checkpoint, part / STATE)
-    files = {name: checksum(part / name) for name in (WEIGHTS, STATE)}
-    manifest = manifest_of(checkpoint["training"], provenance, files)
-    (part / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    for name in (WEIGHTS, STATE, MANIFEST):
+    parts = Parts.of(checkpoint)
+    save_tensors(parts.weights, part / WEIGHTS)
+    save_tensors(parts.optimizer, part / OPTIMIZER)
+    save_state(parts.state, part / STATE)
+    files = {name: checksum(part / name) for name in (WEIGHTS, OPTIMIZER, STATE)}
+    manifest = manifest_of(parts.state["training"], provenance, files)
+    (part / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    for name in (*files, MANIFEST):
         sync(part / name)
     sync(part)
 
 
 def manifest_of(
-    training: dict[str, Any], provenance: dict[str, Any], files: dict[str, Any]
-) -> dict[str, Any]:
+    training: dict[str, Any],
+    provenance: dict[str, Any],
+    files: dict[str, FileDigest],
+    **splits: Any,
+) -> Manifest:
     """The manifest of a checkpoint: step, tokens, status, fingerprints, and the checksums of
     its files."""
     told = {name: training[name] for name in ("step", "tokens", "status")}
-    return {**told, **provenance, "files": files}
+    return Manifest(**told, **provenance, files=files, **splits)
 
 
-def save_state(checkpoint: dict[str, Any], file: Path) -> None:
-    """Save all of a checkpoint but the weights."""
-    names = ("pytorch-lightning_version", "global_step", "epoch", "optimizer_states", "training")
-    state = {name: checkpoint[name] for name in names}
-    try:
-        torch.save({**state, "lr_schedulers": []}, file)
-    except RuntimeError as error:
-        if "inline_container" not in str(error):
-            raise
-        # On a full disk, torch's zip writer reports a wrong position.
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name) from error
+def save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
+    """Save tensors of the CPU. The file's mode follows the umask, as that of every other file;
+    safetensors makes it readable for its owner alone."""
+    file.touch()
+    mode = stat.S_IMODE(file.stat().st_mode)
+    in_one_piece = {name: value.contiguous() for name, value in tensors.items()}
+    safetensors.save_file(in_one_piece, file)  # pyright: ignore[reportUnknownMemberType]
+    file.chmod(mode)
+
+
+def save_state(state: dict[str, Any], file: Path) -> None:
+    """Save what a checkpoint holds besides weights and tensors of optimizer state. It is small, and
+    made in memory first: on a full disk, torch's zip writer raises anything but OSError."""
+    made = io.BytesIO()
+    torch.save(state, made)
+    file.write_bytes(made.getbuffer())
 
 
 def sync(path: Path) -> None:
@@ -141,15 +255,28 @@ def sync(path: Path) -> None:
 
 
 def remove_partial(checkpoints: Path, up_to: int) -> None:
-    """Remove half-written checkpoints, and damaged ones after step `up_to`, where a run resumes."""
+    """Remove half-written checkpoints, and those after step `up_to`, whose own was loaded: they
+    are damaged, or of a past that the run went back from."""
+    remove_parts(checkpoints)
+    remove_after(checkpoints, up_to)
+
+
+def remove_parts(checkpoints: Path) -> None:
+    """Remove half-written checkpoints; none may be in the making."""
     for folder in checkpoints.glob(".step-*.part"):
         shutil.rmtree(folder)
+
+
+def remove_after(checkpoints: Path, step: int) -> None:
+    """Remove the checkpoints after `step`."""
     for folder in step_folders(checkpoints):
-        if step_of(folder) > up_to:
+        if step_of(folder) > step:
             shutil.rmtree(folder)
 
 
-def prune(checkpoints: Path) -> None:
-    """Remove all checkpoints but the newest `KEPT`."""
-    for folder in step_folders(checkpoints)[KEPT:]:
-        shutil.rmtree(folder)
+def prune(checkpoints: Path, *, keep_last: int, protected: Collection[int] = ()) -> None:
+    """Remove all checkpoints but the newest `keep_last` and those saved after a step in
+    `protected`."""
+    for folder in step_folders(checkpoints)[keep_last:]:
+        if step_of(folder) not in protected:
+            shutil.rmtree(folder)

@@ -1,17 +1,16 @@
 """What `train` asks of an engine. The engines are in `glam.engines`; the caller of `train` chooses
 one."""
 
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 from lightning import Callback
 from lightning.fabric.plugins.io import CheckpointIO
-from torch import Tensor
 
 from glam.config import RunConfig
 from glam.machine.processes import Processes
 from glam.model import Glam
 from glam.model.backend import Backend
+from glam.model.saved_tensors import SavedTensors
 from glam.training.checkpoint import FolderCheckpointIO
 from glam.training.module import TrainingModule
 from glam.training.train_state import TrainState
@@ -50,7 +49,7 @@ class Engine(Protocol):
         """Of Lightning's Trainer: accelerator, strategy and plugins."""
         ...
 
-    def load(self, module: TrainingModule, weights: Mapping[str, Tensor]) -> None:
+    def load(self, module: TrainingModule, weights: SavedTensors) -> None:
         """Loads the weights of a finished run, by their names in a checkpoint."""
         ...
 

@@ -81,10 +81,12 @@ def train(
             energy_by_phase or EnergyByPhase(),
             fresh=found is None,
         )
-    if found is not None and found.manifest["status"] != "training":
+    if found is not None and found.manifest.status != "training":
         checkpoint = checkpoints.load_checkpoint(found.path)
         engine.load(module, checkpoint["state_dict"])
         module.on_load_checkpoint(checkpoint)
+        if engine.processes.is_main:
+            remove_partial(run.checkpoints, up_to=found.manifest.step)
     else:
         with frozen_gc(), pooling():
             saving = _fit(module, prepared, run, engine, checkpoints, tracker, found)
@@ -97,19 +99,17 @@ def _resumable(
     run: RunFolder, fingerprints: dict[str, str], processes: Processes
 ) -> Checkpoint | None:
     run.checkpoints.mkdir(parents=True, exist_ok=True)
-    found = newest_checkpoint(run.checkpoints)
-    if found is None and step_folders(run.checkpoints):
+    found = newest_checkpoint(run.checkpoints, processes)
+    if found is None and step_folders(run.checkpoints) and processes.is_main:
         log.warning("no checkpoint can be read; the run starts over")
     for what, now in fingerprints.items():
-        if found is not None and found.manifest[what] != now:
+        if found is not None and getattr(found.manifest, what) != now:
             raise UserError(
                 f"{run.path.name} was started with other {what}, so it cannot be resumed; "
                 f"rerun=true starts it over"
             )
-    if processes.is_main:
-        if found is not None and found.manifest["status"] == "training":
-            log.info(f"resuming from step {found.manifest['step']:,}")
-        remove_partial(run.checkpoints, up_to=found.manifest["step"] if found else -1)
+    if processes.is_main and found is not None and found.manifest.status == "training":
+        log.info(f"resuming from step {found.manifest.step:,}")
     return found
 
 
@@ -117,7 +117,7 @@ def _machine(
     run: RunFolder, found: Checkpoint | None, resources: Resources, processes: Processes
 ) -> Machine:
     """What this run is computed on; a warning where it was begun on what rounds differently."""
-    before: Machine | None = found.manifest.get("machine") if found else None
+    before: Machine | None = found.manifest.machine if found else None
     now = continued(before, machine_of(resources))
     if before is not None and deciding(before) != deciding(now) and processes.is_main:
         then, here = in_words([segments(before)[-1], now])
@@ -168,7 +168,7 @@ def _fit(
     tracker: Tracker | None,
     found: Checkpoint | None,
 ) -> Checkpoints:
-    config, start = module.config, found.manifest["step"] if found else 0
+    config, start = module.config, found.manifest.step if found else 0
     training = config.training
     metrics = _metrics_file(config, prepared, run) if engine.processes.is_main else Metrics()
     metrics.cut_back(start)
@@ -187,7 +187,7 @@ def _fit(
 
     saving = Checkpoints(
         run,
-        training.checkpoint_minutes,
+        training,
         module.train_state,
         metrics,
         checkpoints.finish,

@@ -1,7 +1,7 @@
 """One training step, as a LightningModule."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +13,7 @@ from glam.config import RunConfig
 from glam.data import TrainStream
 from glam.machine.processes import SINGLE, Processes
 from glam.model import Glam
+from glam.model.saved_tensors import SavedTensors, check_shape
 from glam.training.optimizers import UpdatesOneWeight, build_optimizer
 from glam.training.train_state import StepMetrics, TrainState
 
@@ -103,6 +104,20 @@ class TrainingModule(LightningModule):
             assert isinstance(optimizer, UpdatesOneWeight)
             self._updates = UpdatesInBackward(self.model, optimizer)
         return optimizer
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        if isinstance(state_dict, SavedTensors):
+            return self._fill(state_dict)
+        return super().load_state_dict(state_dict, strict, assign)
+
+    @torch.no_grad()
+    def _fill(self, saved: SavedTensors) -> None:
+        """Fill the weights from a checkpoint: each is read and in its place before the next."""
+        for name, weight in self.state_dict().items():
+            check_shape(saved, name, weight)
+            weight.copy_(saved[name])
 
     def learning_rate(self, step: int) -> float:
         """Learning rate of the update in step `step` (from 0)."""

@@ -24,7 +24,7 @@ from glam.model import Glam
 from glam.model.moe.grouped import grouped
 from glam.model.moe.routing import Routing
 from glam.model.saved import saved_weights
-from glam.training import fit
+from glam.training import fit, saving
 from glam.training.module import TrainingModule
 
 RULES = {"batch": "expert", "experts": "expert", "embed": "expert"}
@@ -224,18 +224,52 @@ def test_a_run_goes_on_in_other_numbers_of_processes(tmp_path, in_one_process, n
 
 
 def loaded(path, size):
-    """A finished run, loaded by several processes: the leader keeps what they have."""
-    result = run(path, config(size, steps=3))
-    found = {name: whole(p.detach()) for name, p in result.model.named_parameters()}
-    if result.processes.is_main:
-        torch.save(found, path / "loaded.pt")
+    """A checkpoint of training, loaded by several processes: the leader keeps what they have, of
+    weights and of optimizer state."""
+    seen = {}
+
+    def fit(trainer, module):
+        for name, parameter in module.model.named_parameters():
+            seen[name] = whole(parameter.detach())
+            state = trainer.optimizers[0].state[parameter]
+            seen.update({f"{name}/{key}": whole(value) for key, value in state.items()})
+        trainer.should_stop = True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saving.Checkpoints, "on_train_start", lambda self, *both: fit(*both))
+        patch.setattr(saving.Checkpoints, "_save", lambda self, trainer: None)
+        with contextlib.suppress(Exception):
+            run(path, config(size, optimizer=OPTIMIZERS["adamw"]))
+    if int(os.environ.get("RANK", 0)) == 0:
+        torch.save(seen, path / f"loaded-{size}.pt")
+
+
+def test_what_two_processes_saved_is_loaded_bit_for_bit_by_any_number(tmp_path):
+    together(2, break_off, run, tmp_path, config(2, optimizer=OPTIMIZERS["adamw"]), 3)
+    loaded(tmp_path, 1)
+    for size in (4, 8):
+        together(size, loaded, tmp_path, size)
+    first, *others = (torch.load(tmp_path / f"loaded-{n}.pt", weights_only=True) for n in (1, 4, 8))
+    assert len(first) == 4 * len(weights(tmp_path))  # a weight, its two moments and its step
+    for other in others:
+        assert other.keys() == first.keys()
+        assert all(torch.equal(other[name], value) for name, value in first.items())
+    for name, weight in weights(tmp_path).items():
+        assert torch.equal(first[name], weight)
 
 
 def test_a_finished_run_is_loaded_bit_for_bit(tmp_path):
     run(tmp_path, config(steps=3))
-    together(2, loaded, tmp_path, 2)
+    together(2, finished, tmp_path)
     for name, weight in torch.load(tmp_path / "loaded.pt", weights_only=True).items():
         assert torch.equal(weight, weights(tmp_path)[name])
+
+
+def finished(path):
+    result = run(path, config(2, steps=3))
+    found = {name: whole(p.detach()) for name, p in result.model.named_parameters()}
+    if result.processes.is_main:
+        torch.save(found, path / "loaded.pt")
 
 
 SHARD = ShardedCheckpointIO._write_mine
@@ -244,12 +278,12 @@ SHARD = ShardedCheckpointIO._write_mine
 def die_in_mid_save(path, size):
     """Before its part of the checkpoint of step 9 stands, the last process and so all are gone."""
 
-    def write_mine(self, part, weights, checkpoint):
-        if checkpoint["training"]["step"] == 9 and self._processes.rank == size - 1:
+    def write_mine(self, part, mine):
+        if mine.state["training"]["step"] == 9 and self._processes.rank == size - 1:
             part.mkdir(parents=True, exist_ok=True)
             (part / "model-00002-of-00002.safetensors").write_bytes(b"half")
             os._exit(0)
-        SHARD(self, part, weights, checkpoint)
+        SHARD(self, part, mine)
 
     ShardedCheckpointIO._write_mine = write_mine
     sharded_checkpoint.PATIENCE_SECONDS = 1.0
@@ -268,11 +302,11 @@ def test_a_process_that_dies_in_mid_save_loses_nothing_that_was_whole(tmp_path, 
 
 
 def save_on_a_full_disk(path, size):
-    def write_mine(self, part, weights, checkpoint):
-        if checkpoint["training"]["step"] == 9 and self._processes.rank == size - 1:
+    def write_mine(self, part, mine):
+        if mine.state["training"]["step"] == 9 and self._processes.rank == size - 1:
             part.mkdir(exist_ok=True)
             raise OSError(errno.ENOSPC, "No space left on device")
-        SHARD(self, part, weights, checkpoint)
+        SHARD(self, part, mine)
 
     ShardedCheckpointIO._write_mine = write_mine
     made = config(size, optimizer=OPTIMIZERS["adafactor"])

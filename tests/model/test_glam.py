@@ -1,16 +1,13 @@
 import dataclasses
-import json
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from glam import kernels
 from glam.config import ModelConfig, RouterConfig, RunConfig
 from glam.errors import UserError
 from glam.model import Glam
 from glam.model import loss as loss_module
-from glam.runs.checkpoints import checksum
 from glam.runs.folder import RunFolder
 
 SHAPES = {
@@ -228,18 +225,18 @@ def test_load_and_dropped_have_a_row_for_every_moe_layer(tiny):
     assert twin.dropped.tolist() == [0, 0]
 
 
-def save_run(folder, model: Glam, step: int, whole: bool = True) -> None:
-    RunFolder(folder).write_config(RunConfig(model=model.config))
-    checkpoint = folder / "checkpoints" / f"step-{step:08d}"
-    checkpoint.mkdir(parents=True)
-    save_file(model.state_dict(), checkpoint / "model.safetensors")
-    checkpoint.joinpath("state.pt").write_bytes(b"optimizer")
-    if whole:
-        files = {n: checksum(checkpoint / n) for n in ("model.safetensors", "state.pt")}
-        checkpoint.joinpath("manifest.json").write_text(json.dumps({"files": files}))
+@pytest.fixture
+def save_run(save_weights):
+    def save(folder, model: Glam, step: int, whole: bool = True) -> None:
+        RunFolder(folder).write_config(RunConfig(model=model.config))
+        path = save_weights(folder, model.state_dict(), step)
+        if not whole:
+            (path / "manifest.json").unlink()
+
+    return save
 
 
-def test_a_run_is_loaded_from_its_newest_undamaged_checkpoint(tiny, tmp_path):
+def test_a_run_is_loaded_from_its_newest_undamaged_checkpoint(tiny, tmp_path, save_run):
     model, tokens = randomized(tiny).eval(), tokens_of(tiny)
     save_run(tmp_path, Glam(tiny), 5)
     save_run(tmp_path, model, 12)
@@ -249,7 +246,7 @@ def test_a_run_is_loaded_from_its_newest_undamaged_checkpoint(tiny, tmp_path):
     torch.testing.assert_close(loaded(tokens), model(tokens))
 
 
-def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tiny, tmp_path, capsys):
+def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tiny, tmp_path, save_run, capsys):
     model, tokens = randomized(tiny).eval(), tokens_of(tiny)
     save_run(tmp_path, model, 5)
     save_run(tmp_path, Glam(tiny), 12)
@@ -261,7 +258,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tiny, tmp_path, caps
     assert "step-00000012 is damaged" in capsys.readouterr().err
 
 
-def test_a_folder_without_a_run_or_a_checkpoint_is_refused(tiny, tmp_path):
+def test_a_folder_without_a_run_or_a_checkpoint_is_refused(tiny, tmp_path, save_run):
     with pytest.raises(UserError, match=r"no config\.yaml"):
         Glam.from_run(tmp_path)
     save_run(tmp_path, Glam(tiny), 1, whole=False)

@@ -105,6 +105,15 @@ def test_disk_holds_the_checkpoint_being_written_beside_the_two_that_are_kept():
     assert checkpoint_bytes(config) == 3 * (estimate.weights + estimate.optimizer)
 
 
+def test_disk_holds_every_milestone():
+    training = TrainingConfig(milestone_steps=1000, keep_checkpoints=3)
+    config = RunConfig(training=training)
+    estimate, milestones = memory(config), training.num_steps // 1000
+    assert milestones == 4
+    count = milestones + 3 + 1
+    assert checkpoint_bytes(config) == count * (estimate.weights + estimate.optimizer)
+
+
 def test_rematerializing_and_adafactor_need_less():
     config = RunConfig(model=MEDIUM)
     again = dataclasses.replace(config, training=TrainingConfig(rematerialize=True))

@@ -1,11 +1,10 @@
 """A trained run in Python: `glam.load`."""
 
-import json
 import math
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file
 
 import glam
 from glam.config import DataConfig, LocalCorpusConfig, ModelConfig, RunConfig, TrainingConfig
@@ -14,14 +13,13 @@ from glam.data.tokenizer import train_tokenizer
 from glam.errors import UserError
 from glam.evaluation import generate
 from glam.model import Glam
-from glam.runs.checkpoints import checksum
 from glam.runs.folder import RunFolder
 
 TEXT = "Thus 7 then 13, and the people of the north went home. " * 3
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, save_weights):
     """A folder with a run that was not trained, but looks as if."""
     runs = tmp_path_factory.mktemp("runs")
     made = runs / "tokenizer"
@@ -31,8 +29,7 @@ def runs(tmp_path_factory):
         vocab_size=288, num_layers=2, d_model=16, d_ff=16, num_heads=2, num_experts=4
     )
     run = RunFolder(runs / "tiny-4e-s0-ab12")
-    step = run.checkpoints / "step-00000001"
-    step.mkdir(parents=True)
+    run.path.mkdir()
     nowhere = LocalCorpusConfig(files=["nowhere.jsonl"])
     training = TrainingConfig(sequence_length=16, batch_size=3)
     run.write_config(
@@ -41,9 +38,7 @@ def runs(tmp_path_factory):
     Tokenizer(made).copy_to(run.path)
     model = Glam(shape)
     model.initialize(1)
-    save_file(dict(model.state_dict()), step / "model.safetensors")
-    files = {"model.safetensors": checksum(step / "model.safetensors")}
-    (step / "manifest.json").write_text(json.dumps({"files": files}))
+    save_weights(run.path, model.state_dict(), 1)
     run.write_json("summary.json", {"status": "done"})
     return runs
 
@@ -98,3 +93,13 @@ def test_values_out_of_range_are_refused_in_one_line(run):
         run.generate("Thus", max_tokens=0)
     with pytest.raises(UserError, match="the text is empty"):
         run.loss(" \n")
+
+
+def test_weights_are_exported_as_plain_safetensors(run, tmp_path):
+    run.export(tmp_path / "weights.safetensors")
+    exported, weights = load_file(tmp_path / "weights.safetensors"), run.model.state_dict()
+    assert exported.keys() == weights.keys()
+    assert all(torch.equal(exported[name], weights[name]) for name in weights)
+    assert [file.name for file in tmp_path.iterdir()] == ["weights.safetensors"]
+    with pytest.raises(UserError, match="cannot be written"):
+        run.export(tmp_path / "nowhere" / "weights.safetensors")
