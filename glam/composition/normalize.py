@@ -3,11 +3,10 @@ keys, a study named by its folder, and whole numbers such as `100k` or `1e5`."""
 
 import re
 from decimal import Decimal
-from pathlib import Path
 
-from glam.composition.keys import integer_keys
+from glam.composition.keys import integer_keys, text_keys
 from glam.composition.overrides import choices, is_override
-from glam.config import ROOT
+from glam.config import ROOT, typed_path
 from glam.errors import UserError
 from glam.log import log
 
@@ -16,6 +15,15 @@ LARGEST_EXPONENT = 18
 NUMBER = re.compile(r"([+-]?(?:\d[\d_]*)?\.?\d*)(?:e([+-]?\d{1,4}))?([kmbgt]?)", re.IGNORECASE)
 FREE_TEXT = ("task.prompt",)  # read as it stands, commas and brackets too
 SPECIAL = re.compile(r"[,\[\]{}()'\"=]")
+OF_ANOTHER_KEY = "study.baseline"  # read as the key is whose value it is
+# What Hydra would read as a number or a boolean, and write otherwise (`1e3` as 1000.0): a whole
+# value, or one of a list.
+NO_WORD = re.compile(
+    r"(?:(?<=[\[,(])|^)(?!\d+(?:$|[\],)]))"
+    r"(?:[+-]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:e[+-]?\d+)?|[+-]?inf|nan|true|false)"
+    r"(?=$|[\],)])",
+    re.IGNORECASE,
+)
 PLAIN = re.compile(r"[+-]?\d[\d_]*")
 
 
@@ -37,7 +45,12 @@ def _normalized(argument: str) -> str:
         return f"study.folder={value}"
     if key in integer_keys():
         return f"{plus}{key}={_integers(argument, value)}"
-    if key in FREE_TEXT or (not value.isascii() and not SPECIAL.search(value)):
+    if key in text_keys() and key not in (*FREE_TEXT, OF_ANOTHER_KEY):
+        value = NO_WORD.sub(r'"\g<0>"', value)
+        argument = f"{typed}={value}"
+    if key in FREE_TEXT:
+        return f"{typed}={_quoted(_uninterpolated(value))}"
+    if not value.isascii() and not SPECIAL.search(value):
         return f"{typed}={_quoted(value)}"
     return argument
 
@@ -50,8 +63,14 @@ def _quoted(value: str) -> str:
     return f'"{escaped}"'
 
 
+def _uninterpolated(value: str) -> str:
+    """With `${` as OmegaConf writes what stands for itself."""
+    return re.sub(r"(\\*)\$\{", lambda m: 2 * m[1] + "\\${", value)
+
+
 def _is_study(folder: str) -> bool:
-    return any((path / "cells.json").is_file() for path in (Path(folder), ROOT / folder))
+    typed = typed_path("checkpoint", folder)
+    return any((path / "cells.json").is_file() for path in (typed, ROOT / typed))
 
 
 def _integers(argument: str, value: str) -> str:

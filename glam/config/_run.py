@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from glam.config._checks import not_in_identity, plain_name, positive, within
+from glam.config._checks import not_in_identity, plain_name, positive, unencodable, within
 from glam.config._data import DataConfig
 from glam.config._hardware import HardwareConfig
 from glam.config._model import ModelConfig
 from glam.config._training import TrainingConfig
 from glam.config.optimizers import OPTIMIZERS, OptimizerConfig
 from glam.config.optimizers.adamw import AdamWConfig
+from glam.config.paths import typed_path
 from glam.config.schedules import ScheduleConfig
 from glam.config.schedules.linear import LinearScheduleConfig
 from glam.errors import UserError, one_of
@@ -18,6 +19,7 @@ from glam.log import LEVELS
 TASKS = ("train", "plan", "prepare", "evaluate", "generate", "report", "list")
 TABLE_FORMATS = ("table", "json", "csv")
 GENERATE_FORMATS = ("text", "json")
+COLDEST = 1e-3  # temperature: below, a softmax of its logits is greedy or overflows
 BUDGETS = ("tokens", "flops", "seconds")
 
 
@@ -75,6 +77,13 @@ class GenerateTaskConfig(TaskConfig):
         super().__post_init__()
         positive("task.", self, "max_tokens", "samples")
         within("task.", self, 0, 100, "temperature")
+        if 0 < self.temperature < COLDEST:
+            raise UserError(
+                f"task.temperature={self.temperature} is below {COLDEST}; 0 takes the likeliest "
+                f"token each time"
+            )
+        if (broken := unencodable(self.prompt)) is not None:
+            raise UserError(f"task.prompt is not UTF-8 (at {broken}); type it in UTF-8")
         within("task.", self, 1e-6, 1, "top_p")
         one_of("task.format", self.format, GENERATE_FORMATS)
 
@@ -159,6 +168,7 @@ class RunConfig:
         for key in ("runs_dir", "cache_dir"):
             if not getattr(self, key).strip():
                 raise UserError(f"{key} is empty; name a folder, for example {key}={key[:-4]}")
+            typed_path(key, getattr(self, key))
         self._check_optimizer()
         reading = self.task.name in ("evaluate", "generate", "report")
         if self.run is not None and not reading:
@@ -208,11 +218,11 @@ class RunConfig:
 
     @property
     def runs_path(self) -> Path:
-        return ROOT / self.runs_dir
+        return ROOT / typed_path("runs_dir", self.runs_dir)
 
     @property
     def cache_path(self) -> Path:
-        return ROOT / self.cache_dir
+        return ROOT / typed_path("cache_dir", self.cache_dir)
 
 
 # The repository's root, not the current directory, is where conf/, runs/ and cache/ lie.

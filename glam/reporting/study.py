@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from glam.analysis.machines import machine_words, unlike_machines
+from glam.analysis.texts import unlike_texts
 from glam.analysis.paired import (
     EXPERTS,
     Comparison,
@@ -62,7 +63,7 @@ def write(
         name=study_dir.name,
         sentence=sentence(cells, swept),
         finding=finding(cells, compared, found, study.budget),
-        unlike_machines=unlike,
+        warnings=[line for line in (unlike, unlike_texts(cells)) if line],
         sections=sections,
         law=law,
         files=[name for name in files if name.endswith((".png", ".pdf"))],

@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from glam.config import ROOT, StudyConfig, from_mapping
+from glam.config import ROOT, StudyConfig, from_mapping, typed_path
 from glam.errors import UserError, first_line
 from glam.runs.folder import RunFolder, write_atomically
 
@@ -24,7 +24,8 @@ class StudyFolder:
     def find(cls, folder: str) -> "StudyFolder | None":
         """The study in `folder`, relative to the current directory or the repository's root; None
         where there is none."""
-        for path in (Path(folder), ROOT / folder):
+        typed = typed_path("study", folder)
+        for path in (typed, ROOT / typed):
             with contextlib.suppress(OSError):  # a name that is too long
                 if (path / "cells.json").is_file():
                     return cls(path.resolve())
