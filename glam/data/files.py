@@ -7,7 +7,7 @@ number of folders. Folders and globs pass over hidden names (`.git`, `.ipynb_che
 
 import os
 import stat
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
@@ -44,7 +44,7 @@ class Finder:
     def say_left_out(self) -> None:
         """One line, where something was."""
         kinds = Counter(path.suffix or "without suffix" for path in self._other)
-        common = ", ".join(kind for kind, _ in kinds.most_common(4))
+        common = ", ".join(sorted(kinds, key=lambda kind: (-kinds[kind], kind))[:4])
         counts = (
             (len(self._hidden), "hidden"),
             (len(self._other), f"of other kinds ({common})"),
@@ -57,51 +57,47 @@ class Finder:
         """The file `name` itself, or every file below the folder."""
         path = Path(os.path.abspath(name))  # noqa: PTH100 - links keep their own names
         if path.is_dir():
-            yield from sorted(self._walk(path, set()))
+            yield from sorted(file for _, files in self._folders(path) for file in files)
         else:
             yield path
 
-    def _walk(self, folder: Path, entered: set[tuple[str, int]]) -> Iterator[Path]:
-        for path in self._entered(folder, entered):
-            if path.is_dir():
-                yield from self._walk(path, entered)
-            else:
-                yield path
+    def _folders(self, root: Path) -> Iterator[tuple[Path, list[Path]]]:
+        """Every folder from `root` down with its files, each once: links to folders come last, so
+        that a folder goes by its own name where it has one."""
+        todo, entered = deque([root]), set[str]()
+        while todo:
+            folder = todo.popleft()
+            if (target := os.path.realpath(folder)) in entered:
+                continue
+            entered.add(target)
+            entries = self._visible(folder.iterdir())
+            folders = [path for path in entries if path.is_dir()]
+            todo.extendleft(path for path in folders if not path.is_symlink())
+            todo.extend(path for path in folders if path.is_symlink())
+            yield folder, [path for path in entries if not path.is_dir()]
 
     def _globbed(self, pattern: Path) -> Iterator[Path]:
         anchor = Path(pattern.anchor)
-        return self._matching(anchor, pattern.relative_to(anchor).parts, set())
+        return self._matching(anchor, pattern.relative_to(anchor).parts)
 
-    def _matching(
-        self, folder: Path, parts: Sequence[str], entered: set[tuple[str, int]]
-    ) -> Iterator[Path]:
+    def _matching(self, folder: Path, parts: Sequence[str]) -> Iterator[Path]:
         """What lies in `folder` and matches the parts of a glob."""
-        if not parts:
+        if not parts or list(parts) == ["**"]:  # a folder is all that is in it
             yield folder
         elif not folder.is_dir():
             return
         elif parts[0] == "**":
-            yield from self._matching(folder, parts[1:], entered)
-            for path in self._entered(folder, entered, len(parts)):
-                if path.is_dir():
-                    yield from self._matching(path, parts, entered)
+            for each, _ in self._folders(folder):
+                yield from self._matching(each, parts[1:])
         else:
             for path in self._named(folder, parts[0]):
-                yield from self._matching(path, parts[1:], entered)
+                yield from self._matching(path, parts[1:])
 
     def _named(self, folder: Path, part: str) -> list[Path]:
         if (folder / part).exists():
             return [folder / part]
         found = [path for path in folder.iterdir() if fnmatchcase(path.name, part)]
         return found if part.startswith(".") else self._visible(found)
-
-    def _entered(self, folder: Path, entered: set[tuple[str, int]], place: int = 0) -> list[Path]:
-        """What is in a folder, links last; nothing for one that was entered before."""
-        identity = (os.path.realpath(folder), place)
-        if identity in entered:
-            return []
-        entered.add(identity)
-        return sorted(self._visible(folder.iterdir()), key=lambda path: (path.is_symlink(), path))
 
     def _visible(self, paths: Iterable[Path]) -> list[Path]:
         found = list(paths)
@@ -119,10 +115,10 @@ class Finder:
 
 
 def each_once(paths: Sequence[Path]) -> list[Path]:
-    """The paths without a second name for the same file: of a link and its target, the target."""
+    """The paths without a second name for a file: its own, where links give it others."""
     chosen: dict[str, Path] = {}
     for path, target in zip(paths, _targets(paths), strict=True):
-        if target not in chosen or (chosen[target].is_symlink() and not path.is_symlink()):
+        if target not in chosen or str(path) == target:
             chosen[target] = path
     return list(chosen.values())
 

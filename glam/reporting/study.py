@@ -7,7 +7,6 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from glam.analysis.machines import machine_words, unlike_machines
-from glam.analysis.texts import unlike_texts
 from glam.analysis.paired import (
     EXPERTS,
     Comparison,
@@ -18,6 +17,7 @@ from glam.analysis.paired import (
     domains,
     series,
 )
+from glam.analysis.texts import unlike_texts
 from glam.config import StudyConfig
 from glam.reporting import law as scaling
 from glam.reporting import study_curves, study_experts, study_latex, study_pairs, study_table
