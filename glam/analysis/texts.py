@@ -17,8 +17,8 @@ def unlike_texts(cells: Sequence[StudyRow]) -> str:
         return ""
     shown = ", ".join(others[:SHOWN]) + (", …" if len(others) > SHOWN else "")
     return (
-        f"Of these runs {len(others):,} were trained on other text than the rest, under the same "
-        f"names, so their losses do not compare with the others': {shown}."
+        f"These runs were trained on other text than the rest, under the same names, so their "
+        f"losses do not compare with the others': {shown}."
     )
 
 

@@ -17,10 +17,13 @@ from glam.runs.folder import RunFolder
 from glam.units import counted
 
 
-def check_same_text(runs: Iterable[tuple[RunFolder, DataConfig]], consequence: str) -> None:
+def check_same_text(
+    runs: Iterable[tuple[RunFolder, DataConfig]], consequence: str, *, is_read: bool = False
+) -> None:
     """Raises UserError where one of the runs was trained on other text than its `DataConfig` names
-    now, with the `consequence` that this would have. Says of how many that cannot be told: their
-    text is not here, or an earlier version of glam did not record it."""
+    now, with the `consequence` that this would have, and where a text that `is_read` afterwards is
+    not here. Says of how many runs nothing can be told: their text is not here, or an earlier
+    version of glam did not record it."""
     absent: dict[str, list[str]] = {}  # the runs, by what is missing
     unknown: list[str] = []
     for run, data in runs:
@@ -30,6 +33,8 @@ def check_same_text(runs: Iterable[tuple[RunFolder, DataConfig]], consequence: s
         try:
             found = _fingerprint_here(data)
         except UserError as error:
+            if is_read:
+                raise
             absent.setdefault(str(error), []).append(run.path.name)
             continue
         if found != recorded:

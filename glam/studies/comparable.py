@@ -39,8 +39,8 @@ def check_evaluations(study: Study) -> None:
 
 
 def check_texts(study: Study) -> None:
-    """Raises UserError where a finished run of the study was trained on other text than its
-    data.corpus names now: its losses would be paired with those of another text."""
+    """Raises UserError where a run of the study, finished or begun, was trained on other text than
+    its data.corpus names now: its losses would be paired with those of another text."""
     check_same_text(_with_data(study), "this study would pair its losses with another text's")
 
 
@@ -55,11 +55,13 @@ def warn_of_unlike_runs(study: StudyFolder) -> None:
 
 
 def _with_data(study: Study) -> Iterator[tuple[RunFolder, DataConfig]]:
-    here = {cell.run.path.name: cell.config.data for cell in study.cells}
+    """The runs that are kept or go on, each with the names of its text."""
+    for cell in study.cells:
+        if not cell.config.rerun and (cell.is_done or cell.run.has_begun):
+            yield cell.run, cell.config.data
+    here = {cell.run.path.name for cell in study.cells}
     for _, run in _finished(study):
-        if run.path.name in here:
-            yield run, here[run.path.name]
-        elif (config := _config(run)) is not None:
+        if run.path.name not in here and (config := _config(run)) is not None:
             yield run, config.data
 
 

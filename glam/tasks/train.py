@@ -76,7 +76,9 @@ def _check_text(config: RunConfig, run: RunFolder) -> None:
     """Raises UserError where the run was trained on other text than the one here."""
     from glam.data.same_text import check_same_text
 
-    consequence = "it cannot go on" if run.summary() is None else "its losses are not of this one"
+    consequence = (
+        "it cannot go on" if run.summary() is None else "its losses are those of that text"
+    )
     check_same_text([(run, config.data)], consequence)
 
 

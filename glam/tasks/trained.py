@@ -90,7 +90,7 @@ def text_of(run: RunFolder, config: RunConfig) -> "PreparedData":
     from glam.data.same_text import check_same_text
 
     consequence = "another text's losses would stand for the run's"
-    check_same_text([(run, config.data)], consequence)
+    check_same_text([(run, config.data)], consequence, is_read=True)
     has_own = Tokenizer.is_in(run.path)
     prepared = prepared_text(config, load_tokenizer(run, config) if has_own else None)
     if run.data_fingerprint not in (None, prepared.fingerprint):

@@ -28,7 +28,7 @@ def test_a_run_of_other_text_under_the_same_names_is_named():
         cell("c", {"model.num_experts": 16}, text_fingerprint="t"),
     ]
     assert unlike_texts(rows) == (
-        "Of these runs 1 were trained on other text than the rest, under the same names, so their "
+        "These runs were trained on other text than the rest, under the same names, so their "
         "losses do not compare with the others': b."
     )
 

@@ -55,6 +55,7 @@ def run(*arguments: str, **kwargs) -> subprocess.CompletedProcess[str]:
         ("=3", "there is no key"),
         ("--experimental-rerun=x", "no such option"),
         ("--cfg", "expected one argument"),
+        ("runs_dir=caf\udce9", r"runs_dir=caf\udce9: not UTF-8 (at character 13)"),
     ],
 )
 def test_a_line_that_names_nothing_is_refused_with_the_nearest_name(line, words):

@@ -9,6 +9,7 @@ from glam.config import (
     AdamWConfig,
     DataConfig,
     FilterConfig,
+    GenerateTaskConfig,
     ModelConfig,
     RouterConfig,
     RunConfig,
@@ -43,6 +44,8 @@ from glam.errors import UserError
         (lambda: ModelConfig(name="../x"), "model.name='../x' becomes part of a folder's name"),
         (lambda: StudyConfig(name="a/b"), "study.name='a/b' becomes part"),
         (lambda: FilterConfig(num_features=10**12), "data.filter.num_features"),
+        (lambda: GenerateTaskConfig(temperature=1e-40), "task.temperature=1e-40 is below 0.001; 0"),
+        (lambda: GenerateTaskConfig(prompt="caf\udce9"), r"not UTF-8 \(at character 4\)"),
     ],
 )
 def test_an_impossible_value_is_refused_by_key_and_value(wrong, words):

@@ -129,6 +129,15 @@ def test_a_finished_cell_of_other_text_is_refused_unless_it_is_run_again(study, 
     check_texts(study(1, 8, data=data, rerun=True))
 
 
+def test_a_cell_that_was_begun_on_other_text_is_refused(study, text):
+    data, _ = text
+    found = study(1, data=data)
+    (found.cells[0].run.checkpoints / "step-00000001").mkdir(parents=True)
+    found.cells[0].run.write_json("data.json", {"text_fingerprint": "another"})
+    with pytest.raises(UserError, match="other text"):
+        check_texts(found)
+
+
 def test_the_text_of_a_cell_that_an_earlier_command_brought_in_counts_too(study, text, tmp_path):
     data, fingerprint = text
     earlier = study(1, data=data)

@@ -156,7 +156,7 @@ def test_a_run_that_recorded_no_text_is_compared_by_its_tokens(home, has_tokeniz
             generate(generating, [])
 
 
-def test_without_its_text_and_cache_a_run_writes_the_same_and_loads(home, capsys):
+def test_without_its_text_and_cache_a_run_writes_the_same_and_loads(home, capsys, caplog):
     run = run_in(home)
     config = asked(home, GenerateTaskConfig(max_tokens=4, samples=1), run=str(run.path))
     generate(config, [])
@@ -167,8 +167,10 @@ def test_without_its_text_and_cache_a_run_writes_the_same_and_loads(home, capsys
     assert capsys.readouterr().out == before
     assert glam.load(run.path, device="cpu").loss("buy 3 then").tokens > 1
     assert not (home / "cache").exists()
+    caplog.clear()
     with pytest.raises(UserError, match=r"data.corpus.files: .* names no .jsonl or .txt file"):
         evaluated(home)
+    assert caplog.messages == []
 
 
 def test_a_tokenizer_that_is_not_the_runs_is_refused(home):
