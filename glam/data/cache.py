@@ -96,11 +96,22 @@ def _write_manifest(folder: Path) -> None:
 def _damage(folder: Path) -> str | None:
     """Why a stage's folder cannot be used, in a few words; None where it is intact. Raises
     UserError for what is no folder and for what cannot be read: neither is ours to remove."""
-    if not folder.is_dir() and os.path.lexists(folder):
+    try:
+        if folder.is_dir() or not os.path.lexists(folder):
+            return _unlike_manifest(folder)
+    except OSError as error:  # which says nothing of what is in it
         raise UserError(
-            f"cache_dir={folder.parent}: {folder.name} is a file or a broken link where a folder "
-            f"belongs; remove it"
-        )
+            f"cache_dir={folder.parent}: {folder.name} cannot be read ({error.strerror}); make it "
+            f"readable, or name another folder with cache_dir=..."
+        ) from None
+    raise UserError(
+        f"cache_dir={folder.parent}: {folder.name} is a file or a broken link where a folder "
+        f"belongs; remove it"
+    )
+
+
+def _unlike_manifest(folder: Path) -> str | None:
+    """What of a stage is not as its manifest says. Raises OSError for what cannot be read."""
     manifest = folder / _MANIFEST
     if manifest.exists() and not manifest.is_file():
         return f"{_MANIFEST} is no file"
@@ -116,11 +127,6 @@ def _damage(folder: Path) -> str | None:
                 return f"{name} has changed"
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         return f"{Path(error.filename or folder).name} is missing"
-    except OSError as error:  # which says nothing of what is in it
-        raise UserError(
-            f"cache_dir={folder.parent}: {folder.name} cannot be read ({error.strerror}); make it "
-            f"readable, or name another folder with cache_dir=..."
-        ) from None
     except (ValueError, TypeError, AttributeError):
         return "its manifest is unreadable"
     return None

@@ -31,7 +31,7 @@ def test_home_is_read_in_every_key_of_a_path(home):
         if role != "held_out":
             [source] = local_sources(LocalCorpusConfig(**paths))
             assert source.files == (home / "a.txt",)
-    assert normalized(["checkpoint=~/runs/studies/one"]) == ["study.folder=~/runs/studies/one"]
+    assert normalized(["checkpoint=~/runs/studies/one"]) == ['study.folder="~/runs/studies/one"']
     with pytest.raises(UserError, match=r"config\.yaml cannot be read"):
         glam.load("~/runs/tiny-ab12")
     with pytest.raises(UserError, match=r"config\.yaml cannot be read"):
