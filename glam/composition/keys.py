@@ -83,6 +83,12 @@ def integer_keys() -> frozenset[str]:
     return frozenset(key.name for key in all_keys() if key.type in (int, int | None))
 
 
+def text_keys() -> frozenset[str]:
+    """The keys whose values are words, one or a list."""
+    kinds = (str, str | None, list[str])
+    return frozenset(key.name for key in all_keys() if key.type in kinds)
+
+
 def sections() -> list[str]:
     """Dotted names of the sections, in the order of the configuration; the top is ''."""
     return list(dict.fromkeys(key.section for key in all_keys()))

@@ -3,11 +3,10 @@ keys, a study named by its folder, and whole numbers such as `100k` or `1e5`."""
 
 import re
 from decimal import Decimal
-from pathlib import Path
 
-from glam.composition.keys import integer_keys
+from glam.composition.keys import integer_keys, text_keys
 from glam.composition.overrides import choices, is_override
-from glam.config import ROOT
+from glam.config import ROOT, typed_path
 from glam.errors import UserError
 from glam.log import log
 
@@ -16,6 +15,16 @@ LARGEST_EXPONENT = 18
 NUMBER = re.compile(r"([+-]?(?:\d[\d_]*)?\.?\d*)(?:e([+-]?\d{1,4}))?([kmbgt]?)", re.IGNORECASE)
 FREE_TEXT = ("task.prompt",)  # read as it stands, commas and brackets too
 SPECIAL = re.compile(r"[,\[\]{}()'\"=]")
+OF_ANOTHER_KEY = "study.baseline"  # read as the key is whose value it is
+# What Hydra would read as a number or a boolean, and write otherwise (`1e3` as 1000.0), and what
+# it does not read for a `~`: a whole value, or one of a list.
+NO_WORD = re.compile(
+    r"(?:(?<=[\[,(])|^)(?!\d+(?:$|[\],)]))"
+    r"(?:[+-]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:e[+-]?\d+)?|[+-]?inf|nan|true|false"
+    r"|[^][(){},'\"=\s]*~[^][(){},'\"=\s]*)"
+    r"(?=$|[\],)])",
+    re.IGNORECASE,
+)
 PLAIN = re.compile(r"[+-]?\d[\d_]*")
 
 
@@ -32,14 +41,24 @@ def _normalized(argument: str) -> str:
         key = "study.folder" if _is_study(value) else "run"
         new = "run" if key == "run" else "study"
         log.info(f"checkpoint={value}: the key is now {new}=, read as {new}={value}")
-        return f"{key}={value}"
+        return f"{key}={_words(value)}"
     if key == "study" and value not in (*choices("study"), "", "null") and "," not in value:
-        return f"study.folder={value}"
+        return f"study.folder={_words(value)}"
     if key in integer_keys():
         return f"{plus}{key}={_integers(argument, value)}"
-    if key in FREE_TEXT or (not value.isascii() and not SPECIAL.search(value)):
+    if key in text_keys() and key not in (*FREE_TEXT, OF_ANOTHER_KEY):
+        value = _words(value)
+        argument = f"{typed}={value}"
+    if key in FREE_TEXT:
+        return f"{typed}={_quoted(_uninterpolated(value))}"
+    if not value.isascii() and not SPECIAL.search(value):
         return f"{typed}={_quoted(value)}"
     return argument
+
+
+def _words(value: str) -> str:
+    """Words as typed: in quotes where Hydra would read another value, or none."""
+    return NO_WORD.sub(r'"\g<0>"', value)
 
 
 def _quoted(value: str) -> str:
@@ -50,8 +69,14 @@ def _quoted(value: str) -> str:
     return f'"{escaped}"'
 
 
+def _uninterpolated(value: str) -> str:
+    """With `${` as OmegaConf writes what stands for itself."""
+    return re.sub(r"(\\*)\$\{", lambda m: 2 * m[1] + "\\${", value)
+
+
 def _is_study(folder: str) -> bool:
-    return any((path / "cells.json").is_file() for path in (Path(folder), ROOT / folder))
+    typed = typed_path("checkpoint", folder)
+    return any((path / "cells.json").is_file() for path in (typed, ROOT / typed))
 
 
 def _integers(argument: str, value: str) -> str:

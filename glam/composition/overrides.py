@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from glam.composition.aliases import ALIASES, meant_by
 from glam.composition.keys import known_keys
 from glam.composition.schema import classes_by_node
-from glam.config import LAUNCHERS, ROOT
+from glam.config import LAUNCHERS, ROOT, unencodable
 from glam.errors import UserError, nearest
 
 CONF = ROOT / "conf"
@@ -60,7 +60,11 @@ def is_override(argument: str) -> bool:
 
 
 def check_line(arguments: list[str]) -> None:
-    """Raises UserError for an unknown flag, key or choice."""
+    """Raises UserError for an unknown flag, key or choice, and for a word that is no UTF-8."""
+    for argument in arguments:
+        if (place := unencodable(argument)) is not None:
+            shown = argument.encode("utf-8", "backslashreplace").decode()
+            raise UserError(f"{shown}: not UTF-8 (at {place}); type it in UTF-8")
     for before, argument in zip(["", *arguments], arguments, strict=False):
         if argument.startswith("-"):
             flag = argument.split("=")[0]

@@ -8,6 +8,7 @@ Optimizers, schedules, balance losses, dispatchers, corpora and launchers are fo
 (`docs/extend.md`): a class registers itself, and nothing else lists its name.
 """
 
+from glam.config._checks import unencodable
 from glam.config._data import COMPONENTS, DataConfig, FilterConfig, MixtureConfig
 from glam.config._hardware import LOGICAL_AXES, HardwareConfig, check_divisible
 from glam.config._load import GROUPS, TASK_CLASSES, from_mapping
@@ -34,6 +35,7 @@ from glam.config.launchers import LAUNCHERS, LauncherConfig
 from glam.config.optimizers import OPTIMIZERS, OptimizerConfig
 from glam.config.optimizers.adafactor import AdafactorConfig
 from glam.config.optimizers.adamw import AdamWConfig
+from glam.config.paths import typed_path
 from glam.config.schedules import SCHEDULES, ScheduleConfig
 from glam.config.schedules.linear import LinearScheduleConfig
 from glam.config.schedules.paper import PaperScheduleConfig
@@ -83,4 +85,6 @@ __all__ = [
     "TrainingConfig",
     "check_divisible",
     "from_mapping",
+    "typed_path",
+    "unencodable",
 ]

@@ -93,6 +93,16 @@ def within(section: str, config: object, low: float, high: float, *names: str) -
             raise UserError(f"{section}{name}={shown(value)} must lie between {limits}")
 
 
+def unencodable(text: str) -> str | None:
+    """Where a text holds what UTF-8 cannot, as `character 3`: a byte that the terminal did not
+    send in UTF-8, or half of a surrogate pair; None where it holds none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"character {error.start + 1}"
+    return None
+
+
 def words(section: str, config: object, *names: str) -> None:
     """Raise UserError for a list that holds anything but words: the schema does not check items."""
     for name in names:

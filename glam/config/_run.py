@@ -9,6 +9,7 @@ from glam.config._checks import (
     plain_name,
     plain_path,
     positive,
+    unencodable,
     within,
 )
 from glam.config._data import DataConfig
@@ -17,6 +18,7 @@ from glam.config._model import ModelConfig
 from glam.config._training import TrainingConfig
 from glam.config.optimizers import OPTIMIZERS, OptimizerConfig
 from glam.config.optimizers.adamw import AdamWConfig
+from glam.config.paths import typed_path
 from glam.config.schedules import ScheduleConfig
 from glam.config.schedules.linear import LinearScheduleConfig
 from glam.errors import UserError, one_of
@@ -25,6 +27,7 @@ from glam.log import LEVELS
 TASKS = ("train", "plan", "prepare", "evaluate", "generate", "report", "list")
 TABLE_FORMATS = ("table", "json", "csv")
 GENERATE_FORMATS = ("text", "json")
+COLDEST = 1e-3  # temperature: below, a softmax of its logits is greedy or overflows
 BUDGETS = ("tokens", "flops", "seconds")
 
 
@@ -82,6 +85,13 @@ class GenerateTaskConfig(TaskConfig):
         super().__post_init__()
         positive("task.", self, "max_tokens", "samples")
         within("task.", self, 0, 100, "temperature")
+        if 0 < self.temperature < COLDEST:
+            raise UserError(
+                f"task.temperature={self.temperature} is below {COLDEST}; 0 takes the likeliest "
+                f"token each time"
+            )
+        if (broken := unencodable(self.prompt)) is not None:
+            raise UserError(f"task.prompt is not UTF-8 (at {broken}); type it in UTF-8")
         within("task.", self, 1e-6, 1, "top_p")
         one_of("task.format", self.format, GENERATE_FORMATS)
 
@@ -166,6 +176,7 @@ class RunConfig:
         for key in ("runs_dir", "cache_dir"):
             if not getattr(self, key).strip():
                 raise UserError(f"{key} is empty; name a folder, for example {key}={key[:-4]}")
+            typed_path(key, getattr(self, key))
         plain_path("runs_dir", self.runs_path)
         plain_path("cache_dir", self.cache_path)
         self._check_names()
@@ -227,11 +238,11 @@ class RunConfig:
 
     @property
     def runs_path(self) -> Path:
-        return ROOT / self.runs_dir
+        return ROOT / typed_path("runs_dir", self.runs_dir)
 
     @property
     def cache_path(self) -> Path:
-        return ROOT / self.cache_dir
+        return ROOT / typed_path("cache_dir", self.cache_dir)
 
 
 # The repository's root, not the current directory, is where conf/, runs/ and cache/ lie.

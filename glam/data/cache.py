@@ -56,6 +56,8 @@ class Cache:
             return
         if folder.exists():
             log.warning(f"cache: {folder.name} is damaged ({damage}): rebuilt")
+        if folder.is_symlink():  # which rmtree leaves alone
+            folder.unlink()
         for old in (folder, *self.root.glob(f"{folder.name}.part-*")):
             shutil.rmtree(old, ignore_errors=True)
         self._check_space()
@@ -92,9 +94,29 @@ def _write_manifest(folder: Path) -> None:
 
 
 def _damage(folder: Path) -> str | None:
-    """Why a stage's folder cannot be used, in a few words; None where it is intact."""
+    """Why a stage's folder cannot be used, in a few words; None where it is intact. Raises
+    UserError for what is no folder and for what cannot be read: neither is ours to remove."""
     try:
-        entries = json.loads((folder / _MANIFEST).read_text())
+        if folder.is_dir() or not os.path.lexists(folder):
+            return _unlike_manifest(folder)
+    except OSError as error:  # which says nothing of what is in it
+        raise UserError(
+            f"cache_dir={folder.parent}: {folder.name} cannot be read ({error.strerror}); make it "
+            f"readable, or name another folder with cache_dir=..."
+        ) from None
+    raise UserError(
+        f"cache_dir={folder.parent}: {folder.name} is a file or a broken link where a folder "
+        f"belongs; remove it"
+    )
+
+
+def _unlike_manifest(folder: Path) -> str | None:
+    """What of a stage is not as its manifest says. Raises OSError for what cannot be read."""
+    manifest = folder / _MANIFEST
+    if manifest.exists() and not manifest.is_file():
+        return f"{_MANIFEST} is no file"
+    try:
+        entries = json.loads(manifest.read_text())
         if not entries:
             return "its manifest is empty"
         for name, (size, content) in entries.items():
@@ -103,7 +125,7 @@ def _damage(folder: Path) -> str | None:
                 return f"{name} has {found} bytes, not {size}"
             if file_digest(path, sampled=True) != content:
                 return f"{name} has changed"
-    except OSError as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         return f"{Path(error.filename or folder).name} is missing"
     except (ValueError, TypeError, AttributeError):
         return "its manifest is unreadable"

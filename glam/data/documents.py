@@ -5,7 +5,9 @@ document (`hashes.npy`, uint64) and its length (`characters.npy`, int64).
 """
 
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ from numpy.typing import NDArray
 from glam.config import Source
 from glam.data.cache import Cache
 from glam.data.hashing import digest, document_hash, file_digest
-from glam.data.text import clean
+from glam.data.text import clean, reserved_in
+from glam.errors import UserError
+from glam.log import log
 from glam.progress import bar
 
 _VERSION = 1  # of everything here, of the readers and of `clean`
@@ -42,8 +46,38 @@ class Documents:
 
 def documents_key(source: Source) -> str:
     """Hash of a source's content: the bytes of its files and the reader, not their paths."""
-    files = [[path.name, path.stat().st_size, file_digest(path)] for path in source.files]
+    files = [[path.name, *_content(path)] for path in source.files]
     return digest([_VERSION, source.name, source.reader_name, files])
+
+
+def text_fingerprint(sources: Sequence[Source]) -> str:
+    """Hash of the text of sources and of how it is read: equal wherever the files lie and whatever
+    they are called, as long as their order and their domains are the same."""
+    return digest(
+        [
+            [source.name, source.role, source.component, source.reader_name]
+            + [list(_content(path)) for path in source.files]
+            for source in sources
+        ]
+    )
+
+
+def _content(path: Path) -> tuple[int, str]:
+    """Bytes and hash of a file. Raises UserError where it cannot be read."""
+    try:
+        found = path.stat()
+        return found.st_size, _digest(path, found.st_size, found.st_mtime_ns)
+    except OSError as error:
+        raise UserError(
+            f"data.corpus: {path} cannot be read ({error.strerror}); make it readable, or leave "
+            f"it out"
+        ) from None
+
+
+@cache
+def _digest(path: Path, _size: int, _time: int) -> str:
+    """Once a process, unless the file has changed: a corpus may be gigabytes."""
+    return file_digest(path)
 
 
 def store(source: Source, key: str, cache: Cache) -> Documents:
@@ -55,11 +89,13 @@ def store(source: Source, key: str, cache: Cache) -> Documents:
 def _write(source: Source, folder: Path) -> None:
     hashes: list[int] = []
     characters: list[int] = []
+    replaced: Counter[str] = Counter()
 
     def rows() -> Iterator[dict[str, str]]:
         total = sum(path.stat().st_size for path in source.files)
         with bar(f"read {source.name}", total, "bytes") as running:
-            for raw in source.reader(source.files):
+            for raw in _read(source):
+                replaced.update(reserved_in(raw))
                 if text := clean(raw):
                     hashes.append(document_hash(text))
                     characters.append(len(text))
@@ -67,10 +103,23 @@ def _write(source: Source, folder: Path) -> None:
                 # Text and file differ in size (markup, compression): the bar may end early.
                 running.advance(min(len(raw), total - running.done))
             running.advance(total - running.done)
+        if words := ", ".join(f"{count:,} {what}" for what, count in replaced.items()):
+            log.warning(f"{source.name}: replaced what no token can hold: {words}")
 
     _to_disk(rows(), folder)
     np.save(folder / "hashes.npy", np.array(hashes, np.uint64))
     np.save(folder / "characters.npy", np.array(characters, np.int64))
+
+
+def _read(source: Source) -> Iterator[str]:
+    """The source's documents. Raises UserError where a file cannot be read after all."""
+    try:
+        yield from source.reader(source.files)
+    except OSError as error:
+        raise UserError(
+            f"data.corpus: {error.filename or source.name} cannot be read ({error.strerror}); "
+            f"leave it out"
+        ) from None
 
 
 def _to_disk(rows: Iterator[dict[str, str]], folder: Path) -> None:

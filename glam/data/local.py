@@ -3,11 +3,11 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
-from glob import glob
 from pathlib import Path
 from typing import Any, cast
 
 from glam.config import LocalCorpusConfig, Role, Source
+from glam.data.files import Finder, each_once, without
 from glam.errors import UserError, nearest
 
 _KINDS = (".jsonl", ".txt")
@@ -19,9 +19,8 @@ def local_sources(corpus: LocalCorpusConfig) -> list[Source]:
     than once, `held_out` wins over `curated`, and `curated` over `files`. Raises `UserError` where
     no text to train on is left."""
     held_out = _found("data.corpus.held_out", corpus.held_out)
-    curated = [p for p in _found("data.corpus.curated", corpus.curated) if p not in held_out]
-    taken = [*held_out, *curated]
-    files = [path for path in _found("data.corpus.files", corpus.files) if path not in taken]
+    curated = without(_found("data.corpus.curated", corpus.curated), held_out)
+    files = without(_found("data.corpus.files", corpus.files), [*held_out, *curated])
     if not curated and not files:
         if held_out and (corpus.files or corpus.curated):
             raise UserError(
@@ -72,29 +71,23 @@ def _source(name: str, role: Role, paths: Sequence[Path], corpus: LocalCorpusCon
 
 def _found(key: str, patterns: Sequence[str]) -> list[Path]:
     """The files that files, folders and globs name, each once."""
-    found: dict[Path, None] = {}
+    finder, found = Finder(key, _KINDS), list[Path]()
     for pattern in patterns:
-        paths = _expanded(pattern)
+        paths = finder.files(pattern) if pattern.strip() else []
         if not paths:
+            finder.say_left_out()
             raise UserError(f"{key}: {pattern!r} names no .jsonl or .txt file; {_hint(pattern)}")
-        found.update(dict.fromkeys(paths))
-    return list(found)
-
-
-def _expanded(pattern: str) -> list[Path]:
-    paths: list[Path] = []
-    # Not Path.glob: it takes no absolute patterns.
-    for name in sorted(glob(str(Path(pattern).expanduser()), recursive=True)):  # noqa: PTH207
-        path = Path(name).resolve()
-        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        paths += [file for file in inside if file.suffix in _KINDS and file.is_file()]
-    return paths
+        found += paths
+    finder.say_left_out()
+    return each_once(found)
 
 
 def _hint(pattern: str) -> str:
     path = Path(pattern).expanduser()
     if path.is_file():
         return "other kinds must be converted first"
+    if path.exists() and not path.is_dir():
+        return "it is a pipe, a socket or a device, which is not read"
     if path.is_dir():
         return "the folder holds none"
     siblings = [child.name for child in path.parent.glob("*")] if path.parent.is_dir() else []

@@ -32,8 +32,14 @@ from glam.progress import bar
 class Pipeline:
     """Every stage by name, made on first use and at most once."""
 
-    def __init__(self, data: DataConfig, vocab_size: int, cache: Path) -> None:
-        self.data, self.vocab_size = data, vocab_size
+    def __init__(
+        self,
+        data: DataConfig,
+        vocab_size: int,
+        cache: Path,
+        tokenizer: tokenizing.Tokenizer | None = None,
+    ) -> None:
+        self.data, self.vocab_size, self._given = data, vocab_size, tokenizer
         self.sources = checked_sources(data)
         size = sum(path.stat().st_size for source in self.sources for path in source.files)
         self._cache = Cache(cache, needs=100_000_000 + 3 * size)
@@ -48,11 +54,21 @@ class Pipeline:
     def filters(self) -> bool:
         return self.data.filter.name != "none" and any(s.role == "pool" for s in self.sources)
 
+    @property
+    def is_cached(self) -> bool:
+        """Whether nothing is left to make: every stage that a run reads is in the cache."""
+        holds = self._cache.holds
+        return (
+            (self._given is not None or holds("tokenizer", self._tokenizer_inputs))
+            and (not self.filters or holds("quality", self._quality_inputs))
+            and all(holds("tokens", self._tokens_inputs(i)) for i in range(len(self.sources)))
+        )
+
     def run(self) -> None:
         """Make tokenizer and scores, side by side: SentencePiece holds no Python lock."""
         background = ThreadPoolExecutor(1)
         try:
-            if not self._cache.holds("tokenizer", self._tokenizer_inputs):
+            if not self._given and not self._cache.holds("tokenizer", self._tokenizer_inputs):
                 _ = self.pages  # once, before two stages ask for it
             tokenizer = background.submit(lambda: self.tokenizer)
             if self.filters:
@@ -98,6 +114,8 @@ class Pipeline:
 
     @cached_property
     def tokenizer(self) -> tokenizing.Tokenizer:
+        if self._given is not None:
+            return self._given
         folder = self._cache.stage("tokenizer", self._tokenizer_inputs, self._make_tokenizer)
         return tokenizing.Tokenizer(folder)
 
@@ -126,14 +144,16 @@ class Pipeline:
 
     def encoded(self, index: int) -> Path:
         """The folder of a source's tokens: `training`, `held_out` and `counts.json`."""
-        inputs = {
+        return self._cache.stage("tokens", self._tokens_inputs(index), partial(self._encode, index))
+
+    def _tokens_inputs(self, index: int) -> dict[str, object]:
+        return {
             "version": [encoding.VERSION, paging.VERSION],
             "text": self._text_key,
             "documents": self._keys[index],
             "role": self.sources[index].role,
             "tokenizer": self.tokenizer.fingerprint,
         }
-        return self._cache.stage("tokens", inputs, partial(self._encode, index))
 
     def _encode(self, index: int, folder: Path) -> None:
         source, documents, sides = self.sources[index], self.documents[index], self.sides[index]
@@ -160,13 +180,16 @@ class Pipeline:
 
     @cached_property
     def quality(self) -> Quality:
+        return read_quality(self._cache.stage("quality", self._quality_inputs, self._judge))
+
+    @property
+    def _quality_inputs(self) -> dict[str, object]:
         config = self.data.filter
-        inputs = {
+        return {
             "version": [QUALITY_VERSION, paging.VERSION],
             "text": self._text_key,
             "classifier": [config.num_features, config.ngrams, config.folds],
         }
-        return read_quality(self._cache.stage("quality", inputs, self._judge))
 
     def _judge(self, folder: Path) -> None:
         # scikit-learn takes a second to import: not where the scores are cached.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from glam.config import COMPONENTS, DataConfig, MixtureConfig, Source
 from glam.data.cache import manifest_digest
+from glam.data.documents import text_fingerprint
 from glam.data.hashing import digest, uniform
 from glam.data.pipeline import Pipeline
 from glam.data.prepared import Component, PreparedData, join
@@ -18,6 +19,7 @@ from glam.data.quality import calibrated, keeps
 from glam.data.tokenizer import Tokenizer
 from glam.data.tokens import Encoded, read_encoded
 from glam.errors import UserError
+from glam.runs.folder import why_closed
 
 _SAMPLES = 10  # pages shown of each kind
 _SHOWN = 600  # characters of each
@@ -36,11 +38,14 @@ class _Text:
     kept: NDArray[np.bool_]
 
 
-def prepare(data: DataConfig, vocab_size: int, cache: Path) -> PreparedData:
+def prepare(
+    data: DataConfig, vocab_size: int, cache: Path, tokenizer: Tokenizer | None = None
+) -> PreparedData:
     """Prepare the text that `data` describes, or find it in `cache`. The first time shows bars
-    and may take a minute; afterwards it takes a fraction of a second. Raises `UserError` for
-    text that is missing, unreadable or too little."""
-    pipeline = Pipeline(data, vocab_size, cache)
+    and may take a minute; afterwards it takes a fraction of a second. A `tokenizer` that is given,
+    as a trained run's, is used; else one is trained. Raises `UserError` for text that is missing,
+    unreadable or too little."""
+    pipeline = Pipeline(data, vocab_size, cache, tokenizer)
     pipeline.run()
     texts = _read(pipeline)
     components = _components(texts, data.mixture, data.left_out)
@@ -53,7 +58,19 @@ def prepare(data: DataConfig, vocab_size: int, cache: Path) -> PreparedData:
         funnel=[row for text in texts for row in _funnel(text)],
         samples=_samples(texts, pipeline.tokenizer, data.seed),
         quality=_quality(texts, pipeline),
+        text_fingerprint=text_fingerprint(pipeline.sources),
     )
+
+
+def check_cache(data: DataConfig, vocab_size: int, cache: Path) -> None:
+    """Raises UserError where the text is not in `cache` yet, and nothing can be written there."""
+    if (reason := why_closed(cache)) is None:
+        return
+    if not Pipeline(data, vocab_size, cache).is_cached:
+        raise UserError(
+            f"cache_dir={cache} cannot be written ({reason}), and it does not hold this text "
+            f"whole; name another folder with cache_dir=..."
+        )
 
 
 def _read(pipeline: Pipeline) -> list[_Text]:

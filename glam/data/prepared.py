@@ -39,7 +39,7 @@ class PreparedData:
     pages that the filter kept and dropped, with their scores; `quality` has `auc` and
     `kept_share` by source; it is empty without a filter."""
 
-    fingerprint: str
+    fingerprint: str  # of the tokens
     tokenizer: Tokenizer
     sources: list[str]
     components: list[Component]
@@ -47,6 +47,7 @@ class PreparedData:
     funnel: list[dict[str, Any]]
     samples: dict[str, list[dict[str, Any]]]
     quality: dict[str, Any] = field(default_factory=dict[str, Any])
+    text_fingerprint: str = ""  # of the text as it was read
 
     @property
     def domains(self) -> list[str]:

@@ -5,6 +5,7 @@ stand for webpages, speeches and scripture for books. Wikipedia is held out alto
 quality classifier nor the tokenizer nor the model sees it, so its loss judges the filter.
 """
 
+import os
 from dataclasses import dataclass
 from functools import singledispatch
 from importlib.util import find_spec
@@ -109,9 +110,10 @@ EMBEDDED = (
 
 def checked_sources(data: DataConfig) -> list[Source]:
     """The sources of `data.corpus`, checked against the filter and `data.left_out` before any
-    document is read. Raises `UserError` where the filter has no curated text to learn from, or
-    where `left_out` names no source or every source."""
+    document is read. Raises `UserError` for a file that cannot be read, where the filter has no
+    curated text to learn from, or where `left_out` names no source or every source."""
     sources = resolve(data.corpus)
+    _check_readable(sources)
     roles = {source.role for source in sources}
     if data.filter.name != "none" and "pool" in roles and "curated" not in roles:
         raise UserError(
@@ -121,6 +123,16 @@ def checked_sources(data: DataConfig) -> list[Source]:
         )
     _check_left_out(data.left_out, {source.name: source.role for source in sources})
     return sources
+
+
+def _check_readable(sources: list[Source]) -> None:
+    for path in (path for source in sources for path in source.files):
+        if not os.access(path, os.R_OK):
+            raise UserError(
+                f"data.corpus: {path} cannot be read; make it readable, or leave it out"
+            )
+        if not path.is_file():
+            raise UserError(f"data.corpus: {path} is no regular file; leave it out")
 
 
 def _check_left_out(left_out: list[str], roles: dict[str, Role]) -> None:

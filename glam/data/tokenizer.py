@@ -11,10 +11,11 @@ import sentencepiece
 from numpy.typing import NDArray
 
 from glam.data.hashing import file_digest
-from glam.errors import UserError
+from glam.errors import UserError, first_line
 
 VERSION = 1
 _SMALLEST = 264  # 256 bytes, unknown, beginning, end, newline and a few letters
+_UNKNOWN = "\u2585"  # text may hold it: it is encoded by its bytes
 _MODEL, _VOCAB = "tokenizer.model", "tokenizer.vocab"
 
 
@@ -24,9 +25,15 @@ class Tokenizer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         # Typed loosely: sentencepiece ships no types.
-        self._model: Any = sentencepiece.SentencePieceProcessor(model_file=str(folder / _MODEL))
-        # The .model's bytes may differ between runs that learn the same vocabulary.
-        self.fingerprint = file_digest(folder / _VOCAB)
+        try:
+            self._model: Any = sentencepiece.SentencePieceProcessor(model_file=str(folder / _MODEL))
+            # The .model's bytes may differ between runs that learn the same vocabulary.
+            self.fingerprint = file_digest(folder / _VOCAB)
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"{folder}: its tokenizer cannot be read ({first_line(error)}); bring back "
+                f"{_MODEL} and {_VOCAB}"
+            ) from None
         self.vocab_size: int = self._model.vocab_size()
         self.bos: int = self._model.bos_id()
         self.eos: int = self._model.eos_id()
@@ -81,7 +88,8 @@ def train_tokenizer(folder: Path, sample: Iterable[str], vocab_size: int) -> Non
     trainer: Any = sentencepiece.SentencePieceTrainer
     try:
         trainer.train(
-            sentence_iterator=iter(sample),
+            # SentencePiece skips, without a word, a text that holds its sign for unknown pieces.
+            sentence_iterator=(text.replace(_UNKNOWN, "\n") for text in sample),
             model_prefix=str(folder / "tokenizer"),
             vocab_size=vocab_size,
             model_type="unigram",
@@ -110,4 +118,6 @@ def _refusal(vocab_size: int, message: str) -> Exception:
             f"model.vocab_size={vocab_size} is less than the characters of this text need; "
             f"set model.vocab_size={smallest[1]} or more"
         )
+    if "sentences_.empty()" in message:
+        return UserError("data.corpus has no letter or digit to learn a vocabulary from")
     return RuntimeError(message)

@@ -7,6 +7,7 @@ page a document of its own, with its hash; the filter is then a choice among pag
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,10 +68,19 @@ def read_encoded(folder: Path, tokenizer: Tokenizer) -> Encoded:
     path = folder / "tokens.bin"
     empty = path.stat().st_size == 0  # which cannot be mapped
     dtype = tokenizer.dtype
-    # As an array: slices of a memmap, of which a batch takes dozens, cost twice as much.
-    tokens = np.zeros(0, dtype) if empty else np.asarray(np.memmap(path, dtype, "r"))
+    tokens = np.zeros(0, dtype) if empty else _mapped(path, dtype)
     parts = (np.load(folder / f"{name}.npy") for name in ("offsets", "hashes", "characters"))
     return Encoded(tokens, *parts)
+
+
+def _mapped(path: Path, dtype: type[np.unsignedinteger]) -> Tokens:
+    """A file's numbers, memory-mapped without a descriptor that stays open: Python's own map holds
+    one, and a corpus may have hundreds of domains."""
+    import pyarrow  # pyright: ignore[reportMissingTypeStubs]
+
+    library: Any = pyarrow
+    with library.memory_map(str(path)) as file:
+        return np.frombuffer(file.read_buffer(), dtype)
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -17,6 +17,7 @@ from glam.analysis.paired import (
     domains,
     series,
 )
+from glam.analysis.texts import unlike_texts
 from glam.config import StudyConfig
 from glam.reporting import law as scaling
 from glam.reporting import study_curves, study_experts, study_latex, study_pairs, study_table
@@ -62,7 +63,7 @@ def write(
         name=study_dir.name,
         sentence=sentence(cells, swept),
         finding=finding(cells, compared, found, study.budget),
-        unlike_machines=unlike,
+        warnings=[line for line in (unlike, unlike_texts(cells)) if line],
         sections=sections,
         law=law,
         files=[name for name in files if name.endswith((".png", ".pdf"))],

@@ -65,6 +65,7 @@ class Summary(TypedDict):
     config_fingerprint: NotRequired[str]
     code_fingerprint: NotRequired[str]
     data_fingerprint: NotRequired[str]
+    text_fingerprint: NotRequired[str | None]
     machine: NotRequired[dict[str, Any]]
     git: NotRequired[str | None]
     versions: NotRequired[dict[str, str]]
@@ -119,6 +120,7 @@ class Data(TypedDict):
     """`data.json`: the text of a run."""
 
     fingerprint: NotRequired[str]
+    text_fingerprint: NotRequired[str | None]
     funnel: list[FunnelRow]
     samples: NotRequired[dict[str, list[Sample]]]
     quality: NotRequired[dict[str, Any]]

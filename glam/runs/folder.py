@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 import yaml
 from filelock import FileLock, Timeout
 
-from glam.config import ROOT, RunConfig, from_mapping
+from glam.config import ROOT, RunConfig, from_mapping, typed_path
 from glam.errors import UserError, first_line
 from glam.files import (
     SEAL,
@@ -29,7 +29,8 @@ from glam.files import (
 from glam.log import log
 from glam.machine.processes import rank
 from glam.machine.resources import Resources
-from glam.runs.contents import Summary
+from glam.runs.checkpoints import step_folders
+from glam.runs.contents import Data, Summary
 from glam.runs.identity import could_be, run_id
 from glam.runs.naming import run_name
 
@@ -58,19 +59,28 @@ def write_atomically(file: Path, text: str) -> None:
         raise
 
 
-def check_writable(config: RunConfig) -> None:
-    """Raises UserError for a folder in which nothing can be made."""
-    for key, path in (("runs_dir", config.runs_path), ("cache_dir", config.cache_path)):
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            probe = path / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
+def check_writable(config: RunConfig, *keys: str) -> None:
+    """Raises UserError for a folder in which nothing can be made: of runs, or those of `keys`."""
+    paths = {"runs_dir": config.runs_path, "cache_dir": config.cache_path}
+    for key in keys or ("runs_dir",):
+        if (reason := why_closed(paths[key])) is not None:
             raise UserError(
-                f"{key}={getattr(config, key)} cannot be written ({error.strerror}); "
-                f"name another folder with {key}=..."
-            ) from None
+                f"{key}={getattr(config, key)} cannot be written ({reason}); name another folder "
+                f"with {key}=..."
+            )
+
+
+def why_closed(folder: Path) -> str | None:
+    """Why nothing can be made in a folder, in the system's words; None where it can. The folder
+    is made where it is not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        return error.strerror or first_line(error)
+    return None
 
 
 @contextmanager
@@ -124,7 +134,8 @@ class RunFolder:
     def containing(cls, path: str) -> "RunFolder | None":
         """The run whose folder is `path` or holds it two levels up (a checkpoint), relative to the
         current directory or the repository's root; None where there is none."""
-        places = [Path(path), ROOT / path] if path.strip() else []
+        typed = typed_path("run", path)
+        places = [typed, ROOT / typed] if path.strip() else []
         # `run=runs/<run>/checkpoints/step-00001234` means its run.
         places += [one.parent.parent for one in places if one.parent.name == "checkpoints"]
         for folder in places:
@@ -189,10 +200,41 @@ class RunFolder:
             _warn_once(str(error))
             return None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether it was trained for some steps: a checkpoint lies in it."""
+        return bool(step_folders(self.checkpoints))
+
+    @property
+    def text_fingerprint(self) -> str | None:
+        """Of the text that the run was trained on; None where nothing says it (before 0.3.0)."""
+        return self._said_of_text("text_fingerprint", "text_fingerprint")
+
+    @property
+    def data_fingerprint(self) -> str | None:
+        """Of the tokens that the run was trained on; None where nothing says it."""
+        return self._said_of_text("data_fingerprint", "fingerprint")
+
+    def _said_of_text(self, in_summary: str, in_data: str) -> str | None:
+        """By `summary.json`, or before it is written by `data.json`."""
+        said = (self.summary() or {}).get(in_summary)
+        if said is None:
+            said = (self.read("data.json", Data) or {}).get(in_data)
+        return said if isinstance(said, str) else None
+
     def write_json(self, name: str, content: Any) -> None:
         """A mapping is sealed, so that a change of it shows."""
         whole = sealed(cast(dict[str, Any], content)) if isinstance(content, dict) else content
         write_atomically(self.path / name, to_json(whole))
+
+    def check_writable(self, name: str) -> None:
+        """Raises UserError, before the work that file `name` is the end of, where it could not be
+        written."""
+        if (reason := why_closed(self.path)) is not None:
+            raise UserError(
+                f"{self.path / name} cannot be written ({reason}); make the run's folder "
+                f"writable, or copy it and name the copy with run=..."
+            )
 
     def write_failure(self, error: str, traceback: str | None = None) -> None:
         """Why the run stopped. Raises OSError where that cannot be written either."""

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
 
-from glam.config import ROOT, StudyConfig, from_mapping
+from glam.config import ROOT, StudyConfig, from_mapping, typed_path
 from glam.errors import UserError
 from glam.files import UnfitError, read_json, sealed, to_json
 from glam.runs.contents import Cells, Failure, Progress
@@ -26,7 +26,8 @@ class StudyFolder:
     def find(cls, folder: str) -> "StudyFolder | None":
         """The study in `folder`, relative to the current directory or the repository's root; None
         where there is none."""
-        for path in (Path(folder), ROOT / folder):
+        typed = typed_path("study", folder)
+        for path in (typed, ROOT / typed):
             with contextlib.suppress(OSError):  # a name that is too long
                 if (path / "cells.json").is_file():
                     return cls(path.resolve())

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from glam.config import DataConfig, RunConfig
+from glam.data.prepare import check_cache
 from glam.data.sources import checked_sources
 from glam.errors import UserError
 from glam.log import log
@@ -12,7 +13,7 @@ from glam.machine.resources import resolve
 from glam.planning.preflight import check_fits
 from glam.runs.folder import RunFolder
 from glam.studies.budget import check_comparison
-from glam.studies.comparable import check_evaluations
+from glam.studies.comparable import check_evaluations, check_texts
 from glam.studies.study import Cell, Study, TrainingCell
 from glam.studies.time_budget import check_time_budget, time_to_token_budget
 from glam.units import counted
@@ -26,6 +27,7 @@ def checked_study(cells: Sequence[Cell], swept: Sequence[str], *, remote: bool =
     study = Study.of(checked_cells(cells, remote=remote), swept)
     study = _with_token_budgets(_as_started(study, cells, remote), remote)
     check_evaluations(study)
+    check_texts(study)
     return study
 
 
@@ -65,6 +67,15 @@ def _check_text(config: RunConfig) -> None:
         if config.study.text_by is None:
             raise
         raise UserError(f"{error}; {config.study.text_by} writes it") from None
+
+
+def check_caches(configs: Sequence[RunConfig]) -> None:
+    """Raises UserError where a run has to write to its cache and cannot."""
+    texts: list[object] = []
+    for config in configs:
+        if (text := (config.data, config.model.vocab_size)) not in texts:
+            check_cache(*text, config.cache_path)
+            texts.append(text)
 
 
 def _as_started(study: Study, cells: Sequence[Cell], remote: bool) -> Study:

@@ -1,11 +1,14 @@
-"""Cells of a study are compared on equal held-out text only: checked before one starts."""
+"""Cells of a study are compared where they were trained on the text that is here, and evaluated on
+equal amounts of it: checked before one starts."""
 
 from collections.abc import Iterator
 
-from glam.config import EvaluationConfig
+from glam.config import DataConfig, EvaluationConfig, RunConfig
+from glam.data.same_text import check_same_text
 from glam.errors import UserError
 from glam.log import log
 from glam.runs.folder import RunFolder
+from glam.runs.study_folder import StudyFolder
 from glam.studies.study import Study
 
 # What the losses in summary.json, which a study pairs, are measured on. Other fields of the
@@ -35,6 +38,33 @@ def check_evaluations(study: Study) -> None:
             )
 
 
+def check_texts(study: Study) -> None:
+    """Raises UserError where a run of the study, finished or begun, was trained on other text than
+    its data.corpus names now: its losses would be paired with those of another text."""
+    check_same_text(_with_data(study), "this study would pair its losses with another text's")
+
+
+def warn_of_unlike_runs(study: StudyFolder) -> None:
+    """Says in the terminal what the study's page says of runs that do not compare."""
+    from glam.analysis import machines, paired, texts  # scipy: a refused line can do without
+
+    rows = [paired.StudyRow.of(row) for row in study.rows()]
+    for line in (machines.unlike_machines(rows), texts.unlike_texts(rows)):
+        if line:
+            log.warning(line)
+
+
+def _with_data(study: Study) -> Iterator[tuple[RunFolder, DataConfig]]:
+    """The runs that are kept or go on, each with the names of its text."""
+    for cell in study.cells:
+        if not cell.config.rerun and (cell.is_done or cell.run.has_begun):
+            yield cell.run, cell.config.data
+    here = {cell.run.path.name for cell in study.cells}
+    for _, run in _finished(study):
+        if run.path.name not in here and (config := _config(run)) is not None:
+            yield run, config.data
+
+
 def _finished(study: Study) -> Iterator[tuple[str, RunFolder]]:
     """Runs that stay as they are: cells that are done, and those that earlier commands brought
     into the study, by name."""
@@ -53,8 +83,13 @@ def _has_losses(run: RunFolder) -> bool:
 
 def _evaluation(run: RunFolder) -> EvaluationConfig | None:
     """How the run was evaluated; None where its configuration cannot be read."""
+    config = _config(run)
+    return None if config is None else config.evaluation
+
+
+def _config(run: RunFolder) -> RunConfig | None:
     try:
-        return run.run_config().evaluation
+        return run.run_config()
     except UserError:
         return None
 

@@ -12,7 +12,8 @@ from glam.progress import end_start
 from glam.reporting import run_report, write_study
 from glam.runs.folder import check_writable
 from glam.studies.budget import check_comparison
-from glam.studies.check import checked_study
+from glam.studies.check import check_caches, checked_study
+from glam.studies.comparable import warn_of_unlike_runs
 from glam.studies.jobs import job_of
 from glam.studies.launchers.launcher import Launcher
 from glam.studies.study import Cell, Study, TrainingCell
@@ -59,6 +60,7 @@ def run_grid(
 def _launch(study: Study, pending: Sequence[TrainingCell], launcher: Launcher) -> bool:
     """Whether the study's page could be written."""
     cells = [cell.within(study.name) for cell in pending]
+    check_caches([cell.config for cell in cells])
     jobs = [job_of(cell, remote=launcher.remote) for cell in cells]
     if cells:
         launcher.check(jobs, cells[0].config)
@@ -96,19 +98,11 @@ def _write(study: Study) -> bool:
             if cell.is_done and not cell.run.report_file.exists():
                 run_report(cell.run.path)
         log.info(f"study: {write_study(study.folder)}")
-        _warn_of_unlike_machines(study)
+        warn_of_unlike_runs(study.folder)
     except OSError as error:
         log.warning(f"{study.folder.path} cannot be written ({error.strerror})")
         return False
     return True
-
-
-def _warn_of_unlike_machines(study: Study) -> None:
-    from glam.analysis import machines, paired  # scipy: a refused line can do without
-
-    rows = [paired.StudyRow.of(row) for row in study.folder.rows()]
-    if line := machines.unlike_machines(rows):
-        log.warning(line)
 
 
 def _plan(cells: Sequence[Cell], swept: Sequence[str], show_plans: ShowPlans) -> None:

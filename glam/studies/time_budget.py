@@ -56,7 +56,7 @@ def _local_tokens_per_second(
 ) -> float:
     if (found := calibrated(config, resources)) is not None:
         return found.tokens_per_second
-    check_writable(config)
+    check_writable(config, "runs_dir", "cache_dir")
     log.info(f"{SECONDS}: timing a few steps of model={config.model.name}")
     plan = _timed_plan(overrides, resources)
     if plan["throughput_kind"] == "under load":

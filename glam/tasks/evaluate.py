@@ -4,9 +4,8 @@ from typing import TYPE_CHECKING
 
 from glam.config import RunConfig
 from glam.machine.processes import SINGLE, Processes
-from glam.tasks.prepare import prepared_text
 from glam.tasks.summary import with_mean
-from glam.tasks.trained import load_model, trained_run
+from glam.tasks.trained import load_model, text_of, trained_run
 
 if TYPE_CHECKING:
     from glam.data import PreparedData
@@ -20,7 +19,9 @@ def evaluate(config: RunConfig, overrides: list[str]) -> None:
 
     run, config = trained_run(config, overrides)
     run.check_files()
-    model, prepared = load_model(run, config), prepared_text(config)
+    run.check_writable("evaluation.json")
+    prepared = text_of(run, config)
+    model = load_model(run, config)
     domains = held_out_losses(config, model, prepared)
     losses = with_mean({name: domain.loss for name, domain in domains.items()})
     bits = with_mean({name: domain.bits_per_byte for name, domain in domains.items()})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from glam.config import GenerateTaskConfig, HardwareConfig, RunConfig
+from glam.config import GenerateTaskConfig, HardwareConfig, RunConfig, typed_path
 from glam.errors import UserError, first_line
 from glam.machine.resources import resolve
 from glam.runs.finding import find_run
@@ -107,7 +107,7 @@ class LoadedRun:
 
 def load(run: str | Path = "latest", *, runs_dir: str | Path, device: str = "auto") -> LoadedRun:
     """See `glam.load`."""
-    folder = find_run(str(run), Path(runs_dir))
+    folder = find_run(str(run), typed_path("runs_dir", str(runs_dir)))
     config = folder.run_config()
     resources = resolve(replace(config, hardware=HardwareConfig(device=device)))
     return LoadedRun(

@@ -8,21 +8,30 @@ from glam.progress import stage
 from glam.runs.folder import check_writable
 
 if TYPE_CHECKING:
-    from glam.data import PreparedData
+    from glam.data import PreparedData, Tokenizer
 
 
 def prepare(config: RunConfig, overrides: list[str]) -> None:
     """Prepare the text of a run and say how much there is."""
-    check_writable(config)
+    check_places(config)
     pin_threads(resolve(config))
     prepared = prepared_text(config)
     tokens = sum(component.num_tokens for component in prepared.components)
     print(f"{tokens:,} training tokens in {len(prepared.components)} components; ready to train")
 
 
-def prepared_text(config: RunConfig) -> "PreparedData":
-    """The tokenizer and the packed tokens of a run, from the cache where it has them."""
+def check_places(config: RunConfig) -> None:
+    """Raises UserError for a folder that a run has to write to and cannot."""
+    from glam.data import check_cache
+
+    check_writable(config)
+    check_cache(config.data, config.model.vocab_size, config.cache_path)
+
+
+def prepared_text(config: RunConfig, tokenizer: "Tokenizer | None" = None) -> "PreparedData":
+    """The tokenizer, one that is given or else trained, and the packed tokens of a run, from the
+    cache where it has them."""
     with stage("reading the text"):
         from glam.data import prepare as prepare_data
 
-        return prepare_data(config.data, config.model.vocab_size, config.cache_path)
+        return prepare_data(config.data, config.model.vocab_size, config.cache_path, tokenizer)

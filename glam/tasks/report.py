@@ -5,6 +5,7 @@ from glam.errors import UserError
 from glam.runs.finding import find_run, find_study
 from glam.runs.folder import RunFolder
 from glam.runs.study_folder import StudyFolder
+from glam.studies.comparable import warn_of_unlike_runs
 
 
 def report(config: RunConfig, overrides: list[str]) -> None:
@@ -13,7 +14,11 @@ def report(config: RunConfig, overrides: list[str]) -> None:
     from glam.reporting import run_report, write_study
 
     found = _asked_for(config)
-    print(write_study(found) if isinstance(found, StudyFolder) else run_report(found.path))
+    if isinstance(found, StudyFolder):
+        print(write_study(found))
+        warn_of_unlike_runs(found)
+    else:
+        print(run_report(found.path))
     if "logger=wandb" in overrides:
         from glam.tracking.study import track_study
         from glam.tracking.workspace import publish, subject_of

@@ -16,12 +16,12 @@ from glam.machine.energy_by_phase import EnergyByPhase
 from glam.machine.processes import rank, under_torchrun
 from glam.machine.resources import Resources, pin_threads, resolve
 from glam.progress import stage
-from glam.runs.folder import RunFolder, check_writable
+from glam.runs.folder import RunFolder
 from glam.runs.identity import code_fingerprint
 from glam.runs.study_folder import StudyFolder
 from glam.tasks.evaluate import held_out_losses
 from glam.tasks.generate import samples
-from glam.tasks.prepare import prepared_text
+from glam.tasks.prepare import check_places, prepared_text
 
 if TYPE_CHECKING:
     from glam.data import PreparedData
@@ -39,9 +39,11 @@ def train(config: RunConfig, overrides: list[str]) -> None:
     run = RunFolder.of(config, resources)
     if not config.rerun and (summary := run.summary()) is not None:
         return _say_done(config, run, summary)
+    if not config.rerun and run.has_begun:
+        _check_text(config, run)
     check_fits(config, resources, overrides)
     _check_packages(config)
-    check_writable(config)
+    check_places(config)
     if not config.rerun:
         run.check_files()
     pin_threads(resources)
@@ -70,6 +72,16 @@ def train(config: RunConfig, overrides: list[str]) -> None:
     if rank() == 0:
         _refresh_study(config)
     return None
+
+
+def _check_text(config: RunConfig, run: RunFolder) -> None:
+    """Raises UserError where the run was trained on other text than the one here."""
+    from glam.data.same_text import check_same_text
+
+    consequence = (
+        "it cannot go on" if run.summary() is None else "its losses are those of that text"
+    )
+    check_same_text([(run, config.data)], consequence)
 
 
 def _refresh_study(config: RunConfig) -> None:
@@ -104,6 +116,7 @@ def _train_to_the_end(
     from glam.tracking import open_tracker
     from glam.training import train
 
+    _check_tokens(run, prepared)
     _describe(config, run, prepared)
     engine = choose_engine(config, resources)
     with open_tracker(config, run, resources, heat_maps) as tracker:
@@ -128,6 +141,18 @@ def _train_to_the_end(
     _raise_if_diverged(run, summary)
 
 
+def _check_tokens(run: RunFolder, prepared: "PreparedData") -> None:
+    """Raises UserError, before the run's tokenizer is written over, where the run was begun with
+    other tokens: other text in a run that did not record its text, or text that is read otherwise
+    now."""
+    begun = run.data_fingerprint if run.has_begun else None
+    if begun not in (None, prepared.fingerprint):
+        raise UserError(
+            f"{run.path.name} was started with other data, so it cannot be resumed; "
+            f"rerun=true starts it over"
+        )
+
+
 def _describe(config: RunConfig, run: RunFolder, prepared: "PreparedData") -> None:
     """What is known of a run before it trains: its configuration, tokenizer, text and layout."""
     from glam.data import TrainStream
@@ -140,6 +165,7 @@ def _describe(config: RunConfig, run: RunFolder, prepared: "PreparedData") -> No
     stream = TrainStream(prepared, training.sequence_length, training.batch_size, config.seed)
     data = {
         "fingerprint": prepared.fingerprint,
+        "text_fingerprint": prepared.text_fingerprint,
         "funnel": prepared.funnel,
         "samples": prepared.samples,
         "quality": prepared.quality,
@@ -183,6 +209,7 @@ def _summary(
     from glam.tasks.summary import energy_of, summarize
 
     summary = summarize(config, run, resources, result, domains, prepared.fingerprint)
+    summary["text_fingerprint"] = prepared.text_fingerprint
     summary["energy"] = energy_of(config, summary, result.joules(), energy.source)
     return summary
 
@@ -210,6 +237,7 @@ def _say_done(config: RunConfig, run: RunFolder, summary: dict[str, Any]) -> Non
     """Show a finished run, and warn of what has changed since."""
     from glam.reporting import print_summary, run_report
 
+    _check_text(config, run)
     if not run.report_file.exists() and rank() == 0:
         run_report(run.path)  # it was killed between its summary and its report
     log.info(f"{run.path.name} is done already; rerun=true runs it again")

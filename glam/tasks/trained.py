@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from glam.config import RunConfig
 from glam.errors import UserError
+from glam.log import log
 from glam.machine.resources import Resources, pin_threads, resolve
 from glam.progress import stage
 from glam.runs.finding import find_run
 from glam.runs.folder import RunFolder
 from glam.runs.identity import DETERMINES_THE_RESULT
+from glam.tasks.prepare import prepared_text
 
 if TYPE_CHECKING:
-    from glam.data import Tokenizer
+    from glam.data import PreparedData, Tokenizer
     from glam.model import Glam
 
 # What a task takes from its own command; all else is the run's.
@@ -65,11 +67,41 @@ def model_on(run: RunFolder, resources: Resources) -> "Glam":
 
 
 def load_tokenizer(run: RunFolder, config: RunConfig) -> "Tokenizer":
-    """The tokenizer that lies with the run; of a run that has none (trained before 0.2.0), the
-    one that its text has in the cache, or that is made of its text again."""
+    """The tokenizer that lies with the run, which needs no text; of a run that has none (trained
+    before 0.2.0), the one that is made of its text. Raises UserError where that is not the run's
+    own."""
     from glam.data import Tokenizer
-    from glam.data.pipeline import Pipeline
 
-    if Tokenizer.is_in(run.path):
-        return Tokenizer(run.path)
-    return Pipeline(config.data, config.model.vocab_size, config.cache_path).tokenizer
+    if not Tokenizer.is_in(run.path):
+        return text_of(run, config).tokenizer
+    tokenizer = Tokenizer(run.path)
+    if tokenizer.vocab_size != config.model.vocab_size:
+        raise UserError(
+            f"{run.path}: its tokenizer has {tokenizer.vocab_size:,} pieces and its model "
+            f"{config.model.vocab_size:,}, so it is not the run's own; bring that back"
+        )
+    return tokenizer
+
+
+def text_of(run: RunFolder, config: RunConfig) -> "PreparedData":
+    """The text of the run in the tokens that it was trained on: those of the tokenizer that lies
+    with it. Raises UserError where the text here is another one."""
+    from glam.data import Tokenizer
+    from glam.data.same_text import check_same_text
+
+    consequence = "another text's losses would stand for the run's"
+    check_same_text([(run, config.data)], consequence, is_read=True)
+    has_own = Tokenizer.is_in(run.path)
+    prepared = prepared_text(config, load_tokenizer(run, config) if has_own else None)
+    if run.data_fingerprint not in (None, prepared.fingerprint):
+        if run.text_fingerprint is None:
+            raise UserError(
+                f"{run.path.name}: its data.corpus gives other tokens than it was trained on: "
+                f"{consequence}; bring that text back, or train it anew on this one with "
+                f"rerun=true on its own line"
+            )
+        log.warning(
+            f"{run.path.name}: this version of glam makes other tokens of its text than the one "
+            f"that trained it, so losses may not compare with its own"
+        )
+    return prepared

@@ -71,6 +71,7 @@ def run(*arguments: str, **kwargs) -> subprocess.CompletedProcess[str]:
         ("run=a=b", """quote the value, which has =: 'run="a=b"'"""),
         ("run=a;b", """quote the value, which has ;: 'run="a;b"'"""),
         ("seed=1" + 5000 * "0", "a number of more than 100 digits"),
+        ("runs_dir=caf\udce9", r"runs_dir=caf\udce9: not UTF-8 (at character 13)"),
     ],
 )
 def test_a_line_that_names_nothing_is_refused_with_the_nearest_name(line, words):

@@ -2,8 +2,9 @@
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from glam.composition.normalize import normalized
 from glam.errors import UserError
@@ -28,6 +29,21 @@ from glam.log import configure
         ("study=adhoc", "study=adhoc"),
         ("study=runs/studies/mine", "study.folder=runs/studies/mine"),
         ("study=latest", "study.folder=latest"),
+        ("run=5e10", 'run="5e10"'),
+        ("+run=1_000", '+run="1_000"'),
+        ("run='1e3'", "run='1e3'"),
+        ("study.name=true", 'study.name="true"'),
+        ("run=nan", 'run="nan"'),
+        ("run=null", "run=null"),
+        ("run=~/a", 'run="~/a"'),
+        ("study=~/a", 'study.folder="~/a"'),
+        ("runs_dir='~/a'", "runs_dir='~/a'"),
+        ("data.corpus.files=[~/a/*.txt,b,c~]", 'data.corpus.files=["~/a/*.txt",b,"c~"]'),
+        ("run=0281", "run=0281"),
+        ("runs_dir=1.5", 'runs_dir="1.5"'),
+        ("data.left_out=[1e3,a,-.5]", 'data.left_out=["1e3",a,"-.5"]'),
+        ("data.left_out=[1e3a,a 1e3]", "data.left_out=[1e3a,a 1e3]"),
+        ("study.baseline=1e-3", "study.baseline=1e-3"),  # the value of another key
         ("model.name=жук", 'model.name="жук"'),
         ("-m", "-m"),
     ],
@@ -65,8 +81,15 @@ def test_the_old_key_of_a_run_works_and_says_so(capsys, tmp_path):
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=30))
+@example("1e3")
+@example("${seed}")
+@example("a\\${x")
+@example("\\\\${oc.env:HOME}\\")
 def test_a_prompt_is_read_as_it_stands(prompt):
     if len(prompt) > 1 and prompt[0] == prompt[-1] and prompt[0] in "'\"":
         return  # quotes around a prompt are Hydra's
     [line] = normalized([f"task.prompt={prompt}"])
-    assert OverridesParser.create().parse_override(line).value() == prompt
+    config = OmegaConf.create({"task": {"prompt": ""}})
+    value = OverridesParser.create().parse_override(line).value()
+    OmegaConf.update(config, "task.prompt", value)
+    assert config.task.prompt == prompt

@@ -10,6 +10,7 @@ from glam.config import (
     DataConfig,
     EmbeddedCorpusConfig,
     FilterConfig,
+    GenerateTaskConfig,
     HardwareConfig,
     LinearScheduleConfig,
     ModelConfig,
@@ -66,6 +67,8 @@ from glam.errors import UserError
         (lambda: RunConfig(task=TaskConfig(name="plan")), "type task=plan"),
         (lambda: RunConfig(task=PlanTaskConfig(name="train")), "type task=train"),
         (lambda: FilterConfig(num_features=10**12), "data.filter.num_features"),
+        (lambda: GenerateTaskConfig(temperature=1e-40), "task.temperature=1e-40 is below 0.001; 0"),
+        (lambda: GenerateTaskConfig(prompt="caf\udce9"), r"not UTF-8 \(at character 4\)"),
     ],
 )
 def test_an_impossible_value_is_refused_by_key_and_value(wrong, words):

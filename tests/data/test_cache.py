@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -111,3 +113,59 @@ def test_the_manifest_lists_every_file(tmp_path: Path, build: Builder) -> None:
     folder = Cache(tmp_path, needs=0).stage("tokens", {}, build)
     manifest = json.loads((folder / "manifest.json").read_text())
     assert set(manifest) == {"inner/a.bin", "b.txt"}
+
+
+@pytest.mark.parametrize("kind", ["file", "link to nothing"])
+def test_what_is_no_folder_at_a_stages_place_is_named_and_left_alone(
+    tmp_path: Path, build: Builder, kind: str
+) -> None:
+    cache = Cache(tmp_path, needs=0)
+    folder = cache.stage("tokens", {}, build)
+    shutil.rmtree(folder)
+    folder.symlink_to("nowhere") if kind != "file" else folder.write_text("mine")
+    with pytest.raises(UserError, match=rf"{folder.name} is a file or a broken link .* remove it"):
+        cache.stage("tokens", {}, build)
+    assert os.path.lexists(folder)
+    folder.unlink()
+    cache.stage("tokens", {}, build)
+    assert build.calls == 2
+
+
+def test_a_linked_stage_is_used_and_rebuilt_beside_its_target_when_damaged(
+    tmp_path: Path, build: Builder
+) -> None:
+    cache = Cache(tmp_path / "cache", needs=0)
+    folder = cache.stage("tokens", {}, build)
+    elsewhere = folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(elsewhere)
+    assert cache.stage("tokens", {}, build) == folder
+    (elsewhere / "b.txt").write_text("damaged")
+    cache.stage("tokens", {}, build)
+    assert build.calls == 2
+    assert (elsewhere / "b.txt").read_text() == "damaged"
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_a_stage_that_cannot_be_read_is_refused_and_not_removed(
+    tmp_path: Path, build: Builder, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    cache = Cache(tmp_path, needs=0)
+    folder = cache.stage("tokens", {}, build)
+
+    def unreadable(path: Path, *_: object, **__: object) -> str:
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr("glam.data.cache.file_digest", unreadable)
+    with pytest.raises(UserError, match=rf"{folder.name} cannot be read \({os.strerror(code)}"):
+        cache.stage("tokens", {}, build)
+    assert (folder / "b.txt").exists()
+    assert build.calls == 1
+
+
+def test_a_pipe_in_place_of_a_manifest_does_not_hang(tmp_path: Path, build: Builder) -> None:
+    cache = Cache(tmp_path, needs=0)
+    folder = cache.stage("tokens", {}, build)
+    (folder / "manifest.json").unlink()
+    os.mkfifo(folder / "manifest.json")
+    cache.stage("tokens", {}, build)
+    assert build.calls == 2

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,3 +97,26 @@ def test_more_domains_than_a_byte_can_name_are_refused(tmp_path: Path) -> None:
         (tmp_path / f"{i}.jsonl").write_text("")
     with pytest.raises(UserError, match="256 domains"):
         local_sources(LocalCorpusConfig(files=[str(tmp_path)]))
+
+
+def test_a_pipe_in_place_of_a_file_is_refused_and_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.txt")
+    with pytest.raises(UserError, match="it is a pipe, a socket or a device"):
+        local_sources(LocalCorpusConfig(files=[str(tmp_path / "a.txt")]))
+
+
+def test_held_out_text_is_kept_out_by_whatever_name_it_is_listed(
+    write: Write, tmp_path: Path
+) -> None:
+    write("web/a.jsonl", '{"text": "x"}')
+    exam = write("exam/b.jsonl", '{"text": "z"}')
+    (tmp_path / "web/linked").symlink_to(tmp_path / "exam")
+    corpus = LocalCorpusConfig(files=[str(tmp_path / "web")], held_out=[str(exam)])
+    assert [(s.name, s.role) for s in local_sources(corpus)] == [("a", "pool"), ("b", "held_out")]
+
+
+def test_an_empty_pattern_names_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("not meant")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"data.corpus.files: '' names no .jsonl or .txt file"):
+        local_sources(LocalCorpusConfig(files=[""]))

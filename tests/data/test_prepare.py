@@ -1,5 +1,8 @@
 import dataclasses
+import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 
 from glam.config import DataConfig, FilterConfig, LocalCorpusConfig, MixtureConfig
-from glam.data import PreparedData, TrainStream, prepare
+from glam.data import PreparedData, TrainStream, check_cache, prepare
 from glam.data.cache import Cache
 from glam.data.hashing import document_hash
 from glam.errors import UserError
@@ -307,3 +310,76 @@ def test_what_may_not_be_left_out_is_one_line(data: DataConfig, cache: Path) -> 
     ]:
         with pytest.raises(UserError, match=words):
             prepare(dataclasses.replace(data, left_out=left_out), VOCAB, cache)
+
+
+def test_characters_that_no_token_can_hold_are_counted_and_nothing_else_is_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = [f"word{i} \u2581 and \u2585 of {'many ' * 40}{i}" for i in range(20)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in lines))
+    data = DataConfig(corpus=LocalCorpusConfig(files=[str(tmp_path)]), filter=UNFILTERED)
+    prepared = prepare(data, 280, tmp_path / "cache")
+    assert caplog.messages == ["a: replaced what no token can hold: 20 U+2581 by _"]
+    found = [text for side in (texts, held_out_texts) for text in side(prepared)["a"]]
+    assert sorted(found) == sorted(text.replace("\u2581", "_") for text in lines)
+
+
+def test_descriptors_do_not_grow_with_the_number_of_domains(tmp_path: Path) -> None:
+    for domain in range(12):
+        lines = [json.dumps({"text": f"word {i} of {domain} " * 20}) for i in range(4)]
+        (tmp_path / f"{domain}.jsonl").write_text("\n".join(lines))
+    data = DataConfig(corpus=LocalCorpusConfig(files=[str(tmp_path)]), filter=UNFILTERED)
+    before = len(list(Path("/dev/fd").iterdir()))
+    prepared = prepare(data, 290, tmp_path / "cache")
+    assert len(prepared.held_out) == 12
+    assert len(list(Path("/dev/fd").iterdir())) < before + 10
+
+
+def test_a_tokenizer_that_is_given_is_used_and_none_is_trained(
+    data: DataConfig, prepared: PreparedData, tmp_path: Path
+) -> None:
+    assert prepared.quality
+    own = prepare(data, 300, tmp_path, prepared.tokenizer)
+    assert own.fingerprint == prepared.fingerprint
+    assert not list(tmp_path.glob("tokenizer-*"))
+
+
+def test_a_cache_that_is_read_only_serves_where_it_is_complete(
+    data: DataConfig,
+    prepared: PreparedData,
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def closed(path: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "touch", closed)
+    check_cache(data, VOCAB, cache)
+    said = r"cannot be written \(Read-only file system\), and it does not hold this text whole"
+    with pytest.raises(UserError, match=said):
+        check_cache(data, VOCAB + 1, cache)
+    less = tmp_path / "less"
+    for stage in ("quality", "tokens", "tokenizer"):
+        shutil.copytree(cache, less)
+        shutil.rmtree(next(less.glob(f"{stage}-*")))
+        held = set(less.iterdir())
+        with pytest.raises(UserError, match=said):
+            check_cache(data, VOCAB, less)
+        assert set(less.iterdir()) == held
+        shutil.rmtree(less)
+    assert prepare(data, VOCAB, cache).fingerprint == prepared.fingerprint
+
+
+def test_a_reader_that_fails_in_mid_file_is_one_line(
+    data: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: Path, _: str):
+        raise OSError(5, "Input/output error", str(path))
+        yield
+
+    monkeypatch.setattr("glam.data.local._lines", broken)
+    with pytest.raises(
+        UserError, match=r"data.corpus: .*jsonl cannot be read \(Input/output error"
+    ):
+        prepare(data, VOCAB, tmp_path)

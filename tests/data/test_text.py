@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glam.data.text import clean, pages
+from glam.data.text import clean, pages, reserved_in
 
 PROSE = st.lists(st.text("ab", min_size=1, max_size=9), max_size=80).map(" ".join)
 
@@ -33,3 +33,8 @@ def test_cleaning_twice_changes_nothing_more(text: str) -> None:
 
 def test_a_lone_surrogate_and_control_characters_are_replaced() -> None:
     assert clean("a\ud800b\x00c\r\nd\u2581e\t") == "a?b c\nd_e"
+
+
+def test_what_is_replaced_of_what_is_seen_is_counted() -> None:
+    assert reserved_in("plain \u2585 text\t") == {}
+    assert reserved_in("a\u2581b\u2581 \ud800") == {"U+2581 by _": 2, "lone surrogates by ?": 1}

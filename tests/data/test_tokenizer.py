@@ -18,7 +18,9 @@ from glam.errors import UserError
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = [f"the {a} of {b} was {a}{b}ed" for a in ("cat", "dog", "bird") for b in "abcdefghij"]
 # Text that could be mistaken for the tokenizer's own marks.
-MARKS = st.sampled_from(["<s>", "</s>", "<unk>", "<0x41>", "\u2581", "\n\n", "  ", "\t", "\ufffd"])
+MARKS = st.sampled_from(
+    ["<s>", "</s>", "<unk>", "<0x41>", "\u2581", "\u2585", "\n\n", "  ", "\t", "\ufffd"]
+)
 ANY = st.lists(st.one_of(st.text(max_size=20), MARKS), max_size=8).map("".join)
 
 
@@ -58,6 +60,25 @@ def test_a_vocabulary_too_small_for_the_characters_is_refused(tmp_path: Path) ->
     for size in (100, 300):
         with pytest.raises(UserError, match=rf"model.vocab_size={size} .* or more"):
             train_tokenizer(tmp_path, letters, size)
+
+
+def test_a_text_with_the_sign_for_unknown_pieces_is_learnt_from_too(tmp_path: Path) -> None:
+    """SentencePiece skips such a text without a word."""
+    (tmp_path / "with").mkdir()
+    (tmp_path / "without").mkdir()
+    train_tokenizer(tmp_path / "with", [f"\u2585{text}" for text in SAMPLE], 280)
+    train_tokenizer(tmp_path / "without", [f"\n{text}" for text in SAMPLE], 280)
+    tokenizer = Tokenizer(tmp_path / "with")
+    assert tokenizer.fingerprint == Tokenizer(tmp_path / "without").fingerprint
+    text = "the \u2585 cat \u2585\u2585 of a"
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.num_bytes[tokenizer.encode(text)].sum() == len(text.encode())
+
+
+def test_a_sample_without_a_letter_is_one_line(tmp_path: Path) -> None:
+    for sample in ([], ["\u2585"], ["\n"]):
+        with pytest.raises(UserError, match=r"data.corpus has no letter|set model.vocab_size="):
+            train_tokenizer(tmp_path, sample, 300)
 
 
 def test_equal_samples_give_equal_vocabularies(tmp_path: Path) -> None:

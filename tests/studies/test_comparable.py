@@ -4,10 +4,19 @@ from dataclasses import replace
 
 import pytest
 
-from glam.config import EvaluationConfig, ModelConfig, RunConfig
+from glam.config import (
+    DataConfig,
+    EvaluationConfig,
+    FilterConfig,
+    LocalCorpusConfig,
+    ModelConfig,
+    RunConfig,
+)
+from glam.data.documents import text_fingerprint
+from glam.data.sources import checked_sources
 from glam.errors import UserError
 from glam.machine.resources import resolve
-from glam.studies.comparable import check_evaluations
+from glam.studies.comparable import check_evaluations, check_texts
 from glam.studies.study import Cell, Study, TrainingCell
 
 ASKED = EvaluationConfig(tokens_per_domain=60_000, points=20)
@@ -84,3 +93,58 @@ def test_other_points_of_the_curve_are_told_and_go_on(study, caplog):
     finish(found.cells[0], points=5)
     check_evaluations(found)
     assert "num_experts=1 was measured with evaluation.points=5" in caplog.text
+
+
+@pytest.fixture
+def text(tmp_path):
+    """A configuration of text that can be edited, and the fingerprint that it has at first."""
+    (tmp_path / "posts.jsonl").write_text('{"text": "one"}\n')
+    corpus = LocalCorpusConfig(files=[str(tmp_path / "*.jsonl")])
+    data = DataConfig(corpus=corpus, filter=FilterConfig(name="none"))
+    return data, text_fingerprint(checked_sources(data))
+
+
+def record_text(cell: TrainingCell, fingerprint: str) -> None:
+    summary = cell.run.summary()
+    cell.run.write_json("summary.json", {**summary, "text_fingerprint": fingerprint})
+
+
+def test_a_finished_cell_of_the_same_text_passes_without_a_word(study, text, caplog):
+    data, fingerprint = text
+    found = study(1, 8, data=data)
+    finish(found.cells[0])
+    record_text(found.cells[0], fingerprint)
+    check_texts(found)
+    assert caplog.messages == []
+
+
+def test_a_finished_cell_of_other_text_is_refused_unless_it_is_run_again(study, text, tmp_path):
+    data, fingerprint = text
+    found = study(1, 8, data=data)
+    finish(found.cells[0])
+    record_text(found.cells[0], fingerprint)
+    (tmp_path / "posts.jsonl").write_text('{"text": "two"}\n')
+    with pytest.raises(UserError, match=r"other text .* this study would pair .* rerun=true"):
+        check_texts(found)
+    check_texts(study(1, 8, data=data, rerun=True))
+
+
+def test_a_cell_that_was_begun_on_other_text_is_refused(study, text):
+    data, _ = text
+    found = study(1, data=data)
+    (found.cells[0].run.checkpoints / "step-00000001").mkdir(parents=True)
+    found.cells[0].run.write_json("data.json", {"text_fingerprint": "another"})
+    with pytest.raises(UserError, match="other text"):
+        check_texts(found)
+
+
+def test_the_text_of_a_cell_that_an_earlier_command_brought_in_counts_too(study, text, tmp_path):
+    data, fingerprint = text
+    earlier = study(1, data=data)
+    finish(earlier.cells[0])
+    record_text(earlier.cells[0], fingerprint)
+    earlier.record()
+    check_texts(study(8, data=data))
+    (tmp_path / "posts.jsonl").write_text('{"text": "two"}\n')
+    with pytest.raises(UserError, match=rf"{earlier.cells[0].run.path.name} .* other text"):
+        check_texts(study(8, data=data))

@@ -83,6 +83,8 @@ def test_a_run_leaves_what_the_contract_says(done):
     assert set(summary["flops_per_token"]) == {"forward", "active"}
     for key in ("config_fingerprint", "data_fingerprint", "git", "versions", "tokens_per_second"):
         assert key in summary
+    text = json.loads((done / "data.json").read_text())
+    assert text["text_fingerprint"] == summary["text_fingerprint"] != ""
     for name in ("config.yaml", "metrics.csv", "report.html", "data.json", "generated.json"):
         assert (done / name).stat().st_size > 0
     assert (done / "report.html").stat().st_size < 1_500_000

@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from glam.config import ROOT, RunConfig
+from glam.config import ROOT, RunConfig, typed_path
 from glam.errors import first_line
 from glam.studies.launchers.job_handle import JobHandle
 from glam.studies.launchers.remote import RemoteJob
@@ -52,7 +52,7 @@ class SubmititLauncher:
         asked["name"] = asked.get("name") or self.config.study.name
         start = {f"{self.cluster}_{k}": v for k, v in asked.items() if k == "max_num_timeout"}
         submitit: Any = importlib.import_module("submitit")
-        folder = ROOT / asked["submitit_folder"]
+        folder = ROOT / typed_path("hydra.launcher.submitit_folder", asked["submitit_folder"])
         executor = submitit.AutoExecutor(folder, cluster=self.cluster, **start)
         rest = {key: value for key, value in asked.items() if key not in AT_START}
         executor.update_parameters(

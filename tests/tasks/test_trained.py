@@ -1,0 +1,224 @@
+"""A trained run is evaluated on its own text in its own tokens, and writes text without any."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+
+import glam
+from glam.config import (
+    DataConfig,
+    EvaluationConfig,
+    FilterConfig,
+    GenerateTaskConfig,
+    HardwareConfig,
+    LocalCorpusConfig,
+    LoggerConfig,
+    ModelConfig,
+    RunConfig,
+    TaskConfig,
+    TrainingConfig,
+)
+from glam.errors import UserError
+from glam.machine.resources import resolve
+from glam.model import Glam
+from glam.runs.checkpoints import checksum
+from glam.runs.folder import RunFolder
+from glam.tasks.evaluate import evaluate
+from glam.tasks.generate import generate
+from glam.tasks.prepare import prepared_text
+from glam.tasks.train import train
+
+
+def write_text(folder: Path, word: str) -> None:
+    folder.mkdir(exist_ok=True)
+    for domain in ("posts", "books"):
+        lines = [
+            json.dumps({"text": f"{word} {i} then {i * i % 97} {domain} of the {word} " * 6})
+            for i in range(30)
+        ]
+        (folder / f"{domain}.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def asked(home: Path, task: TaskConfig | None = None, **changes) -> RunConfig:
+    return RunConfig(
+        task=task or TaskConfig(),
+        model=ModelConfig(
+            vocab_size=288, num_layers=2, d_model=16, d_ff=16, num_heads=2, num_experts=4
+        ),
+        data=DataConfig(
+            corpus=LocalCorpusConfig(files=[str(home / "text")]), filter=FilterConfig(name="none")
+        ),
+        training=TrainingConfig(sequence_length=16, batch_size=4, tokens=640),
+        evaluation=EvaluationConfig(tokens_per_domain=128, points=0),
+        hardware=HardwareConfig(device="cpu"),
+        logger=LoggerConfig(name="csv"),
+        runs_dir=str(home / "runs"),
+        cache_dir=str(home / "cache"),
+        **changes,
+    )
+
+
+def as_trained(home: Path) -> RunFolder:
+    """A run that has not learnt anything, but looks as if it were done."""
+    config = asked(home)
+    run = RunFolder.of(config, resolve(config))
+    step = run.checkpoints / "step-00000001"
+    step.mkdir(parents=True)
+    prepared = prepared_text(config)
+    run.write_config(config)
+    prepared.tokenizer.copy_to(run.path)
+    model = Glam(config.model)
+    model.initialize(1)
+    save_file(dict(model.state_dict()), step / "model.safetensors")
+    files = {"model.safetensors": checksum(step / "model.safetensors")}
+    (step / "manifest.json").write_text(json.dumps({"files": files}))
+    fingerprints = {
+        "data_fingerprint": prepared.fingerprint,
+        "text_fingerprint": prepared.text_fingerprint,
+    }
+    run.write_json("summary.json", {"status": "done", "seed": 0, **fingerprints})
+    run.report_file.touch()
+    return run
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    home = tmp_path_factory.mktemp("template")
+    write_text(home / "text", "buy")
+    as_trained(home)
+    return home
+
+
+@pytest.fixture
+def home(template, tmp_path):
+    """A folder of text, the run that was trained on it, and its cache, in a place of its own."""
+    shutil.copytree(template, tmp_path / "home")
+    here = tmp_path / "home"
+    [run] = (here / "runs").glob("*")
+    text = (run / "config.yaml").read_text().replace(str(template), str(here))
+    (run / "config.yaml").write_text(text)
+    config = asked(here)
+    run.rename(RunFolder.of(config, resolve(config)).path)
+    return here
+
+
+def run_in(home: Path) -> RunFolder:
+    [run] = (home / "runs").glob("glam*")
+    return RunFolder(run)
+
+
+def evaluated(home: Path) -> dict[str, float]:
+    run = run_in(home)
+    evaluate(asked(home, TaskConfig(name="evaluate"), run=str(run.path)), [])
+    return json.loads((run.path / "evaluation.json").read_text())["loss"]
+
+
+def test_evaluation_uses_the_runs_own_tokenizer_where_the_cache_has_none(home):
+    before = evaluated(home)
+    shutil.rmtree(home / "cache")
+    (run_in(home).path / "evaluation.json").unlink()
+    assert evaluated(home) == before
+    assert not list((home / "cache").glob("tokenizer-*"))
+
+
+def test_evaluation_on_other_text_is_refused_and_what_was_found_before_stays(home):
+    before = evaluated(home)
+    write_text(home / "text", "sell")
+    with pytest.raises(UserError, match="was trained on other text than its data"):
+        evaluated(home)
+    assert json.loads((run_in(home).path / "evaluation.json").read_text())["loss"] == before
+
+
+@pytest.mark.parametrize("has_tokenizer", [True, False])
+def test_a_run_that_recorded_no_text_is_compared_by_its_tokens(home, has_tokenizer, caplog):
+    run = run_in(home)
+    summary = run.summary()
+    del summary["text_fingerprint"]
+    run.write_json("summary.json", summary)
+    if not has_tokenizer:  # as before 0.2
+        for name in ("tokenizer.model", "tokenizer.vocab"):
+            (run.path / name).unlink()
+    with caplog.at_level("INFO", "glam"):
+        evaluated(home)
+    assert "no text is recorded" in caplog.text
+    write_text(home / "text", "sell")
+    with pytest.raises(UserError, match="gives other tokens than it was trained on"):
+        evaluated(home)
+    generating = asked(home, GenerateTaskConfig(max_tokens=2, samples=1), run=str(run.path))
+    if has_tokenizer:
+        generate(generating, [])
+    else:
+        with pytest.raises(UserError, match="gives other tokens than it was trained on"):
+            generate(generating, [])
+
+
+def test_without_its_text_and_cache_a_run_writes_the_same_and_loads(home, capsys, caplog):
+    run = run_in(home)
+    config = asked(home, GenerateTaskConfig(max_tokens=4, samples=1), run=str(run.path))
+    generate(config, [])
+    before = capsys.readouterr().out
+    shutil.rmtree(home / "text")
+    shutil.rmtree(home / "cache")
+    generate(config, [])
+    assert capsys.readouterr().out == before
+    assert glam.load(run.path, device="cpu").loss("buy 3 then").tokens > 1
+    assert not (home / "cache").exists()
+    caplog.clear()
+    with pytest.raises(UserError, match=r"data.corpus.files: .* names no .jsonl or .txt file"):
+        evaluated(home)
+    assert caplog.messages == []
+
+
+def test_a_tokenizer_that_is_not_the_runs_is_refused(home):
+    run = run_in(home)
+    other = replace(asked(home), model=replace(asked(home).model, vocab_size=290))
+    prepared_text(other).tokenizer.copy_to(run.path)
+    with pytest.raises(UserError, match="its tokenizer has 290 pieces and its model 288"):
+        glam.load(run.path, device="cpu")
+    (run.path / "tokenizer.model").write_bytes(b"cut")
+    with pytest.raises(UserError, match="its tokenizer cannot be read"):
+        glam.load(run.path, device="cpu")
+
+
+def test_an_evaluation_that_could_not_be_kept_is_refused_before_the_work(home, monkeypatch):
+    monkeypatch.setattr(
+        "glam.runs.folder.why_closed",
+        lambda path: "Read-only file system" if path == run_in(home).path else None,
+    )
+    monkeypatch.setattr("glam.tasks.evaluate.text_of", lambda *_: pytest.fail("work was begun"))
+    with pytest.raises(UserError, match=r"evaluation.json cannot be written \(Read-only file sys"):
+        evaluated(home)
+
+
+def test_the_same_line_after_the_text_changed_is_refused(home, capsys):
+    train(asked(home), [])
+    assert "done" in capsys.readouterr().out
+    write_text(home / "text", "sell")
+    with pytest.raises(UserError, match=r"other text .* rerun=true"):
+        train(asked(home), [])
+    assert capsys.readouterr().out == ""
+
+
+def test_a_run_that_was_moved_without_its_text_is_done_and_says_so(home, caplog):
+    shutil.rmtree(home / "text")
+    train(asked(home), [])
+    assert "the text is not here, so it was not compared" in caplog.text
+
+
+def test_a_run_that_was_cut_off_keeps_its_tokenizer_when_its_text_changed(home, monkeypatch):
+    run = run_in(home)
+    summary = run.summary()
+    (run.path / "summary.json").unlink()
+    said = {"fingerprint": summary["data_fingerprint"]}
+    tokenizer = (run.path / "tokenizer.model").read_bytes()
+    write_text(home / "text", "sell")
+    for recorded in (said, said | {"text_fingerprint": summary["text_fingerprint"]}):
+        run.write_json("data.json", recorded)
+        with pytest.raises(UserError, match=r"rerun=true"):
+            train(asked(home), [])
+        assert (run.path / "tokenizer.model").read_bytes() == tokenizer
+        assert json.loads((run.path / "data.json").read_text()) == recorded
