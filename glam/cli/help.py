@@ -8,6 +8,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -18,7 +19,6 @@ from glam.composition.keys import Key, all_keys, known_keys, sections
 from glam.composition.overrides import CONF, choices, groups
 from glam.config import LAUNCHERS
 from glam.errors import UserError
-from glam.reporting.console import Stdout
 
 USAGE = {
     "[group=choice] [key=value] ...": "one run",
@@ -53,7 +53,7 @@ def print_version() -> None:
 def print_help(topics: list[str]) -> None:
     """Everything in brief, or each of `topics` (a group, a section or a key) in full. Raises
     UserError for one that does not exist."""
-    console = Stdout(highlight=False)
+    console = Console(highlight=False)
     for topic in topics:
         _print_topic(topic.lstrip("+~").partition("=")[0], console)
     if topics:
@@ -65,7 +65,7 @@ def print_help(topics: list[str]) -> None:
     console.print(END)
 
 
-def _print_topic(topic: str, console: Stdout) -> None:
+def _print_topic(topic: str, console: Console) -> None:
     dotted, group = topic.replace("/", "."), topic.replace(".", "/")
     found = [k for k in all_keys() if dotted in (k.name, k.section, k.field)]
     # `--help model` shows model.router too, and `--help tokens` training.tokens.

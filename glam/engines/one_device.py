@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning import Callback
+from lightning.fabric.plugins.environments import ClusterEnvironment
 from lightning.fabric.plugins.io import CheckpointIO
 from torch import Tensor
 
@@ -17,10 +18,41 @@ from glam.training.module import TrainingModule
 ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
 
 
+class OneProcessEnvironment(ClusterEnvironment):
+    """What Lightning is told of the cluster: there is none. It would take its own view from the
+    variables of Slurm, LSF, MPI, Kubeflow or torchrun that are set around us."""
+
+    creates_processes_externally = True
+    main_address, main_port = "127.0.0.1", 0
+
+    @staticmethod
+    def detect() -> bool:
+        return True
+
+    def world_size(self) -> int:
+        return 1
+
+    def set_world_size(self, size: int) -> None: ...
+
+    def global_rank(self) -> int:
+        return 0
+
+    def set_global_rank(self, rank: int) -> None: ...
+
+    def local_rank(self) -> int:
+        return 0
+
+    def node_rank(self) -> int:
+        return 0
+
+
 class OneProcess:
     """What engines of a single process share: weights are initialised on the CPU."""
 
     processes = SINGLE
+
+    def plugins(self, *others: CheckpointIO) -> dict[str, Any]:
+        return {"plugins": [OneProcessEnvironment(), *others]}
 
     def checkpoints(self, provenance: dict[str, Any]) -> FolderCheckpointIO:
         return FolderCheckpointIO(provenance)
@@ -47,7 +79,8 @@ class OneDevice(OneProcess):
         return []
 
     def trainer_arguments(self, checkpoints: CheckpointIO) -> dict[str, Any]:
-        return {"accelerator": ACCELERATORS[self._device], "devices": 1, "plugins": [checkpoints]}
+        one = {"accelerator": ACCELERATORS[self._device], "devices": 1}
+        return {**one, **self.plugins(checkpoints)}
 
     def place(self, model: Glam) -> None:
         model.to(self._device)

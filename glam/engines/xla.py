@@ -276,7 +276,7 @@ class XlaEngine(OneProcess):
         return [self.steps]
 
     def trainer_arguments(self, checkpoints: CheckpointIO) -> dict[str, Any]:
-        return {"strategy": XlaStrategy(self.sharding, checkpoints)}
+        return {"strategy": XlaStrategy(self.sharding, checkpoints), **self.plugins()}
 
     def place(self, model: Glam) -> None:
         if next(model.parameters()).device.type != "xla":
