@@ -1,26 +1,44 @@
 """Standard streams that cost no run its end: their reader may have gone, the terminal be closed,
 the descriptor be missing, or the encoding lack a character."""
 
+import codecs
 import errno
 import io
 import os
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 # The reader has gone: `| head`, a terminal that is closed, `>&-`.
 GONE = (errno.EPIPE, errno.EIO, errno.EBADF, errno.ECONNRESET, errno.ESHUTDOWN)
 
 
+# What our own words hold besides ASCII.
+PLAIN = {"…": "...", "\xa0": " ", "\u202f": " ", "×": "x", "−": "-", "’": "'"}
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """For an encoding that lacks a character: one that is like it, or its number."""
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    escaped = (
+        PLAIN.get(one) or one.encode("ascii", "backslashreplace").decode() for one in lacking
+    )
+    return "".join(escaped), error.end
+
+
+codecs.register_error("glam.plain", _plain)
+
+
 class Stream(io.TextIOWrapper):
     """Once it cannot be written, the rest goes nowhere, and `lost` says why. Characters that the
-    encoding lacks are escaped."""
+    encoding lacks are replaced."""
 
     def __init__(self, over: io.TextIOWrapper) -> None:
         super().__init__(
             over.buffer,
             encoding=over.encoding,
-            errors="backslashreplace",
+            errors="glam.plain",
             line_buffering=over.line_buffering,
             write_through=over.write_through,
         )
@@ -51,20 +69,19 @@ def outlasting() -> Generator[None]:
     """stdout and stderr as `Stream`s, until the end of the block."""
     _open_closed()
     before = sys.stdout, sys.stderr
+    ours: list[Stream] = []  # a stream that is dropped would close its descriptor
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
             stream.flush()
-            setattr(sys, name, Stream(stream))
+            ours.append(Stream(stream))
+            setattr(sys, name, ours[-1])
     try:
         yield
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError):
-                stream.flush()
-            if isinstance(stream, Stream):
-                stream.detach()  # or it would close the descriptor with itself
         sys.stdout, sys.stderr = before
+        for stream in ours:
+            stream.detach()
 
 
 def _open_closed() -> None:
