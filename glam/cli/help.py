@@ -5,6 +5,7 @@ The words are those of the dataclasses (`glam.composition.keys`) and of the file
 
 import importlib.metadata
 import platform
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ EXAMPLES = {
 END = """
 Whole numbers may be typed as 100k, 2M, 1.5B or 1e5.
 run= takes a folder, latest, or the unique beginning of a run's name or id.
-Exit status: 0 done, 1 a job failed or diverged, 2 the command is refused, 130 after Ctrl-C.
+Exit status: 0 done, 1 a job failed or diverged, 2 the command is refused, 130 after Ctrl-C,
+143 after SIGTERM.
 The same command skips what is done and resumes what was cut off; rerun=true runs it again.
 --cfg job shows the whole configuration without running it; --version the versions."""
 
@@ -123,6 +125,8 @@ def _first_comment(file: Path) -> str:
         if not line.startswith("#"):
             break
         words.append(line.lstrip("# "))
+    if not words and (base := re.search(r"defaults: \[/experiment/([\w/]+)", "\n".join(lines))):
+        return f"the long form of {base[1]}"
     return " ".join(words)
 
 

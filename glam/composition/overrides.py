@@ -6,12 +6,14 @@ import importlib.util
 import math
 import shutil
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
 from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 
 from glam.composition.aliases import ALIASES, meant_by
 from glam.composition.keys import known_keys
@@ -154,8 +156,22 @@ def _check_experiment(arguments: list[str]) -> None:
         return
     if _is_swept(experiment):
         raise UserError(f"{experiment}: one experiment at a time; each has a grid of its own")
-    if not is_grid and not is_cell:
+    if not is_grid and not is_cell and _sweeps(experiment.partition("=")[2]):
         raise UserError(f"{experiment} is a grid of runs; put -m before it")
+
+
+def _sweeps(experiment: str) -> bool:
+    """Whether a file of conf/experiment/ sweeps a key, or builds on one that does. Another is a
+    single run, or a grid by what else is typed."""
+    try:
+        content: Any = yaml.safe_load((CONF / EXPERIMENT / f"{experiment}.yaml").read_text("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return False  # which Hydra explains
+    file = DictConfig(content if isinstance(content, dict) else {})
+    if OmegaConf.select(file, "hydra.sweeper.params"):
+        return True
+    bases = [str(one) for one in file.get("defaults") or []]
+    return any(_sweeps(b.removeprefix(f"/{EXPERIMENT}/")) for b in bases if b.startswith("/"))
 
 
 def _is_swept(argument: str) -> bool:

@@ -115,6 +115,7 @@ class Job:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.progress_file.unlink(missing_ok=True)
+        cell_file(self.run).unlink(missing_ok=True)  # written anew when the job is started again
 
     def stop(self, patience: float) -> None:
         """Wait for a job that was told to stop; end it when it takes longer."""

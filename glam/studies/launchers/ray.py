@@ -17,7 +17,7 @@ from glam.studies.pool import PATIENCE, Job, State
 from glam.units import byte_size
 
 OBJECTS = 80 * 2**20  # bytes of shared memory, the fewest that Ray takes: our tasks pass words
-CONNECTING = 120.0  # seconds; a Ray of this machine's own starts in ten
+CONNECTING = 60.0  # seconds; a Ray of this machine's own starts in ten
 
 
 class RayLauncher:
