@@ -264,6 +264,16 @@ def test_a_finished_run_is_loaded_bit_for_bit_on_another_mesh(on_mesh):
         assert torch.equal(parameter.cpu(), weights(path)[name])
 
 
+def test_variables_of_slurm_left_over_from_elsewhere_change_nothing(tmp_path, monkeypatch):
+    """Lightning would take up a checkpoint of its own, or load a cluster of four tasks."""
+    names = {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "glam", "SLURM_JOB_ID": "7"}
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    (toy.folder(tmp_path).path / "hpc_ckpt_1.ckpt").write_bytes(b"of Lightning's")
+    assert run(tmp_path, config((2, 4), steps=3)).tokens == 3 * 8 * 16
+    assert int(rows(tmp_path)[-1]["step"]) == 3
+
+
 def test_a_mesh_of_other_devices_is_refused():
     other = dataclasses.replace(hardware(4, 2), mesh={"expert": 4, "model": 4})
     with pytest.raises(UserError, match="is of 16 devices and XLA finds 8"):

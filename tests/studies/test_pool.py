@@ -184,7 +184,8 @@ def test_a_grid_that_a_signal_stops_names_it(job, monkeypatch):
     monkeypatch.setattr(pool, "PATIENCE", 5.0)
 
     def sigterm() -> None:
-        raise Stopped(number=signal.SIGTERM)
+        if one.state == "running":
+            raise Stopped(number=signal.SIGTERM)
 
     one = job("j", "import time; time.sleep(60)")
     with pytest.raises(Stopped, match="1 of 1 job unfinished; the same command") as stopped:
