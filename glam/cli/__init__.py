@@ -69,9 +69,13 @@ def _inform(arguments: list[str]) -> bool:
 
 def _fault(error: Exception) -> str:
     """One line about a bug of ours; the traceback is kept in a file."""
-    with tempfile.NamedTemporaryFile("w", prefix="glam-", suffix=".txt", delete=False) as file:
-        traceback.print_exception(error, file=file)
-    return f"{type(error).__name__}: {first_line(error)} (unforeseen; traceback in {file.name})"
+    words = f"{type(error).__name__}: {first_line(error)} (unforeseen"
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="glam-", suffix=".txt", delete=False) as file:
+            traceback.print_exception(error, file=file)
+    except OSError as unwritable:
+        return f"{words}; its traceback cannot be kept: {unwritable.strerror}; set TMPDIR)"
+    return f"{words}; traceback in {file.name})"
 
 
 def _say(error: BaseException | str, status: int) -> int:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import cast
 
 # The reader has gone: `| head`, a terminal that is closed, `>&-`.
 GONE = (errno.EPIPE, errno.EIO, errno.EBADF, errno.ECONNRESET, errno.ESHUTDOWN)
@@ -71,10 +72,11 @@ def outlasting() -> Generator[None]:
     before = sys.stdout, sys.stderr
     ours: list[Stream] = []  # a stream that is dropped would close its descriptor
     for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
+        stream: object = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
-            stream.flush()
-            ours.append(Stream(stream))
+            over = cast("io.TextIOWrapper", stream)
+            over.flush()
+            ours.append(Stream(over))
             setattr(sys, name, ours[-1])
     try:
         yield

@@ -3,7 +3,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -95,7 +95,8 @@ def _value_at(config: RunConfig, key: str) -> Any:
     """By a dotted key, whose last part may be one of a mapping."""
     node: Any = config
     for name in key.split("."):
-        node = node[name] if isinstance(node, dict) else getattr(node, name)  # pyright: ignore[reportUnknownVariableType]
+        values = cast("dict[str, Any]", node if isinstance(node, dict) else vars(node))
+        node = values[name]
     return node
 
 

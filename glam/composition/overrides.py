@@ -13,7 +13,8 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from glam.composition.aliases import ALIASES, meant_by
 from glam.composition.keys import known_keys
@@ -164,13 +165,12 @@ def _sweeps(experiment: str) -> bool:
     """Whether a file of conf/experiment/ sweeps a key, or builds on one that does. Another is a
     single run, or a grid by what else is typed."""
     try:
-        content: Any = yaml.safe_load((CONF / EXPERIMENT / f"{experiment}.yaml").read_text("utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        file: Any = OmegaConf.load(CONF / EXPERIMENT / f"{experiment}.yaml")
+        if OmegaConf.select(file, "hydra.sweeper.params"):
+            return True
+        bases = [str(one) for one in OmegaConf.select(file, "defaults") or ()]
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException):
         return False  # which Hydra explains
-    file = DictConfig(content if isinstance(content, dict) else {})
-    if OmegaConf.select(file, "hydra.sweeper.params"):
-        return True
-    bases = [str(one) for one in file.get("defaults") or []]
     return any(_sweeps(b.removeprefix(f"/{EXPERIMENT}/")) for b in bases if b.startswith("/"))
 
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning import Callback
-from lightning.fabric.plugins.environments import ClusterEnvironment
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.io import CheckpointIO
 from torch import Tensor
 
-from glam.machine.processes import SINGLE
+from glam.machine.processes import LOOPBACK, SINGLE
 from glam.machine.resources import Resources
 from glam.model import Glam
 from glam.model.backend import ONE_DEVICE
@@ -22,8 +22,17 @@ class OneProcessEnvironment(ClusterEnvironment):
     """What Lightning is told of the cluster: there is none. It would take its own view from the
     variables of Slurm, LSF, MPI, Kubeflow or torchrun that are set around us."""
 
-    creates_processes_externally = True
-    main_address, main_port = "127.0.0.1", 0
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    @property
+    def main_address(self) -> str:
+        return LOOPBACK
+
+    @property
+    def main_port(self) -> int:
+        return 0
 
     @staticmethod
     def detect() -> bool:

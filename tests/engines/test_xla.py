@@ -144,6 +144,11 @@ def test_after_the_first_steps_nothing_is_compiled(tmp_path, monkeypatch):
         seen.append(self.compiled[-1])
 
     monkeypatch.setattr(xla.Steps, "on_train_batch_end", on_train_batch_end)
+    # Nor do variables of Slurm and a checkpoint of Lightning's own, left over, change anything.
+    names = {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "glam", "SLURM_JOB_ID": "7"}
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    (toy.folder(tmp_path).path / "hpc_ckpt_1.ckpt").write_bytes(b"of Lightning's")
     made = config((2, 4), steps=24, points=6)
     run(tmp_path, replace(made, training=replace(made.training, checkpoint_minutes=1e-9)))
     assert len(seen) == 24
@@ -262,16 +267,6 @@ def test_a_finished_run_is_loaded_bit_for_bit_on_another_mesh(on_mesh):
     assert_split_by_the_table(result.model, hardware(4, 2))
     for name, parameter in result.model.named_parameters():
         assert torch.equal(parameter.cpu(), weights(path)[name])
-
-
-def test_variables_of_slurm_left_over_from_elsewhere_change_nothing(tmp_path, monkeypatch):
-    """Lightning would take up a checkpoint of its own, or load a cluster of four tasks."""
-    names = {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "glam", "SLURM_JOB_ID": "7"}
-    for name, value in names.items():
-        monkeypatch.setenv(name, value)
-    (toy.folder(tmp_path).path / "hpc_ckpt_1.ckpt").write_bytes(b"of Lightning's")
-    assert run(tmp_path, config((2, 4), steps=3)).tokens == 3 * 8 * 16
-    assert int(rows(tmp_path)[-1]["step"]) == 3
 
 
 def test_a_mesh_of_other_devices_is_refused():
