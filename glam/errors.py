@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,24 @@ class UserError(ValueError):
 
 class JobFailedError(RuntimeError):
     """A job that started and could not finish: one line, exit status 1."""
+
+
+# Besides Ctrl-C: sent by `kill` and schedulers, by a terminal that is closed, by Slurm before time
+# is up (`--signal=USR1@60`).
+STOPPING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class Stopped(KeyboardInterrupt):
+    """One of STOPPING asks the process to stop, or Ctrl-C does: answered wherever Ctrl-C is."""
+
+    def __init__(self, words: str = "", number: int = signal.SIGINT) -> None:
+        super().__init__(words)
+        self.number = number
+
+
+def stopped_by(interrupt: KeyboardInterrupt) -> int:
+    """The signal that raised it; the exit status is 128 more."""
+    return interrupt.number if isinstance(interrupt, Stopped) else signal.SIGINT
 
 
 def first_line(error: BaseException) -> str:

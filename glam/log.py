@@ -42,5 +42,7 @@ def configure(level: str = "info") -> None:
     """Sends the logger's lines to stderr, from `level` on. Calling it again changes the level."""
     log.setLevel(level.upper())
     log.propagate = False
+    # Where its folder cannot be written, matplotlib advises at length; a temporary one serves.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     if not any(isinstance(handler, _ToStderr) for handler in log.handlers):
         log.addHandler(_ToStderr())

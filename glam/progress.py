@@ -32,8 +32,20 @@ STAGE_WIDTH, BAR_WIDTH, LEAST_BAR = 22, 24, 8
 GAP = 2
 UNITS = {"tokens_per_second": "tokens/s"}  # notes whose number has a unit and no name
 
+
+def stderr_console() -> Console:
+    """For what moves. Rich would draw into a notebook's page by its own means."""
+    return Console(stderr=True, force_jupyter=False)
+
+
+def moves(console: Console) -> bool:
+    """Whether bars may move there: on a terminal. FORCE_COLOR, which many CI services set, makes a
+    file no terminal; a dumb one, as an editor's shell, cannot go back on its line."""
+    return console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
+
+
 # One for all: rich shows a bar below a spinner that is still there only on the same console.
-_console = Console(stderr=True)
+_console = stderr_console()
 
 
 @contextmanager
@@ -41,7 +53,7 @@ def stage(what: str) -> Generator[None]:
     """Names a step that has nothing to count: a spinner on a terminal, at once; elsewhere a line,
     once it has taken `STAGE_SECONDS`."""
     _write_progress({"stage": what, "done": 0, "total": 1, "seconds_left": None})
-    if _console.is_terminal:
+    if moves(_console):
         columns = (SpinnerColumn(), TextColumn("{task.description}"), ElapsedColumn())
         with Progress(*columns, console=_console, transient=True) as shown:
             shown.add_task(what, total=None)
@@ -62,7 +74,7 @@ _starting = ExitStack()
 def show_start() -> None:
     """A spinner from the first moment of the process, on a terminal: Hydra takes a second or two
     before a task can say what it does. `end_start` takes it away."""
-    if _console.is_terminal:
+    if moves(_console):
         _starting.enter_context(stage("starting"))
 
 
@@ -84,7 +96,7 @@ class Bar:
         self._began = time.monotonic()
         self._written = 0.0
         console = console or _console
-        self._quiet = not console.is_terminal
+        self._quiet = not moves(console)
         self._rich = Progress(_Line(self, console), console=console, disable=self._quiet)
         self._rich.add_task(stage, total=total)
         self._said = self._began

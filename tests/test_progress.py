@@ -12,8 +12,15 @@ from glam import progress
 from glam.progress import PROGRESS_FILE, Bar, end_start, show_start, stage, track
 
 
+class Screen(io.StringIO):
+    """What a terminal is given."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def terminal(width: int) -> Console:
-    return Console(file=io.StringIO(), width=width, height=24, force_terminal=True)
+    return Console(file=Screen(), width=width, height=24, force_terminal=True)
 
 
 def shown(console: Console) -> list[str]:
@@ -163,3 +170,20 @@ def test_nothing_is_published_where_nobody_watches(tmp_path, monkeypatch):
     with Bar("training", 1) as bar:
         bar.advance()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_colours_that_are_forced_make_a_file_no_terminal(monkeypatch):
+    """FORCE_COLOR is set by CI services, whose logs are files."""
+    console = Console(file=io.StringIO(), force_terminal=True)  # as rich reads FORCE_COLOR
+    monkeypatch.setattr(progress, "_console", console)
+    show_start()
+    end_start()
+    with stage("short"), Bar("train", 3) as bar:
+        bar.advance(3)
+    [line] = console.file.getvalue().splitlines()  # no spinner, no cursor that is hidden
+    assert line.startswith("train: 3 in")
+
+
+def test_a_notebook_is_no_terminal(monkeypatch):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert not progress.stderr_console().is_jupyter

@@ -1,17 +1,19 @@
-"""The command line: arguments in, an exit status out (0 done, 1 failed, 2 refused, 130 Ctrl-C)."""
+"""The command line: arguments in, an exit status out (0 done, 1 failed, 2 refused; after a signal
+128 and its number: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP)."""
 
 import errno
 import os
-import sys
 import tempfile
 import traceback
 from pathlib import Path
 
-from glam.errors import JobFailedError, UserError, first_line, wrong_interpreter
+from glam.cli.signals import stoppable
+from glam.cli.streams import lost_output, outlasting
+from glam.errors import JobFailedError, UserError, first_line, stopped_by, wrong_interpreter
 from glam.log import LEVELS, configure, log
 from glam.progress import end_start, show_start
 
-DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, REFUSED, STOPPED = 0, 1, 2, 128  # the last plus the signal's number
 # What is wrong with a path that someone named, not with us.
 OF_A_PATH = (
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
@@ -22,14 +24,13 @@ OF_A_PATH = (
 def main(arguments: list[str]) -> int:
     """Run the command and return its exit status. A refusal is one line on stderr, without a
     traceback."""
-    configure(_log_level(arguments))
-    try:
-        status = _status(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
-    return status
+    with outlasting():
+        configure(_log_level(arguments))
+        with stoppable():
+            status = _status(arguments)
+        if (lost := lost_output()) is not None:
+            return _say(f"stdout cannot be written ({lost.strerror}); send it elsewhere", FAILED)
+        return status
 
 
 def _log_level(arguments: list[str]) -> str:
@@ -48,11 +49,9 @@ def _status(arguments: list[str]) -> int:
         return _say(error, FAILED)
     except KeyboardInterrupt as interrupt:
         log.info(str(interrupt) or "stopped; the same command resumes where it was cut off")
-        return INTERRUPTED
+        return STOPPED + stopped_by(interrupt)
     except ModuleNotFoundError as error:
         return _say(wrong_interpreter(error), REFUSED)
-    except BrokenPipeError:
-        raise
     except OSError as error:
         if error.filename is None or error.errno not in OF_A_PATH:
             return _say(_fault(error), FAILED)
@@ -80,9 +79,13 @@ def _inform(arguments: list[str]) -> bool:
 
 def _fault(error: Exception) -> str:
     """One line about a bug of ours; the traceback is kept in a file."""
-    with tempfile.NamedTemporaryFile("w", prefix="glam-", suffix=".txt", delete=False) as file:
-        traceback.print_exception(error, file=file)
-    return f"{type(error).__name__}: {first_line(error)} (unforeseen; traceback in {file.name})"
+    words = f"{type(error).__name__}: {first_line(error)} (unforeseen"
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="glam-", suffix=".txt", delete=False) as file:
+            traceback.print_exception(error, file=file)
+    except OSError as unwritable:
+        return f"{words}; its traceback cannot be kept: {unwritable.strerror}; set TMPDIR)"
+    return f"{words}; traceback in {file.name})"
 
 
 def _say(error: BaseException | str, status: int) -> int:

@@ -5,9 +5,11 @@ The words are those of the dataclasses (`glam.composition.keys`) and of the file
 
 import importlib.metadata
 import platform
+import re
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -18,7 +20,6 @@ from glam.composition.keys import Key, all_keys, known_keys, sections
 from glam.composition.overrides import CONF, choices, groups
 from glam.config import LAUNCHERS
 from glam.errors import UserError
-from glam.reporting.console import Stdout
 
 USAGE = {
     "[group=choice] [key=value] ...": "one run",
@@ -39,7 +40,8 @@ EXAMPLES = {
 END = """
 Whole numbers may be typed as 100k, 2M, 1.5B or 1e5.
 run= takes a folder, latest, or the unique beginning of a run's name or id.
-Exit status: 0 done, 1 a job failed or diverged, 2 the command is refused, 130 after Ctrl-C.
+Exit status: 0 done, 1 a job failed or diverged, 2 the command is refused, 130 after Ctrl-C,
+143 after SIGTERM.
 The same command skips what is done and resumes what was cut off; rerun=true runs it again.
 --cfg job shows the whole configuration without running it; --version the versions."""
 
@@ -53,7 +55,7 @@ def print_version() -> None:
 def print_help(topics: list[str]) -> None:
     """Everything in brief, or each of `topics` (a group, a section or a key) in full. Raises
     UserError for one that does not exist."""
-    console = Stdout(highlight=False)
+    console = Console(highlight=False)
     for topic in topics:
         _print_topic(topic.lstrip("+~").partition("=")[0], console)
     if topics:
@@ -65,7 +67,7 @@ def print_help(topics: list[str]) -> None:
     console.print(END)
 
 
-def _print_topic(topic: str, console: Stdout) -> None:
+def _print_topic(topic: str, console: Console) -> None:
     dotted, group = topic.replace("/", "."), topic.replace(".", "/")
     found = [k for k in all_keys() if dotted in (k.name, k.section, k.field)]
     # `--help model` shows model.router too, and `--help tokens` training.tokens.
@@ -123,6 +125,8 @@ def _first_comment(file: Path) -> str:
         if not line.startswith("#"):
             break
         words.append(line.lstrip("# "))
+    if not words and (base := re.search(r"defaults: \[/experiment/([\w/]+)", "\n".join(lines))):
+        return f"the long form of {base[1]}"
     return " ".join(words)
 
 

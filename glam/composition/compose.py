@@ -3,7 +3,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -39,13 +39,20 @@ class Composer:
         return self._configs[line]
 
     def values(self, overrides: Sequence[str], swept: Sequence[str]) -> dict[str, Any]:
-        """The values of the swept keys in these overrides; a group by the name of its choice."""
+        """The values of the swept keys, as they were composed: `'4'` in quotes is the number that
+        4 is. A group by the name of its choice."""
         found: dict[str, Any] = {}
         for override in map(self.parse, overrides):
             key = override.get_key_element().lstrip("+")
-            if key in swept:
-                is_group = override.key_or_group in self._groups
-                found[key] = str(override.value()) if is_group else override.value()
+            if key not in swept:
+                continue
+            typed = override.value()
+            if override.key_or_group in self._groups:
+                found[key] = str(typed)
+            elif key.startswith("hydra."):
+                found[key] = typed
+            else:
+                found[key] = _as_composed(typed, _value_at(self.config(overrides), key))
         return found
 
     def _config(self, overrides: tuple[str, ...]) -> RunConfig:
@@ -82,3 +89,18 @@ class Composer:
                 del composed["hydra"]
             self._composed[chosen] = composed
         return self._composed[chosen]
+
+
+def _value_at(config: RunConfig, key: str) -> Any:
+    """By a dotted key, whose last part may be one of a mapping."""
+    node: Any = config
+    for name in key.split("."):
+        values = cast("dict[str, Any]", node if isinstance(node, dict) else vars(node))
+        node = values[name]
+    return node
+
+
+def _as_composed(typed: Any, composed: Any) -> Any:
+    """A number that is equal keeps the spelling that it was typed in: 1 for 1.0."""
+    alike = isinstance(typed, bool) == isinstance(composed, bool)
+    return typed if alike and typed == composed else composed

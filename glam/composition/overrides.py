@@ -7,12 +7,15 @@ import math
 import re
 import shutil
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from glam.composition.aliases import ALIASES, meant_by
 from glam.composition.keys import known_keys
@@ -193,8 +196,21 @@ def _check_experiment(arguments: list[str]) -> None:
         return
     if _is_swept(experiment):
         raise UserError(f"{experiment}: one experiment at a time; each has a grid of its own")
-    if not is_grid and not is_cell:
+    if not is_grid and not is_cell and _sweeps(experiment.partition("=")[2]):
         raise UserError(f"{experiment} is a grid of runs; put -m before it")
+
+
+def _sweeps(experiment: str) -> bool:
+    """Whether a file of conf/experiment/ sweeps a key, or builds on one that does. Another is a
+    single run, or a grid by what else is typed."""
+    try:
+        file: Any = OmegaConf.load(CONF / EXPERIMENT / f"{experiment}.yaml")
+        if OmegaConf.select(file, "hydra.sweeper.params"):
+            return True
+        bases = [str(one) for one in OmegaConf.select(file, "defaults") or ()]
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException):
+        return False  # which Hydra explains
+    return any(_sweeps(b.removeprefix(f"/{EXPERIMENT}/")) for b in bases if b.startswith("/"))
 
 
 def _is_swept(argument: str) -> bool:

@@ -115,6 +115,12 @@ class HardwareConfig:
                 f"hardware.topology={self.topology} is not a kind of TPU and the shape of a slice; "
                 f"for example {examples}"
             )
+        described = self.name.removeprefix("tpu_").partition("_")[0]
+        if described in TOPOLOGIES and described != kind:
+            raise UserError(
+                f"hardware.topology={self.topology} is of another TPU than hardware={self.name}, "
+                f"whose memory, speed and watts it would keep; choose a hardware=tpu_{kind}_..."
+            )
         chips = math.prod(sides)
         if chips != self.devices:
             raise UserError(

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import torch.distributed as dist
 from lightning import Callback
@@ -28,7 +29,8 @@ from glam.config import HardwareConfig, RunConfig
 from glam.config.layout import partition
 from glam.engines.expert_parallel import ExpertParallel, local, mean_of_all
 from glam.engines.sharded_checkpoint import ShardedCheckpointIO
-from glam.machine.processes import Processes
+from glam.machine.processes import LOOPBACK, Processes
+from glam.machine.waiting import limited
 from glam.model import Glam
 from glam.model.backend import Backend
 from glam.model.init import draw
@@ -58,6 +60,30 @@ class TorchProcesses(Processes):
         found = torch.tensor(values, device=self._device)
         dist.all_reduce(found, dist.ReduceOp.MAX)
         return tuple(int(value) for value in found.cpu())
+
+
+def meet(device: str) -> None:
+    """Wait for the other processes, up to a limit, and connect to them."""
+    if os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]:
+        _over_loopback()
+    where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    with limited(
+        f"{os.environ['WORLD_SIZE']} processes to meet at {where}",
+        "start the command on every node, where that address is reachable, and prepare the text "
+        "there first (task=prepare)",
+    ):
+        if not dist.is_initialized():
+            dist.init_process_group(BACKENDS[device])
+        dist.barrier()  # NCCL connects here; the main process has moved an old run aside by now
+
+
+def _over_loopback() -> None:
+    """Processes of one node need no network, and no name of this machine that resolves."""
+    os.environ["MASTER_ADDR"] = LOOPBACK
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(one.address == LOOPBACK for one in addresses):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
 
 
 class ShardingPlan:
@@ -313,14 +339,12 @@ class FsdpEngine:
         self.config, self._device = config, device
         if device == "cuda":
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        if not dist.is_initialized():
-            dist.init_process_group(BACKENDS[device])
+        meet(device)
         self.processes, self.sharding_plan = (
             TorchProcesses(device),
             ShardingPlan(config.hardware, device),
         )
         self.backend = self.sharding_plan.backend()
-        dist.barrier()  # the main process has moved an old run aside (rerun=true)
 
     def module(self, model: Glam, config: RunConfig, train_state: TrainState) -> FsdpModule:
         return FsdpModule(model, config, train_state, self.sharding_plan, self.processes)

@@ -8,6 +8,7 @@ from typing import Any
 
 from glam.config import HardwareConfig
 from glam.machine.parent_watch import PARENT_PIPE
+from glam.machine.processes import LOOPBACK
 from glam.machine.resources import Resources, pin_threads
 
 SECONDS_TO_SAVE = 600  # that a process has to save a checkpoint after it is told to stop
@@ -29,7 +30,8 @@ def launch(hardware: HardwareConfig, resources: Resources) -> None:
         nproc_per_node=hardware.devices,
         run_id=str(uuid.uuid4()),
         rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
+        rdzv_endpoint=f"{LOOPBACK}:0",
+        local_addr=LOOPBACK,
         max_restarts=0,
         shutdown_timeout=SECONDS_TO_SAVE,
     )

@@ -3,9 +3,10 @@
 from typing import Any
 
 from lightning import Callback
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.io import CheckpointIO
 
-from glam.machine.processes import SINGLE
+from glam.machine.processes import LOOPBACK, SINGLE
 from glam.machine.resources import Resources
 from glam.model import Glam
 from glam.model.backend import ONE_DEVICE
@@ -16,10 +17,50 @@ from glam.training.module import TrainingModule
 ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
 
 
+class OneProcessEnvironment(ClusterEnvironment):
+    """What Lightning is told of the cluster: there is none. It would take its own view from the
+    variables of Slurm, LSF, MPI, Kubeflow or torchrun that are set around us."""
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    @property
+    def main_address(self) -> str:
+        return LOOPBACK
+
+    @property
+    def main_port(self) -> int:
+        return 0
+
+    @staticmethod
+    def detect() -> bool:
+        return True
+
+    def world_size(self) -> int:
+        return 1
+
+    def set_world_size(self, size: int) -> None: ...
+
+    def global_rank(self) -> int:
+        return 0
+
+    def set_global_rank(self, rank: int) -> None: ...
+
+    def local_rank(self) -> int:
+        return 0
+
+    def node_rank(self) -> int:
+        return 0
+
+
 class OneProcess:
     """What engines of a single process share: weights are initialised on the CPU."""
 
     processes = SINGLE
+
+    def plugins(self, *others: CheckpointIO) -> dict[str, Any]:
+        return {"plugins": [OneProcessEnvironment(), *others]}
 
     def checkpoints(self, provenance: dict[str, Any]) -> FolderCheckpointIO:
         return FolderCheckpointIO(provenance)
@@ -55,7 +96,8 @@ class OneDevice(OneProcess):
         return []
 
     def trainer_arguments(self, checkpoints: CheckpointIO) -> dict[str, Any]:
-        return {"accelerator": ACCELERATORS[self._device], "devices": 1, "plugins": [checkpoints]}
+        one = {"accelerator": ACCELERATORS[self._device], "devices": 1}
+        return {**one, **self.plugins(checkpoints)}
 
     def place(self, model: Glam) -> None:
         model.to(self._device)

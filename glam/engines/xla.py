@@ -25,6 +25,7 @@ from glam.engines.one_device import OneProcess
 from glam.engines.sharded_checkpoint import ShardedCheckpointIO
 from glam.engines.xla_layers import einsum, layer_runner
 from glam.errors import UserError
+from glam.machine.waiting import limited
 from glam.model import Glam
 from glam.model.backend import Backend
 from glam.model.loss import LossSplit
@@ -47,9 +48,13 @@ def start(hardware: HardwareConfig) -> None:
     os.environ.setdefault("PJRT_DEVICE", "TPU")
     import torch_xla.runtime as runtime
 
-    if not runtime.is_spmd():
-        runtime.use_spmd()
-    found = runtime.global_runtime_device_count()
+    with limited(
+        f"the devices of hardware={hardware.name}",
+        "start the command on every host of the slice; another process may hold its chips",
+    ):
+        if not runtime.is_spmd():
+            runtime.use_spmd()
+        found = runtime.global_runtime_device_count()
     if found != hardware.devices:
         raise UserError(
             f"hardware={hardware.name} is of {hardware.devices} devices and XLA finds {found}; "
@@ -273,7 +278,7 @@ class XlaEngine(OneProcess):
         return ShardedCheckpointIO(provenance, self.processes, whole)
 
     def trainer_arguments(self, checkpoints: CheckpointIO) -> dict[str, Any]:
-        return {"strategy": XlaStrategy(self.sharding, checkpoints)}
+        return {"strategy": XlaStrategy(self.sharding, checkpoints), **self.plugins()}
 
     def place(self, model: Glam) -> None:
         if next(model.parameters()).device.type != "xla":

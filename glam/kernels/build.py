@@ -1,4 +1,4 @@
-"""Compiles `kernels.c` for this processor, once, into a cache that all processes share."""
+"""Compiles `kernels.c` for this processor, once, into a folder that all processes share."""
 
 import ctypes
 import functools
@@ -14,6 +14,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+
+from glam.kernels.store import folders, is_whole, keep
 from glam.progress import stage
 
 log = logging.getLogger(__name__)
@@ -71,15 +74,25 @@ def _reason(error: Exception) -> str:
 
 
 def _built() -> Path:
-    """The library's file, compiled where it is missing. Raises OSError or SubprocessError."""
+    """The library's file, compiled where it is missing or damaged, by the first process that needs
+    it: the others wait. Raises OSError or SubprocessError."""
     default = next(filter(shutil.which, ("cc", "gcc", "clang")), "")
     compiler = shlex.split(os.environ.get("CC", "")) or shlex.split(default)  # CC may have options
     if not compiler:
         raise FileNotFoundError("no C compiler (cc, gcc or clang)")
-    file = _cache() / f"kernels-{_key(compiler)}.so"
-    if not file.is_file():
-        with stage("compiling the kernels"):
-            _build(compiler, file)
+    name = f"kernels-{_key(compiler)}.so"
+    for folder in folders():
+        if is_whole(folder / name):
+            return folder / name
+        if os.access(folder, os.W_OK):
+            break
+    else:
+        folder = Path(tempfile.mkdtemp(prefix="glam-kernels-"))
+    file = folder / name
+    with FileLock(file.with_suffix(".lock")):
+        if not is_whole(file):
+            with stage("compiling the kernels"):
+                _build(compiler, file)
     return file
 
 
@@ -96,7 +109,7 @@ def _build(compiler: list[str], file: Path) -> None:
                     raise
         # No OpenMP is linked: the library uses the one torch has loaded, and its threads.
         _run(*compiler, "-shared", str(compiled), "-o", str(linked), "-lm")
-        linked.replace(file)  # atomic: another process may build the same file
+        keep(linked, file)
 
 
 def _run(*command: str) -> str:
@@ -121,14 +134,3 @@ def _processor() -> str:
         lines = []
     chosen = [line for line in lines if line.startswith(("model name", "flags", "Features"))]
     return "\n".join([platform.machine(), *sorted(set(chosen))])
-
-
-def _cache() -> Path:
-    """The user's cache folder, or a temporary one where that cannot be written."""
-    try:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        folder = Path(home) / "glam"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: the user has no home
-        return Path(tempfile.mkdtemp(prefix="glam-kernels-"))
-    return folder if os.access(folder, os.W_OK) else Path(tempfile.mkdtemp(prefix="glam-kernels-"))

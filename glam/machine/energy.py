@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self
 import psutil
 
 from glam.config import HardwareConfig
+from glam.machine.processor import start_nvml
 from glam.machine.resources import Resources
 
 POWERCAP = Path("/sys/class/powercap")
@@ -154,16 +155,13 @@ def nvml() -> list[Counter] | None:
     """The energy counter of the GPU that this process sees first; None without NVML or on a GPU
     older than Volta."""
     try:
-        import pynvml  # type: ignore[import-untyped]
-    except ImportError:
-        return None
-    library: Any = pynvml
-    try:
-        library.nvmlInit()
+        library = start_nvml()  # to the end of the process
         handle = _visible_gpu(library)
         library.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except library.NVMLError:
-        return None
+    except Exception as error:  # NVML's own class of errors comes with it
+        if isinstance(error, ImportError) or type(error).__name__.startswith("NVMLError"):
+            return None
+        raise
     # Millijoules since the driver was loaded.
     read: Joules = lambda: library.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3  # noqa: E731
     return [Counter("NVML, 1 GPU", read)]

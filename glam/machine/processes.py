@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+LOOPBACK = "127.0.0.1"  # this machine, whatever its name is and wherever that leads
+
 
 class Processes:
     """A single process; `engines.fsdp` has several. These calls are collectives: all processes make

@@ -48,11 +48,18 @@ def first_gpu() -> Processor:
         return Processor(str(nvml.nvmlDeviceGetName(handle)), (f"sm_{major}{minor}",))
 
 
+def start_nvml() -> Any:
+    """NVIDIA's management library, initialized. Raises ImportError, or what it raises where there
+    is no driver."""
+    nvml: Any = importlib.import_module("pynvml")  # which ships no types
+    nvml.nvmlInit()
+    return nvml
+
+
 @contextmanager
 def nvml_session() -> Generator[Any]:
     """NVIDIA's management library, initialized inside."""
-    nvml: Any = importlib.import_module("pynvml")  # which ships no types
-    nvml.nvmlInit()
+    nvml = start_nvml()
     try:
         yield nvml
     finally:

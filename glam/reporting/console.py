@@ -11,16 +11,9 @@ from rich.text import Text
 from glam.units import duration, energy, fixed, si, whole
 
 
-class Stdout(Console):
-    """Leaves a reader that has gone, as `| head` does, to the command line."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
-
-
 def print_summary(summary: Mapping[str, Any], report: Path, console: Console | None = None) -> None:
     """Held-out loss and bits per byte by domain, speed, energy, and where the report lies."""
-    console = console or Stdout()
+    console = console or Console()
     status = summary.get("status", "unfinished")
     head = Text(str(summary.get("name") or summary.get("id") or "run"), style="bold")
     head.append(f"  {status}", style="green" if status == "done" else "bold yellow")
@@ -32,7 +25,7 @@ def print_summary(summary: Mapping[str, Any], report: Path, console: Console | N
 
 def print_losses(loss: Mapping[str, float], bits_per_byte: Mapping[str, float]) -> None:
     """Held-out loss and bits per byte by domain, of an evaluation alone."""
-    Stdout().print(_held_out({"loss": loss, "bits_per_byte": bits_per_byte}))
+    Console().print(_held_out({"loss": loss, "bits_per_byte": bits_per_byte}))
 
 
 def _held_out(summary: Mapping[str, Any]) -> Table:

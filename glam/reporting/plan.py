@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from glam.reporting import layout
-from glam.reporting.console import Stdout
 from glam.reporting.plan_grid import print_grid, total_rows
 from glam.reporting.plan_totals import Group, Totals, groups
 from glam.runs.folder import write_atomically
@@ -244,7 +243,7 @@ def print_plans(
     plans: Sequence[Plan], all_runs: Totals | None = None, console: Console | None = None
 ) -> None:
     """A plan in full; of a grid, whose totals are `all_runs`, totals and a row a model."""
-    console = console or Stdout()
+    console = console or Console()
     if all_runs is not None:
         found = groups(plans)
         print_grid(found, all_runs, notes([group.plan for group in found]), console)

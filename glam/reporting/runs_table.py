@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from glam.reporting.console import Stdout
 from glam.runs.listing import ListedRun, ListedStudy
 from glam.units import counted, fixed, si
 
@@ -24,7 +24,7 @@ DAY = len("2026-11-30")
 
 def print_runs(runs: Sequence[ListedRun], studies: Sequence[ListedStudy]) -> None:
     """Two tables, newest first."""
-    console = Stdout(highlight=False, width=None if sys.stdout.isatty() else OFF_TERMINAL)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else OFF_TERMINAL)
     if runs:
         console.print(_runs(runs, console.width < NARROW))
     if studies:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from glam.errors import UserError
+from glam.errors import UserError, nearest
 from glam.studies.study import Cell
 
 ROUTER_SHARE = 0.05  # FLOPs by which a sparse model may exceed its dense twin: those of its gate
@@ -25,7 +25,9 @@ def check_comparison(cells: Sequence[Cell]) -> None:
             "study.compares=seed: seeds are what the intervals are over; name another swept key"
         )
     if key not in cells[0].values:
-        raise UserError(f"study.compares={key} is not swept here; sweep it, or name a key that is")
+        raise UserError(
+            f"study.compares={key} is not swept here; {nearest(key, cells[0].values)} (or sweep it)"
+        )
     values = list(dict.fromkeys(_text(cell.values[key]) for cell in cells))
     if len(values) == 1:
         return  # a part of the study; the rest is there, or comes

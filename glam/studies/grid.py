@@ -37,6 +37,8 @@ def run_grid(
     end_start()
     if not cells:
         raise UserError("the grid is empty: a swept key has no value; give it at least one")
+    if not swept:
+        log.info("no key has several values: a grid of one run, with a page of its own")
     if cells[0].config.task.name == "plan":
         _plan(cells, swept, show_plans)
         return

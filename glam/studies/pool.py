@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 
 import psutil
 
+from glam.errors import Stopped, stopped_by
 from glam.machine.parent_watch import PARENT_PIPE
 from glam.machine.resources import memory_bytes, num_cores
 from glam.progress import PROGRESS_FILE
@@ -114,6 +115,7 @@ class Job:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.progress_file.unlink(missing_ok=True)
+        cell_file(self.run).unlink(missing_ok=True)  # written anew when the job is started again
 
     def stop(self, patience: float) -> None:
         """Wait for a job that was told to stop; end it when it takes longer."""
@@ -147,7 +149,8 @@ class Job:
 
 
 def run_jobs(jobs: list[Job], watch: Callable[[], None]) -> None:
-    """Run all to their end, however many fail. After Ctrl-C stop them and raise it again."""
+    """Run all to their end, however many fail. After Ctrl-C, or another signal that asks for it,
+    stop them and raise it again."""
     try:
         while any(job.state in ("waiting", "running") for job in jobs):
             for job in jobs:
@@ -160,13 +163,14 @@ def run_jobs(jobs: list[Job], watch: Callable[[], None]) -> None:
                     room.take(job)
             watch()
             time.sleep(0.2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         stop_jobs([job for job in jobs if job.state == "running"], PATIENCE)
         watch()
         left = sum(job.state in ("waiting", "stopped") for job in jobs)
-        raise KeyboardInterrupt(
+        raise Stopped(
             f"stopped with {left} of {counted(len(jobs), 'job')} unfinished; "
-            f"the same command resumes"
+            f"the same command resumes",
+            stopped_by(interrupt),
         ) from None
 
 

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from glam.log import log
+from glam.progress import moves, stderr_console
 from glam.studies.pool import Job
 from glam.units import clock
 
@@ -51,25 +52,25 @@ class LiveTable:
 
     def __init__(self, jobs: list[Job]) -> None:
         self.jobs = jobs
-        self.console = Console(stderr=True)
+        self.console = stderr_console()
         self._live = Live(console=self.console, auto_refresh=False, transient=False)
         self._said: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
+        if moves(self.console):
             self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
     ) -> None:
-        if self.console.is_terminal:
+        if moves(self.console):
             self._live.stop()
         else:
             self.console.print(self.render())
 
     def update(self) -> None:
-        if self.console.is_terminal:
+        if moves(self.console):
             self._live.update(self.render(), refresh=True)
             return
         for job in self.jobs:
@@ -94,7 +95,7 @@ class LiveTable:
         """All, or on a terminal as many as its height holds: first those that run, then those
         that failed, then the next to come."""
         room = max(1, self.console.height - 4)
-        if not self.console.is_terminal or len(self.jobs) <= room:
+        if not moves(self.console) or len(self.jobs) <= room:
             return self.jobs
         return sorted(self.jobs, key=lambda job: ORDER.index(job.state))[:room]
 

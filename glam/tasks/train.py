@@ -61,7 +61,7 @@ def train(config: RunConfig, overrides: list[str]) -> None:
         try:
             energy = _Energy(energy_by_phase, meter.source)
             _train_to_the_end(config, run, resources, prepared, energy)
-        except (UserError, JobFailedError, BrokenPipeError):
+        except (UserError, JobFailedError):
             raise
         except Exception as error:
             failed = _failed(run, error)

@@ -135,8 +135,8 @@ class WandbTracker(Tracker):
         import wandb
 
         report, generated = self._run.report_file, self._run.path / "generated.json"
-        artifact = wandb.Artifact(f"run-{self._run.id}", type="report")
         with self._guarded():
+            artifact = wandb.Artifact(f"run-{self._run.id}", type="report")
             for file in (report, generated):
                 if file.is_file():
                     artifact.add_file(str(file))

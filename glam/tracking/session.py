@@ -2,11 +2,12 @@
 
 import netrc
 import os
+import re
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit
 
 from glam.config import LoggerConfig
@@ -36,8 +37,9 @@ class Entry:
 
 
 def is_wanted(logger: LoggerConfig) -> bool:
-    """Whether the run is logged to W&B."""
-    return logger.name == "wandb" and os.environ.get("WANDB_MODE") != "disabled"
+    """Whether the run is logged to W&B: neither WANDB_MODE nor WANDB_DISABLED forbids it."""
+    is_off = os.environ.get("WANDB_DISABLED", "").strip().lower() in ("1", "true", "t", "yes", "on")
+    return logger.name == "wandb" and os.environ.get("WANDB_MODE") != "disabled" and not is_off
 
 
 def logged_in() -> bool:
@@ -49,7 +51,7 @@ def logged_in() -> bool:
     for name in names:
         try:
             known = netrc.netrc(Path(name).expanduser()).authenticators(host)
-        except (OSError, netrc.NetrcParseError):
+        except (OSError, RuntimeError, netrc.NetrcParseError):  # RuntimeError: no home
             continue
         if known is not None and known[2]:
             return True
@@ -70,28 +72,66 @@ def choose_mode(config: LoggerConfig) -> Mode:
 
 def start(logger: LoggerConfig, folder: Path, entry: Entry) -> "wandb.Run | None":
     """A session with its files in `folder/wandb`: online if that works at once, else offline; None
-    where neither works."""
-    import wandb
-
+    where neither works. Whatever the environment does to wandb costs a line and no run."""
     mode = choose_mode(logger)
     if mode == "online":
         try:
             with stage("connecting to W&B"):
                 return _init(logger, folder, entry, "online")
-        except (wandb.Error, OSError) as error:
-            log.warning(f"wandb is not online ({first_line(error)}); logging offline")
-            wandb.teardown()  # it holds the run's id
+        except Exception as error:
+            log.warning(f"wandb is not online ({reason(error)}); logging offline")
+            _let_go()
     try:
         with stage("starting W&B offline"):
             return _init(logger, folder, entry, "offline")
-    except (wandb.Error, OSError) as error:
-        log.warning(f"wandb cannot start ({first_line(error)}); going on without")
+    except Exception as error:
+        log.warning(f"wandb cannot start ({reason(error)}); going on without")
         return None
+
+
+def _let_go() -> None:
+    """Of the run's id, which wandb holds."""
+    with suppress(Exception):
+        import wandb
+
+        wandb.teardown()
+
+
+def reason(error: Exception) -> str:
+    """Why wandb does not work, in a line: the variable of the environment that it refuses, where it
+    is one."""
+    words = first_line(error)
+    refused: Any = getattr(error, "errors", None)  # of pydantic, by the name of a setting
+    if callable(refused) and (found := cast("list[Any]", refused())):
+        setting, words = str(found[0]["loc"][0]), str(found[0]["msg"])
+        name = f"WANDB_{re.sub('^x_', '_', setting).upper()}"
+        if name in os.environ and "KEY" not in name:
+            return f"{name}={os.environ[name]}: {words}"
+        return f"{setting}: {words}"
+    if isinstance(error, KeyError | RuntimeError) and not os.environ.get("HOME"):
+        return f"HOME is not set, and this user has no entry of its own: {words}"
+    return words
+
+
+def _have_cache(folder: Path) -> None:
+    """Where wandb's cache cannot be written, it says so many times and in its own words."""
+    typed = os.environ.get("WANDB_CACHE_DIR")
+    place = Path(typed or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "wandb"))
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        if os.access(place, os.W_OK):
+            return
+    except OSError:
+        pass
+    if typed:
+        log.warning(f"WANDB_CACHE_DIR={typed} cannot be written; W&B's cache is kept with the run")
+    os.environ["WANDB_CACHE_DIR"] = str(folder / "wandb" / "cache")
 
 
 def _init(logger: LoggerConfig, folder: Path, entry: Entry, mode: Mode) -> "wandb.Run":
     import wandb
 
+    _have_cache(folder)
     settings = wandb.Settings(
         silent=True,
         console="off",
@@ -127,11 +167,9 @@ class Guard:
 
     @contextmanager
     def __call__(self) -> Generator[None]:
-        import wandb
-
         try:
             yield
-        except (wandb.Error, OSError) as error:
+        except Exception as error:
             if not self._lost:
-                log.warning(f"wandb failed ({first_line(error)}); {self._then}")
+                log.warning(f"wandb failed ({reason(error)}); {self._then}")
             self._lost = True

@@ -1,7 +1,7 @@
 """Train a run to its end, from its newest checkpoint or from the beginning."""
 
 import logging
-import signal
+import os
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from lightning import Callback, Trainer
 
 from glam.config import RunConfig
 from glam.data import PreparedData, TrainStream
-from glam.errors import UserError
+from glam.errors import Stopped, UserError
 from glam.evaluation.held_out import evaluate_domains, mean_loss
 from glam.kernels import library
 from glam.log import log
@@ -63,8 +63,7 @@ def train(
     """Continue from the run's newest checkpoint, or begin. The caller holds the run's lock.
 
     Raises UserError when the checkpoint was made by other code or data; one of another processor
-    or other kernels is warned of. Raises KeyboardInterrupt, or SystemExit(143) for SIGTERM, when it
-    was asked to stop and has saved.
+    or other kernels is warned of. Raises Stopped when it was asked to stop and has saved.
     """
     torch.set_num_threads(resources.threads)
     tune_malloc()
@@ -203,9 +202,12 @@ def _fit(
             ProgressBar(module.train_state, shown),
             saving,
         ]
-        trainer = _trainer(run, callbacks, engine.trainer_arguments(checkpoints))
+        trainer = _Loop(callbacks, engine.trainer_arguments(checkpoints))
         batches = Batches(stream, start, training.num_steps, engine.processes)
-        _run(trainer, module, batches, found)
+        try:
+            _run(trainer, module, batches, found)
+        finally:
+            saving.request.leave()
     return saving
 
 
@@ -215,18 +217,33 @@ def _metrics_file(config: RunConfig, prepared: PreparedData, run: RunFolder) -> 
     return MetricsFile(run.metrics_file, header)
 
 
-def _trainer(run: RunFolder, callbacks: list[Callback], arguments: dict[str, Any]) -> Trainer:
-    """Lightning's loop alone: our callbacks log, draw, save and count."""
-    return Trainer(
-        **arguments,
-        max_epochs=1,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        callbacks=callbacks,
-        default_root_dir=run.path,
-    )
+class _NoSignals:
+    """In place of Lightning's handlers of signals: `StopRequest` has them."""
+
+    received_sigterm = False
+
+    def register_signal_handlers(self) -> None: ...
+
+    def teardown(self) -> None: ...
+
+
+class _Loop(Trainer):
+    """Lightning's loop alone: our callbacks log, draw, save, count and hear signals."""
+
+    def __init__(self, callbacks: list[Callback], arguments: dict[str, Any]) -> None:
+        super().__init__(
+            **arguments,
+            max_epochs=1,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            callbacks=callbacks,
+            # No folder: Lightning would take up a checkpoint of its own (hpc_ckpt_1.ckpt) that it
+            # finds there, with the counters at 0, wherever Slurm's variables are set.
+            default_root_dir=os.devnull,
+        )
+        vars(self)["_signal_connector"] = _NoSignals()
 
 
 def _run(
@@ -239,7 +256,7 @@ def _run(
         trainer.fit(module, batches, ckpt_path=found.path if found else None, weights_only=True)
     except SystemExit as leaving:
         if isinstance(leaving.__context__, KeyboardInterrupt):  # Lightning's answer to it
-            raise KeyboardInterrupt from None
+            raise leaving.__context__ from None
         raise
 
 
@@ -248,10 +265,7 @@ def _leave_if_asked(saving: Checkpoints, step: int) -> None:
     if asked is None:
         return
     line = f"stopped at step {step:,}; the same command resumes from step {saving.saved_step:,}"
-    if asked == signal.SIGINT:
-        raise KeyboardInterrupt(line)
-    log.info(line)
-    raise SystemExit(128 + asked)
+    raise Stopped(line, asked)
 
 
 @contextmanager

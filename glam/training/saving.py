@@ -10,7 +10,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from glam.config import TrainingConfig
-from glam.errors import first_line
+from glam.errors import STOPPING, first_line
 from glam.log import log
 from glam.machine.processes import SINGLE, Processes
 from glam.runs.checkpoints import step_folder, step_folders, step_of
@@ -27,21 +27,31 @@ from glam.training.train_state import TrainState
 
 
 class StopRequest:
-    """A stop after the current step, asked for by Ctrl-C or SIGTERM. A second one stops at once."""
+    """A stop after the current step, asked for by Ctrl-C or another signal (STOPPING). A second
+    Ctrl-C stops at once. A second of the others changes nothing: a scheduler sends one to the
+    process and one to whatever started it, which passes it on."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
 
     def listen(self) -> None:
-        """Handle both signals. Lightning restores the former handlers after its fit."""
+        """Handle them, until `leave`. Those of STOPPING that are ignored stay so: SIGHUP under
+        `nohup`, and in a grid's jobs what Slurm sends to every process."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, self._note)
+            asked_by = [s for s in STOPPING if signal.getsignal(s) != signal.SIG_IGN]
+            for number in (signal.SIGINT, *asked_by):
+                self._before[number] = signal.signal(number, self._note)
+
+    def leave(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = signal.Signals(number)
+        if self.signal is None:
+            self.signal = signal.Signals(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class Checkpoints(Callback):

@@ -8,6 +8,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
+from glam.composition import overrides
 from glam.composition.compose import Composer
 from glam.composition.overrides import CONF, check_line, choices
 from glam.composition.schema import register
@@ -123,6 +124,7 @@ def test_two_studies_share_the_runs_that_they_have_in_common():
           "model.num_experts=8"], "study.budget=flops but"),
         (["model.num_experts=4,8"], "study.baseline=1 is no value of model.num_experts"),
         (["study.compares=model.top_k"], "study.compares=model.top_k is not swept here"),
+        (["study.compares=model.num_expert"], "did you mean model.num_experts"),
         (["study.compares=seed"], "seeds are what the intervals are over"),
         (["training.seconds=9"], "study.budget=flops but training.seconds=9 gives each"),
         (["study.budget=seconds"], "study.budget=seconds but training.seconds is not set"),
@@ -154,6 +156,24 @@ def test_a_study_that_does_not_keep_its_promise_is_refused(typed, words):
 def test_a_line_with_an_experiment_that_cannot_run_is_refused(line, words):
     with pytest.raises(UserError, match=words):
         check_line(line)
+
+
+def test_an_experiment_that_sweeps_nothing_is_a_run(tmp_path, monkeypatch):
+    (tmp_path / "experiment").mkdir()
+    monkeypatch.setattr(overrides, "CONF", tmp_path)
+    files = {
+        "mine": "training: {tokens: 1000}",
+        "grid": "hydra: {sweeper: {params: {seed: '0,1'}}}",
+        "longer": "defaults: [/experiment/grid, _self_]",
+        "based": "defaults: [/experiment/mine, _self_]",
+    }
+    for name, content in files.items():
+        (tmp_path / "experiment" / f"{name}.yaml").write_text(content)
+    for name in ("mine", "based"):
+        check_line([f"experiment={name}"])
+    for name in ("grid", "longer"):
+        with pytest.raises(UserError, match="is a grid of runs; put -m before it"):
+            check_line([f"experiment={name}"])
 
 
 def test_a_cell_of_an_experiment_and_a_look_at_it_need_no_grid():

@@ -6,7 +6,9 @@ import pytest
 
 import glam
 from glam.cli import main
+from glam.cli.help import _first_comment
 from glam.composition.keys import all_keys, sections
+from glam.composition.overrides import CONF, choices
 
 
 def helped(capsys, *topics: str) -> str:
@@ -55,3 +57,8 @@ def test_the_version_is_ours_with_torchs_and_pythons(capsys):
     said = capsys.readouterr().out
     assert said.startswith(f"glam {glam.__version__}, torch ")
     assert said.endswith(f"Python {platform.python_version()}\n")
+
+
+def test_every_experiment_is_told_in_words():
+    for name in choices("experiment"):
+        assert _first_comment(CONF / "experiment" / f"{name}.yaml"), name

@@ -44,3 +44,19 @@ def test_what_a_line_became_is_not_changed_by_the_next(composer):
     first = together.config(LINES[3])
     together.config(LINES[4])
     assert list(first.data.corpus.files) == ["a.txt", "b.txt"]
+
+
+def test_a_swept_value_is_recorded_as_it_was_composed(composer):
+    """A quoted number among numbers has no place on a page's axis."""
+    line = ["model='glam_tiny'", "model.num_experts='4'", "optimizer.learning_rate=1", "seed=2"]
+    swept = ["model", "model.num_experts", "optimizer.learning_rate", "seed"]
+    found = composer().values(line, swept)
+    assert found["model"] == "glam_tiny"
+    assert (found["model.num_experts"], type(found["model.num_experts"])) == (4, int)
+    assert str(found["optimizer.learning_rate"]) == "1"  # as it was typed: it is equal
+    assert found["seed"] == 2
+
+
+def test_a_swept_key_of_a_mapping_is_recorded_too(composer):
+    line = ["hardware=xla_cpu", "hardware.mesh.expert='8'"]
+    assert composer().values(line, ["hardware.mesh.expert"]) == {"hardware.mesh.expert": 8}

@@ -44,6 +44,12 @@ from glam.errors import UserError
             lambda: RunConfig(training=TrainingConfig(update_in_backward=True)),
             "update_in_backward=true but optimizer=adamw needs all gradients at once; take",
         ),
+        (
+            lambda: HardwareConfig(
+                name="tpu_v4_64", device="tpu", mesh={"expert": 64}, topology="v5e:8x8"
+            ),
+            "hardware.topology=v5e:8x8 is of another TPU than hardware=tpu_v4_64",
+        ),
         (lambda: RunConfig(run="runs/x"), "run=runs/x is for task=evaluate"),
         (lambda: RunConfig(runs_dir=""), "runs_dir is empty"),
         (lambda: ModelConfig(name="../x"), "model.name='../x' becomes part of a folder's name"),

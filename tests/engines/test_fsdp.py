@@ -6,8 +6,12 @@ import errno
 import io
 import os
 import signal
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 
+import psutil
 import pytest
 import torch
 import toy
@@ -18,7 +22,7 @@ from glam.config import AdafactorConfig, AdamWConfig, HardwareConfig, RunConfig
 from glam.engines import fsdp, sharded_checkpoint
 from glam.engines.expert_parallel import ExpertParallel
 from glam.engines.sharded_checkpoint import ShardedCheckpointIO
-from glam.errors import UserError
+from glam.errors import Stopped, UserError
 from glam.machine.resources import resolve
 from glam.model import Glam
 from glam.model.moe.grouped import grouped
@@ -334,9 +338,12 @@ def stopped(path, size):
         return once(self, batch, batch_idx)
 
     TrainingModule.training_step = training_step
-    with pytest.raises(SystemExit) as leaving:
+    # Lightning's own requeueing would answer, and read this file.
+    os.environ |= {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "glam", "SLURM_JOB_ID": "7"}
+    (toy.folder(path).path / "hpc_ckpt_1.ckpt").write_bytes(b"of Lightning's")
+    with pytest.raises(Stopped) as stopped:
         run(path, config(size, optimizer=OPTIMIZERS["adafactor"]))
-    assert leaving.value.code == 128 + signal.SIGTERM
+    assert stopped.value.number == signal.SIGTERM
 
 
 def test_when_one_is_asked_to_stop_all_save_the_same_step(tmp_path, in_one_process):
@@ -373,3 +380,52 @@ def test_other_processes_than_the_mesh_has_are_refused(monkeypatch):
         resolve(RunConfig(hardware=hardware(2)))
     with pytest.raises(UserError, match="is one device and torchrun started 4 processes"):
         resolve(RunConfig())
+
+
+def of_one_node(monkeypatch, *, rank, size, here, address="127.0.0.1"):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    named = {"RANK": rank, "LOCAL_RANK": 0, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": here}
+    for name, value in (named | {"MASTER_ADDR": address, "MASTER_PORT": port}).items():
+        monkeypatch.setenv(name, str(value))
+    return port
+
+
+def test_processes_of_one_node_need_no_name_of_their_machine(monkeypatch):
+    """torchrun names the machine by its host name, which not every network resolves."""
+    of_one_node(monkeypatch, rank=0, size=1, here=1, address="no-such-host.invalid")
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # undone with the test
+        monkeypatch.delenv(name)
+    fsdp.meet("cpu")
+    try:
+        assert os.environ["MASTER_ADDR"] == "127.0.0.1"
+        addresses = psutil.net_if_addrs()[os.environ["GLOO_SOCKET_IFNAME"]]
+        assert "127.0.0.1" in [one.address for one in addresses]
+    finally:
+        fsdp.dist.destroy_process_group()
+        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            os.environ.pop(name)
+
+
+ALONE = """
+from glam import log
+from glam.engines import fsdp
+from glam.machine import waiting
+log.configure()
+waiting.SECONDS = 1.0
+fsdp.meet("cpu")
+"""
+
+
+def test_a_node_that_does_not_come_is_waited_for_up_to_a_limit(monkeypatch):
+    port = of_one_node(monkeypatch, rank=0, size=2, here=1)
+    ended = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == (
+        f"error: waited 1 s for 2 processes to meet at 127.0.0.1:{port}; start the command on "
+        f"every node, where that address is reachable, and prepare the text there first "
+        f"(task=prepare)"
+    )

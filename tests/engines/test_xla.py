@@ -144,6 +144,11 @@ def test_after_the_first_steps_nothing_is_compiled(tmp_path, monkeypatch):
         seen.append(self.compiled[-1])
 
     monkeypatch.setattr(xla.Steps, "on_train_batch_end", on_train_batch_end)
+    # Nor do variables of Slurm and a checkpoint of Lightning's own, left over, change anything.
+    names = {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "glam", "SLURM_JOB_ID": "7"}
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    (toy.folder(tmp_path).path / "hpc_ckpt_1.ckpt").write_bytes(b"of Lightning's")
     made = config((2, 4), steps=24, points=6)
     run(tmp_path, replace(made, training=replace(made.training, checkpoint_minutes=1e-9)))
     assert len(seen) == 24

@@ -47,10 +47,10 @@ def works(found) -> bool:
 @with_a_compiler
 def test_the_library_is_built_once_and_found_again(cache, warnings):
     assert works(library())
-    (file,) = cache.iterdir()
+    (file,) = cache.glob("*.so")
     made = file.stat()
     assert works(library())
-    assert list(cache.iterdir()) == [file]
+    assert list(cache.glob("*.so")) == [file]
     assert (file.stat().st_mtime_ns, file.stat().st_ino) == (made.st_mtime_ns, made.st_ino)
     assert warnings() == []
 
@@ -60,10 +60,10 @@ def test_other_sources_or_another_compiler_are_another_file(cache, tmp_path, mon
     library()
     compiler(tmp_path, monkeypatch, f'[ "$1" = --version ] && echo mine || exec {COMPILER} "$@"')
     assert works(library())
-    assert len(list(cache.iterdir())) == 2
+    assert len(list(cache.glob("*.so"))) == 2
     monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-DOTHER"))
     assert works(library())
-    assert len(list(cache.iterdir())) == 3
+    assert len(list(cache.glob("*.so"))) == 3
 
 
 @with_a_compiler
@@ -83,7 +83,7 @@ def test_with_a_read_only_cache_the_library_is_built_elsewhere(cache, tmp_path, 
     monkeypatch.setattr(os, "access", lambda _, mode: mode != os.W_OK)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert works(library())
-    assert list(cache.iterdir()) == []
+    assert {left.suffix for left in cache.iterdir()} <= {".lock"}
     assert len(list(tmp_path.glob("glam-kernels-*/kernels-*.so"))) == 1
 
 
@@ -113,7 +113,7 @@ def test_a_compiler_may_have_options(cache, monkeypatch, warnings):
     library()
     monkeypatch.setenv("CC", f"{COMPILER} -DOTHER")
     assert works(library())
-    assert len(list(cache.iterdir())) == 2
+    assert len(list(cache.glob("*.so"))) == 2
     assert warnings() == []
 
 
@@ -149,22 +149,104 @@ def test_a_compiler_that_knows_no_vector_widths_will_do(cache, tmp_path, monkeyp
     refuses = 'case "$*" in *-march*) echo "no such option" >&2; exit 1;; esac'
     compiler(tmp_path, monkeypatch, f'{refuses}; exec {COMPILER} "$@"')
     assert works(library())
-    assert len(list(cache.iterdir())) == 1
+    assert len(list(cache.glob("*.so"))) == 1
     assert warnings() == []
 
 
-@with_a_compiler
-def test_a_library_that_does_not_load_is_none_with_a_warning(
-    cache, tmp_path, monkeypatch, warnings
-):
-    library()
-    (file,) = cache.iterdir()
-    other = tmp_path / "other"
-    (other / "glam").mkdir(parents=True)
-    (other / "glam" / file.name).write_bytes(b"cut short")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(other))
+def test_a_library_that_does_not_load_is_none_with_a_warning(tmp_path, monkeypatch, warnings):
+    makes_no_library(tmp_path, monkeypatch)
     assert library() is None
     assert len(warnings()) == 1
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "one bit", "longer", "a folder's link"])
+def test_a_library_that_is_damaged_is_not_loaded_but_built_again(
+    cache, tmp_path, monkeypatch, damage
+):
+    """The loader answers a file that is cut short with SIGBUS."""
+    calls = makes_no_library(tmp_path, monkeypatch)
+    file = build._built()
+    whole = file.read_bytes()
+    damaged = {
+        "empty": b"", "half": whole[: len(whole) // 2], "longer": whole + b"x",
+        "one bit": bytes([whole[0] ^ 1]) + whole[1:], "a folder's link": whole,
+    }  # fmt: skip
+    file.write_bytes(damaged[damage])
+    if damage == "a folder's link":
+        file.rename(tmp_path / "elsewhere")
+        file.symlink_to(tmp_path / "elsewhere")
+    assert build._built() == file
+    assert file.read_bytes() == whole
+    assert not file.is_symlink()
+    assert len(calls()) == 2
+    assert build._built() == file
+    assert len(calls()) == 2
+
+
+def test_a_library_that_another_user_planted_is_not_loaded(cache, tmp_path, monkeypatch):
+    calls = makes_no_library(tmp_path, monkeypatch)
+    file = build._built()
+    planted(file, monkeypatch)
+    assert build._built() == file or os.geteuid() != 0
+    assert len(calls()) == 2
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775])
+def test_a_cache_that_others_may_write_to_is_not_used(tmp_path, cache, monkeypatch, mode):
+    makes_no_library(tmp_path, monkeypatch)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    cache.mkdir(parents=True)
+    cache.parent.chmod(mode)  # where they could put another folder in its place
+    assert build._built().parent == tmp_path / f"glam-kernels-{os.geteuid()}"
+    cache.parent.chmod(0o755)
+    assert build._built().parent == cache
+
+
+def test_a_folder_of_ours_is_closed_to_others(tmp_path, cache, monkeypatch):
+    makes_no_library(tmp_path, monkeypatch)
+    cache.mkdir(parents=True)
+    cache.chmod(0o777)
+    assert build._built().parent == cache
+    assert cache.stat().st_mode & 0o777 == 0o700
+
+
+def test_without_a_cache_all_processes_of_a_user_share_one_library(tmp_path, monkeypatch):
+    calls = makes_no_library(tmp_path, monkeypatch)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert build._built() == build._built()
+    assert len(calls()) == 1
+
+
+def test_a_library_in_a_read_only_cache_serves(cache, tmp_path, monkeypatch):
+    calls = makes_no_library(tmp_path, monkeypatch)
+    file = build._built()
+    monkeypatch.setattr(os, "access", lambda _, mode: mode != os.W_OK)
+    assert build._built() == file
+    assert len(calls()) == 1
+
+
+def makes_no_library(folder, monkeypatch):
+    """A compiler that is quick and whose library is none. Returns how to list what it linked."""
+    linked = folder / "linked"
+    compiler(
+        folder,
+        monkeypatch,
+        '[ "$1" = --version ] && echo mine && exit\n'
+        'for last; do [ "$before" = -o ] && out="$last"; before="$last"; done\n'
+        f'echo "no library, but long enough to be cut in half" > "$out"\n'
+        f'[ "$1" = -shared ] && echo once >> {linked} || true',
+    )
+    return lambda: linked.read_text().splitlines()
+
+
+def planted(file, monkeypatch):
+    """Root gives the file away; anybody else becomes another user."""
+    if os.geteuid() == 0:
+        os.chown(file, 4242, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 4242)
 
 
 def test_kernels_can_be_switched_off_for_a_while(kernels_here):
@@ -184,7 +266,7 @@ def test_a_process_can_be_started_without_kernels(cache, monkeypatch):
 def test_a_failed_build_leaves_nothing_behind(cache, tmp_path, monkeypatch):
     compiler(tmp_path, monkeypatch, '[ "$1" = --version ] && echo mine && exit; exit 1')
     assert library() is None
-    assert list(cache.iterdir()) == []
+    assert {left.suffix for left in cache.iterdir()} <= {".lock"}
 
 
 @pytest.mark.slow
@@ -200,4 +282,4 @@ def test_two_processes_may_build_the_library_at_once(cache):
     assert [out for out, _ in answers] == ["True\n"] * 2
     # A slow compiler is announced; nothing else is said.
     assert {line for _, err in answers for line in err.splitlines()} <= {"compiling the kernels …"}
-    assert len(list(cache.iterdir())) == 1
+    assert len(list(cache.glob("*.so"))) == 1

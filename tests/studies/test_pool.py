@@ -13,6 +13,7 @@ from contextlib import ExitStack
 import psutil
 import pytest
 
+from glam.errors import Stopped
 from glam.runs.folder import RunFolder
 from glam.studies import pool
 from glam.studies.pool import Job, run_jobs
@@ -176,6 +177,28 @@ def test_ctrl_c_stops_every_job_and_says_how_to_go_on(job, monkeypatch):
         run_jobs(jobs, watch=ctrl_c)
     assert {j.state for j in jobs} == {"stopped"}
     assert all(j.process.poll() is not None for j in jobs)
+
+
+def test_a_grid_that_a_signal_stops_names_it(job, monkeypatch):
+    """A scheduler reads the exit status: 143 after SIGTERM, 129 after SIGHUP."""
+    monkeypatch.setattr(pool, "PATIENCE", 5.0)
+
+    def sigterm() -> None:
+        if one.state == "running":
+            raise Stopped(number=signal.SIGTERM)
+
+    one = job("j", "import time; time.sleep(60)")
+    with pytest.raises(Stopped, match="1 of 1 job unfinished; the same command") as stopped:
+        run_jobs([one], watch=sigterm)
+    assert stopped.value.number == signal.SIGTERM
+    assert one.process.poll() is not None  # it was passed on
+
+
+def test_what_a_job_was_told_to_run_is_removed_when_it_has_ended(job):
+    one = job("j", "import sys")
+    one.cell = {"config": {}, "overrides": []}
+    run_jobs([one], watch=lambda: None)
+    assert not pool.cell_file(one.run).exists()
 
 
 @pytest.mark.slow

@@ -12,6 +12,13 @@ from glam.studies.table import LiveTable, study_seconds_left
 from glam.units import clock
 
 
+class Screen(io.StringIO):
+    """What a terminal is given."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def job(name: str, state: str, **progress) -> Job:
     made = Job(name=name, command=[], run=RunFolder(Path("x")), threads=1, memory_bytes=1)
     made.state, made.progress, made.seconds = state, progress, 60.0
@@ -20,7 +27,7 @@ def job(name: str, state: str, **progress) -> Job:
 
 def shown(jobs: list[Job], width: int = 120, **terminal) -> str:
     table = LiveTable(jobs)
-    table.console = Console(file=io.StringIO(), width=width, **terminal)
+    table.console = Console(file=Screen() if terminal else io.StringIO(), width=width, **terminal)
     table.console.print(table.render())
     return table.console.file.getvalue()
 
@@ -89,3 +96,12 @@ def test_without_a_terminal_each_change_is_one_line(capsys):
     running.state, running.error = "failed", "disk full"
     table.update()
     assert capsys.readouterr().err.splitlines() == ["a: running", "a: failed: disk full"]
+
+
+def test_colours_that_are_forced_move_no_table():
+    table = LiveTable([job("seed=0", "running")])
+    table.console = Console(file=io.StringIO(), force_terminal=True)
+    with table:
+        table.update()
+    assert "\r" not in table.console.file.getvalue()
+    assert "\x1b[?25l" not in table.console.file.getvalue()  # a cursor that is hidden

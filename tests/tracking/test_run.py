@@ -13,16 +13,17 @@ import toy
 from glam.config import LoggerConfig
 from glam.reporting.experts import heat_maps
 from glam.runs.machine import machine_of
-from glam.tracking import Tracker, open_tracker
+from glam.tracking import Tracker, open_tracker, session
 from glam.tracking.run import WandbTracker, load_figures
-from glam.tracking.session import choose_mode, logged_in
+from glam.tracking.session import Entry, choose_mode, is_wanted, logged_in, start
 
 
 @pytest.fixture
 def nobody(tmp_path, monkeypatch):
     """A machine where nobody has logged in to wandb."""
-    for name in ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_MODE", "NETRC"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_MODE", "WANDB_CACHE_DIR", "NETRC"):
+        monkeypatch.setenv(name, "")  # what is set meanwhile is undone with the test
+        monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path
 
@@ -50,6 +51,56 @@ def test_online_is_tried_only_with_a_key_and_where_nothing_forbids_it(nobody, mo
     assert choose_mode(LoggerConfig(mode="offline")) == "offline"
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert choose_mode(LoggerConfig()) == "offline"
+
+
+ENTRY = Entry(id="1", name="toy", group=None, job_type="train", tags=(), config={})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WANDB_MODE", "nonsense"),
+        ("WANDB_SILENT", "maybe"),
+        ("WANDB_BASE_URL", "foo"),
+        ("WANDB__SERVICE_WAIT", "x"),
+    ],
+)
+def test_a_variable_that_wandb_refuses_is_named_and_costs_no_run(
+    nobody, monkeypatch, capsys, name, value
+):
+    import wandb
+
+    wandb.teardown()  # what an earlier test has set up
+    monkeypatch.setenv(name, value)
+    assert start(LoggerConfig(), nobody, ENTRY) is None
+    [said] = [line for line in capsys.readouterr().err.splitlines() if not line.endswith("…")]
+    assert said.startswith(f"warning: wandb cannot start ({name}={value}: ")
+    assert said.endswith("; going on without")
+
+
+def test_a_user_without_a_home_goes_on_without_wandb(nobody, monkeypatch, capsys):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(Path, "home", nowhere)
+    assert start(LoggerConfig(), nobody, ENTRY) is None
+    assert "wandb cannot start (HOME is not set, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("value", "wanted"), [("true", False), ("1", False), ("false", True)])
+def test_wandb_disabled_is_honoured(nobody, monkeypatch, value, wanted):
+    monkeypatch.setenv("WANDB_DISABLED", value)
+    assert is_wanted(LoggerConfig()) is wanted
+
+
+def test_a_cache_that_cannot_be_written_is_replaced(nobody, monkeypatch, capsys):
+    """wandb's service would say so in lines of its own."""
+    (nobody / "file").touch()
+    monkeypatch.setenv("WANDB_CACHE_DIR", str(nobody / "file"))
+    session._have_cache(nobody)
+    assert os.environ["WANDB_CACHE_DIR"] == str(nobody / "wandb" / "cache")
+    assert f"WANDB_CACHE_DIR={nobody / 'file'} cannot be written" in capsys.readouterr().err
 
 
 def test_experts_become_three_curves_a_layer():

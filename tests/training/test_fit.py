@@ -17,7 +17,7 @@ import toy
 from safetensors.torch import load_file
 
 from glam.config import AdafactorConfig, ModelConfig, PaperScheduleConfig
-from glam.errors import UserError
+from glam.errors import STOPPING, Stopped, UserError, stopped_by
 from glam.machine.energy_by_phase import EnergyByPhase
 from glam.model import Glam
 from glam.runs.identity import PACKAGE
@@ -208,21 +208,81 @@ def interrupted(path, config, *, step, number=signal.SIGINT):
         return run(path, config)
 
 
-@pytest.mark.parametrize(
-    ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
-)
-def test_a_signal_saves_first_and_says_how_to_go_on(tmp_path, capsys, number, raised):
+@pytest.mark.parametrize("number", [signal.SIGINT, *STOPPING])
+def test_a_signal_saves_first_and_says_how_to_go_on(tmp_path, number):
     before = signal.getsignal(number)
-    with pytest.raises(raised) as stopped:
+    with pytest.raises(Stopped) as stopped:
         interrupted(tmp_path, toy.config(12), step=7, number=number)
-    if raised is SystemExit:
-        assert stopped.value.code == 143
     assert checkpoints(tmp_path) == ["step-00000007"]
-    printed = capsys.readouterr().err.strip().splitlines()[-1]
-    # After Ctrl-C the command line says it, with its exit status.
-    said = str(stopped.value) if raised is KeyboardInterrupt else printed
-    assert said == "stopped at step 7; the same command resumes from step 7"
+    assert str(stopped.value) == "stopped at step 7; the same command resumes from step 7"
+    assert stopped_by(stopped.value) == number
     assert signal.getsignal(number) == before
+
+
+def test_what_is_asked_twice_is_saved_all_the_same(tmp_path):
+    """Slurm sends SIGTERM to a job's launcher, which passes it on, and to its processes."""
+    twice = signal.SIGTERM
+
+    def training_step(self, batch, batch_idx, once=TrainingModule.training_step):
+        if self.train_state.step == 3:
+            os.kill(os.getpid(), twice)
+            os.kill(os.getpid(), twice)
+        return once(self, batch, batch_idx)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingModule, "training_step", training_step)
+        with pytest.raises(Stopped):
+            run(tmp_path, toy.config(12))
+    assert checkpoints(tmp_path) == ["step-00000004"]
+
+
+def test_a_closed_terminal_stops_no_run_that_nohup_started(tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert interrupted(tmp_path, toy.config(5), step=3, number=signal.SIGHUP).status == "done"
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+# As a shell inside a job has them: Lightning would take its cluster from the first that it knows.
+ELSEWHERE = {
+    "SLURM": {
+        **{"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "glam", "SLURM_JOB_ID": "7"},
+        **{"SLURM_PROCID": "3", "SLURM_LOCALID": "3", "SLURM_NODEID": "1"},
+        **{"SLURM_NTASKS_PER_NODE": "4", "SLURM_NODELIST": "far[1-2]"},
+    },
+    "LSF": {
+        **{"LSB_JOBID": "7", "LSB_DJOB_RANKFILE": "/nowhere", "JSM_NAMESPACE_SIZE": "4"},
+        **{"JSM_NAMESPACE_LOCAL_RANK": "1", "JSM_NAMESPACE_RANK": "1"},
+    },
+    "MPI": {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "1", "PMI_RANK": "1"},
+    "torchrun and Kubeflow": {
+        **{"RANK": "3", "LOCAL_RANK": "3", "GROUP_RANK": "1", "NODE_RANK": "1"},
+        **{"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4", "MASTER_ADDR": "far", "MASTER_PORT": "1"},
+        **{"KUBERNETES_PORT": "tcp://far:1"},
+    },
+}
+
+
+@pytest.mark.parametrize("names", [*ELSEWHERE, "all"])
+def test_variables_of_a_cluster_left_over_from_elsewhere_change_nothing(
+    tmp_path, monkeypatch, names
+):
+    straight = run(tmp_path / "straight", toy.config(6))
+    left_over = ELSEWHERE.values() if names == "all" else [ELSEWHERE[names]]
+    for name, value in [pair for one in left_over for pair in one.items()]:
+        monkeypatch.setenv(name, value)
+    # What an older version of ours left, by Lightning's own requeueing: training from there would
+    # begin to count anew.
+    folder = toy.folder(tmp_path / "here").path
+    (folder / "hpc_ckpt_1.ckpt").write_bytes(b"of Lightning's")
+    with pytest.raises(Stopped):  # it would call `scontrol requeue`
+        interrupted(folder, toy.config(6), step=3, number=signal.SIGUSR1)
+    assert sorted(p.name for p in folder.glob("hpc*")) == ["hpc_ckpt_1.ckpt"]
+    here = run(folder, toy.config(6))
+    assert here.tokens == straight.tokens
+    assert_same_end(tmp_path / "straight", folder)
 
 
 def test_seconds_and_joules_add_up_over_segments(tmp_path):

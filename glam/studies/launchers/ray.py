@@ -8,13 +8,16 @@ from typing import Any
 
 from glam.config import RunConfig
 from glam.errors import UserError, first_line
+from glam.machine.processes import LOOPBACK
 from glam.machine.resources import num_cores
+from glam.machine.waiting import limited
 from glam.studies.launchers.job_handle import JobHandle
 from glam.studies.launchers.remote import RemoteJob
 from glam.studies.pool import PATIENCE, Job, State
 from glam.units import byte_size
 
 OBJECTS = 80 * 2**20  # bytes of shared memory, the fewest that Ray takes: our tasks pass words
+CONNECTING = 60.0  # seconds; a Ray of this machine's own starts in ten
 
 
 class RayLauncher:
@@ -28,6 +31,7 @@ class RayLauncher:
         # the second leaves a device visible that a task did not ask for, and saves a warning.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
         # A job whose worker is killed is told so by its pipe, and saves itself: Ray is not to
         # kill it at once.
         os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "0")
@@ -60,17 +64,18 @@ class RayLauncher:
         how: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if address == "local":
             how |= {"num_cpus": num_cores(), "object_store_memory": OBJECTS}
-            how["include_dashboard"] = False
+            how |= {"include_dashboard": False, "_node_ip_address": LOOPBACK}
+        key = "hydra.launcher.address" if typed or not environment else "RAY_ADDRESS"
+        way = (
+            "start one with `ray start --head`, or set neither hydra.launcher.address nor "
+            "RAY_ADDRESS for one of this machine's own"
+        )
         try:
             _reach(address)
-            self.ray.init(address=address, **how)
+            with limited(f"Ray at {key}={address}", way, CONNECTING):
+                self.ray.init(address=address, **how)
         except (OSError, ValueError, RuntimeError) as error:
-            key = "hydra.launcher.address" if typed or not environment else "RAY_ADDRESS"
-            raise UserError(
-                f"{key}={address}: no Ray there ({first_line(error)}); start one with "
-                f"`ray start --head`, or set neither hydra.launcher.address nor RAY_ADDRESS for "
-                f"one of this machine's own"
-            ) from None
+            raise UserError(f"{key}={address}: no Ray there ({first_line(error)}); {way}") from None
 
     def _needs(self, job: Job) -> dict[str, float]:
         typed = {key: value for key, value in self.parameters.items() if value is not None}

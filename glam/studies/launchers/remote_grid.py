@@ -1,10 +1,10 @@
 """Launchers whose jobs another program runs: submit them, and follow each to its end."""
 
-import signal
 import time
 from collections.abc import Callable, Sequence
 
 from glam.config import RunConfig
+from glam.errors import Stopped, stopped_by
 from glam.studies.launchers.job_handle import Executor, JobHandle
 from glam.studies.pool import Job
 from glam.studies.table import LiveTable
@@ -28,7 +28,6 @@ class RemoteGrid:
         """Ctrl-C ends the jobs of this machine, and leaves those of a cluster, which do without
         this process."""
         following = list(zip(jobs, self._executor.submit(jobs), strict=True))
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
         try:
             with LiveTable(list(jobs)) as table:
                 while any(job.state in ("waiting", "running") for job in jobs):
@@ -36,8 +35,8 @@ class RemoteGrid:
                         _follow(job, handle)
                     table.update()
                     time.sleep(0.5)
-        except KeyboardInterrupt:
-            raise _left(self._executor, following) from None
+        except KeyboardInterrupt as interrupt:
+            raise Stopped(_left(self._executor, following), stopped_by(interrupt)) from None
         self._executor.close()
 
 
@@ -60,15 +59,15 @@ def _follow(job: Job, submitted: JobHandle) -> None:
     job.take_result()
 
 
-def _left(executor: Executor, following: Sequence[tuple[Job, JobHandle]]) -> KeyboardInterrupt:
-    """After Ctrl-C."""
+def _left(executor: Executor, following: Sequence[tuple[Job, JobHandle]]) -> str:
+    """What becomes of the jobs after Ctrl-C, in a line."""
     left = [(job, one) for job, one in following if job.state in ("waiting", "running")]
     number = f"{len(left)} of {counted(len(following), 'job')}"
     if (how := executor.leave([one for _, one in left])) is None:
         for job, _ in left:
             job.state = "stopped"
-        return KeyboardInterrupt(f"stopped with {number} unfinished; the same command resumes")
-    return KeyboardInterrupt(
+        return f"stopped with {number} unfinished; the same command resumes"
+    return (
         f"{number} continue without this command ({how} ends them); the same command, when "
         f"they are done, runs what is missing and writes the study"
     )
