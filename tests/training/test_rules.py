@@ -272,3 +272,76 @@ def test_a_checkpoint_has_its_name_once_all_of_it_is_on_the_disk_and_not_before(
     unnamed = {name for name, here in seen if path.name not in here}
     assert files <= unnamed  # every file was synced while nothing had the checkpoint's name
     assert seen[-1] == ("checkpoints", [path.name])  # and the name itself after them
+
+
+def rows(path):
+    with (path / "metrics.csv").open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_a_row_has_the_rate_of_its_step_and_the_load_since_the_last_evaluation(
+    monkeypatch, tmp_path
+):
+    loads, once = {}, TrainingModule._account
+
+    def account(self, *args, **named):
+        loads[self.train_state.step + 1] = self._figures.load[0].tolist()
+        once(self, *args, **named)
+
+    monkeypatch.setattr(TrainingModule, "_account", account)
+    config = toy.config(12, points=3, optimizer=AdamWConfig(learning_rate=0.02))
+    toy.train(config, toy.prepared(), toy.folder(tmp_path / "run"), toy.RESOURCES)
+    evaluated = [row for row in rows(tmp_path / "run") if row["load/1/0"]]
+    assert [int(row["step"]) for row in evaluated] == [4, 8, 12]
+    for row in rows(tmp_path / "run"):
+        rate = 0.02 * config.schedule.factor(int(row["step"]) - 1, 12)
+        assert float(row["learning_rate"]) == pytest.approx(rate, rel=1e-12)
+    for row in evaluated:
+        since = [loads[step] for step in range(int(row["step"]) - 3, int(row["step"]) + 1)]
+        for expert in range(4):
+            mean = sum(load[expert] for load in since) / 4
+            assert float(row[f"load/1/{expert}"]) == pytest.approx(mean, rel=1e-5)
+
+
+def test_steps_skipped_in_a_row_are_counted_across_a_break(monkeypatch, tmp_path):
+    """Two before it and one after are the three after which a run has diverged."""
+
+    class BrokenOffError(Exception):
+        pass
+
+    def on_after_backward(self):
+        if self.train_state.step in (4, 5, 6):
+            next(self.model.parameters()).grad.view(-1)[0] = math.nan
+
+    once, broken = TrainingModule.training_step, [6]
+
+    def training_step(self, batch, batch_idx):
+        if self.train_state.step in broken:
+            broken.clear()
+            raise BrokenOffError
+        return once(self, batch, batch_idx)
+
+    monkeypatch.setattr(TrainingModule, "on_after_backward", on_after_backward)
+    monkeypatch.setattr(TrainingModule, "training_step", training_step)
+    config, folder = toy.config(20, every_step=True), toy.folder(tmp_path / "run")
+    with pytest.raises(BrokenOffError):
+        toy.train(config, toy.prepared(), folder, toy.RESOURCES)
+    result = toy.train(config, toy.prepared(), folder, toy.RESOURCES)
+    assert (result.status, result.skipped_steps, result.tokens) == ("diverged", 3, 7 * 32)
+
+
+@pytest.mark.parametrize("build", [build_optimizer, traced_optimizer])
+def test_an_optimizers_options_are_the_runs_and_its_state_the_checkpoints(build):
+    theirs = build(AdamWConfig(learning_rate=0.3, weight_decay=0.7, beta1=0.1), Weights())
+    ours = build(AdamWConfig(learning_rate=0.2, weight_decay=0.4, beta1=0.2), Weights())
+    for group in theirs.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.ones_like(parameter)
+    theirs.step()
+    ours.load_state_dict(theirs.state_dict())
+    decays = [group["weight_decay"] for group in ours.param_groups]
+    assert decays == [0.4, 0.0]
+    for group in ours.param_groups:
+        assert float(group["lr"]) == pytest.approx(0.2)
+        assert group["betas"][0] == 0.2
+    assert all(state["step"] == 1 for state in ours.state.values())
