@@ -14,7 +14,16 @@ from glam.training.checkpoint import FolderCheckpointIO
 
 # By the clock, which no two runs share; the samples are as many tokens as ten seconds allow.
 CLOCK = ("train_seconds", "row_seconds", "joules", "tokens_per_second", "energy", "date", "time")
-OF_THE_CLOCK = (*CLOCK, "seconds", "seconds_lost", "lost_seconds", "git", "throughputs")
+OF_THE_CLOCK = (
+    *CLOCK,
+    "joules_per_million_tokens",
+    "joules_per_nat",
+    "seconds",
+    "seconds_lost",
+    "lost_seconds",
+    "git",
+    "throughputs",
+)
 FILES = ("data.json", "routing.json", "layout.json", "tokenizer.vocab")
 PARTS = {"optimizer_states": "optimizer and router", "training": "counters and sampler"}
 
