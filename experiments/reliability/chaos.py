@@ -8,6 +8,7 @@ where one is not exact.
 """
 
 import argparse
+import contextlib
 import csv
 import itertools
 import json
@@ -179,20 +180,7 @@ class Chaos:
             process = subprocess.Popen(
                 place.line(set_up), stdout=said, stderr=said, cwd=ROOT, start_new_session=True
             )
-            delay = self.chance.uniform(0, usual) if phase == "start" else 0.0
-            until = time.monotonic() + LONGEST
-            while process.poll() is None and time.monotonic() < until:
-                if phase == "start":
-                    time.sleep(min(0.05, delay))
-                    delay -= 0.05
-                    if delay <= 0:
-                        break
-                elif place.is_in(phase, since):
-                    break
-                else:
-                    time.sleep(0.002)
-            if phase in ("training", "tokenizer"):  # the others are over in milliseconds
-                time.sleep(self.chance.uniform(0, 0.3))
+            self.await_phase(place, process, phase, usual, since)
             if process.poll() is not None:
                 if process.returncode:
                     raise BrokenError(
@@ -210,19 +198,41 @@ class Chaos:
         if not set_up.is_grid and chosen != signal.SIGKILL and phase in ("training", "checkpoint"):
             _check_saved(place, chosen, log)
 
+    def await_phase(
+        self,
+        place: Place,
+        process: "subprocess.Popen[bytes]",
+        phase: str,
+        usual: float,
+        since: float,
+    ) -> None:
+        """Until a random moment of the phase, or the end of the process."""
+        if phase == "start":
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(self.chance.uniform(0, usual))
+            return
+        until = time.monotonic() + LONGEST
+        while process.poll() is None and time.monotonic() < until:
+            if place.is_in(phase, since):
+                break
+            time.sleep(0.002)
+        if phase in ("training", "tokenizer"):  # the others are over in milliseconds
+            time.sleep(self.chance.uniform(0, 0.3))
+
     def finish(self, place: Place, set_up: SetUp) -> None:
         """Let the line end; a second time where a job of a grid was lost with the first."""
         place.folder.mkdir(exist_ok=True)
         log = place.folder / "said-last.txt"
+        status = 0
         for _ in range(2):
             with log.open("wb") as said:
                 process = subprocess.Popen(
                     place.line(set_up), stdout=said, stderr=said, cwd=ROOT, start_new_session=True
                 )
                 end(process, [], LONGEST)
-            if process.returncode == 0:
+            if (status := process.returncode) == 0:
                 return
-        raise BrokenError(f"the same line ends with {process.returncode}: {_last_line(log)}")
+        raise BrokenError(f"the same line ends with {status}: {_last_line(log)}")
 
     def compare(self, expected: dict[str, str], found: dict[str, str], row: Row) -> None:
         names = sorted(expected.keys() | found.keys())
