@@ -13,7 +13,7 @@ NEEDS_PYTHON = "$(PYTHON)" -c "" 2>/dev/null || { \
 XLA_TEST := .venv-xla/bin/python -m pytest -q -p no:cacheprovider --durations=15
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run grid test bench check docs format lock clean xla
+.PHONY: help run grid test bench check chaos mistakes docs format lock clean xla
 
 help: ## this list
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,14 @@ test: .venv/dev .venv/docs ## every test; those of XLA where .venv-xla exists
 
 bench: .venv/bench ## rerun every benchmark of experiments/benchmarks, peers beside ours
 	@OMP_NUM_THREADS=1 .venv/bin/python -m experiments.benchmarks
+
+KILLS ?= 50
+SECONDS ?= 3600
+chaos: .venv/dev ## kill runs at random: is what they leave exact? KILLS=50 SECONDS=3600
+	@.venv/bin/python -m experiments.reliability.chaos --kills $(KILLS) --seconds $(SECONDS)
+
+mistakes: .venv/dev ## put mistakes into a copy of the code: does a test turn red?
+	@.venv/bin/python -m experiments.reliability.mistakes
 
 check: .venv/dev ## format, lint, floors, types and the fast tests
 	@.venv/bin/ruff format --check .

@@ -3,6 +3,8 @@
 import dataclasses
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from glam.config import (
     AdafactorConfig,
@@ -124,3 +126,21 @@ def test_every_field_says_whether_it_determines_the_result():
     }
     assert {"model.name", "training.log_every", "training.checkpoint_minutes"} <= aside
     assert "model.d_model" not in aside
+
+
+@given(
+    tokens=st.integers(1, 300),
+    num_experts=st.integers(2, 64),
+    top_k=st.integers(1, 2),
+    factor=st.floats(0.01, 8),
+    least=st.integers(1, 9),
+)
+def test_an_expert_has_the_fewest_slots_that_hold_its_even_share_times_the_factor(
+    tokens, num_experts, top_k, factor, least
+):
+    model = ModelConfig(
+        num_experts=num_experts, top_k=top_k, capacity_factor=factor, min_capacity=least
+    )
+    wanted = factor * top_k * tokens / num_experts
+    slots = next(n for n in range(1, 5000) if n >= wanted)
+    assert model.slots_per_expert(tokens) == min(tokens, max(least, slots))

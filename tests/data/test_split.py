@@ -77,3 +77,11 @@ def test_a_document_keeps_its_side_in_whatever_order_the_corpus_is_read() -> Non
     backward = domain("pool", documents[::-1])
     held = [d.hashes[split([d], 0.2, 3)[0].held_out].tolist() for d in (forward, backward)]
     assert sorted(held[0]) == sorted(held[1])
+
+
+@given(st.integers(4, 40), st.integers(0, 9))
+def test_no_more_is_held_out_than_reaches_the_fraction(count: int, seed: int) -> None:
+    """Of equally long documents: the fewest that are a quarter, and not one more."""
+    documents = Domain("pool", np.arange(count, dtype=np.uint64), np.full(count, 8, np.int64))
+    [sides] = split([documents], 0.25, seed)
+    assert len(sides.held_out) == -(-count // 4)

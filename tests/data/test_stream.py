@@ -187,3 +187,13 @@ def test_a_long_document_is_spread_over_the_epoch() -> None:
     assert sum(from_book) == 4000
     # In one piece it would fill 40 batches on end and be absent from the other 40.
     assert np.mean([0 < count < 100 for count in from_book]) > 0.8
+
+
+def test_components_are_ordered_apart() -> None:
+    """Equal documents in two components: neither follows from the other."""
+    lengths = [1 + n % 7 for n in range(60)]
+    pair = [component(name, 0.5, lengths, source=0) for name in ("books", "webpages")]
+    stream = TrainStream(data_of(*pair), 8, 2, seed=0)
+    rows = np.concatenate([stream.batch(i).tokens for i in range(12)])
+    books, webpages = rows[::2], rows[1::2]  # even weights: they take turns
+    assert not any((one == other).all() for one, other in zip(books, webpages, strict=True))

@@ -37,6 +37,17 @@ def test_a_long_text_is_continued_by_its_end(model, tokenizer):
     assert generate(model, tokenizer, prompt, **options) == tokenizer.decode([token])
 
 
+def test_the_model_never_sees_more_than_the_context(model, tokenizer):
+    """An untrained model says the same whatever came before: what it sees is recorded."""
+    seen = []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0].tolist()))
+    prompt, options = "abcdefgh", {**ALL, "context": 4, "max_tokens": 3}
+    text = generate(model, tokenizer, prompt, **options)
+    whole = [tokenizer.bos, *tokenizer.encode(prompt + text)]
+    assert seen == [whole[at - 4 : at] for at in range(9, 9 + len(seen))]
+    assert len(seen) >= len(text) > 0
+
+
 def test_the_end_of_a_document_ends_the_text(model, tokenizer, monkeypatch):
     tokens = iter([5, 6, tokenizer.eos, 7])
     monkeypatch.setattr("glam.evaluation.generation.choose", lambda *_: next(tokens))

@@ -106,6 +106,19 @@ def test_watts_that_are_stated_win_over_a_counter(tmp_path, monkeypatch):
     assert meter.source == "modelled: hardware.watts=65 x wall time"
 
 
+@pytest.mark.parametrize(("device", "charged"), [("xla_cpu", 8), ("cpu", 1)])
+def test_stated_watts_are_of_each_device_that_a_process_drives(device, charged, monkeypatch):
+    """One process drives all devices of XLA; of a cluster, each process its own."""
+    now = [100.0]
+    monkeypatch.setattr(energy.time, "monotonic", lambda: now[0])
+    described = {"memory_gb": 1.0, "peak_tflops": 1.0, "share_of_peak": 0.5}
+    hardware = HardwareConfig(device=device, num_devices=8, watts=65, **described)
+    meter = EnergyMeter.open(hardware, resources())
+    meter.start()
+    now[0] += 10
+    assert meter.joules() == pytest.approx(650 * charged)
+
+
 @pytest.mark.usefixtures("no_counters")
 def test_a_core_is_charged_for_the_time_it_works(monkeypatch):
     now = [100.0]

@@ -1,7 +1,10 @@
 """Two runs are the same run when nothing that determines the result differs."""
 
 import shutil
-from dataclasses import replace
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -17,6 +20,9 @@ from glam.config import (
     StudyConfig,
     TrainingConfig,
 )
+from glam.config.corpora import CORPORA
+from glam.config.optimizers import OPTIMIZERS
+from glam.config.schedules import SCHEDULES
 from glam.machine.resources import Resources
 from glam.runs.identity import COMPUTES, PACKAGE, SOURCES, code_fingerprint, run_id
 
@@ -69,6 +75,77 @@ def test_the_default_run_keeps_its_id_from_version_to_version():
     # Changing a default is a breaking change: finished runs would be trained again. Renew this
     # line only on purpose, and say so in CHANGELOG.md.
     assert run_id(DEFAULT, HERE) == "bec9f5b744"
+
+
+# The rule, field by field: whatever is in these sections decides the result, but for what is named
+# below. A field that is added is asked about by itself; one that decides nothing is entered here.
+DECIDING = {"model", "data", "optimizer", "schedule", "training", "seed"}
+DECIDING_NOTHING = {"model.name", "training.log_every", "training.checkpoint_minutes"}
+CHOICES = [
+    DEFAULT,
+    *(replace(DEFAULT, optimizer=OPTIMIZERS[name]()) for name in OPTIMIZERS),
+    *(replace(DEFAULT, schedule=SCHEDULES[name]()) for name in SCHEDULES),
+    *(replace(DEFAULT, data=DataConfig(corpus=CORPORA[name]())) for name in CORPORA),
+]
+
+
+def keys(config: Any, place: str = "") -> Iterator[str]:
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            yield from keys(value, f"{place}{field.name}.")
+        else:
+            yield f"{place}{field.name}"
+
+
+def another(value: Any) -> Any:
+    match value:
+        case bool():
+            return not value
+        case str():
+            return value + "x"
+        case int() | float():
+            return value + 1
+        case list():
+            return [*value, "x"]
+        case dict():
+            return {**value, "x": 1}
+    return 7  # in place of None
+
+
+def changed(config: RunConfig, key: str) -> RunConfig:
+    """Not checked: whether the value makes sense does not matter here."""
+    config = deepcopy(config)
+    *sections, name = key.split(".")
+    section: Any = config
+    for each in sections:
+        section = getattr(section, each)
+    setattr(section, name, another(getattr(section, name)))
+    return config
+
+
+@pytest.mark.parametrize("config", CHOICES, ids=lambda c: f"{c.optimizer.name} {c.schedule.name}")
+def test_every_field_that_decides_the_result_changes_the_id_and_no_other_does(config):
+    ids = {key: run_id(changed(config, key), HERE) for key in keys(config)}
+    same = {key for key, found in ids.items() if found == run_id(config, HERE)}
+    expected = {key for key in ids if key.split(".")[0] not in DECIDING} | DECIDING_NOTHING
+    assert same == expected
+    others = [found for key, found in ids.items() if key not in same]
+    assert len(set(others)) == len(others)  # no two fields stand for each other
+
+
+def test_a_choice_is_told_from_another_by_its_name_alone():
+    assert len({run_id(config, HERE) for config in CHOICES}) == len(CHOICES) - 3  # the defaults
+
+
+def test_of_the_machine_only_what_rounds_otherwise_changes_the_id():
+    found = {
+        field.name: run_id(DEFAULT, replace(HERE, **{field.name: another(value)}))
+        for field in fields(HERE)
+        for value in [getattr(HERE, field.name)]
+    }
+    same = {name for name, one in found.items() if one == run_id(DEFAULT, HERE)}
+    assert same == {"memory_bytes", "cores"}
 
 
 # Of each package that computes, a source that lies deepest; of the kernels, every file.

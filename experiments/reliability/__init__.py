@@ -1,0 +1,1 @@
+"""Runs that are killed, and mistakes that are put into the code."""
