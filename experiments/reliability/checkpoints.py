@@ -1,5 +1,5 @@
 # torch.distributed has half its types.
-# pyright: basic
+# pyright: basic, reportPrivateImportUsage=false
 """Memory and seconds of a checkpoint of several processes, beyond what the model itself has: as
 glam saves and loads it, as glam 0.2 loaded it, and by torch.distributed.checkpoint.
 

@@ -30,7 +30,10 @@ TASK_CLASSES: dict[str, type[TaskConfig]] = {
 
 RENAMED = {"checkpoint": "run"}  # 0.1's keys
 # Keys that files of 0.1 or 0.2, which are not sealed, do not have.
-ADDED = ("log_level", "study.folder")
+ADDED = (
+    *("log_level", "study.folder"),
+    *("training.keep_checkpoints", "training.milestone_steps"),
+)
 
 
 def from_mapping(
