@@ -8,13 +8,14 @@ from glam.config import ROOT, LocalCorpusConfig, RunConfig, typed_path
 from glam.data.local import local_sources
 from glam.errors import UserError
 from glam.runs.finding import find_run, find_study
+from glam.runs.folder import RunFolder
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "runs" / "tiny-ab12").mkdir(parents=True)
-    (tmp_path / "runs" / "tiny-ab12" / "config.yaml").touch()
+    RunFolder(tmp_path / "runs" / "tiny-ab12").write_config(RunConfig())
     (tmp_path / "runs" / "studies" / "one").mkdir(parents=True)
     (tmp_path / "runs" / "studies" / "one" / "cells.json").write_text("{}")
     (tmp_path / "a.txt").write_text("text")
@@ -32,9 +33,9 @@ def test_home_is_read_in_every_key_of_a_path(home):
             [source] = local_sources(LocalCorpusConfig(**paths))
             assert source.files == (home / "a.txt",)
     assert normalized(["checkpoint=~/runs/studies/one"]) == ['study.folder="~/runs/studies/one"']
-    with pytest.raises(UserError, match=r"config\.yaml cannot be read"):
+    with pytest.raises(UserError, match="has no checkpoint"):
         glam.load("~/runs/tiny-ab12")
-    with pytest.raises(UserError, match=r"config\.yaml cannot be read"):
+    with pytest.raises(UserError, match="has no checkpoint"):
         glam.load("tiny", runs_dir="~/runs")
 
 

@@ -80,7 +80,10 @@ def test_the_default_run_keeps_its_id_from_version_to_version():
 # The rule, field by field: whatever is in these sections decides the result, but for what is named
 # below. A field that is added is asked about by itself; one that decides nothing is entered here.
 DECIDING = {"model", "data", "optimizer", "schedule", "training", "seed"}
-DECIDING_NOTHING = {"model.name", "training.log_every", "training.checkpoint_minutes"}
+DECIDING_NOTHING = {
+    *("model.name", "training.log_every", "training.checkpoint_minutes"),
+    *("training.keep_checkpoints", "training.milestone_steps"),
+}
 CHOICES = [
     DEFAULT,
     *(replace(DEFAULT, optimizer=OPTIMIZERS[name]()) for name in OPTIMIZERS),
