@@ -16,8 +16,8 @@ from glam.runs.folder import RunFolder
 Write = Callable[[str, str], Path]
 
 
-def data_of(*patterns: str, **more: list[str]) -> DataConfig:
-    corpus = LocalCorpusConfig(files=list(patterns), **more)
+def data_of(*patterns: str) -> DataConfig:
+    corpus = LocalCorpusConfig(files=list(patterns))
     return DataConfig(corpus=corpus, filter=FilterConfig(name="none"))
 
 
