@@ -37,7 +37,8 @@ def data(write: Write, tmp_path: Path) -> DataConfig:
 def run(data: DataConfig, tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "runs" / "tiny-ab12")
     folder.path.mkdir(parents=True)
-    folder.write_json("data.json", {"text_fingerprint": fingerprint(data)})
+    said = {"funnel": [], "samples": {}, "quality": {}, "epochs": {}, "fingerprint": "tokens"}
+    folder.write_json("data.json", said | {"text_fingerprint": fingerprint(data)})
     return folder
 
 
