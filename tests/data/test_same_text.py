@@ -16,8 +16,8 @@ from glam.runs.folder import RunFolder
 Write = Callable[[str, str], Path]
 
 
-def data_of(*patterns: str, **more: list[str]) -> DataConfig:
-    corpus = LocalCorpusConfig(files=list(patterns), **more)
+def data_of(*patterns: str) -> DataConfig:
+    corpus = LocalCorpusConfig(files=list(patterns))
     return DataConfig(corpus=corpus, filter=FilterConfig(name="none"))
 
 
@@ -37,7 +37,8 @@ def data(write: Write, tmp_path: Path) -> DataConfig:
 def run(data: DataConfig, tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "runs" / "tiny-ab12")
     folder.path.mkdir(parents=True)
-    folder.write_json("data.json", {"text_fingerprint": fingerprint(data)})
+    said = {"funnel": [], "samples": {}, "quality": {}, "epochs": {}, "fingerprint": "tokens"}
+    folder.write_json("data.json", said | {"text_fingerprint": fingerprint(data)})
     return folder
 
 

@@ -133,7 +133,8 @@ def test_a_cell_that_was_begun_on_other_text_is_refused(study, text):
     data, _ = text
     found = study(1, data=data)
     (found.cells[0].run.checkpoints / "step-00000001").mkdir(parents=True)
-    found.cells[0].run.write_json("data.json", {"text_fingerprint": "another"})
+    said = {"funnel": [], "samples": {}, "quality": {}, "epochs": {}, "fingerprint": "tokens"}
+    found.cells[0].run.write_json("data.json", said | {"text_fingerprint": "another"})
     with pytest.raises(UserError, match="other text"):
         check_texts(found)
 
