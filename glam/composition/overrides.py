@@ -28,6 +28,7 @@ EXPERIMENT = "experiment"  # a group whose choices lie in folders: expert_scalin
 LAUNCHER_OF_HYDRA = "basic"  # one run after the other, in this process
 MOST_DIGITS = 100  # of a number; Hydra can turn longer ones into no value
 HUGE = re.compile(rf"(?<![\w.])[+-]?\d[\d_]{{{MOST_DIGITS},}}(?!\w)")
+LARGEST = 1e9  # of a launcher's number
 MOST_CELLS = 10_000  # of a grid
 MAY_BE_ZERO = ("verbose", "gpus_per_node", "gpus_per_task", "max_num_timeout", "max_retries")
 OF_A_GRID = ("study.compares", "study.baseline", "study.budget")
@@ -250,9 +251,11 @@ def _check_launcher_key(argument: str, name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     least = -1 if name == "max_retries" else 0
-    if not least <= value < float("inf") or (value == 0 and name not in MAY_BE_ZERO):
+    if not least <= value <= LARGEST or (value == 0 and name not in MAY_BE_ZERO):
         kind = "positive" if name not in MAY_BE_ZERO else f"{least} or more"
-        raise UserError(f"{argument} must be {kind}; leave it out, or give it a number")
+        raise UserError(
+            f"{argument} must be {kind}, and at most {LARGEST:g}; leave it out, or give it a number"
+        )
 
 
 def _check_launcher(argument: str, name: str) -> None:

@@ -1,9 +1,10 @@
 """A run's `config.yaml` as dataclasses."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, cast, get_type_hints
 
+from glam.config._before_seals import KEYS
 from glam.config._run import GenerateTaskConfig, ListTaskConfig, PlanTaskConfig, TaskConfig
 from glam.config.corpora import CORPORA
 from glam.config.optimizers import OPTIMIZERS
@@ -29,11 +30,6 @@ TASK_CLASSES: dict[str, type[TaskConfig]] = {
 }
 
 RENAMED = {"checkpoint": "run"}  # 0.1's keys
-# Keys that files of 0.1 or 0.2, which are not sealed, do not have.
-ADDED = (
-    *("log_level", "study.folder"),
-    *("training.keep_checkpoints", "training.milestone_steps"),
-)
 
 
 def from_mapping(
@@ -49,7 +45,7 @@ def from_mapping(
     default = kind()
     content = {RENAMED.get(name, name) if not place else name: content[name] for name in content}
     names = [field.name for field in dataclasses.fields(cast(Any, default))]
-    _check_names(names, content, place, may_lack)
+    _check_names(names, content, place, () if may_lack else KEYS.get(kind.__name__, names))
     types = get_type_hints(kind)
     chosen: dict[str, Any] = {}
     for name in filter(content.__contains__, names):
@@ -64,12 +60,14 @@ def from_mapping(
     return kind(**chosen)
 
 
-def _check_names(names: list[str], content: Mapping[str, Any], place: str, may_lack: bool) -> None:
+def _check_names(
+    names: list[str], content: Mapping[str, Any], place: str, needed: Iterable[str]
+) -> None:
     for name in content:
         if name not in names:
             raise UserError(f"there is no key {place}{name}")
-    for name in names:
-        if name not in content and not may_lack and place + name not in ADDED:
+    for name in needed:
+        if name not in content:
             raise UserError(f"{place}{name} is missing")
 
 

@@ -138,7 +138,7 @@ def activation_bytes(config: RunConfig, size: int) -> float:
     inputs = tokens * model.d_model * size
     mask = tokens * config.training.sequence_length * size  # of all layers, in the forward pass
     again = config.training.rematerialize
-    layers = [layer(config, index, size) for index in range(model.num_layers)]
+    layers = _layers(config, size)
     kept = model.num_layers * inputs if again else sum(one.kept for one in layers)
     # What the loss is made of: the last layer's output, its norm, and their gradient.
     moments = [kept + 3 * inputs + _logits(config, tokens, size)]
@@ -156,6 +156,15 @@ def activation_bytes(config: RunConfig, size: int) -> float:
         if not config.training.update_in_backward:
             missing += FLOAT32 * _layer_params(model, index)
     return max(moments)
+
+
+def _layers(config: RunConfig, size: int) -> list[Layer]:
+    """Of all layers: those with experts are alike, and so are the others."""
+    kinds: dict[bool, Layer] = {}
+    for index in range(config.model.num_layers):
+        if (kind := config.model.is_moe_layer(index)) not in kinds:
+            kinds[kind] = layer(config, index, size)
+    return [kinds[config.model.is_moe_layer(index)] for index in range(config.model.num_layers)]
 
 
 def _heap_gradients(model: ModelConfig) -> int:

@@ -183,3 +183,18 @@ class Cells(TypedDict):
     study: NotRequired[dict[str, Any]]
     machine: NotRequired[StudyMachine | None]
     cells: NotRequired[list[StudyCell]]
+
+
+@strict(unknown="allow")
+class Constant(TypedDict):
+    """A constant of a scaling law."""
+
+    value: float | None
+    fitted: bool
+
+
+@strict(unknown="allow")
+class Law(TypedDict):
+    """`law.json`: the fitted scaling law of a study."""
+
+    constants: dict[str, Constant]

@@ -3,12 +3,13 @@ artifact."""
 
 import csv
 import hashlib
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glam.config import LoggerConfig
+from glam.files import read_json_if_there
+from glam.runs.contents import Law
 from glam.runs.study_folder import StudyFolder
 from glam.tracking.session import Entry, Guard, is_wanted, start
 
@@ -75,8 +76,8 @@ def _value(cell: str) -> Any:
 
 def _constants(study: Path) -> dict[str, float]:
     """Constants of the fitted scaling law; empty where the study has none."""
-    try:
-        law = json.loads((study / "law.json").read_text(encoding="utf-8"))
-    except OSError:
-        return {}
-    return {name: one["value"] for name, one in law["constants"].items() if one["fitted"]}
+    way_out = "the study's command writes it again"
+    law = read_json_if_there(study / "law.json", Law, way_out=way_out)
+    constants = {} if law is None else law["constants"]
+    fitted = {name: one["value"] for name, one in constants.items() if one["fitted"]}
+    return {name: value for name, value in fitted.items() if value is not None}
