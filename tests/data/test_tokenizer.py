@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -116,3 +117,12 @@ def test_ctrl_c_does_not_wait_for_the_tokenizer(tmp_path: Path) -> None:
     assert said.splitlines()[-1].startswith("stopped; the same command resumes")
     assert "Traceback" not in said
     assert not list(tmp_path.glob("cache/tokenizer-*/manifest.json"))
+
+
+@pytest.mark.parametrize("vocab_size", [400, 2**16 - 1, 2**16, 2**16 + 1, 256_000])
+def test_a_stored_token_is_no_wider_than_the_vocabulary_needs_and_none_wraps(
+    vocab_size: int,
+) -> None:
+    kind = Tokenizer.dtype.fget(SimpleNamespace(vocab_size=vocab_size))  # type: ignore[attr-defined]
+    assert np.array([vocab_size - 1]).astype(kind).item() == vocab_size - 1
+    assert np.dtype(kind).itemsize == (2 if vocab_size <= 2**16 else 4)

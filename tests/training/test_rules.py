@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import math
 import os
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -248,13 +247,14 @@ def test_what_is_trained_on_is_the_loss_plus_the_balance_loss(monkeypatch, tmp_p
 def test_a_checkpoint_has_its_name_once_all_of_it_is_on_the_disk_and_not_before(
     monkeypatch, tmp_path
 ):
-    """A power cut at any moment leaves it whole or absent."""
+    """A power cut at any moment leaves it whole or absent: the files that were synced get the name,
+    all at once, and no copies of them."""
     synced, sync = [], os.fsync
+    checkpoints = tmp_path / "run" / "checkpoints"
 
     def fsync(handle):
-        target = Path(f"/proc/self/fd/{handle}").resolve()
-        here = sorted((tmp_path / "run" / "checkpoints").glob("step-*"))
-        synced.append((target.name, [folder.name for folder in here]))
+        named = [folder.name for folder in checkpoints.glob("step-*")]
+        synced.append((os.fstat(handle).st_ino, named))
         sync(handle)
 
     monkeypatch.setattr(os, "fsync", fsync)
@@ -268,10 +268,10 @@ def test_a_checkpoint_has_its_name_once_all_of_it_is_on_the_disk_and_not_before(
     monkeypatch.setattr(FolderCheckpointIO, "save_checkpoint", save_checkpoint)
     toy.train(toy.config(3), toy.prepared(), toy.folder(tmp_path / "run"), toy.RESOURCES)
     (path, seen), *_ = saved
-    files = {file.name for file in path.iterdir()}
-    unnamed = {name for name, here in seen if path.name not in here}
-    assert files <= unnamed  # every file was synced while nothing had the checkpoint's name
-    assert seen[-1] == ("checkpoints", [path.name])  # and the name itself after them
+    before = {inode for inode, named in seen if path.name not in named}
+    assert {file.stat().st_ino for file in path.iterdir()} <= before
+    assert path.stat().st_ino in before  # the folder itself, which lists them
+    assert seen[-1] == (checkpoints.stat().st_ino, [path.name])  # the name is the last
 
 
 def rows(path):
