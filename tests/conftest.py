@@ -1,6 +1,7 @@
 """Shapes are checked while the tests run: jaxtyping and beartype see every call of the model."""
 
 import os
+import signal
 
 # Before torch: one thread a worker, so that two workers do not fight over two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,6 +19,11 @@ hypothesis.settings.register_profile(
     "house", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("house")
+
+
+# A shell that starts the tests in the background, and nohup, have signals ignored from the start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

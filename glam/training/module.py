@@ -17,6 +17,8 @@ from glam.model.saved_tensors import SavedTensors, check_shape
 from glam.training.optimizers import UpdatesOneWeight, build_optimizer
 from glam.training.train_state import StepMetrics, TrainState
 
+SEED_STRIDE = 0x9E3779B1  # 2**32 over the golden ratio, odd: no two seeds begin alike
+
 
 class StepBatch(NamedTuple):
     """A batch as tensors, each `[B, S]`."""
@@ -138,7 +140,9 @@ class TrainingModule(LightningModule):
 
     @property
     def seed_of_step(self) -> int:
-        return (self.config.seed << 32) + self.train_state.step
+        """Of 32 bits, since torch's generator on a CPU takes no more. Seeds lie far apart, by a
+        golden section of all numbers each, so that runs do not meet each other's steps."""
+        return (self.config.seed * SEED_STRIDE + self.train_state.step) % 2**32
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> Tensor:
         output = self.model.loss(batch.tokens, batch.targets, batch.segments)

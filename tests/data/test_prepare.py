@@ -330,7 +330,7 @@ def test_descriptors_do_not_grow_with_the_number_of_domains(tmp_path: Path) -> N
         (tmp_path / f"{domain}.jsonl").write_text("\n".join(lines))
     data = DataConfig(corpus=LocalCorpusConfig(files=[str(tmp_path)]), filter=UNFILTERED)
     before = len(list(Path("/dev/fd").iterdir()))
-    prepared = prepare(data, 290, tmp_path / "cache")
+    prepared = prepare(data, 280, tmp_path / "cache")
     assert len(prepared.held_out) == 12
     assert len(list(Path("/dev/fd").iterdir())) < before + 10
 

@@ -61,12 +61,15 @@ def test_a_calibration_under_load_is_told_and_not_kept(tmp_path, monkeypatch):
     assert not file.exists()
 
 
-def test_a_torn_calibration_is_no_calibration(tmp_path):
+def test_a_torn_calibration_is_refused_with_the_way_out(tmp_path):
     config = configured(tmp_path)
     resources = resolve(config)
     file = calibration_file(config, resources)
     file.parent.mkdir(parents=True)
     file.write_text('{"tokens_per')
+    with pytest.raises(UserError, match="remove it, and it is timed again"):
+        local_throughput(config, resources)
+    file.unlink()
     assert local_throughput(config, resources).kind == "modelled"
 
 

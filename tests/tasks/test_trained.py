@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from safetensors.torch import save_file
 
 import glam
 from glam.config import (
@@ -25,7 +24,6 @@ from glam.config import (
 from glam.errors import UserError
 from glam.machine.resources import resolve
 from glam.model import Glam
-from glam.runs.checkpoints import checksum
 from glam.runs.folder import RunFolder
 from glam.tasks.evaluate import evaluate
 from glam.tasks.generate import generate
@@ -62,20 +60,17 @@ def asked(home: Path, task: TaskConfig | None = None, **changes) -> RunConfig:
     )
 
 
-def as_trained(home: Path) -> RunFolder:
+def as_trained(home: Path, save_weights) -> RunFolder:
     """A run that has not learnt anything, but looks as if it were done."""
     config = asked(home)
     run = RunFolder.of(config, resolve(config))
-    step = run.checkpoints / "step-00000001"
-    step.mkdir(parents=True)
     prepared = prepared_text(config)
+    run.path.mkdir(parents=True)
     run.write_config(config)
     prepared.tokenizer.copy_to(run.path)
     model = Glam(config.model)
     model.initialize(1)
-    save_file(dict(model.state_dict()), step / "model.safetensors")
-    files = {"model.safetensors": checksum(step / "model.safetensors")}
-    (step / "manifest.json").write_text(json.dumps({"files": files}))
+    save_weights(run.path, model.state_dict(), 1)
     fingerprints = {
         "data_fingerprint": prepared.fingerprint,
         "text_fingerprint": prepared.text_fingerprint,
@@ -86,10 +81,10 @@ def as_trained(home: Path) -> RunFolder:
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory):
+def template(tmp_path_factory, save_weights):
     home = tmp_path_factory.mktemp("template")
     write_text(home / "text", "buy")
-    as_trained(home)
+    as_trained(home, save_weights)
     return home
 
 
@@ -99,9 +94,8 @@ def home(template, tmp_path):
     shutil.copytree(template, tmp_path / "home")
     here = tmp_path / "home"
     [run] = (here / "runs").glob("*")
-    text = (run / "config.yaml").read_text().replace(str(template), str(here))
-    (run / "config.yaml").write_text(text)
     config = asked(here)
+    RunFolder(run).write_config(config)
     run.rename(RunFolder.of(config, resolve(config)).path)
     return here
 
