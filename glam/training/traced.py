@@ -202,5 +202,5 @@ class TracedModule(TrainingModule):
         train_state.skipped, train_state.skipped_in_a_row = skipped, in_a_row
         if waiting := train_state.step - watch.step:
             for loss in self.recent.cpu().tolist()[-waiting:]:  # pyright: ignore[reportUnknownMemberType]
-                watch.see(loss)
+                watch.see(float(loss))
         self.stop_if_due()
