@@ -17,6 +17,17 @@ class TrainingConfig:
     sequence_length: int = 128  # [tokens] of a row, the longest context
     # [steps] in a row with NaN or Inf gradients, which are skipped, before a run has diverged
     max_skipped: int = 50
+    # [steps] whose losses a loss is judged by; a checkpoint that so many steps without a spike
+    # follow is healthy
+    spike_window: int = 128
+    # a loss is a spike where it lies above the median of the window by so many standard deviations
+    # (estimated as 1.4826 median absolute deviations); null: only NaN and Inf are noticed
+    spike_threshold: float | None = 10.0
+    # returns to a healthy checkpoint, after which a run has diverged
+    max_rollbacks: int = 10
+    # [steps] between checkpoints to go back to; null: a sixteenth of the run, but at least
+    # spike_window and at most 1,000
+    rollback_every: int | None = None
     rematerialize: bool = False  # recompute each layer's activations in the backward pass
     # update each weight as soon as its gradient is computed, so that no set of gradients is in
     # memory; for an optimizer that needs no others' gradients (adafactor). A step that meets NaN
@@ -34,6 +45,9 @@ class TrainingConfig:
         positive("training.", self, "max_skipped", "seconds")
         positive("training.", self, "log_every", "checkpoint_minutes", "keep_checkpoints")
         positive("training.", self, "milestone_steps")
+        positive("training.", self, "spike_threshold", "rollback_every")
+        within("training.", self, 2, 10_000, "spike_window")
+        within("training.", self, 0, 10_000, "max_rollbacks")
 
     @property
     def tokens_per_step(self) -> int:
@@ -42,3 +56,17 @@ class TrainingConfig:
     @property
     def num_steps(self) -> int:
         return -(-self.tokens // self.tokens_per_step)
+
+    @property
+    def rollback_steps(self) -> int:
+        """`rollback_every`, or the steps that are taken where it is null."""
+        if self.rollback_every is not None:
+            return self.rollback_every
+        return max(self.spike_window, min(self.num_steps // 16, 1_000))
+
+    @property
+    def rollback_checkpoints(self) -> int:
+        """How many checkpoints are kept at once, at most, to go back to: a healthy one, and those
+        that a full window has not followed yet."""
+        in_all = (self.num_steps - 1) // self.rollback_steps
+        return min(in_all, 1 + -(-self.spike_window // self.rollback_steps))

@@ -8,8 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from glam.data import Tokenizer
+from glam.errors import UserError
 from glam.evaluation.held_out import evaluating
 from glam.model import Glam
+
+
+class UselessWeightsError(UserError):
+    """Logits are NaN or Inf: no token can be drawn by them."""
 
 
 def generate(
@@ -29,7 +34,8 @@ def generate(
 
     Temperature 0 takes the likeliest token each time. Otherwise a token is drawn by `seed` from the
     nucleus, the fewest likeliest tokens whose probabilities reach `top_p` (arXiv 1904.09751). The
-    model sees the last `context` tokens.
+    model sees the last `context` tokens. Raises UselessWeightsError where it gives no
+    probabilities.
     """
     tokens = [tokenizer.bos, *tokenizer.encode(prompt)]
     start = len(tokens)
@@ -38,6 +44,11 @@ def generate(
     with evaluating(model):
         while len(tokens) < start + max_tokens and (len(tokens) == start or time.monotonic() < end):
             logits = _next_logits(model, tokens[-context:], context, tokenizer.eos)
+            if not logits.isfinite().all():
+                raise UselessWeightsError(
+                    "the model gives NaN or Inf in place of probabilities: its run diverged; "
+                    "train another, with a lower optimizer.learning_rate"
+                )
             token = choose(logits, temperature, top_p, generator)
             if token == tokenizer.eos:
                 break

@@ -102,11 +102,11 @@ def _gradient_bytes(config: RunConfig) -> int:
 
 
 def checkpoint_bytes(config: RunConfig) -> int:
-    """Bytes on disk: of the checkpoints that are kept for good, of the newest, and of one that is
-    written before an old one is deleted."""
+    """Bytes on disk: of the checkpoints that are kept for good, of the newest, of those that a
+    rollback may need, and of one that is written before an old one is deleted."""
     training = config.training
     milestones = training.num_steps // training.milestone_steps if training.milestone_steps else 0
-    count = milestones + training.keep_checkpoints + 1
+    count = milestones + training.keep_checkpoints + training.rollback_checkpoints + 1
     return count * config.hardware.devices * (weight_bytes(config) + optimizer_bytes(config))
 
 

@@ -29,7 +29,7 @@ from glam.planning.hlo import Collective, Program, Sent
 from glam.planning.plan import too_large
 from glam.planning.sharded import step_flops
 from glam.training.module import StepBatch
-from glam.training.traced import TracedModule
+from glam.training.traced import LOSSES_KEPT, TracedModule
 from glam.training.train_state import RunningMeans, TrainState
 
 SOURCES = 10  # of the text, whose losses are kept apart
@@ -148,6 +148,7 @@ class _Traced:
         sums = module.train_state.means.sums
         sums.update({name: self._placeholder(value) for name, value in sums.items()})
         module.counts = self._placeholder(torch.empty(2, device="meta"))
+        module.recent = self._placeholder(torch.empty(LOSSES_KEPT, device="meta"))
         before: dict[str, int] = {}
 
         def learn() -> None:
@@ -159,7 +160,7 @@ class _Traced:
 
         module.optimizer_step(0, 0, optimizer, learn)
         after = module.changed(optimizer)
-        outputs = [*after.values(), module.counts]
+        outputs = [*after.values(), module.counts, module.recent]
         self.arguments = self._library._get_tensors_xla_device_data_node(outputs)[0]
         self.aliases = {before[name]: index for index, name in enumerate(after)}
         self.proto: bytes = self._library._get_xla_tensors_hlo_proto(outputs)
@@ -195,7 +196,7 @@ class _Traced:
         self.sharding.activations(model)
         load_shape = (config.model.num_moe_layers, config.model.num_experts)
         means = RunningMeans(SOURCES, load_shape, "xla")
-        train_state = TrainState(means, config.training.max_skipped, EnergyByPhase(None))
+        train_state = TrainState(means, config.training, EnergyByPhase(None))
         module = TracedModule(model, config, train_state)
         return module.to("xla")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -10,7 +10,7 @@ from glam.reporting import curves, experts, funnel, layout
 from glam.reporting.page import render
 from glam.reporting.reproduce import command
 from glam.runs.folder import RunFolder, write_atomically
-from glam.runs.record import Json, Record, mapping
+from glam.runs.record import Json, Record, mapping, why_diverged
 from glam.units import DASH, counted, duration, energy, fixed, si, whole
 
 LONGEST_TEXT = 700  # characters of a sample of the data; generated text stands in full
@@ -46,6 +46,7 @@ def content(record: Record) -> dict[str, Any]:
         "epochs": epochs(record),
         "samples": samples(record),
         "generated": [{key: str(text) for key, text in one.items()} for one in record.generated],
+        "rollbacks": rollbacks(record),
         "cost": cost(record),
         "layout": layout.rows(record.layout),
         "mesh": " x ".join(f"{a} {n}" for a, n in mapping(record.setting("hardware.mesh")).items()),
@@ -84,7 +85,7 @@ def trouble(record: Record) -> str:
     if record.status == "diverged":
         skipped = record.summary.get("skipped_steps")
         return (
-            "This run diverged: its gradients stopped being finite, and it was ended early. "
+            f"This run diverged: {why_diverged(record.summary)}, and it was ended early. "
             f"Steps skipped: {whole(skipped)}. The figures show what happened until then."
         )
     if record.status == "failed":
@@ -162,6 +163,23 @@ def samples(record: Record) -> list[dict[str, Any]]:
 def shortened(text: str) -> str:
     """At most `LONGEST_TEXT` characters, with an ellipsis where more were cut off."""
     return text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT].rstrip() + " …"
+
+
+def rollbacks(record: Record) -> list[dict[str, str]]:
+    """Each return to a healthy checkpoint, as a row of text."""
+    found = cast(list[Any], record.summary.get("rollbacks") or [])
+    return [
+        {
+            "step": whole(one.get("step")),
+            "reason": str(one.get("reason") or DASH),
+            "loss": fixed(one.get("loss")),
+            "limit": fixed(one.get("limit")),
+            "restored": whole(one.get("restored_step")),
+            "batches": f"{whole(one.get('first_batch'))} to {whole(one.get('last_batch'))}",
+            "lost": duration(one.get("lost_seconds")),
+        }
+        for one in map(mapping, found)
+    ]
 
 
 def cost(record: Record) -> list[tuple[str, str]]:

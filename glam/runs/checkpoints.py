@@ -44,11 +44,15 @@ def step_folder(checkpoints: Path, step: int) -> Path:
     return checkpoints / f"step-{step:08d}"
 
 
-def newest_checkpoint(checkpoints: Path, processes: Processes = SINGLE) -> Checkpoint | None:
-    """The newest folder whose files match their manifest; for all `processes` the same. A damaged
-    one is reported on stderr, one line, and passed over. Raises UserError where one cannot be
-    read."""
+def newest_checkpoint(
+    checkpoints: Path, processes: Processes = SINGLE, *, up_to: int | None = None
+) -> Checkpoint | None:
+    """The newest folder, of those up to a step, whose files match their manifest; for all
+    `processes` the same. A damaged one is reported on stderr, one line, and passed over. Raises
+    UserError where one cannot be read."""
     for folder in step_folders(checkpoints):
+        if up_to is not None and step_of(folder) > up_to:
+            continue
         try:
             return Checkpoint(folder, verify(folder, processes))
         except DamagedCheckpointError as damage:

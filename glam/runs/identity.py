@@ -74,9 +74,10 @@ def _differing(value: Any, default: Any) -> Any:
         chosen["name"] = value.name  # type: ignore[attr-defined]
         default = type(value)()  # type: ignore[operator]
     for field in dataclasses.fields(value):
-        if field.metadata.get("result", True):
-            part = _differing(getattr(value, field.name), getattr(default, field.name))
-            if part not in (None, {}):
+        mine, usual = getattr(value, field.name), getattr(default, field.name)
+        if field.metadata.get("result", True) and mine != usual:
+            part = _differing(mine, usual)
+            if part != {}:  # null is a value like others where the default is another
                 chosen[field.name] = part
     return chosen
 

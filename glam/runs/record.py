@@ -150,6 +150,12 @@ class Record:
         return value
 
 
+def why_diverged(summary: Json) -> str:
+    """One clause; summaries of version 0.2 do not say it."""
+    why = summary.get("diverged")
+    return str(why or "gradients were NaN or Inf for too many steps in a row")
+
+
 def mapping(value: Any) -> Json:
     """The value where it is a mapping, else an empty one."""
     return cast(Json, value) if isinstance(value, dict) else {}

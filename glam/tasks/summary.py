@@ -4,6 +4,7 @@ import importlib.metadata
 import math
 import platform
 import subprocess
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import glam
@@ -32,6 +33,7 @@ def summarize(
     model = config.model
     return {
         "status": result.status,
+        "diverged": result.why_diverged,
         "id": run.id,
         "name": run.path.name,
         "study": config.study.name,
@@ -53,6 +55,7 @@ def summarize(
         "train_seconds": result.train_seconds,
         "load": result.load,
         "skipped_steps": result.skipped_steps,
+        "rollbacks": [asdict(rollback) for rollback in result.rollbacks],
         "seed": config.seed,
         "threads": resources.threads,
         "precision": resources.precision,

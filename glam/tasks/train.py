@@ -18,6 +18,7 @@ from glam.machine.resources import Resources, pin_threads, resolve
 from glam.progress import stage
 from glam.runs.folder import RunFolder
 from glam.runs.identity import code_fingerprint
+from glam.runs.record import why_diverged
 from glam.runs.study_folder import StudyFolder
 from glam.tasks.evaluate import held_out_losses
 from glam.tasks.generate import samples
@@ -129,7 +130,7 @@ def _train_to_the_end(
             energy_by_phase=energy.energy_by_phase,
             tracker=tracker,
         )
-        domains = _judge(config, run, prepared, result, energy)
+        result, domains = _judge(config, run, prepared, result, energy)
         summary = _summary(config, run, resources, prepared, result, domains, energy)
         tracker.summarize(summary)
         run.write_json("summary.json", summary)
@@ -182,19 +183,28 @@ def _judge(
     prepared: "PreparedData",
     result: "TrainingResult",
     energy: _Energy,
-) -> "dict[str, DomainResult]":
-    """Held-out losses, the experts each domain goes to, and samples; of a run that is done."""
+) -> "tuple[TrainingResult, dict[str, DomainResult]]":
+    """Held-out losses, the experts each domain goes to, and samples; of a run that is done. One
+    whose weights turn out to be useless has diverged."""
+    from glam.evaluation import UselessWeightsError
+
     if result.status != "done":
-        return {}
+        return result, {}
     with energy.energy_by_phase.on("evaluation"):
         domains = held_out_losses(config, result.model, prepared, result.processes)
-    _write_routing(run, result, domains)
     # Several processes write a token together: none may stop before the others.
     seconds = 10 if result.processes.size == 1 else math.inf
-    task = GenerateTaskConfig()
-    written = samples(config, result.model, prepared.tokenizer, task, seconds)
+    try:
+        if not all(math.isfinite(domain.loss) for domain in domains.values()):
+            raise UselessWeightsError
+        task = GenerateTaskConfig()
+        written = samples(config, result.model, prepared.tokenizer, task, seconds)
+    except UselessWeightsError:
+        why = "its last weights give NaN or Inf on held-out text"
+        return result._replace(status="diverged", why_diverged=why), {}
+    _write_routing(run, result, domains)
     run.write_json("generated.json", written)
-    return domains
+    return result, domains
 
 
 def _summary(
@@ -255,7 +265,7 @@ def _say_done(config: RunConfig, run: RunFolder, summary: dict[str, Any]) -> Non
 def _raise_if_diverged(run: RunFolder, summary: dict[str, Any]) -> None:
     if summary["status"] == "diverged":
         raise JobFailedError(
-            f"{run.path.name} diverged: gradients were NaN or Inf for too many steps in a row; "
+            f"{run.path.name} diverged: {why_diverged(summary)}; "
             f"try a lower optimizer.learning_rate, which is another run"
         )
 

@@ -3,7 +3,7 @@ generated text as an artifact."""
 
 import dataclasses
 import math
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -35,6 +35,9 @@ class Tracker:
 
     def log(self, row: Mapping[str, float]) -> None:
         """Take a row of metrics.csv."""
+
+    def go_back(self, tokens: int, rollbacks: Sequence[Mapping[str, Any]]) -> None:
+        """The run goes back to `tokens`; the last of its rollbacks says why."""
 
     def summarize(self, summary: Mapping[str, Any]) -> None:
         """Take the run's final figures (summary.json)."""
@@ -106,6 +109,7 @@ class WandbTracker(Tracker):
         # A resumed run repeats the rows after its checkpoint, to the last bit: sent once.
         summary: Any = session.summary
         self._tokens_sent = float(summary.get("tokens") or 0)
+        self._rollbacks_sent = int(summary.get("rollbacks") or 0)
 
     def log(self, row: Mapping[str, float]) -> None:
         if row["tokens"] <= self._tokens_sent:
@@ -116,6 +120,18 @@ class WandbTracker(Tracker):
         with self._guarded():
             self._session.log(plain | load_figures(row))
 
+    def go_back(self, tokens: int, rollbacks: Sequence[Mapping[str, Any]]) -> None:
+        """Log the rollback as an event. The rows that follow begin at `tokens` again, so a curve
+        shows the spike, and from where the run went on."""
+        if len(rollbacks) <= self._rollbacks_sent:  # by a process that was cut off after it
+            return
+        self._tokens_sent, self._rollbacks_sent = float(tokens), len(rollbacks)
+        told = {name: value for name, value in rollbacks[-1].items() if value is not None}
+        with self._guarded():
+            self._session.log(
+                {"tokens": tokens, "rollbacks": len(rollbacks), **_flat("rollback", told)}
+            )
+
     def summarize(self, summary: Mapping[str, Any]) -> None:
         import wandb
 
@@ -123,6 +139,7 @@ class WandbTracker(Tracker):
             **summary,
             "flops": self._flops_of_a_token * summary["tokens"],
             "load": {str(layer["layer"]): layer for layer in summary["load"]},
+            "rollbacks": {str(n): one for n, one in enumerate(summary["rollbacks"], 1)},
         }
         with self._guarded():
             maps = self._heat_maps(self._run.path)

@@ -1,5 +1,6 @@
 """What happens between steps: log rows with evaluations, and the bar."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -25,6 +26,10 @@ class Tracker(Protocol):
     """Where rows of metrics.csv go besides the file."""
 
     def log(self, row: Mapping[str, float]) -> None: ...
+
+    def go_back(self, tokens: int, rollbacks: Sequence[Mapping[str, Any]]) -> None:
+        """The run goes back to `tokens`; the last of its rollbacks says why."""
+        ...
 
 
 class TrainingClock(Callback):
@@ -71,12 +76,13 @@ class MetricsLogger(Callback):
         batch_idx: int,
     ) -> None:
         step, training = self.train_state.step, self.config.training
-        evaluating = step in self._evaluation_steps
+        evaluating = step in self._evaluation_steps or step == training.num_steps
         assert isinstance(pl_module, TrainingModule)
         if evaluating or step % training.log_every == 0:
             pl_module.sync_counters()
         last = step == training.num_steps or self.train_state.diverged
-        if not (evaluating or last or step % training.log_every == 0):
+        due = evaluating or last or step % training.log_every == 0
+        if not due or self.train_state.watch.goes_back:  # such a row would be cut back
             return
         row = self._training_row(pl_module.learning_rate(step - 1))
         if evaluating or last:
@@ -84,6 +90,12 @@ class MetricsLogger(Callback):
                 row |= self._held_out() | self._load()
             if not last:  # the last window is the run's result
                 self.train_state.means.clear_load()
+        if last and not self.train_state.diverged and not math.isfinite(row["held_out/mean"]):
+            # The last update spoiled the weights, and no further step would find it.
+            self.train_state.watch.raise_alarm("held-out loss was NaN or Inf after the last step")
+            pl_module.stop_if_due()
+            if self.train_state.watch.goes_back:
+                return
         self.metrics.write(row)
         if self.tracker is not None:
             self.tracker.log(row)

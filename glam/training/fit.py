@@ -1,10 +1,13 @@
 """Train a run to its end, from its newest checkpoint or from the beginning."""
 
+import gc
 import logging
 import os
 import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -25,26 +28,30 @@ from glam.progress import bar, stage
 from glam.runs.checkpoints import Checkpoint, newest_checkpoint, step_folders
 from glam.runs.folder import RunFolder
 from glam.runs.identity import code_fingerprint
-from glam.runs.machine import Machine, continued, deciding, in_words, machine_of, segments
+from glam.runs.machine import Machine, continued, deciding, machine_of, segments
+from glam.runs.machine import in_words as machines_in_words
 from glam.training.callbacks import MetricsLogger, ProgressBar, Tracker, TrainingClock
 from glam.training.checkpoint import FolderCheckpointIO, remove_partial
 from glam.training.engine import Engine
 from glam.training.metrics import Metrics, MetricsFile, columns
 from glam.training.module import Batches, TrainingModule
+from glam.training.rollback import Rollback, in_words
 from glam.training.saving import Checkpoints
-from glam.training.train_state import RunningMeans, TrainState, sparse_layers
+from glam.training.train_state import Past, RunningMeans, TrainState, sparse_layers
 
 
 class TrainingResult(NamedTuple):
     """A trained model, and what its training took."""
 
     status: str  # "done" | "diverged"
+    why_diverged: str | None  # one clause; None where it is done
     model: Glam  # on the device it was trained on
     processes: Processes  # that hold parts of the model
     tokens: int
     train_seconds: float  # of training alone, all segments of the run together
     tokens_per_second: float
     skipped_steps: int
+    rollbacks: tuple[Rollback, ...]
     joules: Callable[[], dict[str, float]]  # so far, by activity
     load: list[dict[str, float]]  # by MoE layer: busiest, idlest over the mean, dropped share
     machine: Machine  # that it was trained on, and those before where it was moved
@@ -71,15 +78,8 @@ def train(
     found = _resumable(run, fingerprints, engine.processes)
     machine = _machine(run, found, resources, engine.processes)
     checkpoints = engine.checkpoints({**fingerprints, "machine": machine})
-    with stage("building the model"):
-        module = _build(
-            config,
-            prepared,
-            resources,
-            engine,
-            energy_by_phase or EnergyByPhase(),
-            fresh=found is None,
-        )
+    segment = _Segment(config, prepared, run, resources, engine, checkpoints, tracker)
+    module = segment.build(found, energy_by_phase or EnergyByPhase())
     if found is not None and found.manifest.status != "training":
         checkpoint = checkpoints.load_checkpoint(found.path)
         engine.load(module, checkpoint["state_dict"])
@@ -87,9 +87,14 @@ def train(
         if engine.processes.is_main:
             remove_partial(run.checkpoints, up_to=found.manifest.step)
     else:
-        with frozen_gc(), pooling():
-            saving = _fit(module, prepared, run, engine, checkpoints, tracker, found)
-        _leave_if_asked(saving, module.train_state.step)
+        segment.fit(module, found)
+        while module.train_state.watch.goes_back:
+            found, past = segment.go_back(module.train_state)
+            energy = module.train_state.energy_by_phase
+            del module
+            gc.collect()  # two models are never in memory at once
+            module = segment.build(found, energy, past)
+            segment.fit(module, found)
     engine.place(module.model)
     return _result(module, engine.processes, machine)
 
@@ -119,7 +124,7 @@ def _machine(
     before: Machine | None = found.manifest.machine if found else None
     now = continued(before, machine_of(resources))
     if before is not None and deciding(before) != deciding(now) and processes.is_main:
-        then, here = in_words([segments(before)[-1], now])
+        then, here = machines_in_words([segments(before)[-1], now])
         log.warning(
             f"{run.path.name} continues on {here}, its checkpoint is from {then}: they round "
             f"differently, so it will not end bit for bit as on one of them"
@@ -127,94 +132,128 @@ def _machine(
     return now
 
 
-def _build(
-    config: RunConfig,
-    prepared: PreparedData,
-    resources: Resources,
-    engine: Engine,
-    energy_by_phase: EnergyByPhase,
-    *,
-    fresh: bool,
-) -> TrainingModule:
-    dtype = torch.bfloat16 if resources.precision == "bfloat16" else torch.float32
-    if resources.device == "cpu":
-        library()  # compiled now, not in the time of the first step
-    with torch.device("meta"):
-        model = Glam(
-            config.model_as_built,
-            dtype=dtype,
-            rematerialize=config.training.rematerialize,
-            backend=engine.backend,
+class _Segment(NamedTuple):
+    """Trains from a checkpoint, or from the beginning, until the run ends or has to go back. Every
+    segment has a model, an optimizer and a Trainer of its own, as a resumed run has: going back is
+    resuming from an earlier checkpoint."""
+
+    config: RunConfig
+    prepared: PreparedData
+    run: RunFolder
+    resources: Resources
+    engine: Engine
+    checkpoints: FolderCheckpointIO
+    tracker: Tracker | None
+
+    def build(
+        self, found: Checkpoint | None, energy_by_phase: EnergyByPhase, past: Past | None = None
+    ) -> TrainingModule:
+        """The model: with its initial values, or for the checkpoint that `fit` loads."""
+        config, engine, device = self.config, self.engine, self.resources.device
+        with stage("building the model"):
+            dtype = torch.bfloat16 if self.resources.precision == "bfloat16" else torch.float32
+            if device == "cpu":
+                library()  # compiled now, not in the time of the first step
+            with torch.device("meta"):
+                model = Glam(
+                    config.model_as_built,
+                    dtype=dtype,
+                    rematerialize=config.training.rematerialize,
+                    backend=engine.backend,
+                )
+            engine.materialize(model, config.seed if found is None else None)
+            means = RunningMeans(
+                num_sources=len(self.prepared.sources),
+                load_shape=(config.model.num_moe_layers, config.model.num_experts),
+                device=device,
+                processes=engine.processes,
+            )
+            train_state = TrainState(means, config.training, energy_by_phase, past)
+            return engine.module(model, config, train_state)
+
+    def fit(self, module: TrainingModule, found: Checkpoint | None) -> None:
+        """Raises Stopped where it was asked to stop."""
+        with frozen_gc(), pooling():
+            saving = self._fit(module, found)
+        _leave_if_asked(saving, module.train_state.step)
+
+    def go_back(self, train_state: TrainState) -> tuple[Checkpoint | None, Past]:
+        """The checkpoint to go on from, None for the beginning, and what is kept."""
+        processes, wanted = self.engine.processes, train_state.watch.healthy()
+        found = newest_checkpoint(self.run.checkpoints, processes, up_to=wanted) if wanted else None
+        step = found.manifest.step if found else 0
+        past = train_state.go_back(step)
+        if processes.is_main:
+            if step < wanted:
+                log.warning(f"the checkpoint of step {wanted:,} to go back to is not there")
+            number = f"{len(past.rollbacks)} of {self.config.training.max_rollbacks}"
+            log.warning(f"{in_words(past.rollbacks[-1])} (rollback {number})")
+            if self.tracker is not None:
+                tokens = step * self.config.training.tokens_per_step
+                self.tracker.go_back(tokens, [asdict(one) for one in past.rollbacks])
+        return found, past
+
+    def _fit(self, module: TrainingModule, found: Checkpoint | None) -> Checkpoints:
+        config, training, engine = self.config, self.config.training, self.engine
+        start, train_state = found.manifest.step if found else 0, module.train_state
+        metrics = self._metrics()
+        metrics.cut_back(start)
+        saving = Checkpoints(
+            self.run,
+            training,
+            train_state,
+            metrics,
+            self.checkpoints.finish,
+            engine.processes,
+            has_gone_back=len(train_state.watch.rollbacks) > 0,
         )
-    engine.materialize(model, config.seed if fresh else None)
-    means = RunningMeans(
-        num_sources=len(prepared.sources),
-        load_shape=(config.model.num_moe_layers, config.model.num_experts),
-        device=resources.device,
-        processes=engine.processes,
-    )
-    return engine.module(
-        model, config, TrainState(means, config.training.max_skipped, energy_by_phase)
-    )
+        stream = TrainStream(
+            self.prepared, training.sequence_length, training.batch_size, config.seed
+        )
+        logger = MetricsLogger(
+            config,
+            train_state,
+            metrics,
+            self.tracker,
+            self.prepared.sources,
+            partial(self._evaluate, module.model),
+        )
+        with bar("train", training.num_steps, "steps") as shown, _quiet_lightning():
+            shown.start_at(start)
+            callbacks: list[Callback] = [
+                *engine.callbacks(),
+                TrainingClock(train_state),
+                logger,
+                ProgressBar(train_state, shown),
+                saving,
+            ]
+            trainer = _Loop(callbacks, engine.trainer_arguments(self.checkpoints))
+            batches = Batches(stream, train_state, training.num_steps, engine.processes)
+            try:
+                _run(trainer, module, batches, found)
+            finally:
+                saving.request.leave()
+        return saving
 
-
-def _fit(
-    module: TrainingModule,
-    prepared: PreparedData,
-    run: RunFolder,
-    engine: Engine,
-    checkpoints: FolderCheckpointIO,
-    tracker: Tracker | None,
-    found: Checkpoint | None,
-) -> Checkpoints:
-    config, start = module.config, found.manifest.step if found else 0
-    training = config.training
-    metrics = _metrics_file(config, prepared, run) if engine.processes.is_main else Metrics()
-    metrics.cut_back(start)
-
-    def evaluate() -> dict[str, float]:
+    def _evaluate(self, model: Glam) -> dict[str, float]:
+        training = self.config.training
         results = evaluate_domains(
-            module.model,
-            prepared,
+            model,
+            self.prepared,
             sequence_length=training.sequence_length,
             batch_size=training.batch_size,
-            max_tokens=config.evaluation.tokens_per_point,
-            processes=engine.processes,
+            max_tokens=self.config.evaluation.tokens_per_point,
+            processes=self.engine.processes,
         )
         losses = {domain: result.loss for domain, result in results.items()}
         return losses | {"mean": mean_loss(results)}
 
-    saving = Checkpoints(
-        run,
-        training,
-        module.train_state,
-        metrics,
-        checkpoints.finish,
-        engine.processes,
-    )
-    stream = TrainStream(prepared, training.sequence_length, training.batch_size, config.seed)
-    with bar("train", training.num_steps, "steps") as shown, _quiet_lightning():
-        shown.start_at(start)
-        callbacks: list[Callback] = [
-            *engine.callbacks(),
-            TrainingClock(module.train_state),
-            MetricsLogger(config, module.train_state, metrics, tracker, prepared.sources, evaluate),
-            ProgressBar(module.train_state, shown),
-            saving,
-        ]
-        trainer = _Loop(callbacks, engine.trainer_arguments(checkpoints))
-        batches = Batches(stream, start, training.num_steps, engine.processes)
-        try:
-            _run(trainer, module, batches, found)
-        finally:
-            saving.request.leave()
-    return saving
-
-
-def _metrics_file(config: RunConfig, prepared: PreparedData, run: RunFolder) -> MetricsFile:
-    layers, num_experts = sparse_layers(config.model), config.model.num_experts
-    header = columns(prepared.sources, prepared.domains, layers, num_experts)
-    return MetricsFile(run.metrics_file, header)
+    def _metrics(self) -> Metrics:
+        if not self.engine.processes.is_main:
+            return Metrics()
+        layers, num_experts = sparse_layers(self.config.model), self.config.model.num_experts
+        header = columns(self.prepared.sources, self.prepared.domains, layers, num_experts)
+        return MetricsFile(self.run.metrics_file, header)
 
 
 class _NoSignals:
@@ -298,12 +337,14 @@ def _result(module: TrainingModule, processes: Processes, machine: Machine) -> T
     ]
     return TrainingResult(
         status=module.status,
+        why_diverged=train_state.why_diverged,
         model=model,
         processes=processes,
         tokens=train_state.tokens,
         train_seconds=seconds,
         tokens_per_second=train_state.tokens / seconds if seconds else float("nan"),
         skipped_steps=train_state.skipped,
+        rollbacks=train_state.watch.rollbacks,
         joules=train_state.joules,
         load=load,
         machine=machine,

@@ -30,18 +30,24 @@ class StepBatch(NamedTuple):
 
 
 class Batches:
-    """This process's rows of the batches from step `start` to the end. Lightning iterates over it:
-    batch i is a function of i alone, so there is no loader state."""
+    """This process's rows of the batches from the TrainState's step to the end. Lightning iterates
+    over it once the checkpoint is loaded: batch i is a function of i alone, so there is no loader
+    state."""
 
     def __init__(
-        self, stream: TrainStream, start: int, num_steps: int, processes: Processes = SINGLE
+        self,
+        stream: TrainStream,
+        train_state: TrainState,
+        num_steps: int,
+        processes: Processes = SINGLE,
     ) -> None:
-        self.stream, self.start, self.num_steps = stream, start, num_steps
+        self.stream, self.train_state, self.num_steps = stream, train_state, num_steps
         self.rows = processes.rows(stream.batch_size)
 
     def __iter__(self) -> Iterator[StepBatch]:
-        for index in range(self.start, self.num_steps):
-            batch = self.stream.batch(index, self.rows)
+        shift = self.train_state.watch.shift
+        for step in range(self.train_state.step, self.num_steps):
+            batch = self.stream.batch(step + shift, self.rows)
             yield StepBatch(*(torch.from_numpy(part) for part in batch))  # pyright: ignore[reportUnknownMemberType]
 
 
@@ -97,6 +103,7 @@ class TrainingModule(LightningModule):
         super().__init__()
         self.model, self.config, self.train_state = model, config, train_state
         self._figures: StepMetrics | None = None
+        self._loss: Tensor | None = None
         self._updates: UpdatesInBackward | None = None
         self._clip_norm = config.optimizer.max_grad_norm
 
@@ -153,6 +160,7 @@ class TrainingModule(LightningModule):
             load=output.load.detach(),
             dropped=output.dropped.detach(),
         )
+        self._loss = output.loss.detach()
         return output.loss + output.balance_loss
 
     def optimizer_step(
@@ -171,7 +179,7 @@ class TrainingModule(LightningModule):
             return
         optimizer_closure()  # forward and backward
         norm = self.grad_norm()
-        grad_norm = norm.item()  # the only number that a step waits for
+        grad_norm = norm.item()  # what a step waits for
         skipped = not math.isfinite(grad_norm)
         if not skipped:
             if grad_norm > self._clip_norm:
@@ -192,9 +200,20 @@ class TrainingModule(LightningModule):
         assert self._figures is not None
         if not skipped:  # a NaN would spoil the means of its row
             self.train_state.means.add(self._figures, grad_norm)
-        self._figures = None
         self.train_state.finish_step(self.config.training.tokens_per_step, skipped=skipped)
-        if self.train_state.diverged:
+        self.train_state.watch.see(self._mean_loss())
+        self._figures = self._loss = None
+        self.stop_if_due()
+
+    def _mean_loss(self) -> float:
+        """Loss of the whole batch: every process has equally many rows."""
+        assert self._loss is not None
+        processes = self.train_state.means.processes
+        return (processes.sum(self._loss) / processes.size).item()
+
+    def stop_if_due(self) -> None:
+        """End the loop after this step where the run has diverged or goes back."""
+        if self.train_state.stops:
             self.trainer.should_stop = True
 
     def sync_counters(self) -> None:

@@ -1,4 +1,5 @@
-"""When a run saves a checkpoint: every few minutes, at its end, and when it is asked to stop."""
+"""When a run saves a checkpoint: every few minutes, at the steps that it may go back to, at its
+end, and when it is asked to stop."""
 
 import signal
 import threading
@@ -23,6 +24,7 @@ from glam.training.checkpoint import (
     remove_parts,
 )
 from glam.training.metrics import Metrics
+from glam.training.module import TrainingModule
 from glam.training.train_state import TrainState
 
 
@@ -65,17 +67,23 @@ class Checkpoints(Callback):
         metrics: Metrics,
         finish: Callable[[], None],
         processes: Processes = SINGLE,
+        *,
+        has_gone_back: bool = False,
     ) -> None:
-        """`finish` returns when the checkpoint that is being written is complete."""
+        """`finish` returns when the checkpoint that is being written is complete. A run that has
+        gone back saves after its first step, so that a resume need not go back again."""
         self.run, self.training, self.train_state = run, training, train_state
         self.metrics, self.finish, self.processes = metrics, finish, processes
         self.request = StopRequest()
         self.saved_step = 0  # from which a run cut off now would resume
         self._tried, self._tried_step = time.monotonic(), 0
+        self._has_gone_back = has_gone_back
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.saved_step = self._tried_step = self.train_state.step
         self.request.listen()
+        # What lies after the checkpoint that was just loaded is damaged, or was gone back from. A
+        # run cut off before it is removed resumes from it, and goes back as it did before.
         if self.processes.is_main and self.saved_step:
             remove_partial(self.run.checkpoints, up_to=self.saved_step)
         elif self.processes.is_main:
@@ -89,12 +97,13 @@ class Checkpoints(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        due = time.monotonic() - self._tried >= 60 * self.training.checkpoint_minutes
+        minutes = (time.monotonic() - self._tried) / 60
+        due = self._has_gone_back or minutes >= self.training.checkpoint_minutes
         asked, due = self.processes.largest(self.request.signal or 0, int(due))
         if asked:
             self.request.signal = signal.Signals(asked)
             trainer.should_stop = True
-        elif due or self._is_milestone(self.train_state.step):
+        elif due or self._is_due_at(self.train_state.step):
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -110,25 +119,37 @@ class Checkpoints(Callback):
     ) -> None:
         self.finish()
 
+    def _is_due_at(self, step: int) -> bool:
+        return self._is_milestone(step) or self.train_state.watch.is_anchor(step)
+
     def _is_milestone(self, step: int) -> bool:
         every = self.training.milestone_steps
         return every is not None and step % every == 0
 
     def _save(self, trainer: Trainer) -> None:
-        """Save. A checkpoint that cannot be written is warned of; the run goes on."""
-        folder = step_folder(self.run.checkpoints, self.train_state.step)
+        """Save. A checkpoint that cannot be written is warned of; the run goes on. Nothing is saved
+        of a run that goes back."""
+        step, watch = self.train_state.step, self.train_state.watch
+        assert isinstance(trainer.lightning_module, TrainingModule)
+        trainer.lightning_module.sync_counters()
+        if watch.goes_back:
+            return
+        if watch.is_anchor(step):
+            watch.anchors[step] = self.train_state.clock.seconds
+        folder = step_folder(self.run.checkpoints, step)
         try:
             with self.train_state.clock.paused():
                 self.finish()
                 self._tidy(self._tried_step)
                 self.metrics.sync()
                 trainer.save_checkpoint(folder)
-                self._tidy(self.train_state.step)  # where it is whole already
-            self.saved_step = self.train_state.step
+                self._tidy(step)  # where it is whole already
+            self.saved_step = step
         except SAVE_ERRORS as error:
+            watch.anchors.pop(step, None)
             line = first_line(error)
             log.warning(f"{folder.name} could not be saved, the last one stays: {line}")
-        self._tried, self._tried_step = time.monotonic(), self.train_state.step
+        self._tried, self._tried_step, self._has_gone_back = time.monotonic(), step, False
 
     def _tidy(self, step: int) -> None:
         """Once the checkpoint of `step` is whole, remove those after it, which are damaged, and old
@@ -137,7 +158,7 @@ class Checkpoints(Callback):
         if not self.processes.is_main or not step_folder(checkpoints, step).exists():
             return
         steps = {step_of(folder) for folder in step_folders(checkpoints)}
-        kept = {at for at in steps if self._is_milestone(at)}
+        kept = {at for at in steps if self._is_milestone(at)} | self.train_state.watch.needed(steps)
         try:
             remove_after(checkpoints, step)
             prune(checkpoints, keep_last=self.training.keep_checkpoints, protected=kept)

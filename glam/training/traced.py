@@ -57,6 +57,8 @@ def _root_mean_square(x: Tensor, dims: tuple[int, int] | None) -> Tensor:
     return (square.mean() if dims is None else square.mean(dims, keepdim=True)).sqrt()
 
 
+LOSSES_KEPT = 32  # steps whose losses wait on the device until they are judged
+
 FirstState = Callable[[torch.Size], dict[str, Tensor]]
 Place = Callable[[Tensor, torch.device], Tensor]
 
@@ -123,10 +125,13 @@ def traced_optimizer(
 
 class TracedModule(TrainingModule):
     """A `TrainingModule` that decides on the device: an update whose gradients hold NaN or Inf is
-    undone there. Counters reach the TrainState when a row is due (`sync_counters`)."""
+    undone there. Counters and losses reach the TrainState when a row or a checkpoint is due, and
+    every `LOSSES_KEPT` steps (`sync_counters`)."""
 
     # [2], on the device: updates skipped, and the last of them in a row
     counts: Tensor | None = None
+    # [LOSSES_KEPT], on the device: losses of the last steps, the newest last
+    recent: Tensor | None = None
 
     def configure_optimizers(self, place: Place = Tensor.to) -> torch.optim.Optimizer:
         return traced_optimizer(self.config.optimizer, self.model, place)
@@ -137,6 +142,7 @@ class TracedModule(TrainingModule):
             [train_state.skipped, train_state.skipped_in_a_row], dtype=torch.float32
         )
         self.counts = counts.to(self.device)
+        self.recent = torch.zeros(LOSSES_KEPT).to(self.device)
 
     def optimizer_step(
         self,
@@ -147,13 +153,16 @@ class TracedModule(TrainingModule):
     ) -> None:
         assert optimizer_closure is not None
         assert self.counts is not None
+        assert self.recent is not None
         optimizer_closure()  # forward and backward
         figures, self._figures = self._figures, None
         assert figures is not None
+        assert self._loss is not None
         with torch.no_grad():
+            self.recent = torch.cat([self.recent[1:], self._loss.float().view(1)])
             norm = torch.nn.utils.get_total_norm(gradients(self.model.parameters()))
             skipped, in_a_row = self.counts.unbind()
-            diverged = in_a_row >= self.train_state.max_skipped
+            diverged = in_a_row >= self.train_state.training.max_skipped
             stays = diverged | ~norm.isfinite()
             before = {name: value.clone() for name, value in self.changed(optimizer).items()}
             self._update(optimizer, norm)
@@ -181,10 +190,17 @@ class TracedModule(TrainingModule):
             found |= {f"state/{number}/{name}": value for name, value in state.items()}
         return found
 
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.train_state.step - self.train_state.watch.step >= LOSSES_KEPT:
+            self.sync_counters()
+
     def sync_counters(self) -> None:
-        if self.counts is None:
+        if self.counts is None or self.recent is None:
             return
+        train_state, watch = self.train_state, self.train_state.watch
         skipped, in_a_row = (int(value) for value in self.counts.cpu())
-        self.train_state.skipped, self.train_state.skipped_in_a_row = skipped, in_a_row
-        if self.train_state.diverged:
-            self.trainer.should_stop = True
+        train_state.skipped, train_state.skipped_in_a_row = skipped, in_a_row
+        if waiting := train_state.step - watch.step:
+            for loss in self.recent.cpu().tolist()[-waiting:]:  # pyright: ignore[reportUnknownMemberType]
+                watch.see(float(loss))
+        self.stop_if_due()

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from glam.config import ModelConfig
+from glam.config import ModelConfig, TrainingConfig
 from glam.machine.energy_by_phase import EnergyByPhase
 from glam.machine.processes import SINGLE, Processes
+from glam.training.rollback import LossWatch, Rollback
 
 
 class Clock:
@@ -177,18 +178,34 @@ class RunningMeans:
             self.sums[name] = torch.zeros(old.shape, dtype=old.dtype).to(old.device)
 
 
+class Past(NamedTuple):
+    """What a run keeps when it goes back."""
+
+    seconds: float  # of training
+    rollbacks: tuple[Rollback, ...]  # this one too
+
+
 class TrainState:
     """Counters, clock, energy and means of a run. `step` counts batches, those of skipped updates
     too: it is the position in the data and in the schedule."""
 
     def __init__(
-        self, means: RunningMeans, max_skipped: int, energy_by_phase: EnergyByPhase
+        self,
+        means: RunningMeans,
+        training: TrainingConfig,
+        energy_by_phase: EnergyByPhase,
+        past: Past | None = None,
     ) -> None:
-        self.means, self.max_skipped, self.energy_by_phase = means, max_skipped, energy_by_phase
+        """`past`: of the run that goes back to the checkpoint that is loaded next, or else to its
+        beginning."""
+        self.means, self.training, self.energy_by_phase = means, training, energy_by_phase
         self.step = self.tokens = 0
         self.skipped = self.skipped_in_a_row = 0
-        self.clock = Clock()
-        self.row_tokens, self.row_seconds = 0, 0.0  # at the last log row
+        self.watch = LossWatch(training, past.rollbacks if past else ())
+        self.clock = Clock(past.seconds if past else 0.0)
+        self.row_tokens, self.row_seconds = 0, self.clock.seconds  # at the last log row
+        self._past = past
+        self._stand_here()
 
     def start(self) -> None:
         """Training begins or resumes in this process."""
@@ -207,7 +224,24 @@ class TrainState:
 
     @property
     def diverged(self) -> bool:
-        return self.skipped_in_a_row >= self.max_skipped
+        return self.why_diverged is not None
+
+    @property
+    def why_diverged(self) -> str | None:
+        """One clause; None for a run that has not."""
+        if self.skipped_in_a_row >= self.training.max_skipped:
+            return f"gradients were NaN or Inf in {self.skipped_in_a_row} steps in a row"
+        return self.watch.why_given_up
+
+    @property
+    def stops(self) -> bool:
+        """Whether no further step follows from here: the run has diverged or goes back."""
+        return self.diverged or self.watch.goes_back
+
+    def go_back(self, step: int) -> Past:
+        """What goes on from the checkpoint of step `step`."""
+        rollback = self.watch.rollback(step, self.clock.seconds)
+        return Past(self.clock.seconds, (*self.watch.rollbacks, rollback))
 
     def finish_step(self, tokens: int, *, skipped: bool) -> None:
         self.step += 1
@@ -232,6 +266,7 @@ class TrainState:
             "row_seconds": self.row_seconds,
             "joules": self.joules(),
             "averages": self.means.state_dict(),
+            "watch": self.watch.state_dict(),
         }
 
     def joules(self) -> dict[str, float]:
@@ -243,8 +278,19 @@ class TrainState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.step, self.tokens = state["step"], state["tokens"]
         self.skipped, self.skipped_in_a_row = state["skipped"], state["skipped_in_a_row"]
-        self.clock = Clock(state["train_seconds"])
         self.row_tokens, self.row_seconds = state["row_tokens"], state["row_seconds"]
-        if self.means.processes.is_main:
-            self.energy_by_phase.add(state["joules"])
+        if "watch" in state:  # a checkpoint of version 0.2 has none
+            self.watch.load_state_dict(state["watch"])
         self.means.load_state_dict(state["averages"])
+        if self._past is None:
+            self.clock = Clock(state["train_seconds"])
+            if self.means.processes.is_main:
+                self.energy_by_phase.add(state["joules"])
+        else:  # the counters of this process have seen it all
+            self.row_seconds += self.clock.seconds - state["train_seconds"]
+            self._stand_here()
+
+    def _stand_here(self) -> None:
+        """A return to this step costs the seconds from now on."""
+        if self._past is not None:
+            self.watch.anchors[self.step] = self._past.seconds

@@ -40,6 +40,10 @@ from glam.errors import UserError
         (lambda: AdamWConfig(learning_rate=float("nan")), "optimizer.learning_rate=nan"),
         (lambda: AdafactorConfig(beta2=1.5), "optimizer.beta2=1.5 must lie between"),
         (lambda: TrainingConfig(tokens=0), "training.tokens=0 must lie between 1"),
+        (lambda: TrainingConfig(spike_window=1), "training.spike_window=1 must lie between 2"),
+        (lambda: TrainingConfig(spike_threshold=0), "training.spike_threshold=0 must be positive"),
+        (lambda: TrainingConfig(max_rollbacks=-1), "training.max_rollbacks=-1 must lie between 0"),
+        (lambda: TrainingConfig(rollback_every=0), "training.rollback_every=0 must be positive"),
         (lambda: DataConfig(held_out_fraction=0.9), "data.held_out_fraction=0.9 must lie"),
         (lambda: RunConfig(seed=-1), "seed=-1 must lie between"),
         (

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import poisoned
 import psutil
 import pytest
 import torch
@@ -351,6 +352,54 @@ def test_when_one_is_asked_to_stop_all_save_the_same_step(tmp_path, in_one_proce
     assert [row["step"] for row in rows(tmp_path)][-1] == "5"
     run(tmp_path, config(optimizer=OPTIMIZERS["adafactor"]))
     assert_same_run(tmp_path, in_one_process / "adafactor")
+
+
+class KilledError(Exception):
+    pass
+
+
+def poisoned_run(path, made, kill=False):
+    """A run that goes back once; killed before it has loaded the checkpoint."""
+    made = replace(made, training=replace(made.training, **poisoned.RULES))
+    trainers, once = [], fit._Loop
+
+    def trainer(*args):
+        trainers.append(once(*args))
+        if kill and len(trainers) == 2:
+            raise KilledError
+        return trainers[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        poisoned.poison(patch, 25)
+        patch.setattr(fit, "_Loop", trainer)
+        with pytest.raises(KilledError) if kill else contextlib.nullcontext():
+            run(path, made)
+
+
+def rollbacks(path):
+    """As the last checkpoint holds them, without their seconds."""
+    [*_, last] = sorted((path / "checkpoints").glob("step-*"))
+    state = torch.load(last / sorted(p.name for p in last.glob("state*.pt"))[0], weights_only=True)
+    return [{**one, "lost_seconds": 0} for one in state["training"]["watch"]["rollbacks"]]
+
+
+@pytest.mark.slow
+def test_all_go_back_together_as_one_process_does_and_killed_in_it_they_do_again(tmp_path):
+    changes = {"steps": 40, "optimizer": AdamWConfig(learning_rate=0.02, eps=1e-4)}
+    poisoned_run(tmp_path / "one", config(**changes))
+    [expected] = rollbacks(tmp_path / "one")
+    assert (expected["step"], expected["restored_step"], expected["last_batch"]) == (26, 15, 25)
+    together(2, poisoned_run, tmp_path / "two", config(2, **changes))
+    [found] = rollbacks(tmp_path / "two")
+    assert found["loss"] == pytest.approx(expected["loss"], abs=1e-3)
+    like = {"loss": expected["loss"], "limit": expected["limit"]}
+    assert found | like == expected
+    together(2, poisoned_run, tmp_path / "killed", config(2, **changes), True)
+    together(2, poisoned_run, tmp_path / "killed", config(2, **changes))
+    assert rollbacks(tmp_path / "killed") == [found]
+    assert column(tmp_path / "killed", "loss") == column(tmp_path / "two", "loss")
+    expected = weights(tmp_path / "two")
+    assert all(torch.equal(w, expected[n]) for n, w in weights(tmp_path / "killed").items())
 
 
 @pytest.mark.parametrize(

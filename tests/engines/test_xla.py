@@ -12,6 +12,8 @@ import test_fsdp
 import torch
 import toy
 from breaking import break_off
+from poisoned import RULES as RULES_OF_ROLLBACK
+from poisoned import poison
 from processes import together
 from safetensors.torch import load_file
 
@@ -259,6 +261,35 @@ def test_a_run_goes_on_in_processes_of_torch_and_comes_back(tmp_path):
     run(path, roomy((4, 2)))
     run(tmp_path / "one", roomy())
     assert_same_run(path, tmp_path / "one")
+
+
+def test_a_run_goes_back_to_a_healthy_checkpoint_and_killed_in_it_does_so_again(
+    tmp_path, monkeypatch
+):
+    """Though losses are judged some steps later."""
+    seen, end = [], xla.Steps.on_train_batch_end
+
+    def on_train_batch_end(self, trainer, module, *args):
+        end(self, trainer, module, *args)
+        seen.append((len(module.train_state.watch.rollbacks), self.compiled[-1]))
+
+    monkeypatch.setattr(xla.Steps, "on_train_batch_end", on_train_batch_end)
+    poison(monkeypatch, 25)
+    made = config((2, 4), steps=40, points=1, optimizer=AdamWConfig(learning_rate=0.02))
+    made = replace(made, training=replace(made.training, **RULES_OF_ROLLBACK, log_every=7))
+    result = run(tmp_path / "straight", made)
+    [rollback] = result.rollbacks
+    assert (rollback.step, rollback.restored_step, rollback.last_batch) == (26, 15, 25)
+    assert [number for number, _ in seen] == [0] * 28 + [1] * 25
+    assert seen[-1][1] == seen[28][1], str(seen)  # the first step after the return compiles
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "in_words", None)
+        with pytest.raises(TypeError):
+            run(tmp_path / "killed", made)
+    again = run(tmp_path / "killed", made)
+    assert [one.loss for one in again.rollbacks] == [rollback.loss]
+    expected = weights(tmp_path / "straight")
+    assert all(torch.equal(w, expected[n]) for n, w in weights(tmp_path / "killed").items())
 
 
 def test_a_finished_run_is_loaded_bit_for_bit_on_another_mesh(on_mesh):

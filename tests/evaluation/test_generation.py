@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from glam.evaluation.generation import choose, generate, nucleus
+from glam.evaluation.generation import UselessWeightsError, choose, generate, nucleus
 
 ALL = {"max_tokens": 12, "temperature": 1.0, "top_p": 1.0, "seed": 0, "context": 16}
 
@@ -60,6 +60,14 @@ def test_a_slow_model_writes_what_the_seconds_allow(model, tokenizer):
     assert hasty
     assert whole.startswith(hasty)
     assert len(hasty) < len(whole)
+
+
+@pytest.mark.parametrize("temperature", [0, 1.0])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_give_no_probabilities_are_refused(model, tokenizer, temperature, value):
+    model.embedding.w_VM.data[3, 0] = value
+    with pytest.raises(UselessWeightsError, match="NaN or Inf in place of probabilities"):
+        generate(model, tokenizer, "abc", **{**ALL, "temperature": temperature})
 
 
 def smallest_set(probabilities, top_p):

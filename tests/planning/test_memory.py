@@ -99,10 +99,13 @@ def test_the_optimizer_holds_what_is_counted(model, optimizer):
     assert optimizer_bytes(RunConfig(model=model, optimizer=optimizer)) == held
 
 
-def test_disk_holds_the_checkpoint_being_written_beside_the_two_that_are_kept():
+def test_disk_holds_the_checkpoint_being_written_beside_those_that_are_kept():
     config = RunConfig()
     estimate = memory(config)
-    assert checkpoint_bytes(config) == 3 * (estimate.weights + estimate.optimizer)
+    one = estimate.weights + estimate.optimizer
+    assert checkpoint_bytes(config) == (1 + 2 + 2) * one  # two newest, two to go back to
+    short = dataclasses.replace(config, training=TrainingConfig(tokens=100 * 1024))
+    assert checkpoint_bytes(short) == (1 + 2) * one  # shorter than a window
 
 
 def test_disk_holds_every_milestone():

@@ -173,6 +173,26 @@ def test_a_diverged_run_says_so_and_keeps_its_curves(write_run: WriteRun) -> Non
     assert any(label.startswith("Held-out loss by domain") for label in page.labels)
 
 
+def test_a_run_that_went_back_lists_its_rollbacks(write_run: WriteRun) -> None:
+    run = write_run()
+    summary = json.loads((run / "summary.json").read_text())
+    spike = {"step": 2100, "reason": "loss spike", "loss": 7.25, "limit": 6.5}
+    where = {"restored_step": 1830, "first_batch": 1830, "last_batch": 2099, "lost_seconds": 75.0}
+    nan = {**spike, **where, "reason": "loss was NaN or Inf", "loss": None, "limit": None}
+    (run / "summary.json").write_text(json.dumps(summary | {"rollbacks": [spike | where, nan]}))
+
+    page = Page(run_report(run))
+
+    assert "Rollbacks" in page.words
+    for told in ("2,100", "loss spike", "7.250", "6.500", "1,830 to 2,099"):
+        assert told in page.words
+    assert "loss was NaN or Inf" in page.words
+
+
+def test_a_run_that_never_went_back_has_no_such_table(write_run: WriteRun) -> None:
+    assert "Rollbacks" not in Page(run_report(write_run())).words
+
+
 def test_a_failed_run_says_why(write_run: WriteRun) -> None:
     run = write_run()
     (run / "summary.json").unlink()

@@ -39,6 +39,10 @@ DEFAULT = RunConfig()
         replace(DEFAULT, data=DataConfig(filter=FilterConfig(name="none"))),
         replace(DEFAULT, optimizer=AdafactorConfig()),
         replace(DEFAULT, training=TrainingConfig(tokens=1024)),
+        replace(DEFAULT, training=TrainingConfig(spike_window=64)),
+        replace(DEFAULT, training=TrainingConfig(spike_threshold=None)),
+        replace(DEFAULT, training=TrainingConfig(max_rollbacks=0)),
+        replace(DEFAULT, training=TrainingConfig(rollback_every=100)),
     ],
 )
 def test_what_determines_the_result_changes_the_id(config):

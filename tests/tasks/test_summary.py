@@ -7,11 +7,14 @@ import pytest
 import toy
 
 from glam import kernels
+from glam.errors import JobFailedError
 from glam.evaluation import evaluate_domains
+from glam.machine.energy_by_phase import EnergyByPhase
 from glam.reporting import write_study
 from glam.runs.machine import machine_of
 from glam.runs.study_folder import StudyFolder
 from glam.tasks.summary import summarize
+from glam.tasks.train import _Energy, _judge, _raise_if_diverged
 
 KEY = "seed"
 
@@ -43,6 +46,35 @@ def train(home, seed, kernel):
     run.write_config(config)
     run.write_json("summary.json", summary)
     return run
+
+
+def judged(tmp_path, monkeypatch, result):
+    """What `task=train` makes of a trained model."""
+    config, prepared = toy.config(6), toy.prepared()
+    monkeypatch.setattr("glam.tasks.train.held_out_losses", held_out)
+    monkeypatch.setattr("glam.tasks.train.samples", lambda *_: [])
+    energy = _Energy(EnergyByPhase(), "none")
+    return _judge(config, toy.folder(tmp_path), prepared, result, energy)
+
+
+def held_out(config, model, prepared, processes):
+    return evaluate_domains(model, prepared, sequence_length=16, batch_size=2, max_tokens=64)
+
+
+def test_weights_that_are_useless_on_held_out_text_have_diverged(tmp_path, monkeypatch):
+    """A run of an older version, say, which did not look at its last weights."""
+    config, prepared = toy.config(6), toy.prepared()
+    result = toy.train(config, prepared, toy.folder(tmp_path), toy.RESOURCES)
+    assert judged(tmp_path, monkeypatch, result)[0] == result
+    result.model.embedding.w_VM.data.fill_(float("nan"))
+    diverged, domains = judged(tmp_path / "nan", monkeypatch, result)
+    assert (result.status, diverged.status, domains) == ("done", "diverged", {})
+    summary = summarize(
+        config, toy.folder(tmp_path), toy.RESOURCES, diverged, domains, prepared.fingerprint
+    )
+    assert (summary["status"], summary["loss"], summary["rollbacks"]) == ("diverged", {}, [])
+    with pytest.raises(JobFailedError, match="diverged: its last weights give NaN or Inf"):
+        _raise_if_diverged(toy.folder(tmp_path), summary)
 
 
 def table(study):

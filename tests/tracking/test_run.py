@@ -146,6 +146,21 @@ def test_rows_that_a_resumed_run_repeats_are_sent_once(tmp_path):
     assert [row["tokens"] for row in session.rows] == [300]
 
 
+def test_a_rollback_is_an_event_and_its_rows_are_sent_again(tmp_path):
+    session = Session()
+    tracker = WandbTracker(session, toy.folder(tmp_path), 6, heat_maps)
+    rollback = {"step": 30, "reason": "loss spike", "loss": 9.5, "limit": None}
+    tracker.log({"tokens": 200})
+    for _ in range(2):  # the second time by a process that takes the same rollback again
+        tracker.go_back(100, [rollback])
+    tracker.log({"tokens": 100})
+    tracker.log({"tokens": 150})
+    first, event, again = session.rows
+    assert (first["tokens"], again["tokens"]) == (200, 150)
+    told = {"rollback/step": 30, "rollback/reason": "loss spike", "rollback/loss": 9.5}
+    assert event == {"tokens": 100, "rollbacks": 1, **told}
+
+
 def test_a_source_without_a_token_has_no_column(tmp_path):
     session = Session()
     tracker = WandbTracker(session, toy.folder(tmp_path), 6, heat_maps)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from glam.config import TrainingConfig
 from glam.machine.energy_by_phase import EnergyByPhase
 from glam.progress import Bar
 from glam.training.callbacks import ProgressBar, evaluation_steps
@@ -19,7 +20,7 @@ def clock(monkeypatch):
 
 
 def test_the_bars_speed_is_of_training_alone(clock):
-    state = TrainState(RunningMeans(1, (1, 1), "cpu"), 3, EnergyByPhase())
+    state = TrainState(RunningMeans(1, (1, 1), "cpu"), TrainingConfig(), EnergyByPhase())
     bar = Bar("train", 4)
     callback = ProgressBar(state, bar)
 

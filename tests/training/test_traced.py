@@ -2,7 +2,9 @@
 
 import csv
 import math
+from dataclasses import replace
 
+import poisoned
 import pytest
 import torch
 import toy
@@ -59,6 +61,22 @@ def test_too_many_in_a_row_end_the_run_with_the_weights_of_before(tmp_path, monk
     assert (result.status, result.skipped_steps) == ("diverged", 3)
     assert int(rows[-1]["step"]) < 20
     assert all(weight.isfinite().all() for weight in weights.values())
+
+
+def test_losses_that_are_judged_later_lead_back_to_the_same_step(tmp_path, monkeypatch):
+    poisoned.poison(monkeypatch, 25)
+    made = toy.config(40, optimizer=AdamWConfig(learning_rate=0.02))
+    rules = {**poisoned.RULES, "log_every": 7}
+    made = replace(made, training=replace(made.training, **rules))
+    at_once, _, _ = run(tmp_path / "read", made, traced=False, monkeypatch=monkeypatch)
+    later, rows, _ = run(tmp_path / "traced", made, traced=True, monkeypatch=monkeypatch)
+    [expected], [found] = at_once.rollbacks, later.rollbacks
+    assert found.loss == pytest.approx(expected.loss, abs=1e-4)
+    figures = {"loss": 0, "limit": 0, "lost_seconds": 0}
+    assert replace(found, **figures) == replace(expected, **figures)
+    steps = [int(row["step"]) for row in rows]
+    assert steps == sorted(set(steps))
+    assert later.status == "done"
 
 
 def poison(monkeypatch, steps, value):
