@@ -23,6 +23,7 @@ OF_THE_CLOCK = (
     "lost_seconds",
     "git",
     "throughputs",
+    "sha256",  # of a summary, seconds included
 )
 FILES = ("data.json", "routing.json", "layout.json", "tokenizer.vocab")
 PARTS = {"optimizer_states": "optimizer and router", "training": "counters and sampler"}
@@ -84,7 +85,9 @@ def _lines(value: Any, place: str) -> Iterator[bytes]:
     if isinstance(value, Mapping):
         for name in sorted(value, key=str):
             if not _is_of_the_clock(str(name)):
-                yield from _lines(value[name], f"{place}/{name}")
+                # The checkpoints to go back to, by step, with the seconds of training until then.
+                of_name = sorted(value[name]) if name == "anchors" else value[name]
+                yield from _lines(of_name, f"{place}/{name}")
     elif isinstance(value, list | tuple):
         for number, one in enumerate(value):
             yield from _lines(one, f"{place}/{number}")

@@ -25,7 +25,7 @@ def left(tmp_path_factory):
         folder.write_config(config)
         toy.train(config, toy.prepared(), folder, toy.RESOURCES)
         summary = {"loss": {"mean": 1.5 + seed}, "train_seconds": hash(name), "status": "done"}
-        (folder.path / "summary.json").write_text(json.dumps(summary))
+        folder.write_json("summary.json", summary)  # sealed, seconds included
     return root
 
 
