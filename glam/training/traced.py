@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from glam.config import AdafactorConfig, AdamWConfig, OptimizerConfig
 from glam.training.module import TrainingModule, gradients
 from glam.training.optimizers import adamw, parameter_groups, with_own_options
+from glam.training.train_state import values
 
 
 class TracedAdafactor(torch.optim.Optimizer):
@@ -201,6 +202,6 @@ class TracedModule(TrainingModule):
         skipped, in_a_row = (int(value) for value in self.counts.cpu())
         train_state.skipped, train_state.skipped_in_a_row = skipped, in_a_row
         if waiting := train_state.step - watch.step:
-            for loss in self.recent.cpu().tolist()[-waiting:]:  # pyright: ignore[reportUnknownMemberType]
-                watch.see(float(loss))
+            for loss in values(self.recent)[-waiting:]:
+                watch.see(loss)
         self.stop_if_due()
