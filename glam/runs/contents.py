@@ -27,6 +27,20 @@ class LayerLoad(TypedDict):
 
 
 @strict(unknown="allow")
+class SavedRollback(TypedDict):
+    """A return to a healthy checkpoint."""
+
+    step: Count
+    reason: str
+    loss: float | None
+    limit: float | None
+    restored_step: Count
+    first_batch: Count
+    last_batch: Count
+    lost_seconds: Amount
+
+
+@strict(unknown="allow")
 class Energy(TypedDict):
     """Joules of a run."""
 
@@ -44,6 +58,7 @@ class Summary(TypedDict):
     that a version did not have are absent."""
 
     status: Literal["done", "diverged"]
+    diverged: NotRequired[str | None]
     id: NotRequired[str]
     name: NotRequired[str]
     study: NotRequired[str | None]
@@ -58,6 +73,7 @@ class Summary(TypedDict):
     train_seconds: NotRequired[Amount | None]
     load: NotRequired[list[LayerLoad]]
     skipped_steps: NotRequired[Count]
+    rollbacks: NotRequired[list[SavedRollback]]
     seed: NotRequired[Count]
     threads: NotRequired[Annotated[int, Ge(1)]]
     precision: NotRequired[Literal["float32", "bfloat16"]]

@@ -181,7 +181,7 @@ def test_a_poisoned_run_ends_within_the_noise_of_clean_ones(tmp_path, monkeypatc
     # The next poisoned batch comes before a full window has followed another checkpoint.
     assert (second.step, second.restored_step) == (23, 15)
     assert (second.first_batch, second.last_batch) == (26, 33)
-    assert 0 < second.lost_seconds < first.lost_seconds < result.train_seconds
+    assert 0 < first.lost_seconds + second.lost_seconds < result.train_seconds
     said = [line.getMessage() for line in caplog.records if line.levelname == "WARNING"]
     assert said[0] == f"{in_words(first)} (rollback 1 of 10)"
     assert "back to step 15, without batches 15 to 25" in said[0]
