@@ -33,8 +33,8 @@ HeatMaps = Callable[[Path], Mapping[str, "Figure"]]
 class Tracker:
     """Tracks nothing: metrics.csv is written without it."""
 
-    def log(self, row: Mapping[str, float]) -> None:
-        """Take a row of metrics.csv."""
+    def log(self, row: Mapping[str, float], rollbacks: int = 0) -> None:
+        """Take a row of metrics.csv, of a run that has gone back so many times before it."""
 
     def go_back(self, tokens: int, rollbacks: Sequence[Mapping[str, Any]]) -> None:
         """The run goes back to `tokens`; the last of its rollbacks says why."""
@@ -111,8 +111,9 @@ class WandbTracker(Tracker):
         self._tokens_sent = float(summary.get("tokens") or 0)
         self._rollbacks_sent = int(summary.get("rollbacks") or 0)
 
-    def log(self, row: Mapping[str, float]) -> None:
-        if row["tokens"] <= self._tokens_sent:
+    def log(self, row: Mapping[str, float], rollbacks: int = 0) -> None:
+        # Fewer: a run that was cut off after a rollback takes the way to it once more.
+        if rollbacks < self._rollbacks_sent or row["tokens"] <= self._tokens_sent:
             return
         self._tokens_sent = row["tokens"]
         plain = {name: value for name, value in row.items() if _is_sent(name, value)}

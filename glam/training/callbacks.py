@@ -25,7 +25,9 @@ def evaluation_steps(points: int, num_steps: int) -> set[int]:
 class Tracker(Protocol):
     """Where rows of metrics.csv go besides the file."""
 
-    def log(self, row: Mapping[str, float]) -> None: ...
+    def log(self, row: Mapping[str, float], rollbacks: int = 0) -> None:
+        """Take a row of a run that has gone back so many times before it."""
+        ...
 
     def go_back(self, tokens: int, rollbacks: Sequence[Mapping[str, Any]]) -> None:
         """The run goes back to `tokens`; the last of its rollbacks says why."""
@@ -98,7 +100,7 @@ class MetricsLogger(Callback):
                 return
         self.metrics.write(row)
         if self.tracker is not None:
-            self.tracker.log(row)
+            self.tracker.log(row, len(self.train_state.watch.rollbacks))
 
     def _training_row(self, learning_rate: float) -> dict[str, float]:
         train_state, means = self.train_state, self.train_state.means.take_row()

@@ -185,7 +185,7 @@ class _Segment(NamedTuple):
         past = train_state.go_back(step)
         if processes.is_main:
             if step < wanted:
-                log.warning(f"the checkpoint of step {wanted:,} to go back to is not there")
+                log.warning(f"there is no whole checkpoint of step {wanted:,} to go back to")
             number = f"{len(past.rollbacks)} of {self.config.training.max_rollbacks}"
             log.warning(f"{in_words(past.rollbacks[-1])} (rollback {number})")
             if self.tracker is not None:

@@ -80,8 +80,12 @@ class LossWatch:
     @property
     def shift(self) -> int:
         """How far the run's batches are ahead of its steps in the stream."""
-        last = self.rollbacks[-1] if self.rollbacks else None
-        return 0 if last is None else last.last_batch + 1 - last.restored_step
+        return self._shift_at(self.step)
+
+    def _shift_at(self, step: int) -> int:
+        """`shift` after `step` steps: a return to a later one came after those batches."""
+        before = [one for one in self.rollbacks if one.restored_step <= step]
+        return before[-1].last_batch + 1 - before[-1].restored_step if before else 0
 
     @property
     def goes_back(self) -> bool:
@@ -160,7 +164,7 @@ class LossWatch:
         return Rollback(
             **asdict(self.alarm),
             restored_step=restored_step,
-            first_batch=restored_step + self.shift,
+            first_batch=restored_step + self._shift_at(restored_step),
             last_batch=self.alarm.step - 1 + self.shift,
             lost_seconds=seconds - self.anchors[stood],
         )

@@ -1,6 +1,8 @@
 """When a run saves a checkpoint: every few minutes, at the steps that it may go back to, at its
 end, and when it is asked to stop."""
 
+import errno
+import os
 import signal
 import threading
 import time
@@ -111,6 +113,7 @@ class Checkpoints(Callback):
             self._save(trainer)
         self.finish()
         self._tidy(self.train_state.step)
+        self.processes.largest(0)  # none looks for checkpoints before the main one has completed it
         whole = [step_of(folder) for folder in step_folders(self.run.checkpoints)]
         self.saved_step = max((s for s in whole if s <= self.train_state.step), default=0)
 
@@ -141,15 +144,28 @@ class Checkpoints(Callback):
             with self.train_state.clock.paused():
                 self.finish()
                 self._tidy(self._tried_step)
-                self.metrics.sync()
+                self._sync_metrics()
                 trainer.save_checkpoint(folder)
                 self._tidy(step)  # where it is whole already
             self.saved_step = step
         except SAVE_ERRORS as error:
             watch.anchors.pop(step, None)
-            line = first_line(error)
-            log.warning(f"{folder.name} could not be saved, the last one stays: {line}")
+            if self.processes.is_main:
+                line = first_line(error)
+                log.warning(f"{folder.name} could not be saved, the last one stays: {line}")
         self._tried, self._tried_step, self._has_gone_back = time.monotonic(), step, False
+
+    def _sync_metrics(self) -> None:
+        """Raises OSError in all processes where the main one cannot: the others would wait for it
+        in the checkpoint, and would count one to go back to that is not there."""
+        failure = 0
+        try:
+            self.metrics.sync()
+        except OSError as error:
+            failure = error.errno or errno.EIO
+        (failure,) = self.processes.largest(failure)
+        if failure:
+            raise OSError(failure, os.strerror(failure))
 
     def _tidy(self, step: int) -> None:
         """Once the checkpoint of `step` is whole, remove those after it, which are damaged, and old

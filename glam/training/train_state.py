@@ -279,8 +279,10 @@ class TrainState:
         self.step, self.tokens = state["step"], state["tokens"]
         self.skipped, self.skipped_in_a_row = state["skipped"], state["skipped_in_a_row"]
         self.row_tokens, self.row_seconds = state["row_tokens"], state["row_seconds"]
-        if "watch" in state:  # a checkpoint of version 0.2 has none
+        if "watch" in state:
             self.watch.load_state_dict(state["watch"])
+        else:  # of version 0.2: its losses are not judged any more
+            self.watch.step = self.step
         self.means.load_state_dict(state["averages"])
         if self._past is None:
             self.clock = Clock(state["train_seconds"])

@@ -24,7 +24,14 @@ from glam.config.corpora import CORPORA
 from glam.config.optimizers import OPTIMIZERS
 from glam.config.schedules import SCHEDULES
 from glam.machine.resources import Resources
-from glam.runs.identity import COMPUTES, PACKAGE, SOURCES, code_fingerprint, run_id
+from glam.runs.identity import (
+    COMPUTES,
+    DETERMINES_THE_RESULT,
+    PACKAGE,
+    SOURCES,
+    code_fingerprint,
+    run_id,
+)
 
 HERE = Resources(threads=1, precision="bfloat16", device="cpu", memory_bytes=8 << 30, cores=2)
 DEFAULT = RunConfig()
@@ -84,6 +91,10 @@ def test_the_default_run_keeps_its_id_from_version_to_version():
 # The rule, field by field: whatever is in these sections decides the result, but for what is named
 # below. A field that is added is asked about by itself; one that decides nothing is entered here.
 DECIDING = {"model", "data", "optimizer", "schedule", "training", "seed"}
+OBSERVING = {  # sections and keys of the top that decide no weight
+    *("task", "hardware", "logger", "evaluation", "study"),
+    *("rerun", "run", "log_level", "runs_dir", "cache_dir"),
+}
 DECIDING_NOTHING = {
     *("model.name", "training.log_every", "training.checkpoint_minutes"),
     *("training.keep_checkpoints", "training.milestone_steps"),
@@ -139,6 +150,12 @@ def test_every_field_that_decides_the_result_changes_the_id_and_no_other_does(co
     assert same == expected
     others = [found for key, found in ids.items() if key not in same]
     assert len(set(others)) == len(others)  # no two fields stand for each other
+
+
+def test_a_section_is_known_to_decide_the_result_or_not_to():
+    # One that is added is entered in one of the two, and in DETERMINES_THE_RESULT where it decides.
+    assert {field.name for field in fields(RunConfig)} == DECIDING | OBSERVING
+    assert set(DETERMINES_THE_RESULT) == DECIDING
 
 
 def test_a_choice_is_told_from_another_by_its_name_alone():

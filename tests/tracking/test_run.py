@@ -153,12 +153,24 @@ def test_a_rollback_is_an_event_and_its_rows_are_sent_again(tmp_path):
     tracker.log({"tokens": 200})
     for _ in range(2):  # the second time by a process that takes the same rollback again
         tracker.go_back(100, [rollback])
-    tracker.log({"tokens": 100})
-    tracker.log({"tokens": 150})
+    tracker.log({"tokens": 100}, 1)
+    tracker.log({"tokens": 150}, 1)
     first, event, again = session.rows
     assert (first["tokens"], again["tokens"]) == (200, 150)
     told = {"rollback/step": 30, "rollback/reason": "loss spike", "rollback/loss": 9.5}
     assert event == {"tokens": 100, "rollbacks": 1, **told}
+
+
+def test_a_run_cut_off_after_a_rollback_sends_no_row_of_the_way_to_it_again(tmp_path):
+    session = Session(already=150)  # after the rollback from 200 to 100
+    session.summary["rollbacks"] = 1
+    tracker = WandbTracker(session, toy.folder(tmp_path), 6, heat_maps)
+    tracker.log({"tokens": 200, "loss": 9.5}, 0)
+    tracker.go_back(100, [{"step": 30}])
+    for tokens in (150, 200):
+        tracker.log({"tokens": tokens, "loss": 4.0}, 1)
+    [row] = session.rows
+    assert (row["tokens"], row["loss"]) == (200, 4.0)
 
 
 def test_a_source_without_a_token_has_no_column(tmp_path):

@@ -17,6 +17,7 @@ from glam.config import AdafactorConfig, AdamWConfig, TrainingConfig
 from glam.engines import sharded_checkpoint
 from glam.engines.sharded_checkpoint import ShardedCheckpointIO
 from glam.errors import UserError
+from glam.machine.energy_by_phase import EnergyByPhase
 from glam.machine.processes import Processes
 from glam.runs import checkpoints
 from glam.runs.checkpoints import (
@@ -29,7 +30,10 @@ from glam.runs.checkpoints import (
 )
 from glam.runs.manifest import DamagedCheckpointError, digest
 from glam.training.checkpoint import FolderCheckpointIO, prune
+from glam.training.metrics import Metrics
 from glam.training.module import TrainingModule
+from glam.training.saving import Checkpoints
+from glam.training.train_state import RunningMeans, TrainState
 
 
 def checkpoint(step=3, size=8):
@@ -463,6 +467,70 @@ def test_a_checkpoint_in_the_background_is_awaited_and_its_failure_told(
     background.finish()
     assert "step-00000005 could not be saved, the last one stays: no zip" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
+
+
+class Watched(Processes):
+    """The process `rank` of two, which notes when it waits for the other."""
+
+    size = 2
+
+    def __init__(self, rank, events, other=0):
+        self.rank, self.events, self.other = rank, events, other
+
+    def largest(self, *values):
+        self.events.append("meet")
+        return tuple(max(value, self.other) for value in values)
+
+
+@pytest.fixture
+def saving_at(tmp_path):
+    """`Checkpoints` of one of two processes, at a step to go back to."""
+
+    def made(processes, metrics=None, finish=lambda: None):
+        training = TrainingConfig(tokens=10**6, rollback_every=5)
+        means = RunningMeans(num_sources=1, load_shape=(1, 1), device="cpu")
+        state = TrainState(means, training, EnergyByPhase())
+        state.step = state.watch.step = 5
+        run = toy.folder(tmp_path)
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
+        return Checkpoints(run, training, state, metrics or Metrics(), finish, processes)
+
+    return made
+
+
+def test_no_process_goes_on_before_the_main_one_has_completed_the_checkpoint(saving_at):
+    events = []
+    saving = saving_at(Watched(0, events), finish=lambda: events.append("complete"))
+    saving._tried_step = 5
+    saving.on_train_end(None, None)
+    assert events == ["complete", "meet"]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_rows_that_one_process_cannot_flush_keep_all_from_the_checkpoint(saving_at, rank, caplog):
+    """Else the others would wait in it, and would go back to what is not there."""
+
+    class Full(Metrics):
+        def sync(self):
+            if rank == 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    class Module(TrainingModule):
+        def __init__(self):
+            pass
+
+    class Trainer:
+        lightning_module, saved = Module(), False
+
+        def save_checkpoint(self, folder):
+            self.saved = True
+
+    trainer, events = Trainer(), []
+    saving = saving_at(Watched(rank, events, other=errno.ENOSPC), Full())
+    saving._save(trainer)
+    assert not trainer.saved
+    assert set(saving.train_state.watch.anchors) == {0}
+    assert len(caplog.records) == (rank == 0)
 
 
 def test_a_run_that_fails_waits_for_its_checkpoint(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from glam.runs.checkpoints import step_folders, step_of
 from glam.training import fit, saving
 from glam.training.module import TrainingModule
 from glam.training.rollback import FIRST_RISE, LEAST_RISE, SIGMA, LossWatch, in_words
-from glam.training.train_state import TrainState
+from glam.training.train_state import RunningMeans, TrainState
 
 TIMES = ("train_seconds", "tokens_per_second", "joules")
 
@@ -102,6 +102,28 @@ def test_each_return_leaves_out_the_batches_after_those_left_out_before():
     assert shown(again, [1.0, math.nan]).healthy() == 3  # it still is
     second = again.rollback(3, 0.0)
     assert (second.first_batch, second.last_batch) == (8, 9)
+
+
+def test_a_return_to_before_an_earlier_one_leaves_out_all_since():
+    """The checkpoint of step 3 is lost, and the batches before it are gone with it."""
+    found = shown(at_anchors(watch(), 3), [1.0] * 7 + [math.nan])
+    first = found.rollback(3, 0.0)
+    again = LossWatch(found.training, (first,))
+    again.load_state_dict(shown(at_anchors(watch(), 3), [1.0] * 3).state_dict())
+    second = shown(again, [math.nan]).rollback(0, 0.0)
+    assert (second.first_batch, second.last_batch) == (0, 8)
+    assert LossWatch(found.training, (first, second)).shift == 9
+
+
+def test_losses_are_judged_from_where_a_checkpoint_of_version_0_2_stands():
+    means = RunningMeans(num_sources=1, load_shape=(1, 1), device="cpu")
+    made = TrainState(means, TrainingConfig(), EnergyByPhase())
+    made.step = 500
+    saved = made.state_dict()
+    del saved["watch"]
+    found = TrainState(means, TrainingConfig(), EnergyByPhase())
+    found.load_state_dict(saved)
+    assert (found.watch.step, found.watch.alarm) == (500, None)
 
 
 def test_the_default_checkpoints_are_sixteen_at_most_a_thousand_steps_apart():
@@ -325,7 +347,7 @@ def test_a_checkpoint_that_cannot_be_read_is_replaced_by_the_one_before(
     result = run(tmp_path)
     assert [rollback.restored_step for rollback in result.rollbacks] == [0]
     assert (result.status, result.rollbacks[0].last_batch) == ("done", 25)
-    assert "the checkpoint of step 15 to go back to cannot be read" in caplog.text
+    assert "there is no whole checkpoint of step 15 to go back to" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -421,7 +443,7 @@ def test_wandb_is_told_and_gets_the_rows_from_there_again(tmp_path, monkeypatch)
     told = []
 
     class Tracker:
-        def log(self, row):
+        def log(self, row, rollbacks):
             told.append(row["tokens"])
 
         def go_back(self, tokens, rollbacks):
