@@ -58,7 +58,8 @@ def resolve(config: RunConfig, *, remote: bool = False) -> Resources:
     elif processes.count() > 1:
         raise UserError(
             f"hardware={hardware.name} is one device and torchrun started {processes.count()} "
-            f"processes; set hardware=cpu_node or hardware=gpu_node, or leave torchrun out"
+            f"processes; set hardware=cpu_node or hardware=gpu_node, or leave torchrun out (where "
+            f"its variables are left over: unset TORCHELASTIC_RUN_ID)"
         )
     device = _device(hardware.device, remote)
     cores = num_cores()

@@ -43,7 +43,7 @@ TASKS: dict[str, Task] = {
 
 def run_task(config: RunConfig, overrides: list[str]) -> None:
     """Run the task that `config.task` names; `overrides` are as typed, for suggestions."""
-    if rank() > 0:
+    if rank() > 0 and config.hardware.is_cluster:  # else torchrun's variables are left over
         sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - the first speaks
     end_start()
     configure(config.log_level)
