@@ -187,6 +187,8 @@ def _data(file: Path, way_out: str) -> bytes:
         return _read(file)
     except FileNotFoundError:
         raise
+    except NotADirectoryError as error:  # nor is there one below a file
+        raise FileNotFoundError(errno.ENOENT, reason_of(error), str(file)) from None
     except OSError as error:
         raise UserError(f"{file} cannot be read ({reason_of(error)}); {way_out}") from None
 

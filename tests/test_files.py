@@ -123,6 +123,11 @@ def test_nothing_is_waited_for_in_the_place_of_a_file(file, what, read):
         read(file, way_out=WAY_OUT)
 
 
+def test_nothing_lies_below_a_file(file):
+    file.touch()
+    assert read_json_if_there(file / "summary.json", Whole, way_out=WAY_OUT) is None
+
+
 def test_an_absent_file_is_told_from_a_bad_one(file):
     assert read_json_if_there(file, Whole, way_out=WAY_OUT) is None
     with pytest.raises(FileNotFoundError):

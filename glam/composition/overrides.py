@@ -160,7 +160,9 @@ def _check_flags(arguments: list[str]) -> None:
 
     parser = get_args_parser()
     parser.error = refuse
-    parser.parse_args(sorted(arguments, key=is_override))
+    package = parser.parse_args(sorted(arguments, key=is_override)).package
+    if package is not None and not _is_package(package):
+        refuse(f"there is no section {package}")
     given = {argument.split("=")[0] for argument in arguments if argument.startswith("-")}
     several = [flags[0] for flags in COMMANDS if given.intersection(flags)]
     if len(several) > 1:
@@ -168,6 +170,17 @@ def _check_flags(arguments: list[str]) -> None:
     alone = given & {"--resolve", "--package", "-p"}
     if alone and "--cfg" not in several:
         raise UserError(f"{alone.pop()} goes with --cfg job, which shows the configuration")
+
+
+def _is_package(name: str) -> bool:
+    """Whether `--package` can show it: a section, a value, or what is Hydra's own."""
+    known = known_keys()
+    in_section = any(key.startswith(f"{name}.") for key in known)
+    return (
+        in_section
+        or known.get(name) is not None
+        or re.match(r"(_global_|hydra)\b", name) is not None
+    )
 
 
 def _check_launches(arguments: list[str]) -> None:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from glam.config._checks import LARGEST_SIZE, not_in_identity, positive, within
 
+SECONDS = (1e-3, 1e8)  # of a budget; at most 1e15 tokens at ten million a second
+
 
 @dataclass(kw_only=True)
 class TrainingConfig:
@@ -42,7 +44,9 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         within("training.", self, 1, 10**15, "tokens")
         within("training.", self, 1, LARGEST_SIZE, "batch_size", "sequence_length")
-        positive("training.", self, "max_skipped", "seconds")
+        positive("training.", self, "max_skipped")
+        if self.seconds is not None:
+            within("training.", self, *SECONDS, "seconds")
         positive("training.", self, "log_every", "checkpoint_minutes", "keep_checkpoints")
         positive("training.", self, "milestone_steps")
         positive("training.", self, "spike_threshold", "rollback_every")

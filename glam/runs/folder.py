@@ -42,6 +42,8 @@ FILES = (
     *("generated.json", "layout.json", "evaluation.json", "report.html", "progress.json"),
 )
 ANOTHER = "the run's own command with rerun=true trains it again"
+NO_RUN = "name a run's folder; python run.py task=list shows the runs"
+NAMED = re.compile(r"-([0-9a-f]{10})(\.old\d+)?$")  # as the folder of a run is, by its id
 
 
 def write_atomically(file: Path, text: str) -> None:
@@ -261,7 +263,7 @@ class RunFolder:
 
     def _config(self) -> tuple[dict[str, Any], RunConfig]:
         try:
-            content = read_yaml(self.config_file, way_out=ANOTHER)
+            content = read_yaml(self.config_file, way_out=self._way_out)
         except FileNotFoundError:
             raise UserError(f"{self.path} is no run folder (no config.yaml in it)") from None
         try:
@@ -270,14 +272,21 @@ class RunFolder:
             return plain, from_mapping(RunConfig, plain, may_lack=SEAL in content)
         except ValueError as error:
             reason = first_line(error)
-            raise UserError(f"{self.config_file} cannot be read ({reason}); {ANOTHER}") from None
+            raise UserError(
+                f"{self.config_file} cannot be read ({reason}); {self._way_out}"
+            ) from None
+
+    @property
+    def _way_out(self) -> str:
+        """For a `config.yaml` that is no good: a folder not named as runs are may be none."""
+        return ANOTHER if NAMED.search(self.path.resolve().name) else NO_RUN
 
     def _check_identity(self, config: RunConfig) -> None:
         """Raises UserError where the configuration is not that of the id in the folder's name, or
         of the fingerprint in the summary."""
         summary = self.summary()
         recorded = summary.get("config_fingerprint", "") if summary is not None else ""
-        named = re.search(r"-([0-9a-f]{10})(\.old\d+)?$", self.path.resolve().name)
+        named = NAMED.search(self.path.resolve().name)
         if named and recorded and not recorded.startswith(named[1]):
             raise UserError(
                 f"{self.summary_file} is of the run {recorded[:10]} and lies in {self.path.name}; "

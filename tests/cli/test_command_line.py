@@ -105,6 +105,14 @@ def test_a_launcher_is_for_grids_and_names_the_package_it_needs(monkeypatch):
     check_line(["-m", "hydra.launcher.stderr_to_stdout=false", "hydra.launcher.gpus_per_node=0"])
 
 
+def test_a_package_that_is_shown_is_a_section_or_a_value():
+    for package in ("model", "model.router", "seed", "_global_", "hydra.run"):
+        check_line(["--cfg", "all", "--package", package])
+    for absent in ("nosuch", "model.nosuch", "study.name", "hydraulic"):
+        with pytest.raises(UserError, match=f"there is no section {absent}"):
+            check_line(["--cfg", "job", "--package", absent])
+
+
 def test_known_keys_choices_and_sweeps_pass():
     check_line(["-m", "model=glam_tiny,glam_100m", "model.num_experts=8,16", "hydra.verbose=true"])
     check_line(["-m", "model=glob(glam_*)", "task=plan", "+hardware.mesh.expert=8"])

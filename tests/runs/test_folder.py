@@ -18,6 +18,7 @@ from glam.config import (
 )
 from glam.errors import UserError
 from glam.machine.resources import Resources
+from glam.runs.finding import find_run
 from glam.runs.folder import FILES, RunFolder, write_atomically
 
 HERE = Resources(threads=1, precision="bfloat16", device="cpu", memory_bytes=8 << 30, cores=2)
@@ -75,9 +76,17 @@ def test_a_summary_that_says_no_status_counts_as_none(run, damaged):
     "damaged", [": : [", "", "model: {num_experts: lots}", "- model", "seed: 0"]
 )
 def test_a_damaged_configuration_is_refused_in_one_line(run, damaged):
+    run = RunFolder(run.path.rename(run.path.with_name("tiny-0123456789")))
     run.config_file.write_text(damaged)
     with pytest.raises(UserError, match=r"config.yaml cannot be read .* rerun=true"):
         run.run_config()
+
+
+def test_a_folder_that_is_not_named_as_a_run_is_told_no_command_of_its_own(tmp_path):
+    (tmp_path / "config.yaml").write_text("defaults: [x]")
+    with pytest.raises(UserError, match=r"config.yaml cannot be read .*name a run's folder") as no:
+        find_run(str(tmp_path), tmp_path)
+    assert "rerun=true" not in str(no.value)
 
 
 def test_a_held_run_is_seen_to_be_held(run):
