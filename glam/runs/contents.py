@@ -6,7 +6,7 @@ which is also how a NaN of an older version is read.
 
 from typing import Annotated, Any, Literal, NotRequired, TypeAlias
 
-from annotated_types import Ge
+from annotated_types import Ge, Predicate
 from typing_extensions import TypedDict  # as pydantic needs it before Python 3.12
 
 from glam.files import strict
@@ -14,6 +14,13 @@ from glam.files import strict
 Count = Annotated[int, Ge(0)]
 Amount = Annotated[float, Ge(0)]
 ByDomain: TypeAlias = dict[str, Amount]
+
+
+def _rows_of_one_length(table: list[list[float]]) -> bool:
+    return len({len(row) for row in table}) <= 1
+
+
+Table = Annotated[list[list[Amount]], Predicate(_rows_of_one_length)]
 
 
 @strict(unknown="allow")
@@ -149,7 +156,7 @@ class Routing(TypedDict):
 
     layers: list[Count]
     domains: list[str]
-    share: list[list[list[Amount]]]
+    share: list[Table]
 
 
 @strict(unknown="allow")

@@ -5,6 +5,7 @@ import csv
 import io
 import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
@@ -22,6 +23,9 @@ from glam.units import is_number
 Array: TypeAlias = NDArray[np.float64]
 Json: TypeAlias = dict[str, Any]
 Status = Literal["done", "diverged", "failed", "unfinished"]
+
+
+LOAD = re.compile(r"\d+/\d+", re.ASCII)  # layer and expert, in the name of a column
 
 
 class Metrics:
@@ -61,7 +65,7 @@ class Metrics:
     def load(self) -> tuple[Array, dict[str, Array]]:
         """Tokens `[points]`, and by MoE layer the load over the mean `[points, experts]`:
         1 everywhere is even."""
-        names = [name.rpartition("/") for name in self.under("load")]
+        names = [name.rpartition("/") for name in self.under("load") if LOAD.fullmatch(name)]
         experts: dict[str, list[str]] = {}
         for layer, _, expert in names:
             experts.setdefault(layer, []).append(expert)

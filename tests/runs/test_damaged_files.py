@@ -202,6 +202,27 @@ def test_a_damaged_table_of_metrics_has_the_rows_that_are_whole_or_none(run, see
     assert set(columns) <= set(before) or len(next(iter(columns.values()), ())) == 0
 
 
+def test_a_load_of_no_expert_is_left_out_of_the_table(run):
+    layer, expert = 1, "load/1/0"
+    text = run.folder.metrics_file.read_text()
+    assert expert in text
+    before = run.record.metrics.load()[1][str(layer)].shape[1]
+    for name in ("load/1/x", "load/1/", "load/1/²"):
+        run.folder.metrics_file.write_text(text.replace(expert, name, 1))
+        assert Record.read(run.folder.path).metrics.load()[1][str(layer)].shape[1] == before - 1
+
+
+def test_what_has_no_seal_has_the_shape_that_pages_show(run, caplog):
+    routing = run.record.routing
+    routing["share"][0][0].append(0.5)
+    (run.folder.path / "routing.json").write_text(json.dumps(routing))
+    assert Record.read(run.folder.path).routing == {}
+    assert "routing.json cannot be read" in caplog.text
+    for key, odd in (("rollbacks", 5), ("rollbacks", [5]), ("diverged", [])):
+        run.folder.summary_file.write_text(json.dumps(run.record.summary | {key: odd}))
+        assert run.folder.summary() is None
+
+
 def test_a_line_left_out_of_an_old_configuration_is_missed(run):
     """Files of 0.1 and 0.2 have no seal: every key has to stand in them."""
     lines = (FOLDER_0_1 / "config.yaml").read_text().splitlines(keepends=True)
