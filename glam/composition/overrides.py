@@ -144,9 +144,9 @@ def _count(override: Override) -> int:
     value = override.value()
     if isinstance(value, RangeSweep):
         start, stop, step = value.start, value.stop, value.step
-        if not step or start is None or stop is None:
+        if not step or start is None or stop is None or not math.isfinite(start + stop + step):
             raise UserError(f"{override.input_line}: a range needs a start, a stop and a step")
-        return max(0, math.ceil((stop - start) / step))
+        return math.ceil(min(max(0.0, (stop - start) / step), 1e18))  # which may be infinite
     if isinstance(value, ChoiceSweep):
         return len(value.list)
     return 1

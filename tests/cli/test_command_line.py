@@ -105,6 +105,14 @@ def test_a_launcher_is_for_grids_and_names_the_package_it_needs(monkeypatch):
     check_line(["-m", "hydra.launcher.stderr_to_stdout=false", "hydra.launcher.gpus_per_node=0"])
 
 
+@pytest.mark.parametrize("ends", ["nan,3", "0,inf", "0,3,nan", "0,3,0"])
+def test_a_range_has_a_start_a_stop_and_a_step(ends):
+    with pytest.raises(UserError, match=r"a range needs a start, a stop and a step"):
+        check_line(["-m", f"optimizer.learning_rate=range({ends})"])
+    with pytest.raises(UserError, match=r"makes a grid of 1,000,000,000,000,000,000 cells"):
+        check_line(["-m", "optimizer.learning_rate=range(0,1e300,1e-300)"])
+
+
 def test_a_package_that_is_shown_is_a_section_or_a_value():
     for package in ("model", "model.router", "seed", "_global_", "hydra.run"):
         check_line(["--cfg", "all", "--package", package])
