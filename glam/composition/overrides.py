@@ -118,7 +118,12 @@ def _check_swept(swept: list[Override], overrides: list[Override]) -> None:
     keys = [override.get_key_element().lstrip("+") for override in overrides]
     for override in swept:
         key = override.get_key_element().lstrip("+")
-        if key == "task" or key.split(".")[0] in OF_ALL_CELLS:
+        if key == "task":
+            raise UserError(
+                f"{override.input_line}: a grid has one task: a grid trains, or is planned with "
+                f"task=plan; any other task is a line of its own, without -m"
+            )
+        if key.split(".")[0] in OF_ALL_CELLS:
             raise UserError(
                 f"{override.input_line}: a grid has one {key}; give it one value, or start a grid "
                 f"for each"
