@@ -72,6 +72,15 @@ def check_writable(config: RunConfig, *keys: str) -> None:
             )
 
 
+def _check_is_folder(config: RunConfig) -> None:
+    places = (config.runs_path.absolute(), *config.runs_path.absolute().parents)
+    there = next(one for one in places if os.path.lexists(one))
+    if not there.is_dir():
+        raise UserError(
+            f"runs_dir={config.runs_dir}: {there} is no folder; name another with runs_dir=..."
+        )
+
+
 def why_closed(folder: Path) -> str | None:
     """Why nothing can be made in a folder, in the system's words; None where it can. The folder
     is made where it is not there."""
@@ -122,7 +131,9 @@ class RunFolder:
 
     @classmethod
     def of(cls, config: RunConfig, resources: Resources) -> "RunFolder":
-        """Of several processes that train one model, the first writes it."""
+        """Of several processes that train one model, the first writes it. Raises UserError where
+        `runs_dir` is no folder, nor can be one."""
+        _check_is_folder(config)
         identity, kind = run_id(config, resources), cls if rank() == 0 else FollowersFolder
         usual = config.runs_path / f"{run_name(config)}-{identity}"
         if usual.is_dir():

@@ -89,6 +89,14 @@ def test_a_folder_that_is_not_named_as_a_run_is_told_no_command_of_its_own(tmp_p
     assert "rerun=true" not in str(no.value)
 
 
+def test_runs_lie_in_a_folder_and_not_below_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "runs"):
+        with pytest.raises(UserError, match=r"runs_dir=.*: .*/file is no folder; name another"):
+            RunFolder.of(RunConfig(runs_dir=str(place)), HERE)
+    assert not RunFolder.of(RunConfig(runs_dir=str(tmp_path / "a" / "b")), HERE).has_begun
+
+
 def test_a_held_run_is_seen_to_be_held(run):
     assert not run.is_held
     with run.lock():
