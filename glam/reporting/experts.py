@@ -142,13 +142,15 @@ def domains_of(record: Record) -> list[str]:
 
 
 def domain_loads(record: Record) -> list[tuple[Any, Array]]:
-    """By layer, loads over the mean `[domains, experts]`; nothing where the file says nothing."""
+    """By layer, loads over the mean `[domains, experts]`; nothing where the file says nothing, or
+    has other rows than domains."""
     names = record.routing.get("layers", [])
     shares = record.routing.get("share", [])
     found: list[tuple[Any, Array]] = []
     for layer, rows in zip(names, shares, strict=False):
         share = np.array(rows, dtype=np.float64)
-        if share.ndim == 2 and share.size and np.isfinite(share).all():
+        whole = share.ndim == 2 and len(share) == len(domains_of(record))
+        if whole and share.size and np.isfinite(share).all():
             found.append((layer, share * share.shape[1]))
     return found
 

@@ -15,6 +15,7 @@ from glam.config import EvaluationConfig, RunConfig
 from glam.errors import UserError
 from glam.files import SEAL, sealed
 from glam.machine.resources import Resources
+from glam.reporting.experts import domain_loads
 from glam.runs import folder as folder_module
 from glam.runs.finding import find_run
 from glam.runs.folder import RunFolder
@@ -221,6 +222,12 @@ def test_what_has_no_seal_has_the_shape_that_pages_show(run, caplog):
     for key, odd in (("rollbacks", 5), ("rollbacks", [5]), ("diverged", [])):
         run.folder.summary_file.write_text(json.dumps(run.record.summary | {key: odd}))
         assert run.folder.summary() is None
+
+
+def test_routing_of_other_domains_than_it_names_is_left_out_of_the_page(run):
+    assert domain_loads(run.record)
+    run.record.routing["domains"].pop()
+    assert domain_loads(run.record) == []
 
 
 def test_a_line_left_out_of_an_old_configuration_is_missed(run):
