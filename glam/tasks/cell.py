@@ -27,4 +27,8 @@ def run_cell(file: Path) -> None:
         cell = read_json(file, _Cell, way_out=WRITTEN_AGAIN)
     except FileNotFoundError:
         raise UserError(f"--cell {file} cannot be read (no such file); {WRITTEN_AGAIN}") from None
-    run_task(from_mapping(RunConfig, cell.config), cell.overrides)
+    try:
+        config = from_mapping(RunConfig, cell.config)
+    except UserError as error:
+        raise UserError(f"--cell {file} cannot be read ({error}); {WRITTEN_AGAIN}") from None
+    run_task(config, cell.overrides)
