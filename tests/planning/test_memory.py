@@ -113,7 +113,8 @@ def test_disk_holds_every_milestone():
     config = RunConfig(training=training)
     estimate, milestones = memory(config), training.num_steps // 1000
     assert milestones == 4
-    count = milestones + 3 + 1
+    assert training.rollback_checkpoints == 2
+    count = milestones + 3 + 2 + 1
     assert checkpoint_bytes(config) == count * (estimate.weights + estimate.optimizer)
 
 

@@ -155,7 +155,7 @@ def test_loaded_in_python_a_run_continues_a_prompt_and_judges_text(done):
 
 
 def test_a_run_that_diverges_is_a_result_with_status_one(home):
-    line = ["optimizer.learning_rate=1e30", "training.max_skipped=3", "optimizer.eps=1e-30"]
+    line = ["optimizer.learning_rate=1e15", "training.max_skipped=3", "optimizer.eps=1e-30"]
     result = run(home, *line, status=1)
     assert "diverged" in result.stderr
     [summary] = [

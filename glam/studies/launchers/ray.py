@@ -31,7 +31,6 @@ class RayLauncher:
         # the second leaves a device visible that a task did not ask for, and saves a warning.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
         # A job whose worker is killed is told so by its pipe, and saves itself: Ray is not to
         # kill it at once.
         os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "0")

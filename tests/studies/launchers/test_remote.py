@@ -136,8 +136,8 @@ def test_ray_starts_a_task_anew_whose_process_was_lost_and_its_run_goes_on(line,
 def test_a_ray_that_cannot_take_the_jobs_is_one_line(line, tmp_path, typed, said):
     ended = finish([*line(tmp_path / "runs", "seed=1,2"), RAY, typed])
     assert ended.returncode == 2
-    assert len(ended.stderr.splitlines()) == 1
-    assert said in ended.stderr
+    [line] = [line for line in ended.stderr.splitlines() if not line.endswith(" …")]
+    assert said in line
     assert not (tmp_path / "runs" / "studies").exists()
 
 
