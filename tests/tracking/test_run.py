@@ -225,6 +225,7 @@ summary = {
     "loss": {"mean": 4.0},
     "energy": {"joules": 57.0},
     "load": [{"layer": 1, "busiest": 1.5}],
+    "rollbacks": [],
 }
 with open_tracker(config, run, toy.RESOURCES, heat_maps) as tracker:
     toy.train(config, toy.prepared(), run, toy.RESOURCES, tracker=tracker)
