@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+from pathlib import Path
 
 # Before torch: one thread a worker, so that two workers do not fight over two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,6 +22,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("house")
 
+
+sys.path.append(str(Path(__file__).parent / "config"))  # config_fields.py
 
 # A shell that starts the tests in the background, and nohup, have signals ignored from the start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,15 +1,14 @@
 """What names a cached stage, by property: every field that its content follows from changes its
 name, and no other field does."""
 
-from collections.abc import Iterator
-from copy import deepcopy
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from config_fields import keys, with_value
 
 from glam.config import DataConfig, LocalCorpusConfig, Source
 from glam.data import PreparedData, documents, pipeline, prepare
@@ -43,26 +42,6 @@ FOLLOWS = {
     "left_out": set(),
     **{f"mixture.{field.name}": set() for field in fields(DataConfig().mixture)},
 }
-
-
-def keys(config: Any, place: str = "") -> Iterator[str]:
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if is_dataclass(value):
-            yield from keys(value, f"{place}{field.name}.")
-        else:
-            yield f"{place}{field.name}"
-
-
-def with_value(data: DataConfig, key: str, value: Any) -> DataConfig:
-    """Not checked: no stage is made here."""
-    data = deepcopy(data)
-    *sections, name = key.split(".")
-    section: Any = data
-    for each in sections:
-        section = getattr(section, each)
-    setattr(section, name, value)
-    return data
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """Two runs are the same run when nothing that determines the result differs."""
 
 import shutil
-from collections.abc import Iterator
-from copy import deepcopy
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
+from config_fields import keys, value_of, with_value
 
 from glam.config import (
     AdafactorConfig,
@@ -107,15 +106,6 @@ CHOICES = [
 ]
 
 
-def keys(config: Any, place: str = "") -> Iterator[str]:
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if is_dataclass(value):
-            yield from keys(value, f"{place}{field.name}.")
-        else:
-            yield f"{place}{field.name}"
-
-
 def another(value: Any) -> Any:
     match value:
         case bool():
@@ -132,14 +122,7 @@ def another(value: Any) -> Any:
 
 
 def changed(config: RunConfig, key: str) -> RunConfig:
-    """Not checked: whether the value makes sense does not matter here."""
-    config = deepcopy(config)
-    *sections, name = key.split(".")
-    section: Any = config
-    for each in sections:
-        section = getattr(section, each)
-    setattr(section, name, another(getattr(section, name)))
-    return config
+    return with_value(config, key, another(value_of(config, key)))
 
 
 @pytest.mark.parametrize("config", CHOICES, ids=lambda c: f"{c.optimizer.name} {c.schedule.name}")
