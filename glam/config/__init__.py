@@ -10,19 +10,16 @@ Optimizers, schedules, balance losses, dispatchers, corpora and launchers are fo
 
 from glam.config._checks import unencodable
 from glam.config._data import COMPONENTS, DataConfig, FilterConfig, MixtureConfig
+from glam.config._evaluation import EvaluationConfig
 from glam.config._hardware import LOGICAL_AXES, HardwareConfig, check_divisible
 from glam.config._load import GROUPS, TASK_CLASSES, from_mapping
 from glam.config._model import ModelConfig, RouterConfig
-from glam.config._run import (
-    ROOT,
+from glam.config._run import ROOT, LoggerConfig, RunConfig, StudyConfig
+from glam.config._tasks import (
     TASKS,
-    EvaluationConfig,
     GenerateTaskConfig,
     ListTaskConfig,
-    LoggerConfig,
     PlanTaskConfig,
-    RunConfig,
-    StudyConfig,
     TaskConfig,
 )
 from glam.config._training import TrainingConfig

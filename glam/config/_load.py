@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, cast, get_type_hints
 
 from glam.config._before_seals import KEYS
-from glam.config._run import GenerateTaskConfig, ListTaskConfig, PlanTaskConfig, TaskConfig
+from glam.config._tasks import GenerateTaskConfig, ListTaskConfig, PlanTaskConfig, TaskConfig
 from glam.config.corpora import CORPORA
 from glam.config.optimizers import OPTIMIZERS
 from glam.config.registry import Registry

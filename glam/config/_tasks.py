@@ -1,0 +1,78 @@
+"""What is done with a configuration: the section `task`, a class for each file of `conf/task` that
+has keys of its own."""
+
+from dataclasses import dataclass
+
+from glam.config._checks import positive, unencodable, within
+from glam.errors import UserError, one_of
+
+TASKS = ("train", "plan", "prepare", "evaluate", "generate", "report", "list")
+TABLE_FORMATS = ("table", "json", "csv")
+GENERATE_FORMATS = ("text", "json")
+COLDEST = 1e-3  # temperature: below, a softmax of its logits is greedy or overflows
+
+
+@dataclass(kw_only=True)
+class TaskConfig:
+    """What is done with the configuration."""
+
+    # train | plan | prepare | evaluate | generate | report | list, a file of conf/task
+    name: str = "train"
+
+    def __post_init__(self) -> None:
+        one_of("task.name", self.name, TASKS)
+
+
+@dataclass(kw_only=True)
+class GenerateTaskConfig(TaskConfig):
+    """Text from a trained run."""
+
+    name: str = "generate"
+    prompt: str = "The people of"  # text that the samples continue
+    max_tokens: int = 100  # [tokens] of a sample, at most
+    temperature: float = 0.8  # of the softmax; 0: greedy, the likeliest token each time
+    top_p: float = 0.95  # [share] nucleus sampling: of the probability that is drawn from
+    samples: int = 3  # how many texts; greedy: one, since they would be equal
+    format: str = "text"  # text (a numbered rule above each sample) | json (an object a line)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive("task.", self, "max_tokens", "samples")
+        within("task.", self, 0, 100, "temperature")
+        if 0 < self.temperature < COLDEST:
+            raise UserError(
+                f"task.temperature={self.temperature} is below {COLDEST}; 0 takes the likeliest "
+                f"token each time"
+            )
+        if (broken := unencodable(self.prompt)) is not None:
+            raise UserError(f"task.prompt is not UTF-8 (at {broken}); type it in UTF-8")
+        within("task.", self, 1e-6, 1, "top_p")
+        one_of("task.format", self.format, GENERATE_FORMATS)
+
+
+@dataclass(kw_only=True)
+class ListTaskConfig(TaskConfig):
+    """The runs and studies in `runs_dir`."""
+
+    name: str = "list"
+    format: str = "table"  # table | json | csv
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("task.format", self.format, TABLE_FORMATS)
+
+
+@dataclass(kw_only=True)
+class PlanTaskConfig(TaskConfig):
+    """What a run needs and costs, before a byte is allocated."""
+
+    name: str = "plan"
+    format: str = "table"  # table (and a page, plan.html) | json | csv
+    calibrate: bool = False  # measure the throughput by a few steps here, instead of modelling it
+    compile: bool = False  # ask the TPU's compiler too; needs no TPU
+    imbalance: float = 1.25  # [ratio] dropless: rows of the busiest device's experts over the mean
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("task.format", self.format, TABLE_FORMATS)
+        within("task.", self, 1, 1000, "imbalance")
