@@ -64,7 +64,7 @@ lock: .venv/dev ## resolve the pinned versions anew
 	@for set in "requirements.lock" "requirements-dev.lock --extra dev" \
 	    "requirements-bench.lock --extra bench" "requirements-docs.lock --extra docs"; do set -- $$set; \
 	  .venv/bin/pip-compile -q --extra embedded $$2 $$3 --strip-extras --no-annotate --no-header \
-	    --no-emit-find-links --no-emit-index-url -c <(echo torch==2.13.0) -o $$1 pyproject.toml && \
+	    --no-emit-find-links --no-emit-index-url -c <(printf '%s\n' torch==2.13.0 'pytablewriter>=1.2') -o $$1 pyproject.toml && \
 	  sed -i 's/+cpu$$//' $$1; done
 
 xla: .venv-xla/ready ## build .venv-xla (torch 2.9 with torch_xla; 7 GB)
