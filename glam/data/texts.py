@@ -61,7 +61,7 @@ def _first(stored: Documents, side: NDArray[np.int64], count: int) -> NDArray[np
 
 
 def _beginnings(stored: Documents, chosen: NDArray[np.int64], characters: int) -> list[str]:
-    """The documents, the longest of them cut to one length: the greatest that `characters` allow."""
+    """The documents, the longest cut to one length: the greatest that `characters` allow."""
     limit = _common_limit(stored.characters[chosen], characters)
     return [text[:limit] for text in stored.texts(chosen)]
 

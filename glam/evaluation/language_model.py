@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from lm_eval.api.model import TemplateLM
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from glam.data import Tokenizer
     from glam.model import Glam
 
+LOGITS_AT_ONCE = 2**28  # 1 GB in float32
 MOST_NEW_TOKENS = 256  # of a generated answer, where its task does not say
 
 
@@ -118,36 +120,74 @@ class GlamLM(TemplateLM):
         at once."""
         first = 0
         while first < len(rows):
-            longest = max(1, len(rows[first].inputs))
-            count = max(1, self.batch_tokens // longest)
+            count = self._rows_of(self._length(rows[first:]))
             yield rows[first : first + count]
             first += count
+
+    @property
+    def _model_device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def _one_shape(self) -> bool:
+        """Whether every batch has the same shape: XLA compiles a program for each."""
+        return self._model_device.type == "xla"
+
+    def _length(self, rows: Sequence[_Row]) -> int:
+        """Tokens of a row, in a batch whose longest row is the first."""
+        return self.max_length if self._one_shape else max(1, len(rows[0].inputs))
+
+    def _rows_of(self, length: int) -> int:
+        """How many rows of `length` tokens are computed together."""
+        tokens = min(self.batch_tokens, LOGITS_AT_ONCE // self.model.config.vocab_size)
+        return max(1, tokens // length)
 
     def _judge(self, rows: Sequence[_Row]) -> list[LogLikelihood]:
         mine = self.processes.rows(len(rows))
         # At least a row a process: a model whose weights are spread needs all of them at work.
         own = [rows[n] for n in mine] or [rows[0]]
         found = torch.zeros(len(rows), 2, dtype=torch.float64)
-        logits = self._logits(own)
-        for n, row, last in zip(mine, own, logits, strict=False):
-            found[n] = torch.tensor(_score(last, row.targets), dtype=torch.float64)
+        found[mine.start : mine.stop] = self._scores(own)[: len(mine)]
         return [
             LogLikelihood(nats, bool(greedy), len(row.targets))
             for row, (nats, greedy) in zip(rows, self.processes.sum(found).tolist(), strict=True)
         ]
 
-    def _logits(self, rows: Sequence[_Row]) -> Iterator[Float[Tensor, "T V"]]:
-        """At the positions that predict each row's targets."""
-        device = next(self.model.parameters()).device
-        # Padded on the right: attention is causal, so no row sees it.
-        length = max(len(row.inputs) for row in rows)
-        tokens = torch.full((len(rows), length), self.eot_token_id)
-        for n, row in enumerate(rows):
-            tokens[n, : len(row.inputs)] = torch.tensor(row.inputs)
-        logits = self.model(tokens.to(device)).logits
-        for n, row in enumerate(rows):
-            end = len(row.inputs)
-            yield logits[n, end - len(row.targets) : end]
+    def _scores(self, rows: Sequence[_Row]) -> Float[Tensor, "R 2"]:
+        """Of each row the nats of its targets, and 1 where each is the likeliest token."""
+        tokens, targets, judged = self._padded(rows)
+        logits = self.model(tokens.to(self._model_device)).logits.flatten(0, 1).float()
+        # Where shapes may differ, the judged positions alone are looked at.
+        wanted = targets.flatten() if self._one_shape else targets[judged]
+        if not self._one_shape:
+            logits = logits[judged.flatten().to(self._model_device)]
+        wanted = wanted.to(self._model_device)
+        nats = logits.log_softmax(-1).gather(-1, wanted[:, None])[:, 0].cpu()
+        is_likeliest = (logits.argmax(-1) == wanted).cpu()
+        if self._one_shape:
+            nats, is_likeliest = nats[judged.flatten()], is_likeliest[judged.flatten()]
+        sizes = [len(row.targets) for row in rows]
+        found = [
+            (each.double().sum().item(), float(every.all()))
+            for each, every in zip(nats.split(sizes), is_likeliest.split(sizes), strict=True)
+        ]
+        return torch.tensor(found, dtype=torch.float64)
+
+    def _padded(self, rows: Sequence[_Row]) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens, targets and whether they are judged, `[rows, length]` each."""
+        length = self._length(rows)
+        count = self._rows_of(length) if self._one_shape else len(rows)
+        tokens = np.zeros((count, length), np.int64)
+        targets, judged = np.zeros_like(tokens), np.zeros_like(tokens, bool)
+        for n in range(count):
+            # Attention is causal, so no row sees what stands behind it. Filled up with tokens of
+            # its own, a row asks for the experts that it asks for anyway.
+            row = rows[n % len(rows)]
+            tokens[n] = np.resize(row.inputs, length)
+            if n < len(rows):
+                part = slice(len(row.inputs) - len(row.targets), len(row.inputs))
+                targets[n, part], judged[n, part] = row.targets, True
+        return torch.tensor(tokens), torch.tensor(targets), torch.tensor(judged)
 
     def loglikelihood_rolling(
         self, requests: "Sequence[Instance]", disable_tqdm: bool = False
@@ -202,11 +242,3 @@ class GlamLM(TemplateLM):
         for end in [until] if isinstance(until, str) else until:
             text = text.split(end)[0] if end else text
         return text
-
-
-def _score(logits: Float[Tensor, "T V"], targets: Sequence[int]) -> tuple[float, float]:
-    """Nats of the targets, and 1 where each is the likeliest token."""
-    wanted = torch.tensor(targets, dtype=torch.long, device=logits.device)
-    logits = logits.float()
-    nats = logits.log_softmax(-1).gather(-1, wanted[:, None]).double().sum()
-    return nats.item(), float((logits.argmax(-1) == wanted).all())

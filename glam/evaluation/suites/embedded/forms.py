@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from glam.evaluation.suites.embedded.stretches import Domain, Place, Sentence, Stretch, spread
 from glam.files import strict
@@ -142,9 +143,7 @@ class _Changed:
     wrong: str
 
 
-def _shares(
-    found: dict[tuple[str, str], list[_Changed]], count: int
-) -> dict[tuple[str, str], int]:
+def _shares(found: dict[tuple[str, str], list[_Changed]], count: int) -> dict[tuple[str, str], int]:
     """How many of each pair, in each direction: dealt in turn, until `count` or none is left."""
     left = {(a, b): min(len(found[a, b]), len(found[b, a])) for a, b in PAIRS}
     shares = dict.fromkeys(left, 0)
@@ -193,14 +192,14 @@ def count_words(domains: Sequence[Domain], training: Iterator[str]) -> Counts:
     triples: set[tuple[str, str, str]] = set()
     for domain in domains:
         for words in domain.words:
-            wanted.update(zip(words, words[1:], strict=False))
+            wanted.update(pairwise(words))
             triples.update(zip(words, words[1:], words[2:], strict=False))
     singles, pairs = Counter[str](), Counter[tuple[str, str]]()
     follows = Counter[tuple[str, str, str]]()
     for text in training:
         words = text.split()
         singles.update(words)
-        pairs.update(pair for pair in zip(words, words[1:], strict=False) if pair in wanted)
+        pairs.update(pair for pair in pairwise(words) if pair in wanted)
         follows.update(
             three for three in zip(words, words[1:], words[2:], strict=False) if three in triples
         )

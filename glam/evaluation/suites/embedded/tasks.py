@@ -28,9 +28,7 @@ class SameDomain(ContextSampler):
     """Demonstrations: the first items of the item's own domain, from other documents where the
     domain has several. The same ones before every item of a domain, so that they are read once."""
 
-    def sample(
-        self, n: int, eval_doc: Mapping[str, Any] | None = None, **kwargs: Any
-    ) -> list[Doc]:
+    def sample(self, n: int, eval_doc: Mapping[str, Any] | None = None, **kwargs: Any) -> list[Doc]:
         assert eval_doc is not None  # lm-eval gives it where demonstrations are items too
         others = [one for one in self._docs() if one != eval_doc]
         others.sort(
