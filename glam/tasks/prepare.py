@@ -3,9 +3,13 @@
 from typing import TYPE_CHECKING
 
 from glam.config import RunConfig
+from glam.errors import UserError
+from glam.log import log
 from glam.machine.resources import pin_threads, resolve
 from glam.progress import stage
 from glam.runs.folder import check_writable
+
+HELD_OUT = "held_out"  # the choice of `evaluation` without tasks
 
 if TYPE_CHECKING:
     from glam.data import PreparedData, Tokenizer
@@ -16,6 +20,7 @@ def prepare(config: RunConfig, overrides: list[str]) -> None:
     check_places(config)
     pin_threads(resolve(config))
     prepared = prepared_text(config)
+    prepare_suite(config, prepared)
     tokens = sum(component.num_tokens for component in prepared.components)
     print(f"{tokens:,} training tokens in {len(prepared.components)} components; ready to train")
 
@@ -35,3 +40,18 @@ def prepared_text(config: RunConfig, tokenizer: "Tokenizer | None" = None) -> "P
         from glam.data import prepare as prepare_data
 
         return prepare_data(config.data, config.model.vocab_size, config.cache_path, tokenizer)
+
+
+def prepare_suite(config: RunConfig, prepared: "PreparedData") -> None:
+    """Make what the tasks of `evaluation` need of the text, once. Raises UserError for a task that
+    there is not, before a run trains for it; what cannot be kept is told, and fails no run."""
+    if config.evaluation.name == HELD_OUT:
+        return
+    from glam.evaluation.suites import SUITES
+
+    suite = SUITES[config.evaluation.name]()
+    suite.check(config.evaluation)
+    try:
+        suite.prepare(prepared)
+    except UserError as error:
+        log.warning(f"evaluation={suite.name}: its tasks cannot be made beforehand ({error})")
