@@ -4,13 +4,16 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from glam.config.dispatchers.built_in import Capacity, Grouped
 from glam.data import Tokenizer
 from glam.errors import UserError
 from glam.evaluation.beam import Beams, beam_search
+from glam.evaluation.cached_decoder import CachedDecoder
 from glam.evaluation.decoder import Decoder, GrowingContext
 from glam.evaluation.held_out import evaluating
+from glam.evaluation.kernel_decoder import KernelDecoder, kernel_serves
 from glam.evaluation.sampling import GREEDY, Sampler, Sampling
 from glam.model import Glam
 
@@ -144,5 +147,16 @@ def check(logits: Tensor) -> None:
 
 
 def new_decoder(model: Glam, context: int) -> Decoder:
-    """The decoder for this model."""
-    return GrowingContext(model, context)
+    """The fastest decoder that serves this model."""
+    if not cache_serves(model):
+        return GrowingContext(model, context)
+    return KernelDecoder(model) if kernel_serves(model) else CachedDecoder(model)
+
+
+def cache_serves(model: Glam) -> bool:
+    """Whether keys and values can be kept: not of a sharded model, not on XLA, which compiles a
+    program for every length, and not with a dispatcher of the user's own, which may mix
+    positions."""
+    plain = all(type(weight) is nn.Parameter for weight in model.parameters())
+    on_xla = next(model.parameters()).device.type == "xla"
+    return plain and not on_xla and isinstance(model.config.dispatcher_config, Grouped | Capacity)
