@@ -109,3 +109,17 @@ def words(section: str, config: object, *names: str) -> None:
         value = getattr(config, name)
         if not all(isinstance(word, str) for word in value):
             raise UserError(f"{section}{name}={value} must be a list of words, as [one,two]")
+
+
+def whole_numbers(section: str, config: object, low: int, high: int, *names: str) -> None:
+    """Raise UserError for a list that holds anything but different whole numbers from `low` to
+    `high`."""
+    for name in names:
+        value = getattr(config, name)
+        fits = all(type(number) is int and low <= number <= high for number in value)
+        if not fits or len(set(value)) < len(value):
+            typed = ",".join(map(str, value))
+            raise UserError(
+                f"{section}{name}={typed} must be different whole numbers from {low} to "
+                f"{high:,}, for example {section}{name}=0,1,8"
+            )

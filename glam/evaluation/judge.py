@@ -1,0 +1,123 @@
+"""A suite of tasks, judged: every task at every number of demonstrations, by lm-eval's engine."""
+
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lm_eval.evaluator import evaluate
+
+from glam.evaluation.harness import quiet
+from glam.evaluation.language_model import GlamLM
+from glam.evaluation.scores import TaskScore, digest, score
+from glam.evaluation.suites.base import LoadedSuite
+
+# Of the drawing of demonstrations: lm-eval's own, the same for all runs, so that they can be
+# compared item by item.
+FEWSHOT_SEED = 1234
+BOOTSTRAPS = 1000  # for the standard error of a metric that is no mean
+PACKAGES = ("lm_eval", "datasets", "torch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteResult:
+    """What a suite found. `scores` has a row for each task, metric and number of demonstrations."""
+
+    suite: str
+    scores: list[TaskScore]
+    missing: dict[str, str]
+    averages: dict[str, dict[str, Any]]  # by name: value, tasks, of
+    versions: dict[str, str]
+    lm_eval: dict[str, dict[str, Any]] = field(repr=False)  # by column, as lm-eval writes it
+
+
+def run_suite(
+    lm: GlamLM,
+    loaded: LoadedSuite,
+    num_fewshot: Sequence[int] = (),
+    limit: int | None = None,
+    seed: int = FEWSHOT_SEED,
+) -> SuiteResult:
+    """Judge all tasks of a suite, once for each of `num_fewshot`; empty: at each task's own number
+    of demonstrations. Only the first `limit` items of a task are taken."""
+    scores: list[TaskScore] = []
+    raw: dict[str, dict[str, Any]] = {}
+    for shots in num_fewshot or (None,):
+        for name, task in loaded.tasks.items():
+            own = loaded.num_fewshot.get(name, task.get_config("num_fewshot") or 0)
+            task.set_config("num_fewshot", own if shots is None else shots)
+            task.set_fewshot_seed(seed)
+        found = _evaluate(lm, loaded.tasks, limit)
+        samples = found.pop("samples")
+        column = "" if shots is None else f"{shots}-shot"
+        raw[column] = found
+        for name in loaded.tasks:
+            scores += _scores_of(loaded, name, column, found, samples[name])
+    return SuiteResult(
+        suite=loaded.name,
+        scores=scores,
+        missing=dict(loaded.missing),
+        averages=_averages(loaded, scores),
+        versions={name: importlib.metadata.version(name) for name in PACKAGES},
+        lm_eval=raw,
+    )
+
+
+def _evaluate(lm: GlamLM, tasks: Mapping[str, Any], limit: int | None) -> dict[str, Any]:
+    with quiet():
+        found: Any = evaluate(
+            lm, {"tasks": dict(tasks)}, limit=limit, bootstrap_iters=BOOTSTRAPS, log_samples=True
+        )
+    return dict(found)
+
+
+def _scores_of(
+    loaded: LoadedSuite,
+    name: str,
+    column: str,
+    found: dict[str, Any],
+    samples: list[dict[str, Any]],
+) -> list[TaskScore]:
+    """Of a task, a score for each metric that is shown."""
+    metrics = {
+        key: value
+        for key, value in found["results"][name].items()
+        if "," in key and "_stderr," not in key and isinstance(value, (int, float))
+    }
+    wanted = loaded.metrics.get(name) or tuple(dict.fromkeys(k.split(",")[0] for k in metrics))
+    cluster = loaded.cluster.get(name)
+    rows: list[TaskScore] = []
+    for key in (k for metric in wanted for k in metrics if k.split(",")[0] == metric):
+        metric, _, kept = key.partition(",")
+        of_filter = [one for one in samples if one["filter"] == kept and metric in one]
+        rows.append(
+            score(
+                task=name,
+                metric=metric if kept == "none" else f"{metric} ({kept})",
+                value=float(metrics[key]),
+                stderr=found["results"][name].get(f"{metric}_stderr,{kept}"),
+                chance=loaded.chance.get(name) if not rows or metric.startswith("acc") else None,
+                num_fewshot=found["n-shot"][name],
+                each=[one[metric] for one in of_filter],
+                clusters=None if cluster is None else [cluster(one["doc"]) for one in of_filter],
+                items_digest=digest([one["doc_hash"] for one in of_filter]),
+                column=column,
+                is_first=not rows,
+            )
+        )
+    return rows
+
+
+def _averages(loaded: LoadedSuite, scores: Sequence[TaskScore]) -> dict[str, dict[str, Any]]:
+    """Unweighted, over the first metrics of the tasks that were judged."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, tasks in loaded.averages.items():
+        of_tasks = [one for one in scores if one.is_first and one.task in tasks]
+        for column in dict.fromkeys(one.column for one in of_tasks):
+            values = [one.value for one in of_tasks if one.column == column]
+            found[f"{name} {column}".rstrip()] = {
+                "value": sum(values) / len(values),
+                "tasks": len(values),
+                "of": len(tasks),
+            }
+    return found

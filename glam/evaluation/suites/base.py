@@ -1,0 +1,51 @@
+"""What a suite of tasks is, and the registry of suites (`evaluation=<name>`)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from glam.config import EvaluationConfig
+from glam.config.registry import Registry
+
+if TYPE_CHECKING:
+    from lm_eval.api.task import Task
+
+    from glam.data import PreparedData
+
+SUITES: "Registry[Suite]" = Registry("evaluation")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedSuite:
+    """Tasks that are ready to be judged, in the order of the table."""
+
+    name: str  # of its files in the folder of a run
+    tasks: "Mapping[str, Task]"  # lm-eval's, by name
+    # of each task, its metrics that are shown (lm-eval's names), the one that stands for it first;
+    # a task that is absent shows all of its metrics
+    metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    # of each task, what guessing scores on its first metric, and on those that are named acc…;
+    # absent: nothing is known
+    chance: Mapping[str, float] = field(default_factory=dict[str, float])
+    # of each task, its own number of demonstrations; absent: what its lm-eval config says, else 0
+    num_fewshot: Mapping[str, int] = field(default_factory=dict[str, int])
+    # of each task that cannot be judged here, why: one clause
+    missing: Mapping[str, str] = field(default_factory=dict[str, str])
+    # averages over first metrics, by name: the tasks of each (some of which may be missing)
+    averages: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    # of each task whose items are not independent: what an item (lm-eval's doc) belongs to
+    cluster: Mapping[str, Callable[[Any], str]] = field(
+        default_factory=dict[str, Callable[[Any], str]]
+    )
+
+
+class Suite:
+    """A suite: a class with a `name`, a file of `conf/evaluation` of that name."""
+
+    name: ClassVar[str]
+    needs_text: ClassVar[bool] = False  # whether its tasks are made of the run's held-out text
+
+    def load(self, evaluation: EvaluationConfig, prepared: "PreparedData | None") -> LoadedSuite:
+        """The tasks; `prepared` is given where the suite `needs_text`. `evaluation.tasks` picks
+        some. Raises UserError for a task that there is not."""
+        raise NotImplementedError(f"{type(self).__name__} has no load()")
