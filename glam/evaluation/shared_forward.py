@@ -139,12 +139,13 @@ def _attend(
     own_BNSS = at_least_float32(q @ k.mT) + position(qkv.shape[1])
     if not pasts:
         return (own_BNSS.softmax(-1).to(v.dtype) @ v).transpose(1, 2)
-    y_BNSD = torch.empty_like(q)
+    y_BNSD, longest = torch.empty_like(q), max(past.shape[2] for _, past in pasts)
+    by_distance = position.by_distance(longest + q.shape[2])
     for rows, (past_k, past_v) in pasts:
         # All rows at once against the one past: their queries one after another.
         queries = q[rows].transpose(0, 1).flatten(1, 2)
         to_past = at_least_float32(queries @ past_k.mT).unflatten(1, (-1, q.shape[2]))
-        to_past = to_past.transpose(0, 1) + _past_bias(position, q.shape[2], past_k.shape[1])
+        to_past = to_past.transpose(0, 1) + _past_bias(by_distance, q.shape[2], past_k.shape[1])
         weights = torch.cat([to_past, own_BNSS[rows]], -1).softmax(-1).to(v.dtype)
         of_past, of_own = weights.split([past_k.shape[1], q.shape[2]], -1)
         from_past = of_past.transpose(0, 1).flatten(1, 2) @ past_v
@@ -153,9 +154,8 @@ def _attend(
     return y_BNSD.transpose(1, 2)
 
 
-def _past_bias(position: PositionBias, queries: int, past: int) -> Float[Tensor, "N S P"]:
+def _past_bias(by_distance: Tensor, queries: int, past: int) -> Float[Tensor, "N S P"]:
     """Of `queries` tokens right behind a past, towards each of its tokens."""
-    by_distance = position.by_distance(past + queries)
     own = torch.arange(queries, device=by_distance.device)[:, None]
     return by_distance[:, past + own - torch.arange(past, device=by_distance.device)]
 
