@@ -9,6 +9,7 @@ from glam.data.prepare import check_cache, prepare
 from glam.data.prepared import Component, PreparedData
 from glam.data.sources import EMBEDDED
 from glam.data.stream import Batch, TrainStream
+from glam.data.texts import Texts
 from glam.data.tokenizer import Tokenizer
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Component",
     "HeldOutBatch",
     "PreparedData",
+    "Texts",
     "Tokenizer",
     "TrainStream",
     "check_cache",

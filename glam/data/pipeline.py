@@ -42,11 +42,11 @@ class Pipeline:
         self.data, self.vocab_size, self._given = data, vocab_size, tokenizer
         self.sources = checked_sources(data)
         size = sum(path.stat().st_size for source in self.sources for path in source.files)
-        self._cache = Cache(cache, needs=100_000_000 + 3 * size)
+        self.cache = Cache(cache, needs=100_000_000 + 3 * size)
         self._keys = [documents_key(source) for source in self.sources]
         roles = [[key, s.role] for key, s in zip(self._keys, self.sources, strict=True)]
         # All that determines the text of both sides and its pages.
-        self._text_key = digest(
+        self.text_key = digest(
             [splitting.VERSION, roles, data.held_out_fraction, data.seed, data.page_characters]
         )
 
@@ -57,7 +57,7 @@ class Pipeline:
     @property
     def is_cached(self) -> bool:
         """Whether nothing is left to make: every stage that a run reads is in the cache."""
-        holds = self._cache.holds
+        holds = self.cache.holds
         return (
             (self._given is not None or holds("tokenizer", self._tokenizer_inputs))
             and (not self.filters or holds("quality", self._quality_inputs))
@@ -68,7 +68,7 @@ class Pipeline:
         """Make tokenizer and scores, side by side: SentencePiece holds no Python lock."""
         background = ThreadPoolExecutor(1)
         try:
-            if not self._given and not self._cache.holds("tokenizer", self._tokenizer_inputs):
+            if not self._given and not self.cache.holds("tokenizer", self._tokenizer_inputs):
                 _ = self.pages  # once, before two stages ask for it
             tokenizer = background.submit(lambda: self.tokenizer)
             if self.filters:
@@ -80,7 +80,7 @@ class Pipeline:
     @cached_property
     def documents(self) -> list[Documents]:
         return [
-            store(source, key, self._cache)
+            store(source, key, self.cache)
             for source, key in zip(self.sources, self._keys, strict=True)
         ]
 
@@ -116,14 +116,14 @@ class Pipeline:
     def tokenizer(self) -> tokenizing.Tokenizer:
         if self._given is not None:
             return self._given
-        folder = self._cache.stage("tokenizer", self._tokenizer_inputs, self._make_tokenizer)
+        folder = self.cache.stage("tokenizer", self._tokenizer_inputs, self._make_tokenizer)
         return tokenizing.Tokenizer(folder)
 
     @property
     def _tokenizer_inputs(self) -> dict[str, object]:
         return {
             "version": [tokenizing.VERSION, paging.VERSION],
-            "text": self._text_key,
+            "text": self.text_key,
             "vocab_size": self.vocab_size,
             "megabytes": self.data.tokenizer_megabytes,
         }
@@ -144,12 +144,12 @@ class Pipeline:
 
     def encoded(self, index: int) -> Path:
         """The folder of a source's tokens: `training`, `held_out` and `counts.json`."""
-        return self._cache.stage("tokens", self._tokens_inputs(index), partial(self._encode, index))
+        return self.cache.stage("tokens", self._tokens_inputs(index), partial(self._encode, index))
 
     def _tokens_inputs(self, index: int) -> dict[str, object]:
         return {
             "version": [encoding.VERSION, paging.VERSION],
-            "text": self._text_key,
+            "text": self.text_key,
             "documents": self._keys[index],
             "role": self.sources[index].role,
             "tokenizer": self.tokenizer.fingerprint,
@@ -180,14 +180,14 @@ class Pipeline:
 
     @cached_property
     def quality(self) -> Quality:
-        return read_quality(self._cache.stage("quality", self._quality_inputs, self._judge))
+        return read_quality(self.cache.stage("quality", self._quality_inputs, self._judge))
 
     @property
     def _quality_inputs(self) -> dict[str, object]:
         config = self.data.filter
         return {
             "version": [QUALITY_VERSION, paging.VERSION],
-            "text": self._text_key,
+            "text": self.text_key,
             "classifier": [config.num_features, config.ngrams, config.folds],
         }
 

@@ -16,6 +16,7 @@ from glam.data.hashing import digest, uniform
 from glam.data.pipeline import Pipeline
 from glam.data.prepared import Component, PreparedData, join
 from glam.data.quality import calibrated, keeps
+from glam.data.texts import Texts
 from glam.data.tokenizer import Tokenizer
 from glam.data.tokens import Encoded, read_encoded
 from glam.errors import UserError
@@ -59,6 +60,7 @@ def prepare(
         samples=_samples(texts, pipeline.tokenizer, data.seed),
         quality=_quality(texts, pipeline),
         text_fingerprint=text_fingerprint(pipeline.sources),
+        texts=Texts(pipeline),
     )
 
 

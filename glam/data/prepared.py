@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glam.data.texts import Texts
 from glam.data.tokenizer import Tokenizer
 from glam.data.tokens import Encoded
 
@@ -48,6 +49,7 @@ class PreparedData:
     samples: dict[str, list[dict[str, Any]]]
     quality: dict[str, Any] = field(default_factory=dict[str, Any])
     text_fingerprint: str = ""  # of the text as it was read
+    texts: Texts | None = None  # the text itself; None where only its tokens are known
 
     @property
     def domains(self) -> list[str]:

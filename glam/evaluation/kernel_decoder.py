@@ -23,7 +23,9 @@ def kernel_serves(model: Glam) -> bool:
     matrices have one, and all experts one."""
     weights = list(model.parameters())
     whole = all(weight.is_contiguous() for weight in weights)
-    types = [{w.dtype for w in weights if (w.ndim == 3) is is_expert} for is_expert in (True, False)]
+    types = [
+        {w.dtype for w in weights if (w.ndim == 3) is is_expert} for is_expert in (True, False)
+    ]
     return whole and kernels.supported(*weights) and all(len(each) <= 1 for each in types)
 
 
@@ -123,7 +125,13 @@ class KernelDecoder:
         return [
             *(config.num_layers, config.d_model, config.num_heads, config.head_size),
             *(config.num_experts, config.top_k, config.d_ff, config.vocab_size),
-            *(rows, length, config.router.normalize, dense, TYPES[experts[0]] if experts else dense),
+            *(
+                rows,
+                length,
+                config.router.normalize,
+                dense,
+                TYPES[experts[0]] if experts else dense,
+            ),
         ]
 
     def _layers(self) -> list[Layer]:

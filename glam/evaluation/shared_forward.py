@@ -11,13 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from glam.evaluation.cached_decoder import feed_forward
 from glam.evaluation.prefixes import Segment, Tokens, by_level, segments
 from glam.model import Glam
 from glam.model.attention.attention import cpu_attention
 from glam.model.attention.position import PositionBias
 from glam.model.glam import Layer
 from glam.model.loss import output_logits
-from glam.model.moe.moe import MoEOutput
 from glam.model.precision import at_least_float32
 
 MOST_WEIGHTS = 1 << 25  # attention weights of a layer that are held at once
@@ -126,8 +126,7 @@ def _layer(
     else:
         y_BSND = _attend(qkv, attention.position, pasts)
     x_BSM = x_BSM + y_BSND.flatten(2) @ attention.w_out_AM.to(x_BSM.dtype)
-    y = layer.ffn(layer.ffn_norm(x_BSM))
-    return x_BSM + (y.y if isinstance(y, MoEOutput) else y), qkv[:, :, 1:]
+    return x_BSM + feed_forward(layer, layer.ffn_norm(x_BSM)), qkv[:, :, 1:]
 
 
 def _attend(

@@ -24,6 +24,7 @@ from glam.reporting import study_curves, study_experts, study_latex, study_pairs
 from glam.reporting import study_figures as figures
 from glam.reporting.page import Plot, render
 from glam.reporting.reproduce import provenance
+from glam.reporting.study_tasks import Tasks
 from glam.reporting.study_words import absent, finding, reference_words, sentence
 from glam.reporting.theme import COLUMN, save
 from glam.runs.folder import write_atomically
@@ -50,7 +51,11 @@ def write(
     sections, files = _figures(study_dir.name, cells, compared)
     while_training = study_curves.section(cells, records, compared.key)
     by_domain = study_experts.section(cells, records, compared.key)
-    sections += [section for section in (while_training, by_domain) if section]
+    tasks = Tasks(cells, compared)
+    sections += [one for one in (tasks.section(), while_training, by_domain) if one]
+    if (drawn := tasks.papers()) is not None:
+        stem, paper, column = drawn
+        files |= save(paper, stem, study_dir.name) | save(column, stem, study_dir.name, ["pdf"])
     law, law_files = scaling.section(study_dir.name, cells)
     files |= law_files
     for name, content in files.items():
@@ -62,7 +67,7 @@ def write(
         "study.html.j2",
         name=study_dir.name,
         sentence=sentence(cells, swept),
-        finding=finding(cells, compared, found, study.budget),
+        finding=[*finding(cells, compared, found, study.budget), *tasks.finding()],
         warnings=[line for line in (unlike, unlike_texts(cells)) if line],
         sections=sections,
         law=law,
@@ -73,7 +78,7 @@ def write(
             for cell, machine in zip(cells, machines, strict=True)
         ],
         is_running=any(cell.progress for cell in cells),
-        pairs=study_pairs.table(compared, found),
+        pairs={"pairs": study_pairs.table(compared, found), "tasks-pairs": tasks.pairs()},
         absent=absent(cells, swept),
         provenance=provenance(study_dir.name, cells, list(records.values()), swept, study),
     )

@@ -130,6 +130,12 @@ def _best(best: Contrast, key: str, reference: Any, terms: str) -> str:
     )
 
 
+def difference_of(one: Contrast) -> str:
+    """A difference with its interval, its seeds and its verdict."""
+    seeds = counted(one.difference.num_seeds, "seed")
+    return f"{signed(one.difference.mean)}{_interval(one.test)}, {seeds}{_verdict(one.test)}"
+
+
 def _verdict(test: Tested) -> str:
     if test.interval is None:
         return ", not tested: an interval needs at least two seeds"
