@@ -1,10 +1,22 @@
 """Evaluation of a trained model: held-out loss, and generated text."""
 
-from glam.evaluation.generation import UselessWeightsError, generate
+from glam.evaluation.beam import Beams, LengthPenalty
+from glam.evaluation.generation import UselessWeightsError, continue_tokens, generate
 from glam.evaluation.held_out import (
     DomainResult,
     evaluate_domains,
     mean_loss,
 )
+from glam.evaluation.sampling import Sampling
 
-__all__ = ["DomainResult", "UselessWeightsError", "evaluate_domains", "generate", "mean_loss"]
+__all__ = [
+    "Beams",
+    "DomainResult",
+    "LengthPenalty",
+    "Sampling",
+    "UselessWeightsError",
+    "continue_tokens",
+    "evaluate_domains",
+    "generate",
+    "mean_loss",
+]

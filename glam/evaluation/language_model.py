@@ -1,17 +1,18 @@
 """Our model as lm-eval's harness asks it: log-likelihoods of continuations, and text."""
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from jaxtyping import Float
 from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
-from torch import Tensor
 
-from glam.evaluation.generation import generate
+from glam.evaluation.answers import Answers
+from glam.evaluation.generation import cache_serves
 from glam.evaluation.held_out import evaluating
+from glam.evaluation.padded_forward import PaddedForward
+from glam.evaluation.prefixes import Tokens, chunks
+from glam.evaluation.shared_forward import Target, judge
 from glam.machine.processes import SINGLE, Processes
 from glam.progress import Bar
 
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from glam.data import Tokenizer
     from glam.model import Glam
 
-LOGITS_AT_ONCE = 2**28  # 1 GB in float32
-MOST_NEW_TOKENS = 256  # of a generated answer, where its task does not say
+CHUNK = 4  # batches whose rows are looked at together for what they share
 
 
 class LogLikelihood(tuple[float, bool]):
@@ -37,20 +37,13 @@ class LogLikelihood(tuple[float, bool]):
         return made
 
 
-class _Row(NamedTuple):
-    """Tokens that the model reads, and those behind them that it is judged on: the last ones of
-    `inputs` predict `targets`."""
-
-    inputs: tuple[int, ...]
-    targets: tuple[int, ...]
-
-
 class GlamLM(TemplateLM):
     """A model under lm-eval. Text becomes tokens by the rules of lm-eval's own Hugging Face
     backend (with `add_bos_token=True`): a context begins with the beginning of a document.
 
-    Prompts longer than `max_length` tokens lose their start. `batch_tokens` bounds the tokens that
-    are computed together. Several `processes` share the rows of a batch.
+    Prompts longer than `max_length` tokens lose their start; `check_lengths` is told, by task, how
+    many tokens each has before anything is computed. `batch_tokens` bounds the tokens that are
+    computed together. Several `processes` share the rows of a batch.
     """
 
     def __init__(
@@ -65,6 +58,11 @@ class GlamLM(TemplateLM):
         super().__init__()
         self.model, self.glam_tokenizer = model, tokenizer
         self.max_length, self.batch_tokens, self.processes = max_length, batch_tokens, processes
+        self.check_lengths: Callable[[dict[str, list[int]]], None] = lambda _: None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
 
     @property
     def eot_token_id(self) -> int:
@@ -87,12 +85,16 @@ class GlamLM(TemplateLM):
     ) -> list[LogLikelihood]:
         """Of the continuation of each request's `(context, continuation)`."""
         pairs: list[tuple[tuple[str, str], list[int], list[int]]] = []
-        for context, continuation in (request.args for request in requests):
+        lengths: dict[str, list[int]] = {}
+        for request in requests:
+            context, continuation = request.args
             if context:
                 before, after = self._encode_pair(context, continuation)
             else:
                 before, after = [self.prefix_token_id], self.glam_tokenizer.encode(continuation)
             pairs.append(((context, continuation), before, after))
+            lengths.setdefault(request.task_name or "", []).append(len(before) + len(after) - 1)
+        self.check_lengths(lengths)
         return self._loglikelihood_tokens(pairs, disable_tqdm=disable_tqdm)
 
     def _loglikelihood_tokens(
@@ -102,98 +104,47 @@ class GlamLM(TemplateLM):
         **_: Any,
     ) -> list[LogLikelihood]:
         rows = [self._row(context, continuation) for _, context, continuation in requests]
-        found: dict[_Row, LogLikelihood] = {}
-        todo = sorted(set(rows), key=lambda row: -len(row.inputs))  # equal rows once
+        found = {row: LogLikelihood(0.0, True, 0) for row in rows if not row[1]}
+        todo = sorted(set(rows) - set(found))  # equal rows once
         with evaluating(self.model), Bar("log-likelihoods", len(todo), "answers") as bar:
-            for batch in self._batches(todo):
-                found |= zip(batch, self._judge(batch), strict=True)
+            for batch, judged in self._judged(todo):
+                for row, (nats, is_greedy) in zip(batch, judged, strict=True):
+                    found[row] = LogLikelihood(nats, is_greedy, len(row[1]))
                 bar.advance(len(batch))
         return [found[row] for row in rows]
 
-    def _row(self, context: list[int], continuation: list[int]) -> _Row:
+    def _row(self, context: list[int], continuation: list[int]) -> Target:
         whole = (context + continuation)[-(self.max_length + 1) :]
         count = min(len(continuation), len(whole) - 1)
-        return _Row(tuple(whole[:-1]), tuple(whole[len(whole) - count :]))
+        return tuple(whole[:-1]), tuple(whole[len(whole) - count :])
 
-    def _batches(self, rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
-        """Rows of like length, the longest first, so that a batch that does not fit shows itself
-        at once."""
-        first = 0
-        while first < len(rows):
-            count = self._rows_of(self._length(rows[first:]))
-            yield rows[first : first + count]
-            first += count
+    def _judged(
+        self, rows: Sequence[Target]
+    ) -> Iterator[tuple[Sequence[Target], list[tuple[float, bool]]]]:
+        """Rows in batches, and what was found of each. What rows begin with alike is computed once
+        where a single process has a model whose keys and values can be kept."""
+        if self.processes.size == 1 and cache_serves(self.model):
+            for batch in self._alike(rows):
+                yield batch, judge(self.model, batch, self.batch_tokens)
+            return
+        padded = PaddedForward(self.model, self.max_length, self.batch_tokens, self.processes)
+        for batch in padded.batches(rows):
+            yield batch, padded.judge(batch)
 
-    @property
-    def _model_device(self) -> torch.device:
-        return next(self.model.parameters()).device
-
-    @property
-    def _one_shape(self) -> bool:
-        """Whether every batch has the same shape: XLA compiles a program for each."""
-        return self._model_device.type == "xla"
-
-    def _length(self, rows: Sequence[_Row]) -> int:
-        """Tokens of a row, in a batch whose longest row is the first."""
-        return self.max_length if self._one_shape else max(1, len(rows[0].inputs))
-
-    def _rows_of(self, length: int) -> int:
-        """How many rows of `length` tokens are computed together."""
-        tokens = min(self.batch_tokens, LOGITS_AT_ONCE // self.model.config.vocab_size)
-        return max(1, tokens // length)
-
-    def _judge(self, rows: Sequence[_Row]) -> list[LogLikelihood]:
-        mine = self.processes.rows(len(rows))
-        # At least a row a process: a model whose weights are spread needs all of them at work.
-        own = [rows[n] for n in mine] or [rows[0]]
-        found = torch.zeros(len(rows), 2, dtype=torch.float64)
-        found[mine.start : mine.stop] = self._scores(own)[: len(mine)]
-        return [
-            LogLikelihood(nats, bool(greedy), len(row.targets))
-            for row, (nats, greedy) in zip(rows, self.processes.sum(found).tolist(), strict=True)
-        ]
-
-    def _scores(self, rows: Sequence[_Row]) -> Float[Tensor, "R 2"]:
-        """Of each row the nats of its targets, and 1 where each is the likeliest token."""
-        tokens, targets, judged = self._padded(rows)
-        logits = self.model(tokens.to(self._model_device)).logits.flatten(0, 1).float()
-        # Where shapes may differ, the judged positions alone are looked at.
-        wanted = targets.flatten() if self._one_shape else targets[judged]
-        if not self._one_shape:
-            logits = logits[judged.flatten().to(self._model_device)]
-        wanted = wanted.to(self._model_device)
-        nats = logits.log_softmax(-1).gather(-1, wanted[:, None])[:, 0].cpu()
-        is_likeliest = (logits.argmax(-1) == wanted).cpu()
-        if self._one_shape:
-            nats, is_likeliest = nats[judged.flatten()], is_likeliest[judged.flatten()]
-        sizes = [len(row.targets) for row in rows]
-        found = [
-            (each.double().sum().item(), float(every.all()))
-            for each, every in zip(nats.split(sizes), is_likeliest.split(sizes), strict=True)
-        ]
-        return torch.tensor(found, dtype=torch.float64)
-
-    def _padded(self, rows: Sequence[_Row]) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens, targets and whether they are judged, `[rows, length]` each."""
-        length = self._length(rows)
-        count = self._rows_of(length) if self._one_shape else len(rows)
-        tokens = np.zeros((count, length), np.int64)
-        targets, judged = np.zeros_like(tokens), np.zeros_like(tokens, bool)
-        for n in range(count):
-            # Attention is causal, so no row sees what stands behind it. Filled up with tokens of
-            # its own, a row asks for the experts that it asks for anyway.
-            row = rows[n % len(rows)]
-            tokens[n] = np.resize(row.inputs, length)
-            if n < len(rows):
-                part = slice(len(row.inputs) - len(row.targets), len(row.inputs))
-                targets[n, part], judged[n, part] = row.targets, True
-        return torch.tensor(tokens), torch.tensor(targets), torch.tensor(judged)
+    def _alike(self, rows: Sequence[Target]) -> Iterator[list[Target]]:
+        """Sorted rows in runs that have much in common."""
+        by_inputs: dict[Tokens, list[Target]] = {}
+        for row in rows:
+            by_inputs.setdefault(row[0], []).append(row)
+        for chunk in chunks(list(by_inputs), CHUNK * self.batch_tokens):
+            yield [row for inputs in chunk for row in by_inputs[inputs]]
 
     def loglikelihood_rolling(
         self, requests: "Sequence[Instance]", disable_tqdm: bool = False
     ) -> list[float]:
         """Of each request's whole text; where it is longer than `max_length`, in windows that
-        share no judged token."""
+        share no judged token. (lm-eval's Hugging Face backend with `add_bos_token=True` puts the
+        beginning of a document twice, and judges the second.)"""
         pieces: list[tuple[Any, list[int], list[int]]] = []
         owners: list[int] = []
         for n, request in enumerate(requests):
@@ -212,33 +163,11 @@ class GlamLM(TemplateLM):
     def generate_until(
         self, requests: "Sequence[Instance]", disable_tqdm: bool = False
     ) -> list[str]:
-        """The likeliest continuation of each request's context, token by token, up to one of its
-        `until`."""
-        found = [""] * len(requests)
-        todo: dict[str, list[int]] = {}
-        for n, request in enumerate(requests):
-            todo.setdefault(repr(request.args), []).append(n)
-        with Bar("answers", len(todo), "prompts") as bar:
-            for equal in todo.values():
-                context, options = requests[equal[0]].args
-                text = self._generate(context, options)
-                for n in equal:
-                    found[n] = text
-                bar.advance()
-        return found
-
-    def _generate(self, context: str, options: dict[str, Any]) -> str:
-        until = options.get("until") or []
-        text = generate(
-            self.model,
-            self.glam_tokenizer,
-            context,
-            max_tokens=min(options.get("max_gen_toks", MOST_NEW_TOKENS), self.max_length // 2),
-            temperature=0,
-            top_p=1,
-            seed=0,
-            context=self.max_length,
-        )
-        for end in [until] if isinstance(until, str) else until:
-            text = text.split(end)[0] if end else text
-        return text
+        """The continuation of each request's context, up to one of its `until`."""
+        lengths: dict[str, list[int]] = {}
+        for request in requests:
+            length = 1 + len(self.glam_tokenizer.encode(request.args[0]))
+            lengths.setdefault(request.task_name or "", []).append(length)
+        self.check_lengths(lengths)
+        answers = Answers(self.model, self.glam_tokenizer, self.max_length)
+        return answers.of([request.args for request in requests])

@@ -42,6 +42,7 @@ UNTYPED = {
     "route_backward": "sslsssnnni",
     "adafactor": "ssssnnnfffff",
     "adafactor_vector": "sssnfffff",
+    "decode": "lllllllsssslssnnnff",
     "output_loss_bf16": "bwlsbwnnnffi",  # only where the processor has AMX
 }
 SIGNATURES = TYPED | UNTYPED

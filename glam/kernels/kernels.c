@@ -15,7 +15,8 @@
  *   gemm.h           packing and matrix products that stay in the cache (AVX-512, AMX)
  *   attention.inc    attention, a head at a time, on gemm.h
  *   experts.inc      the feed-forward of every expert, on gemm.h
- *   loss.h           logits, cross-entropy and their gradients, on gemm.h with AMX */
+ *   loss.h           logits, cross-entropy and their gradients, on gemm.h with AMX
+ *   decode.h         a decoding step of the whole model, by the products of product.inc */
 #include <math.h>
 #include <omp.h>
 #include <stdint.h>
@@ -276,6 +277,7 @@ void route_backward(const float *d_gates, float *d_probabilities, const i64 *exp
 }
 
 #include "adafactor.h"
+#include "decode.h"
 
 #ifdef __AVX512F__
 #include "gemm.h"

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.errors import UserError
+from glam.errors import UserError, first_line
 from glam.files import read_text
 from glam.log import log
 from glam.runs.contents import Data, Failure, Generated, LayoutRow, Routing
@@ -38,11 +38,13 @@ class Metrics:
     def read(cls, file: Path) -> "Metrics":
         try:
             text = read_text(file, way_out="it is left out")
-            header, *rows = csv.reader(io.StringIO(text, newline=""))
+            # Strict: a quote that is never closed would swallow the rows behind it.
+            header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
         except FileNotFoundError:
             return cls({})
         except (ValueError, csv.Error) as error:
-            log.warning(str(error) if isinstance(error, UserError) else f"{file} has no rows")
+            unread = f"{file} cannot be read as CSV ({first_line(error)}); its curves are left out"
+            log.warning(str(error) if isinstance(error, UserError) else unread)
             return cls({})
         # A run that was cut off may leave half a line.
         whole = [row for row in rows if len(row) == len(header)]

@@ -1,6 +1,7 @@
 """`task=list`: the runs and studies in `runs_dir`."""
 
 from glam.config import ListTaskConfig, RunConfig
+from glam.errors import UserError
 from glam.log import log
 from glam.runs.listing import list_runs, list_studies
 
@@ -11,6 +12,8 @@ def list_all(config: RunConfig, overrides: list[str]) -> None:
 
     task = config.task
     assert isinstance(task, ListTaskConfig)
+    if config.runs_path.is_file():
+        raise UserError(f"runs_dir={config.runs_dir} is a file; name the folder of the runs")
     runs, studies = list_runs(config.runs_path), list_studies(config.runs_path)
     match task.format:
         case "json":

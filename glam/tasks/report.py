@@ -18,6 +18,8 @@ def report(config: RunConfig, overrides: list[str]) -> None:
         print(write_study(found))
         warn_of_unlike_runs(found)
     else:
+        found.check_files()
+        found.run_config()  # damaged, it would cost the page that is there what it shows
         print(run_report(found.path))
     if "logger=wandb" in overrides:
         from glam.tracking.study import track_study

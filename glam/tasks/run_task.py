@@ -3,6 +3,7 @@ is skipped, and one that does not fit refused, before torch is loaded."""
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from glam.tasks.prepare import prepare
 from glam.tasks.report import report
 from glam.tasks.train import train
 
+SECONDS_TO_SPEAK = 20.0  # that the main process has to say why it refuses; it then stops the rest
+
 # The configuration, and the overrides as typed, which suggestions extend.
 Task = Callable[[RunConfig, list[str]], None]
 TASKS: dict[str, Task] = {
@@ -43,7 +46,8 @@ TASKS: dict[str, Task] = {
 
 def run_task(config: RunConfig, overrides: list[str]) -> None:
     """Run the task that `config.task` names; `overrides` are as typed, for suggestions."""
-    if rank() > 0 and config.hardware.is_cluster:  # else torchrun's variables are left over
+    follows = rank() > 0 and config.hardware.is_cluster  # else torchrun's variables are left over
+    if follows:
         sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - the first speaks
     end_start()
     configure(config.log_level)
@@ -57,7 +61,14 @@ def run_task(config: RunConfig, overrides: list[str]) -> None:
         log.info(f"training.seconds: {tokens:,} tokens, at {throughput:,.0f} a second")
     if config.hardware.is_xla or config.hardware.is_cluster:
         _hand_over(config)
-    TASKS[config.task.name](config, overrides)
+    try:
+        TASKS[config.task.name](config, overrides)
+    except UserError:
+        if (
+            follows
+        ):  # every process is refused alike: the launcher must not stop the one that speaks
+            time.sleep(SECONDS_TO_SPEAK)
+        raise
     if seconds is not None and config.task.name == "train":
         summary = RunFolder.of(config, resolve(config)).summary()
         if (line := time_budget_warning(seconds, summary)) is not None:

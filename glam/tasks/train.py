@@ -144,7 +144,7 @@ def _train_to_the_end(
             tracker.keep_report()
     if result.processes.is_main:
         print_summary(summary, run.report_file)
-    _raise_if_diverged(run, summary)
+    _raise_if_diverged(config, run, summary)
 
 
 def _check_tokens(run: RunFolder, prepared: "PreparedData") -> None:
@@ -286,11 +286,14 @@ def _say_done(config: RunConfig, run: RunFolder, summary: dict[str, Any]) -> Non
             f"evaluation differs from what the run was evaluated with; "
             f"task=evaluate run={run.path} evaluates it as asked for here"
         )
-    _raise_if_diverged(run, summary)
+    _raise_if_diverged(config, run, summary)
 
 
-def _raise_if_diverged(run: RunFolder, summary: dict[str, Any]) -> None:
-    if summary["status"] == "diverged":
+def _raise_if_diverged(config: RunConfig, run: RunFolder, summary: dict[str, Any]) -> None:
+    """Of several processes the main one says it: one that failed before would have it stopped in
+    the middle of its report."""
+    follows = config.hardware.is_cluster and rank() > 0
+    if summary["status"] == "diverged" and not follows:
         raise JobFailedError(
             f"{run.path.name} diverged: {why_diverged(summary)}; "
             f"try a lower optimizer.learning_rate, which is another run"

@@ -73,6 +73,12 @@ def test_the_line_trains_evaluates_and_reports_and_one_process_knows_the_run(hom
     assert summary(folder)["loss"] == pytest.approx(summary(one)["loss"], abs=0.01)
 
 
+def test_a_rate_that_must_diverge_does_and_the_line_says_so_each_time(home):
+    line = ["optimizer.learning_rate=1e15", "optimizer.eps=1e-30", "training.max_skipped=3"]
+    for _ in range(2):
+        assert "diverged" in run(home, "hardware=cpu_node", *line, status=1).stderr
+
+
 def test_one_process_evaluates_what_several_saved(done):
     _, folder = done
     verb = ["task=evaluate", f"run={folder}", "hardware.precision=float32"]

@@ -203,6 +203,15 @@ def test_a_damaged_table_of_metrics_has_the_rows_that_are_whole_or_none(run, see
     assert set(columns) <= set(before) or len(next(iter(columns.values()), ())) == 0
 
 
+def test_a_quote_that_is_never_closed_is_said(run, caplog):
+    file = run.folder.metrics_file
+    first, *rest = file.read_text().splitlines(keepends=True)
+    file.write_text(first + '"' + "".join(rest))
+    assert Record.read(run.folder.path).metrics.columns == {}
+    [line] = [line for line in caplog.messages if "metrics.csv" in line]
+    assert "its curves are left out" in line
+
+
 def test_a_load_of_no_expert_is_left_out_of_the_table(run):
     layer, expert = 1, "load/1/0"
     text = run.folder.metrics_file.read_text()

@@ -14,6 +14,7 @@ from glam.config import (
     FilterConfig,
     GenerateTaskConfig,
     HardwareConfig,
+    ListTaskConfig,
     LocalCorpusConfig,
     LoggerConfig,
     ModelConfig,
@@ -27,7 +28,9 @@ from glam.model import Glam
 from glam.runs.folder import RunFolder
 from glam.tasks.evaluate import evaluate
 from glam.tasks.generate import generate
+from glam.tasks.list import list_all
 from glam.tasks.prepare import prepared_text
+from glam.tasks.report import report
 from glam.tasks.train import train
 
 
@@ -218,3 +221,19 @@ def test_a_run_that_was_cut_off_keeps_its_tokenizer_when_its_text_changed(home, 
             train(asked(home), [])
         assert (run.path / "tokenizer.model").read_bytes() == tokenizer
         assert (run.path / "data.json").read_bytes() == written
+
+
+def test_a_page_is_not_written_over_by_one_of_a_damaged_configuration(home):
+    run = run_in(home)
+    before = run.report_file.read_bytes()
+    run.config_file.write_text(run.config_file.read_text().replace("d_ff: 16", "d_ff: 17"))
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        report(asked(home, TaskConfig(name="report"), run=str(run.path)), [])
+    assert run.report_file.read_bytes() == before
+
+
+def test_a_list_of_a_file_is_refused(home):
+    (home / "file").write_text("")
+    config = RunConfig(task=ListTaskConfig(), runs_dir=str(home / "file"))
+    with pytest.raises(UserError, match=r"runs_dir=.* is a file; name the folder of the runs"):
+        list_all(config, [])

@@ -1,0 +1,64 @@
+"""Next-token logits of texts that grow token by token."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from glam.model import Glam
+
+
+class Decoder(Protocol):
+    """Texts side by side, the rows of a batch, each of its own length. Every function returns or
+    changes all rows; logits are on the CPU, in float32 at least."""
+
+    def start(self, prompts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
+        """Logits after each prompt, which has at least one token."""
+        ...
+
+    def step(self, tokens: Sequence[int]) -> Float[Tensor, "B V"]:
+        """Logits after one more token in every row. They may be overwritten by the next step."""
+        ...
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows in this order; a row may be there several times, or not at all."""
+        ...
+
+
+class GrowingContext:
+    """The definition of decoding: the whole text goes through the model at every step. Serves any
+    model on any engine, sharded ones too, where every process takes the same steps.
+
+    On XLA texts are padded to a multiple of `length`, since every shape is compiled anew.
+    """
+
+    def __init__(self, model: Glam, length: int = 1) -> None:
+        self.model, self.length = model, length
+        self.device = next(model.parameters()).device
+        self.texts = list[list[int]]()
+
+    def start(self, prompts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
+        self.texts = [list(prompt) for prompt in prompts]
+        return self._logits()
+
+    def step(self, tokens: Sequence[int]) -> Float[Tensor, "B V"]:
+        for text, token in zip(self.texts, tokens, strict=True):
+            text.append(token)
+        return self._logits()
+
+    def keep(self, rows: Sequence[int]) -> None:
+        self.texts = [list(self.texts[row]) for row in rows]
+
+    def _logits(self) -> Float[Tensor, "B V"]:
+        longest = max(len(text) for text in self.texts)
+        if self.device.type == "xla":
+            longest = -(-longest // self.length) * self.length
+        # Attention is causal: what stands behind a text is not seen.
+        filled = [text + [0] * (longest - len(text)) for text in self.texts]
+        logits = self.model(torch.tensor(filled).to(self.device)).logits
+        if self.device.type == "xla":
+            logits = logits.cpu()  # an index on the device would be compiled for every length
+        last = [len(text) - 1 for text in self.texts]
+        return logits[range(len(last)), last].cpu()
