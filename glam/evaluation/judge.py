@@ -1,11 +1,13 @@
 """A suite of tasks, judged: every task at every number of demonstrations, by lm-eval's engine."""
 
 import importlib.metadata
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from lm_eval.evaluator import evaluate
+from lm_eval.utils import handle_non_serializable
 
 from glam.evaluation.harness import quiet
 from glam.evaluation.language_model import GlamLM
@@ -104,7 +106,8 @@ def _evaluate(lm: GlamLM, tasks: Mapping[str, Any], limit: int | None) -> dict[s
         found: Any = evaluate(
             lm, {"tasks": dict(tasks)}, limit=limit, bootstrap_iters=BOOTSTRAPS, log_samples=True
         )
-    return dict(found)
+    # As lm-eval writes it: tasks are made of functions and classes too.
+    return json.loads(json.dumps(dict(found), default=handle_non_serializable))
 
 
 def _scores_of(
