@@ -8,6 +8,7 @@ from glam.log import log
 from glam.machine.resources import pin_threads, resolve
 from glam.progress import stage
 from glam.runs.folder import check_writable
+from glam.runs.initial import find_initial
 
 HELD_OUT = "held_out"  # the choice of `evaluation` without tasks
 
@@ -34,11 +35,13 @@ def check_places(config: RunConfig) -> None:
 
 
 def prepared_text(config: RunConfig, tokenizer: "Tokenizer | None" = None) -> "PreparedData":
-    """The tokenizer, one that is given or else trained, and the packed tokens of a run, from the
-    cache where it has them."""
+    """The tokenizer, one that is given, that of the weights that a run begins with, or else
+    trained; and the packed tokens of a run, from the cache where it has them."""
     with stage("reading the text"):
         from glam.data import prepare as prepare_data
 
+        if tokenizer is None and config.model.init_from is not None:
+            tokenizer = initial_tokenizer(config)
         return prepare_data(config.data, config.model.vocab_size, config.cache_path, tokenizer)
 
 
@@ -55,3 +58,18 @@ def prepare_suite(config: RunConfig, prepared: "PreparedData") -> None:
         suite.prepare(prepared)
     except UserError as error:
         log.warning(f"evaluation={suite.name}: its tasks cannot be made beforehand ({error})")
+
+
+def initial_tokenizer(config: RunConfig) -> "Tokenizer":
+    """The tokenizer of the weights that the run begins with. Raises UserError where it does not
+    fit the model."""
+    from glam.data import Tokenizer
+
+    initial = find_initial(config)
+    tokenizer = Tokenizer(initial.folder)
+    if tokenizer.vocab_size != config.model.vocab_size:
+        raise initial.refusal(
+            f"its tokenizer has {tokenizer.vocab_size:,} pieces and its model "
+            f"{config.model.vocab_size:,}, so it is not its own; bring that back"
+        )
+    return tokenizer

@@ -26,7 +26,7 @@ from glam.tasks.generate import samples
 from glam.tasks.prepare import check_places, prepare_suite, prepared_text
 
 if TYPE_CHECKING:
-    from glam.data import PreparedData
+    from glam.data import PreparedData, Tokenizer
     from glam.evaluation import DomainResult
     from glam.training import TrainingResult
 
@@ -52,8 +52,10 @@ def train(config: RunConfig, overrides: list[str]) -> None:
     meter = EnergyMeter.open(config.hardware, resources)
     energy_by_phase = EnergyByPhase(meter)
     with energy_by_phase.on("preparation"):
-        prepared = prepared_text(config)
+        prepared = prepared_text(config, _own_tokenizer(config, run))
         prepare_suite(config, prepared)
+    if config.model.init_from is not None and (config.rerun or not run.has_begun):
+        _check_initial(config)
     if config.rerun and (old := run.move_aside()) is not None:
         log.info(f"the old run is now {old.name}")
     run.path.mkdir(parents=True, exist_ok=True)
@@ -85,6 +87,23 @@ def _check_text(config: RunConfig, run: RunFolder) -> None:
         "it cannot go on" if run.summary() is None else "its losses are those of that text"
     )
     check_same_text([(run, config.data)], consequence)
+
+
+def _own_tokenizer(config: RunConfig, run: RunFolder) -> "Tokenizer | None":
+    """Of a run that goes on and took its tokenizer from elsewhere."""
+    from glam.data import Tokenizer
+
+    goes_on = config.model.init_from is not None and run.has_begun and not config.rerun
+    return Tokenizer(run.path) if goes_on and Tokenizer.is_in(run.path) else None
+
+
+def _check_initial(config: RunConfig) -> None:
+    """Raises UserError, before anything is written, for weights that the model cannot begin
+    with."""
+    with stage("loading PyTorch"):
+        from glam.model.initial import initial_weights
+
+    initial_weights(config)
 
 
 def _refresh_study(config: RunConfig) -> None:
