@@ -10,7 +10,7 @@ from lm_eval.evaluator import evaluate
 from glam.evaluation.harness import quiet
 from glam.evaluation.language_model import GlamLM
 from glam.evaluation.scores import TaskScore, digest, score
-from glam.evaluation.suites.base import LoadedSuite
+from glam.evaluation.suites.base import FitsContext, LoadedSuite
 
 # Of the drawing of demonstrations: lm-eval's own, the same for all runs, so that they can be
 # compared item by item.
@@ -47,6 +47,8 @@ def run_suite(
             own = loaded.num_fewshot.get(name, task.get_config("num_fewshot") or 0)
             task.set_config("num_fewshot", own if shots is None else shots)
             task.set_fewshot_seed(seed)
+            if isinstance(task, FitsContext):
+                task.fit(lm.count_tokens, lm.max_length)
         found = _evaluate(lm, loaded.tasks, limit)
         samples = found.pop("samples")
         column = "" if shots is None else f"{shots}-shot"
@@ -109,10 +111,14 @@ def _scores_of(
 
 
 def _averages(loaded: LoadedSuite, scores: Sequence[TaskScore]) -> dict[str, dict[str, Any]]:
-    """Unweighted, over the first metrics of the tasks that were judged."""
+    """Unweighted, over the tasks that were judged."""
     found: dict[str, dict[str, Any]] = {}
     for name, tasks in loaded.averages.items():
-        of_tasks = [one for one in scores if one.is_first and one.task in tasks]
+        of_tasks = [
+            one
+            for one in scores
+            if (one.is_first and one.task in tasks) or f"{one.task}/{one.metric}" in tasks
+        ]
         for column in dict.fromkeys(one.column for one in of_tasks):
             values = [one.value for one in of_tasks if one.column == column]
             found[f"{name} {column}".rstrip()] = {
