@@ -3,7 +3,7 @@
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from lm_eval.evaluator import evaluate
 
@@ -11,6 +11,7 @@ from glam.evaluation.harness import quiet
 from glam.evaluation.language_model import GlamLM
 from glam.evaluation.scores import TaskScore, digest, score
 from glam.evaluation.suites.base import LoadedSuite
+from glam.runs.evaluations import SavedSuite, by_task
 
 # Of the drawing of demonstrations: lm-eval's own, the same for all runs, so that they can be
 # compared item by item.
@@ -28,7 +29,42 @@ class SuiteResult:
     missing: dict[str, str]
     averages: dict[str, dict[str, Any]]  # by name: value, tasks, of
     versions: dict[str, str]
-    lm_eval: dict[str, dict[str, Any]] = field(repr=False)  # by column, as lm-eval writes it
+    lm_eval: dict[str, dict[str, Any]] = field(repr=False)  # by column, as lm-eval has it
+
+    def content(self) -> dict[str, Any]:
+        """As `evaluation/<suite>.json` holds it."""
+        left_out = ("each", "clusters")
+        scores = [
+            {name: value for name, value in vars(one).items() if name not in left_out}
+            for one in self.scores
+        ]
+        return {
+            "suite": self.suite,
+            "scores": scores,
+            "missing": self.missing,
+            "averages": self.averages,
+            "versions": self.versions,
+        }
+
+    def items(self) -> dict[str, Any]:
+        """As `evaluation/<suite>.items.json` holds it."""
+        tasks = [
+            {
+                "task": one.task,
+                "metric": one.metric,
+                "column": one.column,
+                "digest": one.items_digest,
+                "each": [int(value) if value.is_integer() else value for value in one.each],
+                "clusters": None if one.clusters is None else list(one.clusters),
+            }
+            for one in self.scores
+            if one.each
+        ]
+        return {"suite": self.suite, "tasks": tasks}
+
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """As `summary.json` holds it: the first metric of each task."""
+        return by_task(cast(SavedSuite, self.content()))
 
 
 def run_suite(
