@@ -50,7 +50,11 @@ class Key:
     def type_name(self) -> str:
         """In words: `int`, `float or null`, `list of str`."""
         name = str(self.type) if get_args(self.type) else self.type.__name__
-        name = name.replace("list[str]", "list of str").replace("dict[str, ", "mapping to ")
+        name = (
+            name.replace("list[str]", "list of str")
+            .replace("list[int]", "list of int")
+            .replace("dict[str, ", "mapping to ")
+        )
         return name.rstrip("]").replace(" | None", " or null")
 
 
@@ -80,7 +84,8 @@ def known_keys() -> dict[str, Any]:
 
 def integer_keys() -> frozenset[str]:
     """The keys whose values are whole numbers."""
-    return frozenset(key.name for key in all_keys() if key.type in (int, int | None))
+    kinds = (int, int | None, list[int])
+    return frozenset(key.name for key in all_keys() if key.type in kinds)
 
 
 def text_keys() -> frozenset[str]:

@@ -1,9 +1,11 @@
 """A command line as people type it, rewritten into keys and values that Hydra reads: old names of
-keys, a study named by its folder, and whole numbers such as `100k` or `1e5`."""
+keys, a study named by its folder, names of lm-eval's tasks in the place of a suite, lists without
+brackets, and whole numbers such as `100k` or `1e5`."""
 
 import re
 from decimal import Decimal
 
+from glam.composition.harness import check_tasks
 from glam.composition.keys import integer_keys, text_keys
 from glam.composition.overrides import choices, is_override
 from glam.config import ROOT, typed_path
@@ -15,6 +17,8 @@ LARGEST_EXPONENT = 18
 NUMBER = re.compile(r"([+-]?(?:\d[\d_]*)?\.?\d*)(?:e([+-]?\d{1,4}))?([kmbgt]?)", re.IGNORECASE)
 FREE_TEXT = ("task.prompt",)  # read as it stands, commas and brackets too
 SPECIAL = re.compile(r"[,\[\]{}()'\"=]")
+LISTS = ("evaluation.num_fewshot", "evaluation.tasks")  # never a grid, with -m neither
+SUITE_OR_TASKS = re.compile(r"[\w./+-]+(?:,[\w./+-]+)*")
 OF_ANOTHER_KEY = "study.baseline"  # read as the key is whose value it is
 # What Hydra would read as a number or a boolean, and write otherwise (`1e3` as 1000.0), and what
 # it does not read for a `~`: a whole value, or one of a list.
@@ -30,8 +34,29 @@ PLAIN = re.compile(r"[+-]?\d[\d_]*")
 
 def normalized(arguments: list[str]) -> list[str]:
     """The same command line in today's keys and plain numbers. Raises UserError for a number with
-    a fraction where a whole one is needed."""
-    return [_normalized(a) if is_override(a) and "=" in a else a for a in arguments]
+    a fraction where a whole one is needed, and for an unknown task."""
+    is_grid = bool({"-m", "--multirun"} & set(arguments))
+    return [
+        _normalized(read) if is_override(read) and "=" in read else read
+        for typed in arguments
+        for read in _as_lists(typed, is_grid)
+    ]
+
+
+def _as_lists(argument: str, is_grid: bool) -> list[str]:
+    """A list as Hydra reads one. `evaluation=arc_easy,piqa` becomes a choice and its tasks;
+    `run=a,b` is a grid's where there is one, else text that names several runs."""
+    key, _, value = argument.partition("=")
+    if key in LISTS and value not in ("", "null") and value[0] not in "[\"'":
+        return [f"{key}=[{value}]"]
+    if key == "run" and "," in value and not is_grid and value[0] not in "[\"'":
+        return [f'{key}="{value}"']
+    if key == "evaluation" and SUITE_OR_TASKS.fullmatch(value):
+        names = value.split(",")
+        if not set(names) <= {*choices("evaluation"), "null"}:
+            check_tasks(names)
+            return [f"{key}=lm_eval", f"{key}.tasks=[{value}]"]
+    return [argument]
 
 
 def _normalized(argument: str) -> str:

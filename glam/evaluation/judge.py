@@ -3,14 +3,15 @@
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from lm_eval.evaluator import evaluate
 
 from glam.evaluation.harness import quiet
 from glam.evaluation.language_model import GlamLM
 from glam.evaluation.scores import TaskScore, digest, score
-from glam.evaluation.suites.base import FitsContext, LoadedSuite
+from glam.evaluation.suites.base import AVERAGE, FitsContext, LoadedSuite
+from glam.runs.evaluations import SavedSuite, by_task
 
 # Of the drawing of demonstrations: lm-eval's own, the same for all runs, so that they can be
 # compared item by item.
@@ -28,7 +29,42 @@ class SuiteResult:
     missing: dict[str, str]
     averages: dict[str, dict[str, Any]]  # by name: value, tasks, of
     versions: dict[str, str]
-    lm_eval: dict[str, dict[str, Any]] = field(repr=False)  # by column, as lm-eval writes it
+    lm_eval: dict[str, dict[str, Any]] = field(repr=False)  # by column, as lm-eval has it
+
+    def content(self) -> dict[str, Any]:
+        """As `evaluation/<suite>.json` holds it."""
+        left_out = ("each", "clusters")
+        scores = [
+            {name: value for name, value in vars(one).items() if name not in left_out}
+            for one in self.scores
+        ]
+        return {
+            "suite": self.suite,
+            "scores": scores,
+            "missing": self.missing,
+            "averages": self.averages,
+            "versions": self.versions,
+        }
+
+    def items(self) -> dict[str, Any]:
+        """As `evaluation/<suite>.items.json` holds it."""
+        tasks = [
+            {
+                "task": one.task,
+                "metric": one.metric,
+                "column": one.column,
+                "digest": one.items_digest,
+                "each": [int(value) if value.is_integer() else value for value in one.each],
+                "clusters": None if one.clusters is None else list(one.clusters),
+            }
+            for one in self.scores
+            if one.each
+        ]
+        return {"suite": self.suite, "tasks": tasks}
+
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """As `summary.json` holds it: the first metric of each task."""
+        return by_task(cast(SavedSuite, self.content()))
 
 
 def run_suite(
@@ -105,9 +141,22 @@ def _scores_of(
                 items_digest=digest([one["doc_hash"] for one in of_filter]),
                 column=column,
                 is_first=not rows,
+                published=_published(loaded, name, metric, column),
             )
         )
     return rows
+
+
+def _published(
+    loaded: LoadedSuite, task: str, metric: str, column: str
+) -> dict[str, dict[str, Any]]:
+    """What papers give, by model; a column of one demonstration stands beside their one-shot."""
+    setting = {"0-shot": "zero", "1-shot": "one"}.get(column, "few")
+    return {
+        one.model: {"value": one.value, "source": one.source, "doubt": one.doubt}
+        for one in loaded.published
+        if (one.task, one.metric, one.setting) == (task, metric, setting)
+    }
 
 
 def _averages(loaded: LoadedSuite, scores: Sequence[TaskScore]) -> dict[str, dict[str, Any]]:
@@ -125,5 +174,6 @@ def _averages(loaded: LoadedSuite, scores: Sequence[TaskScore]) -> dict[str, dic
                 "value": sum(values) / len(values),
                 "tasks": len(values),
                 "of": len(tasks),
+                "published": _published(loaded, name, AVERAGE, column),
             }
     return found

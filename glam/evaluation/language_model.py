@@ -11,6 +11,8 @@ from torch import Tensor
 
 from glam.evaluation.generation import generate
 from glam.evaluation.held_out import evaluating
+from glam.evaluation.prefixes import chunks
+from glam.evaluation.shared_forward import judge
 from glam.machine.processes import SINGLE, Processes
 from glam.progress import Bar
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from glam.data import Tokenizer
     from glam.model import Glam
 
+CHUNK = 4  # batches whose rows are looked at together for what they share
 MOST_NEW_TOKENS = 256  # of a generated answer, where its task does not say
 
 
@@ -65,6 +68,10 @@ class GlamLM(TemplateLM):
         self.max_length, self.batch_tokens, self.processes = max_length, batch_tokens, processes
 
     @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
     def eot_token_id(self) -> int:
         """The end of a document, which ends an answer."""
         return self.glam_tokenizer.eos
@@ -104,30 +111,53 @@ class GlamLM(TemplateLM):
         **_: Any,
     ) -> list[LogLikelihood]:
         rows = [self._row(context, continuation) for _, context, continuation in requests]
-        found: dict[_Row, LogLikelihood] = {}
-        todo = sorted(set(rows), key=lambda row: -len(row.inputs))  # equal rows once
+        found = {row: LogLikelihood(0.0, True, 0) for row in rows if not row.targets}
+        todo = sorted(set(rows) - set(found))  # equal rows once
+        shares = self._shares_prefixes
+        batches = self._alike(todo) if shares else self._of_like_length(todo)
         with evaluating(self.model), Bar("log-likelihoods", len(todo), "answers") as bar:
-            for batch in self._batches(todo):
-                found |= zip(batch, self._judge(batch), strict=True)
+            for batch in batches:
+                judged = (
+                    judge(self.model, batch, self.batch_tokens) if shares else self._judge(batch)
+                )
+                for row, (nats, is_greedy) in zip(batch, judged, strict=True):
+                    found[row] = LogLikelihood(nats, is_greedy, len(row.targets))
                 bar.advance(len(batch))
         return [found[row] for row in rows]
+
+    @property
+    def _shares_prefixes(self) -> bool:
+        """Whether what rows begin with alike may be computed once: where a token does not depend
+        on those beside it (as it does for seats in an expert), and one process has the model."""
+        return (
+            self.processes.size == 1
+            and self.device.type != "xla"
+            and not self.model.config.dispatcher_config.static_shapes
+        )
+
+    def _alike(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+        """Sorted rows in runs that have much in common."""
+        by_inputs: dict[tuple[int, ...], list[_Row]] = {}
+        for row in rows:
+            by_inputs.setdefault(row.inputs, []).append(row)
+        for chunk in chunks(list(by_inputs), CHUNK * self.batch_tokens):
+            yield [row for inputs in chunk for row in by_inputs[inputs]]
 
     def _row(self, context: list[int], continuation: list[int]) -> _Row:
         whole = (context + continuation)[-(self.max_length + 1) :]
         count = min(len(continuation), len(whole) - 1)
         return _Row(tuple(whole[:-1]), tuple(whole[len(whole) - count :]))
 
-    def _batches(self, rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
-        """Rows of like length, the longest first, so that a batch that does not fit shows itself
-        at once."""
-        first = 0
-        while first < len(rows):
-            longest = max(1, len(rows[first].inputs))
-            count = max(1, self.batch_tokens // longest)
-            yield rows[first : first + count]
+    def _of_like_length(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+        """The longest first, so that a batch that does not fit shows itself at once."""
+        order, first = sorted(rows, key=lambda row: -len(row.inputs)), 0
+        while first < len(order):
+            count = max(1, self.batch_tokens // len(order[first].inputs))
+            yield order[first : first + count]
             first += count
 
-    def _judge(self, rows: Sequence[_Row]) -> list[LogLikelihood]:
+    def _judge(self, rows: Sequence[_Row]) -> list[tuple[float, bool]]:
+        """Each row by itself: what any model on any engine can do."""
         mine = self.processes.rows(len(rows))
         # At least a row a process: a model whose weights are spread needs all of them at work.
         own = [rows[n] for n in mine] or [rows[0]]
@@ -135,20 +165,16 @@ class GlamLM(TemplateLM):
         logits = self._logits(own)
         for n, row, last in zip(mine, own, logits, strict=False):
             found[n] = torch.tensor(_score(last, row.targets), dtype=torch.float64)
-        return [
-            LogLikelihood(nats, bool(greedy), len(row.targets))
-            for row, (nats, greedy) in zip(rows, self.processes.sum(found).tolist(), strict=True)
-        ]
+        return [(nats, bool(greedy)) for nats, greedy in self.processes.sum(found).tolist()]
 
     def _logits(self, rows: Sequence[_Row]) -> Iterator[Float[Tensor, "T V"]]:
         """At the positions that predict each row's targets."""
-        device = next(self.model.parameters()).device
         # Padded on the right: attention is causal, so no row sees it.
         length = max(len(row.inputs) for row in rows)
         tokens = torch.full((len(rows), length), self.eot_token_id)
         for n, row in enumerate(rows):
             tokens[n, : len(row.inputs)] = torch.tensor(row.inputs)
-        logits = self.model(tokens.to(device)).logits
+        logits = self.model(tokens.to(self.device)).logits
         for n, row in enumerate(rows):
             end = len(row.inputs)
             yield logits[n, end - len(row.targets) : end]

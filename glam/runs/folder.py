@@ -240,10 +240,14 @@ class RunFolder:
         whole = sealed(cast(dict[str, Any], content)) if isinstance(content, dict) else content
         write_atomically(self.path / name, to_json(whole))
 
+    def write_plain_json(self, name: str, content: Any) -> None:
+        """Without a seal: a file in the format of another program."""
+        write_atomically(self.path / name, to_json(content))
+
     def check_writable(self, name: str) -> None:
         """Raises UserError, before the work that file `name` is the end of, where it could not be
         written."""
-        if (reason := why_closed(self.path)) is not None:
+        if (reason := why_closed((self.path / name).parent)) is not None:
             raise UserError(
                 f"{self.path / name} cannot be written ({reason}); make the run's folder "
                 f"writable, or copy it and name the copy with run=..."
@@ -357,6 +361,8 @@ class FollowersFolder(RunFolder):
     """A run's folder for a process that reads it and leaves writing to another."""
 
     def write_json(self, name: str, content: Any) -> None: ...
+
+    def write_plain_json(self, name: str, content: Any) -> None: ...
 
     def write_config(self, config: RunConfig) -> None: ...
 

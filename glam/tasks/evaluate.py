@@ -1,32 +1,112 @@
-"""`task=evaluate`: held-out loss per domain of a trained run."""
+"""`task=evaluate`: held-out loss per domain of a trained run, and a suite of tasks."""
 
 from typing import TYPE_CHECKING
 
 from glam.config import RunConfig
+from glam.log import log
 from glam.machine.processes import SINGLE, Processes
+from glam.runs.evaluations import HARNESS, ITEMS, file_of
+from glam.runs.folder import RunFolder
 from glam.tasks.summary import with_mean
-from glam.tasks.trained import load_model, text_of, trained_run
+from glam.tasks.trained import load_model, load_tokenizer, text_of, trained_runs
 
 if TYPE_CHECKING:
-    from glam.data import PreparedData
+    from glam.data import PreparedData, Tokenizer
     from glam.evaluation import DomainResult
+    from glam.evaluation.judge import SuiteResult
+    from glam.evaluation.suites import LoadedSuite
     from glam.model import Glam
+
+HELD_OUT = "held_out"  # the choice without tasks
 
 
 def evaluate(config: RunConfig, overrides: list[str]) -> None:
-    """Evaluate a run, print its losses and keep them in its `evaluation.json`."""
-    from glam.reporting.console import print_losses
+    """Evaluate each run that `run=` names, print what was found and keep it in the run's folder;
+    several runs are compared with the first, item by item."""
+    from glam.reporting.tasks import print_comparison
 
-    run, config = trained_run(config, overrides)
-    run.check_files()
-    run.check_writable("evaluation.json")
-    prepared = text_of(run, config)
+    runs = trained_runs(config, overrides)
+    for run, _ in runs:
+        run.check_files()
+        run.check_writable("evaluation.json")
+    found = {run.path.name: _evaluate(run, of_run) for run, of_run in runs}
+    judged = {name: result for name, result in found.items() if result is not None}
+    if len(judged) > 1:
+        print_comparison({name: result.items() for name, result in judged.items()})
+
+
+def _evaluate(run: RunFolder, config: RunConfig) -> "SuiteResult | None":
+    """Held-out losses where the run's text is needed, and the suite, of a run."""
+    from glam.reporting.console import print_losses
+    from glam.reporting.tasks import print_suite
+
+    prepared = text_of(run, config) if needs_text(config) else None
+    loaded = load_suite(config, prepared)
+    tokenizer = load_tokenizer(run, config) if prepared is None else prepared.tokenizer
     model = load_model(run, config)
-    domains = held_out_losses(config, model, prepared)
-    losses = with_mean({name: domain.loss for name, domain in domains.items()})
-    bits = with_mean({name: domain.bits_per_byte for name, domain in domains.items()})
-    run.write_json("evaluation.json", {"loss": losses, "bits_per_byte": bits})
-    print_losses(losses, bits)
+    if prepared is not None:
+        domains = held_out_losses(config, model, prepared)
+        losses = with_mean({name: domain.loss for name, domain in domains.items()})
+        bits = with_mean({name: domain.bits_per_byte for name, domain in domains.items()})
+        run.write_json("evaluation.json", {"loss": losses, "bits_per_byte": bits})
+        print_losses(losses, bits)
+    if loaded is None:
+        return None
+    result = judge_suite(config, loaded, model, tokenizer)
+    keep_suite(run, result)
+    print_suite(run.path.name, result.content())
+    return result
+
+
+def needs_text(config: RunConfig) -> bool:
+    """Whether the text that the run was trained on is needed: for losses, or to make tasks of."""
+    if config.evaluation.name == HELD_OUT:
+        return True
+    from glam.evaluation.suites import SUITES
+
+    return SUITES[config.evaluation.name].needs_text
+
+
+def load_suite(config: RunConfig, prepared: "PreparedData | None") -> "LoadedSuite | None":
+    """The tasks of `evaluation`, ready to be judged; None where it asks for held-out loss alone.
+    Raises UserError for a task that there is not, and where no task has its data."""
+    if config.evaluation.name == HELD_OUT:
+        return None
+    from glam.evaluation.suites import SUITES
+    from glam.progress import stage
+
+    suite = SUITES[config.evaluation.name]()
+    with stage("loading tasks"):
+        loaded = suite.load(config.evaluation, prepared if suite.needs_text else None)
+    for task, why in loaded.missing.items():
+        log.warning(f"{task} is left out: {why}")
+    return loaded
+
+
+def judge_suite(
+    config: RunConfig,
+    loaded: "LoadedSuite",
+    model: "Glam",
+    tokenizer: "Tokenizer",
+    processes: Processes = SINGLE,
+) -> "SuiteResult":
+    """Scores of the tasks, under bars."""
+    from glam.evaluation.judge import run_suite
+    from glam.evaluation.language_model import GlamLM
+
+    asked = config.evaluation
+    lm = GlamLM(model, tokenizer, max_length=asked.max_length, processes=processes)
+    return run_suite(lm, loaded, asked.num_fewshot, asked.limit)
+
+
+def keep_suite(run: RunFolder, result: "SuiteResult") -> None:
+    """Write the scores, those of the items, and lm-eval's own results into the run's folder."""
+    (run.path / file_of(result.suite)).parent.mkdir(exist_ok=True)
+    for column, found in result.lm_eval.items():
+        ending = f".{column}{HARNESS}" if column else HARNESS
+        run.write_plain_json(file_of(result.suite, ending), found)
+    run.write_json(file_of(result.suite, ITEMS), result.items())
+    run.write_json(file_of(result.suite), result.content())
 
 
 def held_out_losses(

@@ -22,6 +22,18 @@ if TYPE_CHECKING:
 OWN = ("task", "hardware", "seed", "run")
 
 
+def trained_runs(config: RunConfig, overrides: list[str]) -> list[tuple[RunFolder, RunConfig]]:
+    """Each run that `run=a,b` names, as `trained_run` gives it."""
+    named = str(config.run)
+    several = "," in named and RunFolder.containing(named) is None
+    names = [name for name in named.split(",") if name] if several else [named]
+    found = [trained_run(replace(config, run=name), overrides) for name in names]
+    folders = [run.path.resolve() for run, _ in found]
+    if len(set(folders)) < len(folders):
+        raise UserError(f"run={named} names a run twice; name different ones")
+    return found
+
+
 def trained_run(config: RunConfig, overrides: list[str]) -> tuple[RunFolder, RunConfig]:
     """The run that `run=` names, and its configuration with this command's task, hardware and
     seed, and with its keys of `evaluation` and `cache_dir` where they are typed. Raises UserError

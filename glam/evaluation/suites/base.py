@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from glam.data import PreparedData
 
 SUITES: "Registry[Suite]" = Registry("evaluation")
+AVERAGE = "mean"  # the metric of a published average
 
 
 class FitsContext(ABC):

@@ -5,15 +5,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from glam.errors import UserError, first_line
+from glam.errors import first_line
+from glam.evaluation.harness import MissingDataError, load_data
 from glam.evaluation.suites.glam29.benchmark import Data, Document, Expand
 
 # Folders for a data set of one configuration: ours, and those of the hub.
 UNNAMED = ("default", "data", "plain_text", ".")
-
-
-class MissingDataError(UserError):
-    """A data set that is not there, or not in its format."""
 
 
 class Documents(Sequence[Document]):
@@ -105,9 +102,4 @@ def _parquet(files: Sequence[Path]) -> Any:
 
 
 def _of_hub(data: Data, split: str) -> Any:
-    import datasets
-
-    try:
-        return datasets.load_dataset(data.dataset, data.config, split=split, revision=data.revision)
-    except Exception as error:  # whatever the hub's libraries raise, this set is not to be had
-        raise MissingDataError(f"{data.dataset} cannot be loaded ({first_line(error)})") from None
+    return load_data(data.dataset, data.config, None, split=split, revision=data.revision)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from glam.config import EvaluationConfig
 from glam.errors import UserError, first_line, one_of
+from glam.evaluation.harness import MissingDataError, quiet
 from glam.evaluation.suites.base import SUITES, LoadedSuite, Suite
 from glam.evaluation.suites.glam29.benchmark import CATEGORIES, Benchmark, Document, Generated
 from glam.evaluation.suites.glam29.catalogue import BENCHMARKS
-from glam.evaluation.suites.glam29.documents import Documents, MissingDataError, read
+from glam.evaluation.suites.glam29.documents import Documents, read
 from glam.evaluation.suites.glam29.published import published
 
 if TYPE_CHECKING:
@@ -66,7 +67,6 @@ def load_benchmark(
     benchmark: Benchmark, evaluation: EvaluationConfig
 ) -> "tuple[BenchmarkTask, float]":
     """The task, and what guessing scores. Raises MissingDataError, one clause."""
-    from glam.evaluation.harness import quiet
     from glam.evaluation.suites.glam29.task import BenchmarkTask
 
     folder = Path(evaluation.data_dir).expanduser() if evaluation.data_dir else None

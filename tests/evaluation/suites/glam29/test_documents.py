@@ -3,8 +3,9 @@
 import datasets
 import pytest
 
+from glam.evaluation.harness import MissingDataError
 from glam.evaluation.suites.glam29.benchmark import Data
-from glam.evaluation.suites.glam29.documents import Documents, MissingDataError, read
+from glam.evaluation.suites.glam29.documents import Documents, read
 
 PLAIN = Data("house/set", None, "test", "train")
 
@@ -93,3 +94,30 @@ def test_items_are_made_of_rows():
     assert list(found) == [{"m": 0}, {"m": 1}, {"m": 0}]
     assert found[1:] == [{"m": 1}, {"m": 0}]
     assert len(found) == 3
+
+
+def test_the_hub_is_asked_for_the_split_and_the_revision(monkeypatch):
+    asked = []
+
+    def answer(*of, **options):
+        asked.append((of, options))
+        return datasets.Dataset.from_list([{"text": "far"}])
+
+    monkeypatch.setattr(datasets, "load_dataset", answer)
+    monkeypatch.setattr("glam.evaluation.harness.hub_is_reached", lambda: True)
+    judged, _ = read(Data("house/set", "one", "test", "train", "refs/x"), None)
+    assert list(Documents(judged)) == [{"text": "far"}]
+    assert asked == [
+        (("house/set", "one"), {"split": split, "revision": "refs/x"})
+        for split in ("test", "train")
+    ]
+
+
+def test_a_set_that_the_hub_has_not_is_missing(monkeypatch):
+    def refuse(*of, **options):
+        raise datasets.exceptions.DatasetNotFoundError("no such set")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    monkeypatch.setattr("glam.evaluation.harness.hub_is_reached", lambda: True)
+    with pytest.raises(MissingDataError, match="house/set"):
+        read(PLAIN, None)

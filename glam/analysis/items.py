@@ -1,0 +1,108 @@
+"""Two models compared item by item: both answered the same questions, so what they have in common
+(an item that is hard for every model) drops out of the difference.
+
+Every task is tested, so some differences look large by chance: the false discovery rate is held at
+5 % (Y. Benjamini and Y. Hochberg, 1995).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import false_discovery_control  # pyright: ignore[reportMissingTypeStubs]
+
+from glam.intervals import CONFIDENCE, Interval, around, standard_error, t_p_value, t_quantile
+from glam.runs.evaluations import SavedItems, SavedSuiteItems
+
+POWER = 0.8  # of the smallest effect: how often a test would have shown it
+Key = tuple[str, str]  # task, column
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemDifference:
+    """The score of one model minus that of another on the items of a task, or of the means of
+    several models each."""
+
+    task: str
+    metric: str
+    column: str
+    items: int
+    first: float
+    second: float
+    mean: float  # second minus first
+    interval: Interval | None  # 95 %, of this difference alone
+    # the smallest true difference that so many items would have shown in four of five cases
+    smallest: float | None
+    p: float
+    adjusted: float  # p by Benjamini and Hochberg's procedure over all that are compared
+
+    @property
+    def is_significant(self) -> bool:
+        return self.adjusted < 1 - CONFIDENCE
+
+
+def item_differences(
+    first: Sequence[SavedSuiteItems], second: Sequence[SavedSuiteItems]
+) -> list[ItemDifference]:
+    """Each task's first metric, of the models `second` minus that of the models `first` (one each,
+    or as many seeds of each). Tasks that were not judged on the same items are left out."""
+    of_first, of_second = _by_key(first), _by_key(second)
+    found = [
+        _difference(of_first[key], of_second[key])
+        for key in of_first
+        if _same_items([*of_first[key], *of_second.get(key, [])], len(first) + len(second))
+    ]
+    if not found:
+        return []
+    adjusted = false_discovery_control([one.p for one in found], method="bh")
+    return [
+        ItemDifference(**{**vars(one), "adjusted": float(p)})
+        for one, p in zip(found, adjusted, strict=True)
+    ]
+
+
+def _by_key(suites: Sequence[SavedSuiteItems]) -> Mapping[Key, list[SavedItems]]:
+    """The first metric of every task and column, of all models."""
+    found: dict[Key, list[SavedItems]] = {}
+    for suite in suites:
+        of_one: dict[Key, SavedItems] = {}
+        for task in suite["tasks"]:
+            of_one.setdefault((task["task"], task["column"]), task)
+        for key, task in of_one.items():
+            found.setdefault(key, []).append(task)
+    return found
+
+
+def _same_items(tasks: Sequence[SavedItems], models: int) -> bool:
+    same = {(task["metric"], task["digest"], len(task["each"])) for task in tasks}
+    return len(tasks) == models and len(same) == 1
+
+
+def _difference(first: Sequence[SavedItems], second: Sequence[SavedItems]) -> ItemDifference:
+    before, after = (np.mean([one["each"] for one in tasks], 0) for tasks in (first, second))
+    each, task = (after - before).tolist(), first[0]
+    clusters = task["clusters"]
+    freedom = len(each if clusters is None else set(clusters)) - 1
+    mean, error = float(np.mean(each)), standard_error(each, clusters)
+    is_known = error is not None and freedom > 0
+    return ItemDifference(
+        task=task["task"],
+        metric=task["metric"],
+        column=task["column"],
+        items=len(each),
+        first=float(before.mean()),
+        second=float(after.mean()),
+        mean=mean,
+        interval=around(mean, error, freedom) if is_known else None,
+        smallest=smallest_effect(error, len(each), freedom) if is_known else None,
+        p=t_p_value(mean, error, freedom) if is_known else 1.0,
+        adjusted=1.0,
+    )
+
+
+def smallest_effect(error: float, items: int, freedom: int) -> float:
+    """The true difference that a two-sided test at 5 % would find in 80 % of the cases, with that
+    standard error. Where no item differs, the error is that of a single one that does."""
+    return (error or 1 / items) * (
+        t_quantile((1 + CONFIDENCE) / 2, freedom) + t_quantile(POWER, freedom)
+    )

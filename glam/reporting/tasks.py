@@ -1,0 +1,149 @@
+"""Scores of a suite of tasks, at the terminal and as rows of a page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from glam.analysis.items import ItemDifference, item_differences
+from glam.runs.evaluations import SavedScore, SavedSuite, SavedSuiteItems
+from glam.units import DASH, fixed, in_message, signed, whole
+
+NOTE = (
+    "Difference to the first run on the same items, with its 95 % interval alone. Smallest: the "
+    "difference that so many items would have shown in four of five cases. *: a false discovery "
+    "rate of 5 % over all rows (Benjamini–Hochberg)."
+)
+
+PUBLISHED = (
+    "GLaM and GPT-3: as public copies of their papers print them; ?: copies disagree, or only one "
+    "was found (docs/glam29.md)."
+)
+
+
+def print_suite(run: str, saved: SavedSuite, console: Console | None = None) -> None:
+    """A row for each task and metric, a column for each number of demonstrations."""
+    console = console or Console()
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    titles, rows = suite_table(saved)
+    for place, title in enumerate(titles):
+        table.add_column(title, justify="left" if place < 2 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(in_message(cell)) for cell in row))
+    console.print(Text(f"{run}  {saved['suite']}", style="bold"))
+    console.print(table)
+    for line in average_lines(saved):
+        console.print(Text(line))
+    if published_models(saved):
+        console.print(Text(PUBLISHED, style="dim"))
+    for task, why in saved["missing"].items():
+        console.print(Text(f"{task}: left out, {why}", style="dim"), soft_wrap=True)
+
+
+def suite_table(saved: SavedSuite) -> tuple[list[str], list[list[str]]]:
+    """Titles and rows of text: value and interval of each column, then chance and items."""
+    columns = list(dict.fromkeys(one["column"] for one in saved["scores"]))
+    models = published_models(saved)
+    by_row: dict[tuple[str, str], dict[str, SavedScore]] = {}
+    for one in saved["scores"]:
+        by_row.setdefault((one["task"], one["metric"]), {})[one["column"]] = one
+    rows: list[list[str]] = []
+    seen: set[str] = set()
+    for (task, metric), found in by_row.items():
+        any_of = next(iter(found.values()))
+        rows.append(
+            [
+                "" if task in seen else task,
+                metric,
+                *(_score(found.get(column)) for column in columns),
+                *(_published(found, columns, model) for model in models),
+                fixed(any_of["chance"]),
+                whole(any_of["items"]),
+                *([whole(any_of["num_fewshot"])] if columns == [""] else []),
+            ]
+        )
+        seen.add(task)
+    shots = ["shots"] if columns == [""] else []
+    scores = [column or "score (95 % interval)" for column in columns]
+    return ["task", "metric", *scores, *models, "chance", "items", *shots], rows
+
+
+def published_models(saved: SavedSuite) -> list[str]:
+    """Models that papers give scores of on tasks of the suite."""
+    of_scores = (one.get("published") or {} for one in saved["scores"])
+    return list(dict.fromkeys(model for published in of_scores for model in published))
+
+
+def _published(found: Mapping[str, SavedScore], columns: Sequence[str], model: str) -> str:
+    """A figure for each column."""
+    of_columns = [(found[one].get("published") or {}) if one in found else {} for one in columns]
+    return ", ".join(_figure(one[model]) if model in one else DASH for one in of_columns)
+
+
+def _figure(published: Mapping[str, Any]) -> str:
+    return fixed(published["value"]) + ("?" if published["doubt"] else "")
+
+
+def _score(one: SavedScore | None) -> str:
+    if one is None:
+        return DASH
+    value = fixed(one["value"])
+    if one["low"] is None:
+        return value
+    return f"{value} ({fixed(one['low'])} to {fixed(one['high'])})"
+
+
+def average_lines(saved: SavedSuite) -> list[str]:
+    """Each average in words, with how many of its tasks were judged."""
+    return [
+        f"{name}: {fixed(one['value'])}, mean of {one['tasks']} of {one['of']} scores{_beside(one)}"
+        for name, one in saved["averages"].items()
+    ]
+
+
+def _beside(average: Mapping[str, Any]) -> str:
+    figures = (average.get("published") or {}).items()
+    return "".join(f"; {model} {_figure(one)} over all" for model, one in figures)
+
+
+def print_comparison(judged: Mapping[str, SavedSuiteItems], console: Console | None = None) -> None:
+    """Each run after the first, compared with the first item by item."""
+    console = console or Console()
+    (first, items), *others = judged.items()
+    for name, of_other in others:
+        found = item_differences([items], [of_other])
+        console.print(Text(f"{name} against {first}", style="bold"))
+        if not found:
+            console.print("they were not judged on the same items, so nothing is compared")
+            continue
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        titles, rows = comparison_table(found)
+        for place, title in enumerate(titles):
+            table.add_column(title, justify="left" if place < 2 else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(in_message(cell)) for cell in row))
+        console.print(table)
+        console.print(Text(NOTE, style="dim"))
+
+
+def comparison_table(found: Sequence[ItemDifference]) -> tuple[list[str], list[list[str]]]:
+    """Titles and rows of text."""
+    titles = ["task", "metric", "items", "first", "this", "difference", "smallest", "adjusted p"]
+    return titles, [_comparison(one) for one in found]
+
+
+def _comparison(one: ItemDifference) -> list[Any]:
+    name = ", ".join(filter(None, (one.task, one.column)))
+    scores = (fixed(one.first), fixed(one.second))
+    smallest, p = fixed(one.smallest), fixed(one.adjusted)
+    return [name, one.metric, whole(one.items), *scores, difference(one), smallest, p]
+
+
+def difference(one: ItemDifference) -> str:
+    """Mean, half of its interval, and a star where it is significant."""
+    if one.interval is None:
+        return signed(one.mean)
+    half = fixed((one.interval[1] - one.interval[0]) / 2)
+    return f"{signed(one.mean)} ± {half}{'*' if one.is_significant else ''}"
