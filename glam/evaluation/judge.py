@@ -11,6 +11,7 @@ from glam.evaluation.harness import quiet
 from glam.evaluation.language_model import GlamLM
 from glam.evaluation.scores import TaskScore, digest, score
 from glam.evaluation.suites.base import AVERAGE, FitsContext, LoadedSuite
+from glam.log import log
 from glam.runs.evaluations import SavedSuite, by_task
 
 # Of the drawing of demonstrations: lm-eval's own, the same for all runs, so that they can be
@@ -86,6 +87,7 @@ def run_suite(
             if isinstance(task, FitsContext):
                 task.fit(lm.count_tokens, lm.max_length)
         found = _evaluate(lm, loaded.tasks, limit)
+        _say_what_fits(lm, loaded.tasks)
         samples = found.pop("samples")
         column = "" if shots is None else f"{shots}-shot"
         raw[column] = found
@@ -99,6 +101,19 @@ def run_suite(
         versions={name: importlib.metadata.version(name) for name in PACKAGES},
         lm_eval=raw,
     )
+
+
+def _say_what_fits(lm: GlamLM, tasks: Mapping[str, Any]) -> None:
+    fewer = {
+        name: task.fewer()
+        for name, task in tasks.items()
+        if isinstance(task, FitsContext) and task.fewer()
+    }
+    if fewer:
+        log.info(
+            f"demonstrations, as many as there are and fit {lm.max_length} tokens: "
+            + ", ".join(f"{name} {count}" for name, count in fewer.items())
+        )
 
 
 def _evaluate(lm: GlamLM, tasks: Mapping[str, Any], limit: int | None) -> dict[str, Any]:

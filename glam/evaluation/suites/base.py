@@ -25,6 +25,11 @@ class FitsContext(ABC):
         """Called before its requests are built. A prompt and its answer may have `max_length`
         tokens, the beginning of the document included, which `count_tokens` leaves out."""
 
+    @abstractmethod
+    def fewer(self) -> str:
+        """Known when its requests are built: "2.3 of 64" where fewer demonstrations than were asked
+        for stand before an item, in the mean; "" otherwise."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedFigure:

@@ -24,7 +24,6 @@ from glam.evaluation.suites.glam29.benchmark import (
     Option,
 )
 from glam.evaluation.suites.glam29.documents import Documents
-from glam.log import log
 
 SEPARATOR = "\n\n"  # behind a demonstration
 
@@ -39,6 +38,7 @@ class BenchmarkTask(ConfigurableTask, FitsContext):
         self._count_tokens: Callable[[str], int] | None = None
         self._max_length = 0
         self._lengths: dict[int, int] = {}  # [tokens] of demonstrations, by their place
+        self._asked = 0
         self._shown: list[int] = []  # demonstrations of each prompt
         super().__init__(config=_config(benchmark))
 
@@ -63,18 +63,19 @@ class BenchmarkTask(ConfigurableTask, FitsContext):
         return self.benchmark.right(doc).answer
 
     def build_all_requests(self, **rest: Any) -> None:
-        """As lm-eval's; says in one line where fewer demonstrations fit than were asked for."""
-        asked = int(self.config.num_fewshot or 0)
-        self._check(asked)
+        """As lm-eval's; from then on the task has the number of demonstrations that it shows."""
+        self._asked = int(self.config.num_fewshot or 0)
+        self._check(self._asked)
         self._shown.clear()
         super().build_all_requests(**rest)
-        mean = sum(self._shown) / len(self._shown)
-        if mean < asked:
-            log.info(
-                f"{self.benchmark.title}: {mean:.1f} of {asked} demonstrations, "
-                f"as many as there are and fit {self._max_length} tokens"
-            )
-            self.set_config("num_fewshot", round(mean))
+        self.set_config("num_fewshot", round(self._mean_shown()))
+
+    def _mean_shown(self) -> float:
+        return sum(self._shown) / len(self._shown)
+
+    def fewer(self) -> str:
+        mean = self._mean_shown()
+        return f"{mean:.1f} of {self._asked}" if mean < self._asked else ""
 
     def _check(self, asked: int) -> None:
         there = self._demonstrations_there()
