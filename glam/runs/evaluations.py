@@ -30,6 +30,7 @@ class SavedScore(TypedDict):
     num_fewshot: Count
     column: str
     is_first: bool
+    published: NotRequired[dict[str, dict[str, Any]]]  # by model: value, source, doubt
 
 
 @strict(unknown="allow")
