@@ -21,6 +21,7 @@ from glam.studies.time_budget import (
     time_budget_warning,
     time_to_token_budget,
 )
+from glam.tasks.analyze import analyze
 from glam.tasks.evaluate import evaluate
 from glam.tasks.generate import generate
 from glam.tasks.list import list_all
@@ -38,6 +39,7 @@ TASKS: dict[str, Task] = {
     "plan": plan,
     "prepare": prepare,
     "evaluate": evaluate,
+    "analyze": analyze,
     "generate": generate,
     "report": report,
     "list": list_all,
@@ -78,7 +80,7 @@ def run_task(config: RunConfig, overrides: list[str]) -> None:
 def _hand_over(config: RunConfig) -> None:
     """Start again in the environment that has torch_xla, or as several processes, where needed."""
     name = config.task.name
-    if name not in ("train", "evaluate", "generate"):
+    if name not in ("train", "evaluate", "analyze", "generate"):
         return
     if name != "train":
         raise UserError(
