@@ -104,8 +104,8 @@ def average_lines(saved: SavedSuite) -> list[str]:
 
 
 def _beside(average: Mapping[str, Any]) -> str:
-    figures = (average.get("published") or {}).items()
-    return "".join(f"; {model} {_figure(one)} over all" for model, one in figures)
+    published: dict[str, Any] = average.get("published") or {}
+    return "".join(f"; {model} {_figure(one)} over all" for model, one in published.items())
 
 
 def print_comparison(judged: Mapping[str, SavedSuiteItems], console: Console | None = None) -> None:

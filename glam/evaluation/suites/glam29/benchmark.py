@@ -89,7 +89,7 @@ class Generated(Benchmark):
     answer: Callable[[Document], str]
     score: Callable[[Document, str], dict[str, float]]
     tokens: int  # an answer has at most
-    # the prompt without demonstrations, where it is another
+    # the whole prompt without demonstrations, where it is another
     zero_shot: Callable[[Document], str] | None = None
 
     def right(self, document: Document) -> Option:
