@@ -6,7 +6,7 @@ Every task is tested, so some differences look large by chance: the false discov
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import false_discovery_control  # pyright: ignore[reportMissingTypeStubs]
@@ -41,27 +41,31 @@ class ItemDifference:
         return self.adjusted < 1 - CONFIDENCE
 
 
-def item_differences(
-    first: Sequence[SavedSuiteItems], second: Sequence[SavedSuiteItems]
-) -> list[ItemDifference]:
-    """Each task's first metric, of the models `second` minus that of the models `first` (one each,
-    or as many seeds of each). Tasks that were not judged on the same items are left out."""
-    of_first, of_second = _by_key(first), _by_key(second)
-    found = [
-        _difference(of_first[key], of_second[key])
-        for key in of_first
-        if _same_items([*of_first[key], *of_second.get(key, [])], len(first) + len(second))
-    ]
-    if not found:
-        return []
-    adjusted = false_discovery_control([one.p for one in found], method="bh")
-    return [
-        ItemDifference(**{**vars(one), "adjusted": float(p)})
-        for one, p in zip(found, adjusted, strict=True)
-    ]
+Models = Sequence[SavedSuiteItems]  # one, or as many seeds of the same
 
 
-def _by_key(suites: Sequence[SavedSuiteItems]) -> Mapping[Key, list[SavedItems]]:
+def item_differences(pairs: Mapping[str, tuple[Models, Models]]) -> dict[str, list[ItemDifference]]:
+    """By the name of a pair: of each task's first metric, that of the models `second` minus that of
+    the models `first`. Tasks that were not all judged on the same items are left out. All
+    differences, of all pairs, are tested together."""
+    found = {
+        name: [
+            _difference(of_first[key], of_second[key])
+            for key in of_first
+            if _same_items([*of_first[key], *of_second.get(key, [])], len(first) + len(second))
+        ]
+        for name, (first, second) in pairs.items()
+        for of_first, of_second in [(_by_key(first), _by_key(second))]
+    }
+    p_values = [one.p for differences in found.values() for one in differences]
+    adjusted = iter(false_discovery_control(p_values, method="bh") if p_values else [])
+    return {
+        name: [replace(one, adjusted=float(next(adjusted))) for one in differences]
+        for name, differences in found.items()
+    }
+
+
+def _by_key(suites: Models) -> Mapping[Key, list[SavedItems]]:
     """The first metric of every task and column, of all models."""
     found: dict[Key, list[SavedItems]] = {}
     for suite in suites:

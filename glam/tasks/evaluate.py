@@ -1,10 +1,11 @@
 """`task=evaluate`: held-out loss per domain of a trained run, and a suite of tasks."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from glam.config import RunConfig
 from glam.log import log
 from glam.machine.processes import SINGLE, Processes
+from glam.machine.resources import resolve
 from glam.runs.evaluations import HARNESS, ITEMS, file_of
 from glam.runs.folder import RunFolder
 from glam.tasks.summary import with_mean
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from glam.evaluation.judge import SuiteResult
     from glam.evaluation.suites import LoadedSuite
     from glam.model import Glam
+    from glam.runs.evaluations import SavedSuite, SavedSuiteItems
 
 HELD_OUT = "held_out"  # the choice without tasks
 
@@ -32,7 +34,8 @@ def evaluate(config: RunConfig, overrides: list[str]) -> None:
     found = {run.path.name: _evaluate(run, of_run) for run, of_run in runs}
     judged = {name: result for name, result in found.items() if result is not None}
     if len(judged) > 1:
-        print_comparison({name: result.items() for name, result in judged.items()})
+        items = {name: result.items() for name, result in judged.items()}
+        print_comparison(cast("dict[str, SavedSuiteItems]", items))
 
 
 def _evaluate(run: RunFolder, config: RunConfig) -> "SuiteResult | None":
@@ -54,8 +57,20 @@ def _evaluate(run: RunFolder, config: RunConfig) -> "SuiteResult | None":
         return None
     result = judge_suite(config, loaded, model, tokenizer)
     keep_suite(run, result)
-    print_suite(run.path.name, result.content())
+    print_suite(run.path.name, cast("SavedSuite", result.content()))
+    _show_elsewhere(run, config)
     return result
+
+
+def _show_elsewhere(run: RunFolder, config: RunConfig) -> None:
+    """On the page of a finished run, and on W&B."""
+    from glam.reporting import run_report
+    from glam.tracking import track_tasks
+
+    if run.summary() is None:
+        return
+    run_report(run.path)
+    track_tasks(config, run, resolve(config))
 
 
 def needs_text(config: RunConfig) -> bool:
