@@ -65,6 +65,7 @@ SMALLEST = [
     "model.num_heads=1",
     "model.num_layers=2",
     "model.num_experts=2",
+    "evaluation=held_out",
     "evaluation.tokens_per_domain=64",
     "evaluation.tokens_per_point=64",
     "evaluation.points=1",

@@ -69,7 +69,12 @@ class Row(NamedTuple):
 def calibrate() -> None:
     speeds: dict[str, list[float]] = {}
     for experts in EXPERTS:
-        few = ("evaluation.points=0", "evaluation.tokens_per_domain=1024", "rerun=true")
+        few = (
+            "evaluation=held_out",
+            "evaluation.points=0",
+            "evaluation.tokens_per_domain=1024",
+            "rerun=true",
+        )
         runs = grid(experts, TRIAL, range(90, 94), "filtered", "calibrate", *few)
         speeds[str(experts)] = [run["tokens_per_second"] for run in runs]
     CALIBRATION.write_text(json.dumps({"tokens_per_second": speeds}, indent=1) + "\n")

@@ -36,7 +36,7 @@ def speeds() -> dict[str, list[float]]:
     """Tokens per second, measured once: the models take turns, so that what else the machine does
     slows all of them."""
     if not CALIBRATION.is_file():
-        few = (NO_POINTS, "evaluation.tokens_per_domain=1024", "rerun=true")
+        few = ("evaluation=held_out", NO_POINTS, "evaluation.tokens_per_domain=1024", "rerun=true")
         runs = study.grid(EXPERTS, TRIAL, range(90, 96), DATA, "calibrate_kernels", *few)
         found = {
             str(experts): [

@@ -15,7 +15,11 @@ SMALL = (
     *("model.vocab_size=300", "model.router.second_policy=random", "training.tokens=24000"),
     *("training.batch_size=8", "training.sequence_length=32", "training.log_every=5"),
     *("training.checkpoint_minutes=0.005", "evaluation.points=3", "logger=csv"),
-    *("evaluation.tokens_per_domain=2000", "evaluation.tokens_per_point=500"),
+    *(
+        "evaluation=held_out",
+        "evaluation.tokens_per_domain=2000",
+        "evaluation.tokens_per_point=500",
+    ),
     *("data/corpus=local", "data.filter.alpha=2", "data.page_characters=300"),
 )
 CPU = ("hardware=cpu", "hardware.precision=float32")

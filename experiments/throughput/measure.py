@@ -13,7 +13,13 @@ from glam.config import ROOT
 from glam.progress import track
 
 RESULTS = Path(__file__).parent / "results.csv"
-FEW = ("evaluation.points=0", "evaluation.tokens_per_domain=1024", "logger=none", "rerun=true")
+FEW = (
+    "evaluation=held_out",
+    "evaluation.points=0",
+    "evaluation.tokens_per_domain=1024",
+    "logger=none",
+    "rerun=true",
+)
 WIDE = ("model.d_model=128", "model.d_ff=512")
 LARGE = ("model.d_model=256", "model.d_ff=1024", "training.sequence_length=256")
 # What is changed of the default line, and how many tokens make half a minute of it.

@@ -14,7 +14,7 @@ from glam.config._evaluation import EvaluationConfig
 from glam.config._hardware import LOGICAL_AXES, HardwareConfig, check_divisible
 from glam.config._load import GROUPS, TASK_CLASSES, from_mapping
 from glam.config._model import ModelConfig, RouterConfig
-from glam.config._run import ROOT, LoggerConfig, RunConfig, StudyConfig
+from glam.config._run import ROOT, ExportConfig, LoggerConfig, RunConfig, StudyConfig
 from glam.config._tasks import (
     TASKS,
     GenerateTaskConfig,
@@ -58,6 +58,7 @@ __all__ = [
     "DispatcherConfig",
     "EmbeddedCorpusConfig",
     "EvaluationConfig",
+    "ExportConfig",
     "FilterConfig",
     "GenerateTaskConfig",
     "HardwareConfig",

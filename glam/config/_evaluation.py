@@ -13,7 +13,7 @@ class EvaluationConfig:
 
     # suite of tasks: a file of conf/evaluation; held_out: none. Names of lm-eval's tasks may be
     # typed in its place: evaluation=arc_easy,piqa
-    name: str = "held_out"
+    name: str = "embedded"
     tokens_per_domain: int = 60_000  # [tokens] at the end of a run; fewer where a domain has fewer
     points: int = 20  # evaluations during training
     tokens_per_point: int = 4_096  # [tokens] of each domain, in an evaluation during training

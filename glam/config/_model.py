@@ -58,6 +58,11 @@ class ModelConfig:
     position_buckets: int = 32  # buckets of the relative position bias, as T5's
     position_max_distance: int = 128  # [tokens] from which all distances share the last bucket
     logit_cap: float | None = None  # logits become cap * tanh(logits / cap); null: no cap
+    # weights to begin with: a run, or a folder that task=export wrote; null: drawn by the seed.
+    # A dense run gives its feed-forwards to the experts of a sparse one
+    init_from: str | None = not_in_identity(None)
+    # content that init_from has to have; null: what it has now, which is recorded here
+    init_digest: str | None = None
     router: RouterConfig = field(default_factory=RouterConfig)
 
     def __post_init__(self) -> None:
@@ -79,6 +84,11 @@ class ModelConfig:
             raise UserError(
                 f"model.top_k={self.top_k} but model.num_experts={self.num_experts}; "
                 f"set model.num_experts={self.top_k} or more, or 1 for the dense twin"
+            )
+        if self.init_digest is not None and self.init_from is None:
+            raise UserError(
+                f"model.init_digest={self.init_digest} is the content of model.init_from, which is "
+                f"null; leave it out"
             )
         if self.position_buckets < 2 or self.position_max_distance <= self.position_buckets // 2:
             raise UserError(

@@ -65,6 +65,17 @@ class StudyConfig:
 
 
 @dataclass(kw_only=True)
+class ExportConfig:
+    """Where task=export writes a run as a folder that Hugging Face's libraries load."""
+
+    path: str | None = None  # a new folder; relative to the repository's root
+
+    def __post_init__(self) -> None:
+        if self.path is not None:
+            plain_path("export.path", typed_path("export.path", self.path))
+
+
+@dataclass(kw_only=True)
 class RunConfig:
     """One experiment in full."""
 
@@ -78,10 +89,11 @@ class RunConfig:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     seed: int = 0  # of the initial weights, the order of the batches and the routing
     rerun: bool = not_in_identity(False)  # move a finished run aside and run it again
-    # for task=evaluate, generate and report: a run's folder, latest, or the unique beginning of
-    # its name or id
+    # for task=evaluate, generate, export and report: a run's folder, latest, or the unique
+    # beginning of its name or id
     run: str | None = not_in_identity(None)
     log_level: str = not_in_identity("info")  # least that is told: debug | info | warning | error
     runs_dir: str = not_in_identity("runs")  # folder of runs; relative to the repository's root
@@ -98,11 +110,11 @@ class RunConfig:
         plain_path("cache_dir", self.cache_path)
         self._check_names()
         self._check_optimizer()
-        reading = self.task.name in ("evaluate", "generate", "report")
+        reading = self.task.name in ("evaluate", "generate", "export", "report")
         if self.run is not None and not reading:
             raise UserError(
-                f"run={self.run} is for task=evaluate, generate and report; a run that was cut "
-                f"off is resumed by its own command, without it"
+                f"run={self.run} is for task=evaluate, generate, export and report; a run that "
+                f"was cut off is resumed by its own command, without it"
             )
         if self.study.folder is not None and self.task.name != "report":
             raise UserError(f"study={self.study.folder} names a study's folder, for task=report")
@@ -110,6 +122,12 @@ class RunConfig:
             raise UserError(
                 f"task={self.task.name} needs run=<a run folder>, for example run=latest or "
                 f"run=runs/<name>-<id>"
+            )
+        if (self.task.name == "export") != (self.export.path is not None):
+            raise UserError(
+                "task=export needs export.path=<a new folder>"
+                if self.export.path is None
+                else f"export.path={self.export.path} is for task=export"
             )
 
     def _check_names(self) -> None:

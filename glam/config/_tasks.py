@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from glam.config._checks import positive, unencodable, within
 from glam.errors import UserError, one_of
 
-TASKS = ("train", "plan", "prepare", "evaluate", "generate", "report", "list")
+TASKS = ("train", "plan", "prepare", "evaluate", "generate", "export", "report", "list")
 TABLE_FORMATS = ("table", "json", "csv")
 GENERATE_FORMATS = ("text", "json")
 COLDEST = 1e-3  # temperature: below, a softmax of its logits is greedy or overflows
@@ -16,7 +16,7 @@ COLDEST = 1e-3  # temperature: below, a softmax of its logits is greedy or overf
 class TaskConfig:
     """What is done with the configuration."""
 
-    # train | plan | prepare | evaluate | generate | report | list, a file of conf/task
+    # train | plan | prepare | evaluate | generate | export | report | list, a file of conf/task
     name: str = "train"
 
     def __post_init__(self) -> None:

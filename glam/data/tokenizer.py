@@ -37,6 +37,7 @@ class Tokenizer:
         self.vocab_size: int = self._model.vocab_size()
         self.bos: int = self._model.bos_id()
         self.eos: int = self._model.eos_id()
+        self.unknown: int = self._model.unk_id()
         self.num_bytes: NDArray[np.uint8] = np.array(
             [self._num_bytes(token) for token in range(self.vocab_size)], np.uint8
         )
@@ -62,6 +63,14 @@ class Tokenizer:
     def decode(self, tokens: Sequence[int]) -> str:
         return self._model.decode(list(tokens))
 
+    def piece(self, token: int) -> str:
+        """The text of a token, with ▁ for a space; of a byte or a control token its name."""
+        return self._model.id_to_piece(token)
+
+    def score(self, token: int) -> float:
+        """The log-probability of a token in the unigram model."""
+        return self._model.get_score(token)
+
     @property
     def dtype(self) -> type[np.uint16] | type[np.uint32]:
         """Of stored tokens."""
@@ -74,7 +83,7 @@ class Tokenizer:
             return 1
         if self._model.is_control(token) or self._model.is_unknown(token):
             return 0
-        return len(self._model.id_to_piece(token).replace("▁", " ").encode())
+        return len(self.piece(token).replace("▁", " ").encode())
 
 
 def train_tokenizer(folder: Path, sample: Iterable[str], vocab_size: int) -> None:

@@ -29,6 +29,7 @@ from glam.engines.expert_parallel import local
 from glam.errors import first_line
 from glam.log import log
 from glam.machine.processes import Processes
+from glam.model.saved_tensors import save_tensors
 from glam.runs.checkpoints import checksum
 from glam.runs.folder import write_atomically
 from glam.runs.manifest import MANIFEST, OPTIMIZER, STATE, WEIGHTS, FileDigest, Manifest, part_name
@@ -37,7 +38,6 @@ from glam.training.checkpoint import (
     Parts,
     manifest_of,
     save_state,
-    save_tensors,
     sync,
     tmp_path,
 )

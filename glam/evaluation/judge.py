@@ -1,12 +1,14 @@
 """A suite of tasks, judged: every task at every number of demonstrations, by lm-eval's engine."""
 
 import importlib.metadata
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
 from lm_eval.evaluator import evaluate
+from lm_eval.utils import handle_non_serializable
 
 from glam.errors import UserError
 from glam.evaluation.harness import quiet
@@ -109,7 +111,8 @@ def _evaluate(lm: GlamLM, tasks: Mapping[str, Any], limit: int | None) -> dict[s
         found: Any = evaluate(
             lm, {"tasks": dict(tasks)}, limit=limit, bootstrap_iters=BOOTSTRAPS, log_samples=True
         )
-    return dict(found)
+    # As lm-eval writes it: tasks are made of functions and classes too.
+    return json.loads(json.dumps(dict(found), default=handle_non_serializable))
 
 
 def _scores_of(

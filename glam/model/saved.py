@@ -11,6 +11,8 @@ from glam.runs.checkpoints import newest_checkpoint
 from glam.runs.folder import RunFolder
 from glam.runs.manifest import Manifest
 
+EMBEDDING, EXPORTED_EMBEDDING = "embedding.w_VM", "embedding.weight"
+
 
 def saved_config(run: Path) -> ModelConfig:
     """The model section of `config.yaml`. Raises UserError for a file that is absent, cut short or
@@ -43,5 +45,7 @@ def read_weights(folder: Path, manifest: Manifest, prefix: str = "") -> SavedTen
 
 
 def name_today(name: str) -> str:
-    """The name today of a weight saved by any version: 0.1 called the feed-forward `mixing`."""
+    """The name today of a weight saved by any version, 0.1 called the feed-forward `mixing`, or in
+    an exported folder, where the embedding is one of torch's."""
+    name = EMBEDDING if name == EXPORTED_EMBEDDING else name
     return name.replace(".mixing_norm.", ".ffn_norm.").replace(".mixing.", ".ffn.")

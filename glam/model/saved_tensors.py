@@ -1,6 +1,7 @@
 """Tensors of a checkpoint, each read when it is asked for, whole or in part. So a process reads its
 own shards only, whatever number of processes wrote them."""
 
+import stat
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,10 +9,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors import torch as safetensors
 from torch import Tensor
 
 from glam.errors import UserError, first_line
 from glam.runs.manifest import Split
+
+SAVE_ERRORS = (OSError, SafetensorError)  # what a full disk raises
 
 
 class SafetensorsSource:
@@ -139,6 +143,16 @@ class SavedTensors(Mapping[str, Tensor]):
         return [
             len(chunk(split[1], rank, len(self._sources))) for rank in range(len(self._sources))
         ]
+
+
+def save_tensors(tensors: Mapping[str, Tensor], file: Path, **metadata: str) -> None:
+    """Save tensors of the CPU. The file's mode follows the umask, as that of every other file;
+    safetensors makes it readable for its owner alone. Raises one of SAVE_ERRORS."""
+    file.touch()
+    mode = stat.S_IMODE(file.stat().st_mode)
+    whole = {name: value.contiguous() for name, value in tensors.items()}
+    safetensors.save_file(whole, file, metadata or None)  # pyright: ignore[reportUnknownMemberType]
+    file.chmod(mode)
 
 
 def chunk(size: int, rank: int, ranks: int) -> range:

@@ -60,6 +60,20 @@ class Energy(TypedDict):
 
 
 @strict(unknown="allow")
+class TaskResult(TypedDict):
+    """The score of a task."""
+
+    metric: str
+    value: float | None
+    stderr: float | None
+    low: float | None
+    high: float | None
+    chance: float | None
+    items: Count
+    num_fewshot: Count
+
+
+@strict(unknown="allow")
 class Summary(TypedDict):
     """`summary.json`. docs/outputs.md says what each key means; later versions add some, and those
     that a version did not have are absent."""
@@ -72,6 +86,7 @@ class Summary(TypedDict):
     cell: NotRequired[str | None]
     loss: NotRequired[ByDomain]
     bits_per_byte: NotRequired[ByDomain]
+    tasks: NotRequired[dict[str, dict[str, TaskResult]]]  # by suite and task
     num_experts: NotRequired[Count]
     parameters: NotRequired[dict[str, Count]]
     flops_per_token: NotRequired[dict[str, Count]]

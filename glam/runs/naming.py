@@ -21,7 +21,10 @@ FIRST = (
     *("model.num_layers", "model.top_k", "optimizer.learning_rate", "training.tokens"),
 )
 IN_EVERY_NAME = ("model.name", "model.num_experts", "seed")
-SHORT = {"optimizer.learning_rate": "lr", "training.batch_size": "batch"}
+SHORT = {
+    **{"optimizer.learning_rate": "lr", "training.batch_size": "batch"},
+    "model.init_digest": "from",
+}
 
 
 def differences(config: RunConfig) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from glam.runs.folder import RunFolder
 from glam.runs.study_folder import StudyFolder
 from glam.studies.study import Study
 
-# What the losses in summary.json, which a study pairs, are measured on. Other fields of the
-# section decide the points of the curves.
+# What the losses in summary.json, which a study pairs, are measured on; and what decides the points
+# of the curves. Other fields of the section decide the tasks.
 DETERMINES_THE_LOSS = ("tokens_per_domain",)
+OF_THE_CURVES = ("points", "tokens_per_point")
 
 
 def check_evaluations(study: Study) -> None:
@@ -31,7 +32,14 @@ def check_evaluations(study: Study) -> None:
                 f"train and evaluate them again (task=evaluate run={run.path} {asked} shows the "
                 f"losses of one alone)"
             )
-        if keys := _differing(found, wanted, tuple(vars(wanted))):
+        others = set(vars(wanted)) - {*DETERMINES_THE_LOSS, *OF_THE_CURVES}
+        if _differing(found, wanted, tuple(others)):
+            log.warning(
+                f"{name} was judged with evaluation={found.name} and this command asks for "
+                f"evaluation={wanted.name}, or for other tasks of it: losses compare, tasks only "
+                f"where they are the same"
+            )
+        if keys := _differing(found, wanted, OF_THE_CURVES):
             log.warning(
                 f"{name} was measured with {_words(found, keys)} and this command asks for "
                 f"{_words(wanted, keys)}: curves have other points, final losses compare"

@@ -9,6 +9,7 @@ from glam.config import RunConfig
 from glam.machine.resources import Resources
 from glam.runs.folder import RunFolder
 from glam.runs.identity import DETERMINES_THE_RESULT
+from glam.runs.initial import with_initial
 from glam.runs.naming import folder_name
 from glam.runs.study_folder import StudyFolder, row
 
@@ -45,8 +46,9 @@ class TrainingCell(Cell):
 
     @classmethod
     def of(cls, cell: Cell, resources: Resources) -> "TrainingCell":
-        run = RunFolder.of(cell.config, resources)
-        return cls(**vars(cell), resources=resources, run=run)
+        config = with_initial(cell.config)
+        run = RunFolder.of(config, resources)
+        return cls(**{**vars(cell), "config": config}, resources=resources, run=run)
 
     @property
     def is_done(self) -> bool:

@@ -8,6 +8,7 @@ from glam.machine.processes import SINGLE, Processes
 from glam.machine.resources import resolve
 from glam.runs.evaluations import HARNESS, ITEMS, file_of
 from glam.runs.folder import RunFolder
+from glam.tasks.prepare import HELD_OUT
 from glam.tasks.summary import with_mean
 from glam.tasks.trained import load_model, load_tokenizer, text_of, trained_runs
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from glam.evaluation.suites import LoadedSuite
     from glam.model import Glam
     from glam.runs.evaluations import SavedSuite, SavedSuiteItems
-
-HELD_OUT = "held_out"  # the choice without tasks
 
 
 def evaluate(config: RunConfig, overrides: list[str]) -> None:
@@ -109,8 +108,10 @@ def judge_suite(
     from glam.evaluation.judge import run_suite
     from glam.evaluation.language_model import GlamLM
 
-    asked = config.evaluation
-    lm = GlamLM(model, tokenizer, max_length=asked.max_length, processes=processes)
+    asked, longest = config.evaluation, config.evaluation.max_length
+    if next(model.parameters()).device.type == "xla":
+        longest = config.training.sequence_length  # of every row there, whatever it holds
+    lm = GlamLM(model, tokenizer, max_length=longest, processes=processes)
     return run_suite(lm, loaded, asked.num_fewshot, asked.limit)
 
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from glam.config import GenerateTaskConfig, HardwareConfig, RunConfig, typed_path
-from glam.errors import UserError, first_line
+from glam.errors import UserError
 from glam.machine.resources import resolve
 from glam.runs.finding import find_run
+from glam.runs.folder import RunFolder
+from glam.tasks.export import export_to, new_folder
 from glam.tasks.trained import load_tokenizer, model_on
 
 if TYPE_CHECKING:
@@ -88,21 +90,11 @@ class LoadedRun:
         )[TEXT]
         return TextLoss(found.loss, found.bits_per_byte, found.tokens, found.bytes)
 
-    def export(self, file: str | Path) -> None:
-        """Write the weights as one plain safetensors file, by their names in `model`, however many
-        processes trained them. Raises UserError where it cannot be written."""
-        from glam.training.checkpoint import SAVE_ERRORS, save_tensors
-
-        file = Path(file)
-        part = file.with_name(f".{file.name}.part")
-        weights = {name: value.cpu() for name, value in self.model.state_dict().items()}
-        try:
-            save_tensors(weights, part)
-            part.replace(file)
-        except SAVE_ERRORS as error:
-            raise UserError(f"{file} cannot be written ({first_line(error)})") from None
-        finally:
-            part.unlink(missing_ok=True)
+    def export(self, path: str | Path) -> None:
+        """Write the new folder `path`, which Hugging Face's libraries load, as task=export does.
+        Raises UserError where it is there already or cannot be written."""
+        folder = new_folder(path)
+        export_to(folder, RunFolder(self.path), self.config, self.model, self.tokenizer)
 
 
 def load(run: str | Path = "latest", *, runs_dir: str | Path, device: str = "auto") -> LoadedRun:

@@ -3,9 +3,14 @@
 from typing import TYPE_CHECKING
 
 from glam.config import RunConfig
+from glam.errors import UserError
+from glam.log import log
 from glam.machine.resources import pin_threads, resolve
 from glam.progress import stage
 from glam.runs.folder import check_writable
+from glam.runs.initial import find_initial
+
+HELD_OUT = "held_out"  # the choice of `evaluation` without tasks
 
 if TYPE_CHECKING:
     from glam.data import PreparedData, Tokenizer
@@ -16,6 +21,7 @@ def prepare(config: RunConfig, overrides: list[str]) -> None:
     check_places(config)
     pin_threads(resolve(config))
     prepared = prepared_text(config)
+    prepare_suite(config, prepared)
     tokens = sum(component.num_tokens for component in prepared.components)
     print(f"{tokens:,} training tokens in {len(prepared.components)} components; ready to train")
 
@@ -29,9 +35,41 @@ def check_places(config: RunConfig) -> None:
 
 
 def prepared_text(config: RunConfig, tokenizer: "Tokenizer | None" = None) -> "PreparedData":
-    """The tokenizer, one that is given or else trained, and the packed tokens of a run, from the
-    cache where it has them."""
+    """The tokenizer, one that is given, that of the weights that a run begins with, or else
+    trained; and the packed tokens of a run, from the cache where it has them."""
     with stage("reading the text"):
         from glam.data import prepare as prepare_data
 
+        if tokenizer is None and config.model.init_from is not None:
+            tokenizer = initial_tokenizer(config)
         return prepare_data(config.data, config.model.vocab_size, config.cache_path, tokenizer)
+
+
+def prepare_suite(config: RunConfig, prepared: "PreparedData") -> None:
+    """Make what the tasks of `evaluation` need of the text, once. Raises UserError for a task that
+    there is not, before a run trains for it; what cannot be kept is told, and fails no run."""
+    if config.evaluation.name == HELD_OUT:
+        return
+    from glam.evaluation.suites import SUITES
+
+    suite = SUITES[config.evaluation.name]()
+    suite.check(config.evaluation)
+    try:
+        suite.prepare(prepared)
+    except UserError as error:
+        log.warning(f"evaluation={suite.name}: its tasks cannot be made beforehand ({error})")
+
+
+def initial_tokenizer(config: RunConfig) -> "Tokenizer":
+    """The tokenizer of the weights that the run begins with. Raises UserError where it does not
+    fit the model."""
+    from glam.data import Tokenizer
+
+    initial = find_initial(config)
+    tokenizer = Tokenizer(initial.folder)
+    if tokenizer.vocab_size != config.model.vocab_size:
+        raise initial.refusal(
+            f"its tokenizer has {tokenizer.vocab_size:,} pieces and its model "
+            f"{config.model.vocab_size:,}, so it is not its own; bring that back"
+        )
+    return tokenizer

@@ -16,12 +16,14 @@ from glam.machine.processes import rank, under_torchrun
 from glam.machine.resources import resolve
 from glam.progress import end_start
 from glam.runs.folder import RunFolder
+from glam.runs.initial import with_initial
 from glam.studies.time_budget import (
     check_time_budget,
     time_budget_warning,
     time_to_token_budget,
 )
 from glam.tasks.evaluate import evaluate
+from glam.tasks.export import export
 from glam.tasks.generate import generate
 from glam.tasks.list import list_all
 from glam.tasks.plan import plan
@@ -39,6 +41,7 @@ TASKS: dict[str, Task] = {
     "prepare": prepare,
     "evaluate": evaluate,
     "generate": generate,
+    "export": export,
     "report": report,
     "list": list_all,
 }
@@ -52,6 +55,8 @@ def run_task(config: RunConfig, overrides: list[str]) -> None:
     end_start()
     configure(config.log_level)
     watch_parent()
+    if config.task.name == "train":
+        config = with_initial(config)
     seconds = config.training.seconds if config.task.name in ("train", "plan") else None
     if seconds is not None:
         check_time_budget(config, overrides)

@@ -16,16 +16,17 @@ from glam.machine.energy_by_phase import EnergyByPhase
 from glam.machine.processes import rank, under_torchrun
 from glam.machine.resources import Resources, pin_threads, resolve
 from glam.progress import stage
+from glam.runs.evaluations import by_task
 from glam.runs.folder import RunFolder
 from glam.runs.identity import code_fingerprint
 from glam.runs.record import why_diverged
 from glam.runs.study_folder import StudyFolder
-from glam.tasks.evaluate import held_out_losses
+from glam.tasks.evaluate import held_out_losses, judge_suite, keep_suite, load_suite
 from glam.tasks.generate import samples
-from glam.tasks.prepare import check_places, prepared_text
+from glam.tasks.prepare import check_places, prepare_suite, prepared_text
 
 if TYPE_CHECKING:
-    from glam.data import PreparedData
+    from glam.data import PreparedData, Tokenizer
     from glam.evaluation import DomainResult
     from glam.training import TrainingResult
 
@@ -51,7 +52,10 @@ def train(config: RunConfig, overrides: list[str]) -> None:
     meter = EnergyMeter.open(config.hardware, resources)
     energy_by_phase = EnergyByPhase(meter)
     with energy_by_phase.on("preparation"):
-        prepared = prepared_text(config)
+        prepared = prepared_text(config, _own_tokenizer(config, run))
+        prepare_suite(config, prepared)
+    if config.model.init_from is not None and (config.rerun or not run.has_begun):
+        _check_initial(config)
     if config.rerun and (old := run.move_aside()) is not None:
         log.info(f"the old run is now {old.name}")
     run.path.mkdir(parents=True, exist_ok=True)
@@ -83,6 +87,23 @@ def _check_text(config: RunConfig, run: RunFolder) -> None:
         "it cannot go on" if run.summary() is None else "its losses are those of that text"
     )
     check_same_text([(run, config.data)], consequence)
+
+
+def _own_tokenizer(config: RunConfig, run: RunFolder) -> "Tokenizer | None":
+    """Of a run that goes on and took its tokenizer from elsewhere."""
+    from glam.data import Tokenizer
+
+    goes_on = config.model.init_from is not None and run.has_begun and not config.rerun
+    return Tokenizer(run.path) if goes_on and Tokenizer.is_in(run.path) else None
+
+
+def _check_initial(config: RunConfig) -> None:
+    """Raises UserError, before anything is written, for weights that the model cannot begin
+    with."""
+    with stage("loading PyTorch"):
+        from glam.model.initial import initial_weights
+
+    initial_weights(config)
 
 
 def _refresh_study(config: RunConfig) -> None:
@@ -131,7 +152,10 @@ def _train_to_the_end(
             tracker=tracker,
         )
         result, domains = _judge(config, run, prepared, result, energy)
+        with energy.energy_by_phase.on("evaluation"):
+            tasks = _tasks(config, run, prepared, result)
         summary = _summary(config, run, resources, prepared, result, domains, energy)
+        summary["tasks"] = tasks
         tracker.summarize(summary)
         run.write_json("summary.json", summary)
         if result.processes.is_main:
@@ -205,6 +229,28 @@ def _judge(
     _write_routing(run, result, domains)
     run.write_json("generated.json", written)
     return result, domains
+
+
+def _tasks(
+    config: RunConfig, run: RunFolder, prepared: "PreparedData", result: "TrainingResult"
+) -> dict[str, dict[str, Any]]:
+    """Scores of the suite of a run that is done, by suite and task. None where they cannot be had,
+    which a line says: a trained run is not lost over its tasks."""
+    if result.status != "done":
+        return {}
+    try:
+        loaded = load_suite(config, prepared)
+        if loaded is None:
+            return {}
+        judged = judge_suite(config, loaded, result.model, prepared.tokenizer, result.processes)
+        keep_suite(run, judged)
+    except Exception as error:
+        # What one process alone runs into leaves the others waiting for it.
+        if result.processes.size > 1 and not isinstance(error, UserError):
+            raise
+        log.warning(f"evaluation={config.evaluation.name}: no task was judged ({_line_of(error)})")
+        return {}
+    return {judged.suite: by_task(judged.content())}
 
 
 def _summary(
@@ -288,13 +334,18 @@ def _has_lost_another(error: Exception) -> bool:
     return under_torchrun() and any(word in str(error) for word in words)
 
 
+def _line_of(error: Exception) -> str:
+    words = first_line(error)
+    return words if isinstance(error, UserError) else f"{type(error).__name__}: {words}"
+
+
 def _failed(run: RunFolder, error: Exception) -> JobFailedError:
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         return JobFailedError(
             f"{run.path.name} stopped: no space left in {run.path.parent} ({error.strerror}); free "
             f"some; the same command resumes from the last checkpoint"
         )
-    line = f"{type(error).__name__}: {first_line(error)}"
+    line = _line_of(error)
     with contextlib.suppress(OSError):
         run.write_failure(line, "".join(traceback.format_exception(error)))
     if _has_lost_another(error):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from glam.model import Glam
 
 # What a task takes from its own command; all else is the run's.
-OWN = ("task", "hardware", "seed", "run")
+OWN = ("task", "hardware", "seed", "run", "export")
 
 
 def trained_runs(config: RunConfig, overrides: list[str]) -> list[tuple[RunFolder, RunConfig]]:

@@ -11,21 +11,26 @@ written, and know no XLA (experiments/reliability/checkpoints.py measures both).
 import io
 import os
 import shutil
-import stat
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
 from lightning.fabric.plugins.io import CheckpointIO
-from safetensors import SafetensorError
-from safetensors import torch as safetensors
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from glam.errors import UserError, first_line
 from glam.model.saved import read_weights
-from glam.model.saved_tensors import SafetensorsSource, SavedTensors, Source, StateSource, unfit
+from glam.model.saved_tensors import (
+    SAVE_ERRORS,
+    SafetensorsSource,
+    SavedTensors,
+    Source,
+    StateSource,
+    save_tensors,
+    unfit,
+)
 from glam.runs.checkpoints import (
     checksum,
     read_manifest,
@@ -44,7 +49,6 @@ from glam.runs.manifest import (
 )
 
 PREFIX = "model."  # the network's name inside the LightningModule
-SAVE_ERRORS = (OSError, SafetensorError)  # what a full disk raises
 
 
 class Parts(NamedTuple):
@@ -225,16 +229,6 @@ def manifest_of(
     its files."""
     told = {name: training[name] for name in ("step", "tokens", "status")}
     return Manifest(**told, **provenance, files=files, **splits)
-
-
-def save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
-    """Save tensors of the CPU. The file's mode follows the umask, as that of every other file;
-    safetensors makes it readable for its owner alone."""
-    file.touch()
-    mode = stat.S_IMODE(file.stat().st_mode)
-    in_one_piece = {name: value.contiguous() for name, value in tensors.items()}
-    safetensors.save_file(in_one_piece, file)  # pyright: ignore[reportUnknownMemberType]
-    file.chmod(mode)
 
 
 def save_state(state: dict[str, Any], file: Path) -> None:

@@ -24,6 +24,7 @@ from glam.machine.processes import Processes
 from glam.machine.resources import Resources, frozen_gc, tune_malloc
 from glam.model import Glam
 from glam.model.gradient_pool import pooling
+from glam.model.initial import initial_weights
 from glam.progress import bar, stage
 from glam.runs.checkpoints import Checkpoint, newest_checkpoint, step_folders
 from glam.runs.folder import RunFolder
@@ -31,7 +32,7 @@ from glam.runs.identity import code_fingerprint
 from glam.runs.machine import Machine, continued, deciding, machine_of, segments
 from glam.runs.machine import in_words as machines_in_words
 from glam.training.callbacks import MetricsLogger, ProgressBar, Tracker, TrainingClock
-from glam.training.checkpoint import FolderCheckpointIO, remove_partial
+from glam.training.checkpoint import PREFIX, FolderCheckpointIO, remove_partial
 from glam.training.engine import Engine
 from glam.training.metrics import Metrics, MetricsFile, columns
 from glam.training.module import Batches, TrainingModule
@@ -169,7 +170,10 @@ class _Segment(NamedTuple):
                 processes=engine.processes,
             )
             train_state = TrainState(means, config.training, energy_by_phase, past)
-            return engine.module(model, config, train_state)
+            module = engine.module(model, config, train_state)
+            if found is None and config.model.init_from is not None:
+                engine.load(module, initial_weights(config, PREFIX))
+            return module
 
     def fit(self, module: TrainingModule, found: Checkpoint | None) -> None:
         """Raises Stopped where it was asked to stop."""

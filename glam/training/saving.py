@@ -16,10 +16,10 @@ from glam.config import TrainingConfig
 from glam.errors import STOPPING, first_line
 from glam.log import log
 from glam.machine.processes import SINGLE, Processes
+from glam.model.saved_tensors import SAVE_ERRORS
 from glam.runs.checkpoints import step_folder, step_folders, step_of
 from glam.runs.folder import RunFolder
 from glam.training.checkpoint import (
-    SAVE_ERRORS,
     prune,
     remove_after,
     remove_partial,

@@ -141,7 +141,12 @@ def test_no_example_imports_what_lies_above_it(tree):
 def test_a_grid_trains_with_all_of_them(tree):
     small = [
         *("model=glam_nano", "model.vocab_size=300", "training.tokens=8192", "logger=none"),
-        *("evaluation.tokens_per_domain=1024", "evaluation.points=1", "training.log_every=1"),
+        *(
+            "evaluation=held_out",
+            "evaluation.tokens_per_domain=1024",
+            "evaluation.points=1",
+            "training.log_every=1",
+        ),
         *("data.corpus.files=[letters.csv]", "data.corpus.column=body"),
     ]
     done = start(tree, "run.py", "-m", "hydra/launcher=one_by_one", "seed=0", *CHOICES, *small)

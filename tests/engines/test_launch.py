@@ -16,7 +16,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tasks")]
 SMALL = [
     "model.d_model=16", "model.d_ff=32", "model.num_heads=2", "model.num_experts=4",
     "model.vocab_size=300", "training.tokens=20000", "training.sequence_length=32",
-    "training.batch_size=4", "evaluation.points=2", "evaluation.tokens_per_domain=2000",
+    "training.batch_size=4", "evaluation=held_out",
+    "evaluation.points=2", "evaluation.tokens_per_domain=2000",
     "evaluation.tokens_per_point=500", "data/corpus=local", "logger=csv", "data=unfiltered",
 ]  # fmt: skip
 

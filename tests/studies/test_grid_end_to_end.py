@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("grid")]
 TINY = [
     "model.d_model=16", "model.d_ff=32", "model.num_heads=2", "model.vocab_size=300",
     "training.tokens=60000", "training.sequence_length=32", "training.batch_size=4",
+    "evaluation=held_out",
     "evaluation.points=2", "evaluation.tokens_per_domain=2000", "evaluation.tokens_per_point=500",
     "data/corpus=local", "data=unfiltered", "logger=csv",
 ]  # fmt: skip

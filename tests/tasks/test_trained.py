@@ -54,7 +54,7 @@ def asked(home: Path, task: TaskConfig | None = None, **changes) -> RunConfig:
             corpus=LocalCorpusConfig(files=[str(home / "text")]), filter=FilterConfig(name="none")
         ),
         training=TrainingConfig(sequence_length=16, batch_size=4, tokens=640),
-        evaluation=EvaluationConfig(tokens_per_domain=128, points=0),
+        evaluation=EvaluationConfig(name="held_out", tokens_per_domain=128, points=0),
         hardware=HardwareConfig(device="cpu"),
         logger=LoggerConfig(name="csv"),
         runs_dir=str(home / "runs"),

@@ -45,6 +45,13 @@ class Suite:
     name: ClassVar[str]
     needs_text: ClassVar[bool] = False  # whether its tasks are made of the run's held-out text
 
+    def check(self, evaluation: EvaluationConfig) -> None:
+        """Before a run trains: raises UserError for a task that there is not."""
+
+    def prepare(self, prepared: "PreparedData") -> None:
+        """Before a run trains: makes what the tasks need of its text, once for every text. Raises
+        UserError where that cannot be kept."""
+
     def load(self, evaluation: EvaluationConfig, prepared: "PreparedData | None") -> LoadedSuite:
         """The tasks; `prepared` is given where the suite `needs_text`. `evaluation.tasks` picks
         some. Raises UserError for a task that there is not."""

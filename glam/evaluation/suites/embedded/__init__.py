@@ -19,6 +19,10 @@ class Embedded(Suite):
     name = "embedded"
     needs_text = True
 
+    def check(self, evaluation: EvaluationConfig) -> None:
+        for name in evaluation.tasks:
+            one_of("evaluation.tasks", name, FORMS)
+
     def prepare(self, prepared: "PreparedData") -> None:
         if prepared.texts is not None:
             cached_items(prepared.texts)
@@ -26,9 +30,8 @@ class Embedded(Suite):
     def load(self, evaluation: EvaluationConfig, prepared: "PreparedData | None") -> LoadedSuite:
         from glam.evaluation.suites.embedded.tasks import METRICS, make_task
 
+        self.check(evaluation)
         wanted = evaluation.tasks or list(FORMS)
-        for name in wanted:
-            one_of("evaluation.tasks", name, FORMS)
         if prepared is None or prepared.texts is None:
             raise UserError("evaluation=embedded is made of a run's text, which is not here")
         found = cached_items(prepared.texts)
