@@ -90,8 +90,7 @@ def run_suite(
             task.set_config("num_fewshot", own if shots is None else shots)
             task.set_fewshot_seed(seed)
             check_demonstrations(name, task, own if shots is None else shots)
-        found = _evaluate(lm, loaded.tasks, limit)
-        samples = found.pop("samples")
+        found, samples = _evaluate(lm, loaded.tasks, limit)
         column = "" if shots is None else f"{shots}-shot"
         raw[column] = found
         for name in loaded.tasks:
@@ -106,13 +105,17 @@ def run_suite(
     )
 
 
-def _evaluate(lm: GlamLM, tasks: Mapping[str, Any], limit: int | None) -> dict[str, Any]:
+def _evaluate(
+    lm: GlamLM, tasks: Mapping[str, Any], limit: int | None
+) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """lm-eval's results as it would write them, and its samples by task."""
     with quiet():
         found: Any = evaluate(
             lm, {"tasks": dict(tasks)}, limit=limit, bootstrap_iters=BOOTSTRAPS, log_samples=True
         )
-    # As lm-eval writes it: tasks are made of functions and classes too.
-    return json.loads(json.dumps(dict(found), default=handle_non_serializable))
+    samples = found.pop("samples")
+    # Tasks are made of functions and classes too.
+    return json.loads(json.dumps(found, default=handle_non_serializable)), samples
 
 
 def _scores_of(

@@ -12,7 +12,7 @@ ROWS = [
     for at in (3, 12, 20)
     for choice in [(30,), (31, 32), (33, 34, 35, 36, 37, 38)]
 ]
-ROWS += [((5,), (6,)), ((5, 6), (6, 7)), (CONTEXT, CONTEXT[3:] + (9,))]
+ROWS += [((5,), (6,)), ((5, 6), (6, 7)), (CONTEXT, (*CONTEXT[3:], 9))]
 
 
 def alone(model, inputs, targets):
