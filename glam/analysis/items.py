@@ -7,9 +7,10 @@ Every task is tested, so some differences look large by chance: the false discov
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from scipy.stats import false_discovery_control  # pyright: ignore[reportMissingTypeStubs]
+from scipy import stats  # pyright: ignore[reportMissingTypeStubs]
 
 from glam.intervals import CONFIDENCE, Interval, around, standard_error, t_p_value, t_quantile
 from glam.runs.evaluations import SavedItems, SavedSuiteItems
@@ -58,11 +59,18 @@ def item_differences(pairs: Mapping[str, tuple[Models, Models]]) -> dict[str, li
         for of_first, of_second in [(_by_key(first), _by_key(second))]
     }
     p_values = [one.p for differences in found.values() for one in differences]
-    adjusted = iter(false_discovery_control(p_values, method="bh") if p_values else [])
+    adjusted = iter(_adjusted(p_values))
     return {
-        name: [replace(one, adjusted=float(next(adjusted))) for one in differences]
+        name: [replace(one, adjusted=next(adjusted)) for one in differences]
         for name, differences in found.items()
     }
+
+
+def _adjusted(p_values: list[float]) -> list[float]:
+    if not p_values:
+        return []
+    control: Any = stats.false_discovery_control  # pyright: ignore[reportUnknownMemberType]
+    return [float(p) for p in control(p_values, method="bh")]
 
 
 def _by_key(suites: Models) -> Mapping[Key, list[SavedItems]]:
@@ -88,8 +96,7 @@ def _difference(first: Sequence[SavedItems], second: Sequence[SavedItems]) -> It
     clusters = task["clusters"]
     freedom = len(each if clusters is None else set(clusters)) - 1
     mean, error = float(np.mean(each)), standard_error(each, clusters)
-    is_known = error is not None and freedom > 0
-    return ItemDifference(
+    found = ItemDifference(
         task=task["task"],
         metric=task["metric"],
         column=task["column"],
@@ -97,10 +104,18 @@ def _difference(first: Sequence[SavedItems], second: Sequence[SavedItems]) -> It
         first=float(before.mean()),
         second=float(after.mean()),
         mean=mean,
-        interval=around(mean, error, freedom) if is_known else None,
-        smallest=smallest_effect(error, len(each), freedom) if is_known else None,
-        p=t_p_value(mean, error, freedom) if is_known else 1.0,
+        interval=None,
+        smallest=None,
+        p=1.0,
         adjusted=1.0,
+    )
+    if error is None:
+        return found
+    return replace(
+        found,
+        interval=around(mean, error, freedom),
+        smallest=smallest_effect(error, len(each), freedom),
+        p=t_p_value(mean, error, freedom),
     )
 
 

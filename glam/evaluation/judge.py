@@ -1,4 +1,7 @@
 """A suite of tasks, judged: every task at every number of demonstrations, by lm-eval's engine."""
+# lm-eval has types in part, and no stubs.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 
 import importlib.metadata
 import json
@@ -16,7 +19,13 @@ from glam.evaluation.language_model import GlamLM
 from glam.evaluation.scores import TaskScore, digest, score
 from glam.evaluation.suites.base import LoadedSuite
 from glam.log import log
-from glam.runs.evaluations import SavedSuite, by_task
+from glam.runs.evaluations import (
+    SavedItems,
+    SavedScore,
+    SavedSuite,
+    SavedSuiteItems,
+    by_task,
+)
 
 # Of the drawing of demonstrations: lm-eval's own, the same for all runs, so that they can be
 # compared item by item.
@@ -36,40 +45,40 @@ class SuiteResult:
     versions: dict[str, str]
     lm_eval: dict[str, dict[str, Any]] = field(repr=False)  # by column, as lm-eval has it
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> SavedSuite:
         """As `evaluation/<suite>.json` holds it."""
         left_out = ("each", "clusters")
         scores = [
             {name: value for name, value in vars(one).items() if name not in left_out}
             for one in self.scores
         ]
-        return {
-            "suite": self.suite,
-            "scores": scores,
-            "missing": self.missing,
-            "averages": self.averages,
-            "versions": self.versions,
-        }
+        return SavedSuite(
+            suite=self.suite,
+            scores=cast(list[SavedScore], scores),
+            missing=self.missing,
+            averages=self.averages,
+            versions=self.versions,
+        )
 
-    def items(self) -> dict[str, Any]:
+    def items(self) -> SavedSuiteItems:
         """As `evaluation/<suite>.items.json` holds it."""
         tasks = [
-            {
-                "task": one.task,
-                "metric": one.metric,
-                "column": one.column,
-                "digest": one.items_digest,
-                "each": [int(value) if value.is_integer() else value for value in one.each],
-                "clusters": None if one.clusters is None else list(one.clusters),
-            }
+            SavedItems(
+                task=one.task,
+                metric=one.metric,
+                column=one.column,
+                digest=one.items_digest,
+                each=[int(value) if value.is_integer() else value for value in one.each],
+                clusters=None if one.clusters is None else list(one.clusters),
+            )
             for one in self.scores
             if one.each
         ]
-        return {"suite": self.suite, "tasks": tasks}
+        return SavedSuiteItems(suite=self.suite, tasks=tasks)
 
     def tasks(self) -> dict[str, dict[str, Any]]:
         """As `summary.json` holds it: the first metric of each task."""
-        return by_task(cast(SavedSuite, self.content()))
+        return by_task(self.content())
 
 
 def run_suite(

@@ -1,6 +1,6 @@
 """`task=evaluate`: held-out loss per domain of a trained run, and a suite of tasks."""
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from glam.config import RunConfig
 from glam.log import log
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from glam.evaluation.judge import SuiteResult
     from glam.evaluation.suites import LoadedSuite
     from glam.model import Glam
-    from glam.runs.evaluations import SavedSuite, SavedSuiteItems
 
 
 def evaluate(config: RunConfig, overrides: list[str]) -> None:
@@ -33,8 +32,7 @@ def evaluate(config: RunConfig, overrides: list[str]) -> None:
     found = {run.path.name: _evaluate(run, of_run) for run, of_run in runs}
     judged = {name: result for name, result in found.items() if result is not None}
     if len(judged) > 1:
-        items = {name: result.items() for name, result in judged.items()}
-        print_comparison(cast("dict[str, SavedSuiteItems]", items))
+        print_comparison({name: result.items() for name, result in judged.items()})
 
 
 def _evaluate(run: RunFolder, config: RunConfig) -> "SuiteResult | None":
@@ -56,7 +54,7 @@ def _evaluate(run: RunFolder, config: RunConfig) -> "SuiteResult | None":
         return None
     result = judge_suite(config, loaded, model, tokenizer)
     keep_suite(run, result)
-    print_suite(run.path.name, cast("SavedSuite", result.content()))
+    print_suite(run.path.name, result.content())
     _show_elsewhere(run, config)
     return result
 

@@ -245,7 +245,7 @@ def flat(prefix: str, value: Any) -> dict[str, Any]:
     """Nested mappings to `prefix/key/key`: each a column of wandb's table."""
     if not isinstance(value, Mapping):
         return {prefix: value}
-    flat: dict[str, Any] = {}
+    columns: dict[str, Any] = {}
     for key, part in cast(Mapping[str, Any], value).items():
-        flat |= flat(f"{prefix}/{key}", part)
-    return flat
+        columns |= flat(f"{prefix}/{key}", part)
+    return columns

@@ -23,7 +23,7 @@ def task_table(run: Path) -> "wandb.Table | None":
     """A row for each metric of each task; None where the run was judged on none."""
     import wandb
 
-    rows = [
+    rows: list[Any] = [
         [saved["suite"], *(cast(dict[str, Any], one)[name] for name in COLUMNS[1:])]
         for saved in read_suites(run)
         for one in saved["scores"]

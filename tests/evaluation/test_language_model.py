@@ -21,21 +21,7 @@ from glam.model import Glam
 from glam.runs.record import Record
 
 LENGTH = 48  # tokens
-WORDS = [
-    "the",
-    "people",
-    "of",
-    "a",
-    "land",
-    "took",
-    "it",
-    "and",
-    "they",
-    "saw",
-    "that",
-    "was",
-    "good",
-]
+WORDS = ["the", "people", "of", "a", "land", "took", "it", "and", "they", "saw", "that", "was"]
 
 
 def sentence(rng, count):
