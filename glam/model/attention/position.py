@@ -18,7 +18,7 @@ def position_buckets(
     """The bucket of every distance 0, 1, … `length` - 1 between a query and an earlier key."""
     near = _near_buckets(num_buckets, max_distance)[:length]
     far = [num_buckets - 1] * (length - len(near))
-    return torch.tensor(near + far, dtype=torch.long, device=device)  # of no distances too
+    return torch.tensor(near + far, dtype=torch.int64, device=device)  # also where there is none
 
 
 @cache

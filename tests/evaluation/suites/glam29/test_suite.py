@@ -13,7 +13,7 @@ from glam.evaluation.suites import SUITES
 from glam.evaluation.suites.glam29.benchmark import CATEGORIES, Chosen, Generated
 from glam.evaluation.suites.glam29.catalogue import BENCHMARKS
 from glam.files import check_type
-from glam.reporting.tasks import print_suite
+from glam.reporting.tasks import print_suite, suites_on_page
 from glam.runs.evaluations import SavedSuite
 
 
@@ -153,6 +153,8 @@ def test_the_table_has_the_published_figures_beside(result):
         "mean of 29 of 30 scores; GLaM 64B/64E 0.627 over all; GPT-3 175B 0.569" in text.getvalue()
     )
     assert "piqa: left out, neither" in text.getvalue()
+    [page] = suites_on_page([result.content()])
+    assert any(line.startswith("GLaM and GPT-3: as public copies") for line in page["lines"])
 
 
 def test_demonstrations_that_do_not_fit_are_counted(result, lm, data_dir, capsys):
