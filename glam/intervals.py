@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.special import (  # pyright: ignore[reportMissingTypeStubs]
@@ -15,9 +16,10 @@ Interval = tuple[float, float]
 
 def wilson(right: int, items: int, confidence: float = CONFIDENCE) -> Interval:
     """Of the share `right / items` (E. B. Wilson, 1927)."""
-    from scipy.stats import binomtest  # pyright: ignore[reportMissingTypeStubs]
+    from scipy import stats  # pyright: ignore[reportMissingTypeStubs]
 
-    found = binomtest(right, items).proportion_ci(confidence, method="wilson")
+    test: Any = stats.binomtest(right, items)  # pyright: ignore[reportUnknownMemberType]
+    found = test.proportion_ci(confidence, method="wilson")
     return float(found.low), float(found.high)
 
 

@@ -6,10 +6,11 @@ Every task is tested, so some differences look large by chance: the false discov
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from scipy.stats import false_discovery_control  # pyright: ignore[reportMissingTypeStubs]
+from scipy import stats  # pyright: ignore[reportMissingTypeStubs]
 
 from glam.intervals import CONFIDENCE, Interval, around, standard_error, t_p_value, t_quantile
 from glam.runs.evaluations import SavedItems, SavedSuiteItems
@@ -41,27 +42,38 @@ class ItemDifference:
         return self.adjusted < 1 - CONFIDENCE
 
 
-def item_differences(
-    first: Sequence[SavedSuiteItems], second: Sequence[SavedSuiteItems]
-) -> list[ItemDifference]:
-    """Each task's first metric, of the models `second` minus that of the models `first` (one each,
-    or as many seeds of each). Tasks that were not judged on the same items are left out."""
-    of_first, of_second = _by_key(first), _by_key(second)
-    found = [
-        _difference(of_first[key], of_second[key])
-        for key in of_first
-        if _same_items([*of_first[key], *of_second.get(key, [])], len(first) + len(second))
-    ]
-    if not found:
+Models = Sequence[SavedSuiteItems]  # one, or as many seeds of the same
+
+
+def item_differences(pairs: Mapping[str, tuple[Models, Models]]) -> dict[str, list[ItemDifference]]:
+    """By the name of a pair: of each task's first metric, that of the models `second` minus that of
+    the models `first`. Tasks that were not all judged on the same items are left out. All
+    differences, of all pairs, are tested together."""
+    found = {
+        name: [
+            _difference(of_first[key], of_second[key])
+            for key in of_first
+            if _same_items([*of_first[key], *of_second.get(key, [])], len(first) + len(second))
+        ]
+        for name, (first, second) in pairs.items()
+        for of_first, of_second in [(_by_key(first), _by_key(second))]
+    }
+    p_values = [one.p for differences in found.values() for one in differences]
+    adjusted = iter(_adjusted(p_values))
+    return {
+        name: [replace(one, adjusted=next(adjusted)) for one in differences]
+        for name, differences in found.items()
+    }
+
+
+def _adjusted(p_values: list[float]) -> list[float]:
+    if not p_values:
         return []
-    adjusted = false_discovery_control([one.p for one in found], method="bh")
-    return [
-        ItemDifference(**{**vars(one), "adjusted": float(p)})
-        for one, p in zip(found, adjusted, strict=True)
-    ]
+    control: Any = stats.false_discovery_control  # pyright: ignore[reportUnknownMemberType]
+    return [float(p) for p in control(p_values, method="bh")]
 
 
-def _by_key(suites: Sequence[SavedSuiteItems]) -> Mapping[Key, list[SavedItems]]:
+def _by_key(suites: Models) -> Mapping[Key, list[SavedItems]]:
     """The first metric of every task and column, of all models."""
     found: dict[Key, list[SavedItems]] = {}
     for suite in suites:
@@ -84,8 +96,7 @@ def _difference(first: Sequence[SavedItems], second: Sequence[SavedItems]) -> It
     clusters = task["clusters"]
     freedom = len(each if clusters is None else set(clusters)) - 1
     mean, error = float(np.mean(each)), standard_error(each, clusters)
-    is_known = error is not None and freedom > 0
-    return ItemDifference(
+    found = ItemDifference(
         task=task["task"],
         metric=task["metric"],
         column=task["column"],
@@ -93,10 +104,18 @@ def _difference(first: Sequence[SavedItems], second: Sequence[SavedItems]) -> It
         first=float(before.mean()),
         second=float(after.mean()),
         mean=mean,
-        interval=around(mean, error, freedom) if is_known else None,
-        smallest=smallest_effect(error, len(each), freedom) if is_known else None,
-        p=t_p_value(mean, error, freedom) if is_known else 1.0,
+        interval=None,
+        smallest=None,
+        p=1.0,
         adjusted=1.0,
+    )
+    if error is None:
+        return found
+    return replace(
+        found,
+        interval=around(mean, error, freedom),
+        smallest=smallest_effect(error, len(each), freedom),
+        p=t_p_value(mean, error, freedom),
     )
 
 

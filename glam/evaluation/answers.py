@@ -28,7 +28,7 @@ class Options:
 
     @classmethod
     def of(cls, options: dict[str, Any], max_length: int) -> "Options":
-        until = options.get("until") or []
+        until: str | list[str] = options.get("until") or []
         wanted = [options.get(name) for name in ("max_gen_toks", "max_new_tokens", "max_tokens")]
         most = next((number for number in wanted if number is not None), MOST_NEW_TOKENS)
         return cls(

@@ -1,20 +1,31 @@
 """A suite of tasks, judged: every task at every number of demonstrations, by lm-eval's engine."""
+# lm-eval has types in part, and no stubs.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 
 import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 from lm_eval.evaluator import evaluate
 from lm_eval.utils import handle_non_serializable
 
+from glam.errors import UserError
 from glam.evaluation.harness import quiet
 from glam.evaluation.language_model import GlamLM
 from glam.evaluation.scores import TaskScore, digest, score
 from glam.evaluation.suites.base import AVERAGE, FitsContext, LoadedSuite
 from glam.log import log
-from glam.runs.evaluations import SavedSuite, by_task
+from glam.runs.evaluations import (
+    SavedItems,
+    SavedScore,
+    SavedSuite,
+    SavedSuiteItems,
+    by_task,
+)
 
 # Of the drawing of demonstrations: lm-eval's own, the same for all runs, so that they can be
 # compared item by item.
@@ -34,40 +45,40 @@ class SuiteResult:
     versions: dict[str, str]
     lm_eval: dict[str, dict[str, Any]] = field(repr=False)  # by column, as lm-eval has it
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> SavedSuite:
         """As `evaluation/<suite>.json` holds it."""
         left_out = ("each", "clusters")
         scores = [
             {name: value for name, value in vars(one).items() if name not in left_out}
             for one in self.scores
         ]
-        return {
-            "suite": self.suite,
-            "scores": scores,
-            "missing": self.missing,
-            "averages": self.averages,
-            "versions": self.versions,
-        }
+        return SavedSuite(
+            suite=self.suite,
+            scores=cast(list[SavedScore], scores),
+            missing=self.missing,
+            averages=self.averages,
+            versions=self.versions,
+        )
 
-    def items(self) -> dict[str, Any]:
+    def items(self) -> SavedSuiteItems:
         """As `evaluation/<suite>.items.json` holds it."""
         tasks = [
-            {
-                "task": one.task,
-                "metric": one.metric,
-                "column": one.column,
-                "digest": one.items_digest,
-                "each": [int(value) if value.is_integer() else value for value in one.each],
-                "clusters": None if one.clusters is None else list(one.clusters),
-            }
+            SavedItems(
+                task=one.task,
+                metric=one.metric,
+                column=one.column,
+                digest=one.items_digest,
+                each=[int(value) if value.is_integer() else value for value in one.each],
+                clusters=None if one.clusters is None else list(one.clusters),
+            )
             for one in self.scores
             if one.each
         ]
-        return {"suite": self.suite, "tasks": tasks}
+        return SavedSuiteItems(suite=self.suite, tasks=tasks)
 
     def tasks(self) -> dict[str, dict[str, Any]]:
         """As `summary.json` holds it: the first metric of each task."""
-        return by_task(cast(SavedSuite, self.content()))
+        return by_task(self.content())
 
 
 def run_suite(
@@ -82,15 +93,17 @@ def run_suite(
     scores: list[TaskScore] = []
     raw: dict[str, dict[str, Any]] = {}
     for shots in num_fewshot or (None,):
+        lm.check_lengths = partial(check_lengths, lm.max_length, shots)
         for name, task in loaded.tasks.items():
             own = loaded.num_fewshot.get(name, task.get_config("num_fewshot") or 0)
             task.set_config("num_fewshot", own if shots is None else shots)
             task.set_fewshot_seed(seed)
             if isinstance(task, FitsContext):
                 task.fit(lm.count_tokens, lm.max_length)
-        found = _evaluate(lm, loaded.tasks, limit)
+            else:
+                check_demonstrations(name, task, own if shots is None else shots)
+        found, samples = _evaluate(lm, loaded.tasks, limit)
         _say_what_fits(lm, loaded.tasks)
-        samples = found.pop("samples")
         column = "" if shots is None else f"{shots}-shot"
         raw[column] = found
         for name in loaded.tasks:
@@ -118,13 +131,17 @@ def _say_what_fits(lm: GlamLM, tasks: Mapping[str, Any]) -> None:
         )
 
 
-def _evaluate(lm: GlamLM, tasks: Mapping[str, Any], limit: int | None) -> dict[str, Any]:
+def _evaluate(
+    lm: GlamLM, tasks: Mapping[str, Any], limit: int | None
+) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """lm-eval's results as it would write them, and its samples by task."""
     with quiet():
         found: Any = evaluate(
             lm, {"tasks": dict(tasks)}, limit=limit, bootstrap_iters=BOOTSTRAPS, log_samples=True
         )
-    # As lm-eval writes it: tasks are made of functions and classes too.
-    return json.loads(json.dumps(dict(found), default=handle_non_serializable))
+    samples = found.pop("samples")
+    # Tasks are made of functions and classes too.
+    return json.loads(json.dumps(found, default=handle_non_serializable)), samples
 
 
 def _scores_of(
@@ -142,17 +159,19 @@ def _scores_of(
     }
     wanted = loaded.metrics.get(name) or tuple(dict.fromkeys(k.split(",")[0] for k in metrics))
     cluster = loaded.cluster.get(name)
+    chance = loaded.chance.get(name, _chance_of_choices(loaded.tasks[name], samples))
     rows: list[TaskScore] = []
     for key in (k for metric in wanted for k in metrics if k.split(",")[0] == metric):
         metric, _, kept = key.partition(",")
         of_filter = [one for one in samples if one["filter"] == kept and metric in one]
+        is_guessable = not rows or metric.startswith("acc")
         rows.append(
             score(
                 task=name,
                 metric=metric if kept == "none" else f"{metric} ({kept})",
                 value=float(metrics[key]),
                 stderr=found["results"][name].get(f"{metric}_stderr,{kept}"),
-                chance=loaded.chance.get(name) if not rows or metric.startswith("acc") else None,
+                chance=chance if is_guessable else None,
                 num_fewshot=found["n-shot"][name],
                 each=[one[metric] for one in of_filter],
                 clusters=None if cluster is None else [cluster(one["doc"]) for one in of_filter],
@@ -175,6 +194,51 @@ def _published(
         for one in loaded.published
         if (one.task, one.metric, one.setting) == (task, metric, setting)
     }
+
+
+def _chance_of_choices(task: Any, samples: Sequence[dict[str, Any]]) -> float | None:
+    """What guessing scores where an item is a choice; None where it is not."""
+    if task.OUTPUT_TYPE != "multiple_choice" or task.config.doc_to_choice is None:
+        return None
+    choices = [len(task.doc_to_choice(one["doc"])) for one in samples]
+    return sum(1 / count for count in choices) / len(choices)
+
+
+def check_demonstrations(name: str, task: Any, num_fewshot: int) -> None:
+    """Raises UserError for more demonstrations than there are documents to draw them from."""
+    sampler = getattr(task, "sampler", None)
+    if sampler is None or not num_fewshot:
+        return
+    # Where demonstrations are drawn from the items themselves, an item is none of its own.
+    own = task.fewshot_cfg.split == task.config.test_split
+    there = len(sampler.fewshot_docs()) - own
+    if num_fewshot > there:
+        raise UserError(
+            f"evaluation.num_fewshot={num_fewshot}: {name} has {there:,} documents for "
+            f"demonstrations; take at most {max(0, there)}"
+        )
+
+
+def check_lengths(
+    max_length: int, num_fewshot: int | None, lengths: Mapping[str, Sequence[int]]
+) -> None:
+    """Raises UserError where the demonstrations that were asked for do not fit into the context,
+    for most items of a task. Warns of items that lose their start without any."""
+    for task, of_items in lengths.items():
+        cut = sum(length > max_length for length in of_items)
+        if num_fewshot and 2 * cut > len(of_items):
+            usual = sorted(of_items)[len(of_items) // 2]
+            raise UserError(
+                f"evaluation.num_fewshot={num_fewshot}: a prompt of {task} has {usual:,} tokens, "
+                f"and the context {max_length:,}; take at most "
+                f"{max(0, num_fewshot * max_length // usual - 1)}, or a longer "
+                f"evaluation.max_length"
+            )
+        if cut:
+            log.warning(
+                f"{task}: {cut:,} of {len(of_items):,} prompts have more than {max_length:,} "
+                f"tokens and lose their start; evaluation.max_length=... is the limit"
+            )
 
 
 def _averages(loaded: LoadedSuite, scores: Sequence[TaskScore]) -> dict[str, dict[str, Any]]:

@@ -1,9 +1,11 @@
 """Our model as lm-eval's harness asks it: log-likelihoods of continuations, and text."""
+# lm-eval has types in part, and no stubs.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-import torch
 from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
@@ -58,11 +60,8 @@ class GlamLM(TemplateLM):
         super().__init__()
         self.model, self.glam_tokenizer = model, tokenizer
         self.max_length, self.batch_tokens, self.processes = max_length, batch_tokens, processes
+        self._device = next(model.parameters()).device
         self.check_lengths: Callable[[dict[str, list[int]]], None] = lambda _: None
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.model.parameters()).device
 
     @property
     def eot_token_id(self) -> int:
@@ -86,12 +85,12 @@ class GlamLM(TemplateLM):
 
     def loglikelihood(
         self, requests: "Sequence[Instance]", disable_tqdm: bool = False
-    ) -> list[LogLikelihood]:
-        """Of the continuation of each request's `(context, continuation)`."""
+    ) -> list[tuple[float, bool]]:
+        """Of the continuation of each request's `(context, continuation)`; LogLikelihoods."""
         pairs: list[tuple[tuple[str, str], list[int], list[int]]] = []
         lengths: dict[str, list[int]] = {}
         for request in requests:
-            context, continuation = request.args
+            context, continuation = cast(tuple[str, str], request.args)
             if context:
                 before, after = self._encode_pair(context, continuation)
             else:
@@ -106,7 +105,7 @@ class GlamLM(TemplateLM):
         requests: Sequence[tuple[Any, list[int], list[int]]],
         disable_tqdm: bool = False,
         **_: Any,
-    ) -> list[LogLikelihood]:
+    ) -> list[tuple[float, bool]]:
         rows = [self._row(context, continuation) for _, context, continuation in requests]
         found = {row: LogLikelihood(0.0, True, 0) for row in rows if not row[1]}
         todo = sorted(set(rows) - set(found))  # equal rows once
@@ -174,4 +173,5 @@ class GlamLM(TemplateLM):
             lengths.setdefault(request.task_name or "", []).append(length)
         self.check_lengths(lengths)
         answers = Answers(self.model, self.glam_tokenizer, self.max_length)
-        return answers.of([request.args for request in requests])
+        prompts = [cast(tuple[str, dict[str, Any]], request.args) for request in requests]
+        return answers.of(prompts)

@@ -1,4 +1,7 @@
 """The model over texts side by side, each whole: what any model on any engine can do."""
+# torch's stubs leave some results untyped.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 
 from collections.abc import Iterator, Sequence
 

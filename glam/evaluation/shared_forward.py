@@ -1,4 +1,7 @@
 """The model over a tree of texts: a segment sees the keys and values that its ancestors left."""
+# torch's stubs leave some results untyped.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -9,6 +9,7 @@ import yaml
 from glam.reporting import curves, experts, funnel, layout, specialisation
 from glam.reporting.page import render
 from glam.reporting.reproduce import command
+from glam.reporting.tasks import suites_on_page
 from glam.runs.folder import RunFolder, write_atomically
 from glam.runs.record import Json, Record, mapping, why_diverged
 from glam.units import DASH, counted, duration, energy, fixed, si, whole
@@ -36,6 +37,7 @@ def content(record: Record) -> dict[str, Any]:
         "domains": domains(record),
         "curves": [p for p in (curves.held_out(record), curves.training(record)) if p],
         "gauges": curves.gauges(record.metrics),
+        "suites": suites_on_page(record.suites),
         "load": experts.load_over_time(record),
         "by_domain": experts.by_domain(record),
         "layers": experts.layers(record),

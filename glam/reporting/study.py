@@ -20,7 +20,14 @@ from glam.analysis.paired import (
 from glam.analysis.texts import unlike_texts
 from glam.config import StudyConfig
 from glam.reporting import law as scaling
-from glam.reporting import study_curves, study_experts, study_latex, study_pairs, study_table
+from glam.reporting import (
+    study_curves,
+    study_experts,
+    study_items,
+    study_latex,
+    study_pairs,
+    study_table,
+)
 from glam.reporting import study_figures as figures
 from glam.reporting.page import Plot, render
 from glam.reporting.reproduce import provenance
@@ -61,6 +68,7 @@ def write(
     for name, content in files.items():
         (study_dir / name).write_bytes(content)
     names = domains(cells)
+    suites = list(dict.fromkeys(suite for suite, _ in study_table.task_names(cells)))
     unlike = unlike_machines(cells)
     machines = machine_words(cells) if unlike else [None] * len(cells)
     page = render(
@@ -72,13 +80,14 @@ def write(
         sections=sections,
         law=law,
         files=[name for name in files if name.endswith((".png", ".pdf"))],
-        columns=study_table.columns(swept, names, with_machine=bool(unlike)),
+        columns=study_table.columns(swept, names, suites, with_machine=bool(unlike)),
         rows=[
-            study_table.row(cell, swept, names, study_dir, machine)
+            study_table.row(cell, swept, names, study_dir, machine, suites)
             for cell, machine in zip(cells, machines, strict=True)
         ],
         is_running=any(cell.progress for cell in cells),
         pairs={"pairs": study_pairs.table(compared, found), "tasks-pairs": tasks.pairs()},
+        items=study_items.table(cells, compared, study_dir.parent.parent),
         absent=absent(cells, swept),
         provenance=provenance(study_dir.name, cells, list(records.values()), swept, study),
     )

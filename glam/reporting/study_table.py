@@ -10,7 +10,8 @@ from urllib.parse import quote
 from glam.analysis.paired import StudyRow, domains
 from glam.reporting.study_figures import label_of
 from glam.runs.machine import segments
-from glam.units import DASH, duration, fixed, percent, si, whole
+from glam.runs.record import mapping
+from glam.units import DASH, duration, fixed, is_number, percent, si, whole
 
 MEASURES = (
     *("bits_per_byte/mean", "tokens", "tokens_per_second", "train_seconds"),
@@ -44,8 +45,9 @@ def as_csv(cells: Sequence[StudyRow], swept: Sequence[str]) -> str:
     names = domains(cells)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    losses = [f"loss/{name}" for name in names]
-    writer.writerow([*swept, "id", "run", "status", *losses, *MEASURES, *MACHINE, "error"])
+    losses, tasks = [f"loss/{name}" for name in names], task_names(cells)
+    scores = [f"tasks/{suite}/{task}" for suite, task in tasks]
+    writer.writerow([*swept, "id", "run", "status", *losses, *MEASURES, *scores, *MACHINE, "error"])
     for cell in cells:
         summary, size = cell.summary, cell.part("parameters")
         found = [
@@ -57,10 +59,31 @@ def as_csv(cells: Sequence[StudyRow], swept: Sequence[str]) -> str:
             *(cell.part("energy").get(name) for name in MEASURES if name.startswith("joules")),
             *(size.get("total"), size.get("active")),
             *(*_load(summary), summary.get("skipped_steps")),
+            *(_score(cell, *task) for task in tasks),
             *(*_machine(cell), cell.error),
         ]
         writer.writerow(["" if value is None else value for value in found])
     return out.getvalue()
+
+
+def task_names(cells: Sequence[StudyRow]) -> list[tuple[str, str]]:
+    """Suite and task of every task that any run was judged on."""
+    found = [
+        (s, task) for cell in cells for s, tasks in cell.part("tasks").items() for task in tasks
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _score(cell: StudyRow, suite: str, task: str) -> float | None:
+    value = mapping(mapping(cell.part("tasks").get(suite)).get(task)).get("value")
+    return float(value) if is_number(value) else None
+
+
+def _mean_score(cell: StudyRow, suite: str) -> float | None:
+    """Of a suite's tasks, unweighted; None where it lacks one."""
+    found = [_score(cell, suite, task) for task in mapping(cell.part("tasks").get(suite))]
+    scores = [score for score in found if score is not None]
+    return sum(scores) / len(scores) if scores and len(scores) == len(found) else None
 
 
 def _machine(cell: StudyRow) -> list[str | None]:
@@ -83,12 +106,17 @@ def _load(summary: dict[str, Any]) -> tuple[float | None, ...]:
 
 
 def columns(
-    swept: Sequence[str], names: Sequence[str], *, with_machine: bool = False
+    swept: Sequence[str],
+    names: Sequence[str],
+    suites: Sequence[str] = (),
+    *,
+    with_machine: bool = False,
 ) -> list[Column]:
-    """The columns of the table: `swept` keys, losses by the domains `names`, costs and sizes."""
+    """The columns of the table: `swept` keys, losses by the domains `names`, mean scores of the
+    `suites`, costs and sizes."""
     words = [*(label_of(key).capitalize() for key in swept), "Report", "Status"]
     words += ["Machine"] * with_machine
-    losses = ["Mean loss", *(name for name in names if name != "mean")]
+    losses = ["Mean loss", *(name for name in names if name != "mean"), *suites]
     numbers = ["Bits/byte", "Tokens/s", "Time", "Energy", "per nat", "Total", "Active"]
     titles = [Column(title, is_number=False) for title in words]
     return titles + [Column(title, is_number=True) for title in (*losses, *numbers)]
@@ -100,6 +128,7 @@ def row(
     names: Sequence[str],
     study_dir: Path,
     machine: str | None = None,
+    suites: Sequence[str] = (),
 ) -> dict[str, Any]:
     """A row of the page, its cells in the order of `columns`; `machine` where it has that one."""
     summary, size, used = cell.summary, cell.part("parameters"), cell.part("energy")
@@ -116,6 +145,7 @@ def row(
         ],
         "numbers": [
             *(Text(fixed(cell.loss(name)), cell.loss(name)) for name in names or ["mean"]),
+            *(_shown(fixed, _mean_score(cell, suite)) for suite in suites),
             _shown(fixed, cell.part("bits_per_byte").get("mean")),
             _shown(whole, summary.get("tokens_per_second")),
             _shown(duration, summary.get("train_seconds")),

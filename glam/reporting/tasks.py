@@ -11,10 +11,11 @@ from glam.analysis.items import ItemDifference, item_differences
 from glam.runs.evaluations import SavedScore, SavedSuite, SavedSuiteItems
 from glam.units import DASH, fixed, in_message, signed, whole
 
+WIDE = 200  # columns, where there is no terminal
 NOTE = (
-    "Difference to the first run on the same items, with its 95 % interval alone. Smallest: the "
-    "difference that so many items would have shown in four of five cases. *: a false discovery "
-    "rate of 5 % over all rows (Benjamini–Hochberg)."
+    "Differences are on the same items; ± is half of the 95 % t interval of the difference alone. "
+    "Smallest: the true difference that so many items would have shown in four of five cases. *: "
+    "significant at a false discovery rate of 5 % over all of these (Benjamini–Hochberg)."
 )
 
 PUBLISHED = (
@@ -25,21 +26,42 @@ PUBLISHED = (
 
 def print_suite(run: str, saved: SavedSuite, console: Console | None = None) -> None:
     """A row for each task and metric, a column for each number of demonstrations."""
-    console = console or Console()
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    titles, rows = suite_table(saved)
-    for place, title in enumerate(titles):
-        table.add_column(title, justify="left" if place < 2 else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(in_message(cell)) for cell in row))
+    console = console or _console()
     console.print(Text(f"{run}  {saved['suite']}", style="bold"))
-    console.print(table)
+    console.print(_drawn(*suite_table(saved)))
     for line in average_lines(saved):
         console.print(Text(line))
     if published_models(saved):
         console.print(Text(PUBLISHED, style="dim"))
     for task, why in saved["missing"].items():
         console.print(Text(f"{task}: left out, {why}", style="dim"), soft_wrap=True)
+
+
+def _console() -> Console:
+    """A file has room for all columns side by side."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDE)
+
+
+def _drawn(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """The first two columns are words, the others numbers."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for place, title in enumerate(titles):
+        table.add_column(title, justify="left" if place < 2 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(in_message(cell)) for cell in row))
+    return table
+
+
+def suites_on_page(suites: Sequence[SavedSuite]) -> list[dict[str, Any]]:
+    """What the template shows of each suite."""
+    found: list[dict[str, Any]] = []
+    for saved in suites:
+        titles, rows = suite_table(saved)
+        left_out = [f"{task}: left out, {why}" for task, why in saved["missing"].items()]
+        lines = [*average_lines(saved), *left_out]
+        found.append({"name": saved["suite"], "titles": titles, "rows": rows, "lines": lines})
+    return found
 
 
 def suite_table(saved: SavedSuite) -> tuple[list[str], list[list[str]]]:
@@ -92,7 +114,7 @@ def _score(one: SavedScore | None) -> str:
     value = fixed(one["value"])
     if one["low"] is None:
         return value
-    return f"{value} ({fixed(one['low'])} to {fixed(one['high'])})"
+    return f"{value} [{fixed(one['low'])}, {fixed(one['high'])}]"
 
 
 def average_lines(saved: SavedSuite) -> list[str]:
@@ -110,22 +132,16 @@ def _beside(average: Mapping[str, Any]) -> str:
 
 def print_comparison(judged: Mapping[str, SavedSuiteItems], console: Console | None = None) -> None:
     """Each run after the first, compared with the first item by item."""
-    console = console or Console()
+    console = console or _console()
     (first, items), *others = judged.items()
-    for name, of_other in others:
-        found = item_differences([items], [of_other])
+    found = item_differences({name: ([items], [other]) for name, other in others})
+    for name, differences in found.items():
         console.print(Text(f"{name} against {first}", style="bold"))
-        if not found:
+        if differences:
+            console.print(_drawn(*comparison_table(differences)))
+        else:
             console.print("they were not judged on the same items, so nothing is compared")
-            continue
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        titles, rows = comparison_table(found)
-        for place, title in enumerate(titles):
-            table.add_column(title, justify="left" if place < 2 else "right", overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(in_message(cell)) for cell in row))
-        console.print(table)
-        console.print(Text(NOTE, style="dim"))
+    console.print(Text(NOTE, style="dim"))
 
 
 def comparison_table(found: Sequence[ItemDifference]) -> tuple[list[str], list[list[str]]]:

@@ -30,6 +30,7 @@ class SavedScore(TypedDict):
     num_fewshot: Count
     column: str
     is_first: bool
+    items_digest: str
     published: NotRequired[dict[str, dict[str, Any]]]  # by model: value, source, doubt
 
 
@@ -93,7 +94,17 @@ def _read(file: Path, kind: Any) -> Any:
 def by_task(saved: SavedSuite) -> dict[str, dict[str, Any]]:
     """The first metric of each task, as `summary.json` has it. A task at several numbers of
     demonstrations stands there once for each: `arc_easy, 8-shot`."""
-    kept = ("metric", "value", "stderr", "low", "high", "chance", "items", "num_fewshot")
+    kept = (
+        "metric",
+        "value",
+        "stderr",
+        "low",
+        "high",
+        "chance",
+        "items",
+        "num_fewshot",
+        "items_digest",
+    )
     return {
         ", ".join(filter(None, (one["task"], one["column"]))): {
             name: cast(dict[str, Any], one)[name] for name in kept

@@ -17,6 +17,7 @@ from glam.errors import UserError, first_line
 from glam.files import read_text
 from glam.log import log
 from glam.runs.contents import Analysis, Data, Failure, Generated, LayoutRow, Routing
+from glam.runs.evaluations import SavedSuite, read_suites
 from glam.runs.folder import RunFolder
 from glam.units import is_number
 
@@ -103,6 +104,7 @@ class Record:
     routing: Json
     generated: list[Json]
     layout: list[Json]
+    suites: list[SavedSuite]
     analysis: Json = field(default_factory=dict[str, Any])
 
     @classmethod
@@ -119,6 +121,7 @@ class Record:
             generated=cast(list[Json], folder.read("generated.json", list[Generated]) or []),
             layout=cast(list[Json], folder.read("layout.json", list[LayoutRow]) or []),
             analysis=cast(Json, folder.read("analysis.json", Analysis) or {}),
+            suites=read_suites(run),
         )
 
     @property

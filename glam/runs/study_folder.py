@@ -11,6 +11,7 @@ from glam.config import ROOT, StudyConfig, from_mapping, typed_path
 from glam.errors import UserError
 from glam.files import UnfitError, read_json, sealed, to_json
 from glam.runs.contents import Cells, Failure, Progress
+from glam.runs.evaluations import by_task, read_suites
 from glam.runs.folder import RunFolder, locked, write_atomically
 
 WRITTEN_AGAIN = "remove it, or make it readable; the study's command writes it again"
@@ -130,6 +131,9 @@ def row(run: Path, values: dict[str, Any]) -> dict[str, Any]:
         "progress": None,
     }
     if summary is not None:
+        # A suite that the run was judged on later, by task=evaluate, is none of its summary.
+        if judged := {saved["suite"]: by_task(saved) for saved in read_suites(run)}:
+            summary["tasks"] = judged
         return {**found, "status": summary["status"]}
     if (progress := folder.read("progress.json", Progress)) is not None and folder.is_held:
         return {**found, "status": "unfinished", "progress": progress}

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from glam.config import RunConfig
 from glam.log import log
 from glam.machine.processes import SINGLE, Processes
+from glam.machine.resources import resolve
 from glam.runs.evaluations import HARNESS, ITEMS, file_of
 from glam.runs.folder import RunFolder
 from glam.tasks.prepare import HELD_OUT
@@ -54,7 +55,19 @@ def _evaluate(run: RunFolder, config: RunConfig) -> "SuiteResult | None":
     result = judge_suite(config, loaded, model, tokenizer)
     keep_suite(run, result)
     print_suite(run.path.name, result.content())
+    _show_elsewhere(run, config)
     return result
+
+
+def _show_elsewhere(run: RunFolder, config: RunConfig) -> None:
+    """On the page of a finished run, and on W&B."""
+    from glam.reporting import run_report
+    from glam.tracking import track_tasks
+
+    if run.summary() is None:
+        return
+    run_report(run.path)
+    track_tasks(config, run, resolve(config))
 
 
 def needs_text(config: RunConfig) -> bool:

@@ -36,8 +36,8 @@ def trained_runs(config: RunConfig, overrides: list[str]) -> list[tuple[RunFolde
 
 def trained_run(config: RunConfig, overrides: list[str]) -> tuple[RunFolder, RunConfig]:
     """The run that `run=` names, and its configuration with this command's task, hardware and
-    seed, and with its keys of `evaluation` and `cache_dir` where they are typed. Raises UserError
-    for a command that asks for another model or other data than the run's."""
+    seed, and with its keys of `evaluation`, its `logger` and `cache_dir` where they are typed.
+    Raises UserError for a command that asks for another model or other data than the run's."""
     run = find_run(str(config.run), config.runs_path)
     trained, typed = run.run_config(), dict[str, Any]()
     own = {name: getattr(config, name) for name in OWN}
@@ -52,8 +52,8 @@ def trained_run(config: RunConfig, overrides: list[str]) -> tuple[RunFolder, Run
         if section == "evaluation":
             whole = vars(config.evaluation)  # a choice of the group sets all of it
             typed |= {name: whole[name]} if name else whole
-        if section == "cache_dir":
-            own["cache_dir"] = config.cache_dir
+        if section in ("cache_dir", "logger"):
+            own[section] = getattr(config, section)
     return run, replace(trained, **own, evaluation=replace(trained.evaluation, **typed))
 
 

@@ -3,6 +3,6 @@
 `logger=csv` and `logger=none` import nothing of it.
 """
 
-from glam.tracking.run import Tracker, open_tracker
+from glam.tracking.run import Tracker, open_tracker, track_tasks
 
-__all__ = ["Tracker", "open_tracker"]
+__all__ = ["Tracker", "open_tracker", "track_tasks"]

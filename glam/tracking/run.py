@@ -18,6 +18,7 @@ from glam.runs.machine import machine_of
 from glam.runs.naming import run_name
 from glam.runs.record import Record
 from glam.tracking.session import Entry, Guard, is_wanted, start
+from glam.tracking.tasks import task_figures, task_table
 from glam.units import counted
 
 if TYPE_CHECKING:
@@ -65,6 +66,23 @@ def open_tracker(
         tracker.finish(exit_code=1)
         raise
     tracker.finish(exit_code=0)
+
+
+def track_tasks(config: RunConfig, run: RunFolder, resources: Resources) -> None:
+    """Send the scores of a finished run's tasks to its entry, where W&B is wanted."""
+    if not is_wanted(config.logger):
+        return
+    session = start(config.logger, run.path, entry_of(config, run, resources))
+    if session is None:
+        return
+    guarded = Guard("the scores lie in the run's folder")
+    with guarded():
+        if (table := task_table(run.path)) is not None:
+            session.log({"tasks": table})
+        target: Any = session.summary
+        target.update(flat("final/tasks", task_figures(run.path)))
+    with guarded():
+        session.finish()
 
 
 def entry_of(config: RunConfig, run: RunFolder, resources: Resources) -> Entry:
@@ -130,7 +148,7 @@ class WandbTracker(Tracker):
         told = {name: value for name, value in rollbacks[-1].items() if value is not None}
         with self._guarded():
             self._session.log(
-                {"tokens": tokens, "rollbacks": len(rollbacks), **_flat("rollback", told)}
+                {"tokens": tokens, "rollbacks": len(rollbacks), **flat("rollback", told)}
             )
 
     def summarize(self, summary: Mapping[str, Any]) -> None:
@@ -147,7 +165,7 @@ class WandbTracker(Tracker):
             if maps:
                 self._session.log({name: wandb.Image(pixels(one)) for name, one in maps.items()})
             target: Any = self._session.summary
-            target.update(_flat("final", told))
+            target.update(flat("final", told))
 
     def keep_report(self) -> None:
         import wandb
@@ -166,6 +184,8 @@ class WandbTracker(Tracker):
                 columns = ("prompt", "temperature", "text")
                 rows: list[Any] = [[sample.get(name) for name in columns] for sample in samples]
                 shown["generated"] = wandb.Table(columns=[*columns], data=rows)
+            if (table := task_table(self._run.path)) is not None:
+                shown["tasks"] = table
             self._session.log(shown)
 
     def finish(self, exit_code: int) -> None:
@@ -221,11 +241,11 @@ def _plain(config: RunConfig, resources: Resources) -> dict[str, Any]:
     return {**dataclasses.asdict(config), "derived": derived}
 
 
-def _flat(prefix: str, value: Any) -> dict[str, Any]:
+def flat(prefix: str, value: Any) -> dict[str, Any]:
     """Nested mappings to `prefix/key/key`: each a column of wandb's table."""
     if not isinstance(value, Mapping):
         return {prefix: value}
-    flat: dict[str, Any] = {}
+    columns: dict[str, Any] = {}
     for key, part in cast(Mapping[str, Any], value).items():
-        flat |= _flat(f"{prefix}/{key}", part)
-    return flat
+        columns |= flat(f"{prefix}/{key}", part)
+    return columns

@@ -1,4 +1,5 @@
 """What a suite of tasks is, and the registry of suites (`evaluation=<name>`)."""
+# pyright: reportMissingTypeStubs=false
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,5 @@
 """Tasks that lm-eval brings, by their names: `evaluation=arc_easy,piqa`."""
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 
 import hashlib
 from collections.abc import Sequence

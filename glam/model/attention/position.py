@@ -17,7 +17,8 @@ def position_buckets(
 ) -> Int[Tensor, "S"]:
     """The bucket of every distance 0, 1, … `length` - 1 between a query and an earlier key."""
     near = _near_buckets(num_buckets, max_distance)[:length]
-    return torch.tensor(near + [num_buckets - 1] * (length - len(near)), device=device)
+    far = [num_buckets - 1] * (length - len(near))
+    return torch.tensor(near + far, dtype=torch.int64, device=device)  # also where there is none
 
 
 @cache
