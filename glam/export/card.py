@@ -7,7 +7,7 @@ its metadata written by a YAML library, so that none of them is read as Markdown
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -74,7 +74,7 @@ def one_line(text: str) -> str:
 
 @cache
 def _template() -> Any:
-    environment = Environment(
+    environment: Any = Environment(  # whose filters have no types
         loader=PackageLoader("glam.export", "."),
         finalize=in_markdown,
         undefined=ChainableUndefined,  # a key that a run did not record
@@ -89,8 +89,13 @@ def _template() -> Any:
     return environment.get_template("card.md.j2")
 
 
-def _plain_spaces(written: Any) -> Any:
-    return lambda *values, **named: in_message(written(*values, **named))
+def _plain_spaces(written: Callable[..., str]) -> Callable[..., str]:
+    """As `written`, with spaces that break: the card is read as it stands too."""
+
+    def plain(*values: Any) -> str:
+        return in_message(written(*values))
+
+    return plain
 
 
 def _sources(config: RunConfig, data: Json) -> list[Json]:
@@ -120,9 +125,17 @@ def _scores(tasks: Json) -> Iterator[Score]:
         for task, score in mapping(found).items():
             told = mapping(score)
             if is_number(value := told.get("value")):
-                rest = (told.get(name) for name in ("low", "high", "chance", "items"))
-                metric = str(told.get("metric", ""))
-                yield Score(suite, task, metric, value, *rest, told.get("num_fewshot"))
+                yield Score(
+                    suite=suite,
+                    task=task,
+                    metric=str(told.get("metric", "")),
+                    value=value,
+                    low=told.get("low"),
+                    high=told.get("high"),
+                    chance=told.get("chance"),
+                    items=told.get("items"),
+                    shots=told.get("num_fewshot"),
+                )
 
 
 def _metadata(config: RunConfig, record: Record, scores: list[Score]) -> str:
