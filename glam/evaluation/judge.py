@@ -99,9 +99,10 @@ def run_suite(
             own = loaded.num_fewshot.get(name, task.get_config("num_fewshot") or 0)
             task.set_config("num_fewshot", own if shots is None else shots)
             task.set_fewshot_seed(seed)
-            check_demonstrations(name, task, own if shots is None else shots)
             if isinstance(task, FitsContext):
                 task.fit(lm.count_tokens, lm.max_length)
+            else:
+                check_demonstrations(name, task, own if shots is None else shots)
         found, samples = _evaluate(lm, loaded.tasks, limit)
         _say_what_fits(lm, loaded.tasks)
         column = "" if shots is None else f"{shots}-shot"
