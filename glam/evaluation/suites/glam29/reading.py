@@ -55,7 +55,8 @@ def score_drop(document: Document, text: str) -> dict[str, float]:
         drop(text.split(", ") if len(right) > 1 else [text], right)
         for right in drop_answers(document)
     ]
-    return {"f1": max(one[1] for one in scores), "em": max(one[0] for one in scores)}
+    em, score = (max((one[n] for one in scores), default=0.0) for n in (0, 1))
+    return {"f1": score, "em": em}
 
 
 # CoQA

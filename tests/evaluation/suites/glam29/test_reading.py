@@ -2,7 +2,7 @@
 
 import pytest
 
-from glam.evaluation.suites.glam29.reading import quac_items
+from glam.evaluation.suites.glam29.reading import quac_items, score_drop
 
 
 def test_drop(judged):
@@ -18,6 +18,11 @@ def test_drop(judged):
     assert one.score(0, "June 1851") == {"f1": 0, "em": 0}
     assert one.score(1, "plums, pears") == {"f1": 1, "em": 1}
     assert one.score(1, "plums") == {"f1": 0.5, "em": 0}
+
+
+def test_a_question_of_drop_without_an_answer_is_never_right():
+    none = {"number": "", "date": {"day": "", "month": "", "year": ""}, "spans": []}
+    assert score_drop({"answer": none}, "") == {"f1": 0, "em": 0}
 
 
 def test_a_demonstration_of_drop_lists_its_spans(judged):
