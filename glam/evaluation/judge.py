@@ -184,6 +184,18 @@ def _scores_of(
     return rows
 
 
+def _published(
+    loaded: LoadedSuite, task: str, metric: str, column: str
+) -> dict[str, dict[str, Any]]:
+    """What papers give, by model; a column of one demonstration stands beside their one-shot."""
+    setting = {"0-shot": "zero", "1-shot": "one"}.get(column, "few")
+    return {
+        one.model: {"value": one.value, "source": one.source, "doubt": one.doubt}
+        for one in loaded.published
+        if (one.task, one.metric, one.setting) == (task, metric, setting)
+    }
+
+
 def _chance_of_choices(task: Any, samples: Sequence[dict[str, Any]]) -> float | None:
     """What guessing scores where an item is a choice; None where it is not."""
     if task.OUTPUT_TYPE != "multiple_choice" or task.config.doc_to_choice is None:
@@ -227,18 +239,6 @@ def check_lengths(
                 f"{task}: {cut:,} of {len(of_items):,} prompts have more than {max_length:,} "
                 f"tokens and lose their start; evaluation.max_length=... is the limit"
             )
-
-
-def _published(
-    loaded: LoadedSuite, task: str, metric: str, column: str
-) -> dict[str, dict[str, Any]]:
-    """What papers give, by model; a column of one demonstration stands beside their one-shot."""
-    setting = {"0-shot": "zero", "1-shot": "one"}.get(column, "few")
-    return {
-        one.model: {"value": one.value, "source": one.source, "doubt": one.doubt}
-        for one in loaded.published
-        if (one.task, one.metric, one.setting) == (task, metric, setting)
-    }
 
 
 def _averages(loaded: LoadedSuite, scores: Sequence[TaskScore]) -> dict[str, dict[str, Any]]:

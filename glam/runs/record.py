@@ -104,7 +104,7 @@ class Record:
     routing: Json
     generated: list[Json]
     layout: list[Json]
-    suites: list[SavedSuite] = field(default_factory=list[SavedSuite])
+    suites: list[SavedSuite]
     analysis: Json = field(default_factory=dict[str, Any])
 
     @classmethod
@@ -120,8 +120,8 @@ class Record:
             routing=cast(Json, folder.read("routing.json", Routing) or {}),
             generated=cast(list[Json], folder.read("generated.json", list[Generated]) or []),
             layout=cast(list[Json], folder.read("layout.json", list[LayoutRow]) or []),
-            suites=read_suites(run),
             analysis=cast(Json, folder.read("analysis.json", Analysis) or {}),
+            suites=read_suites(run),
         )
 
     @property
