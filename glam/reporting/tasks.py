@@ -95,8 +95,7 @@ def suite_table(saved: SavedSuite) -> tuple[list[str], list[list[str]]]:
 
 def published_models(saved: SavedSuite) -> list[str]:
     """Models that papers give scores of on tasks of the suite."""
-    of_scores = (one.get("published") or {} for one in saved["scores"])
-    return list(dict.fromkeys(model for published in of_scores for model in published))
+    return sorted({model for one in saved["scores"] for model in one.get("published") or {}})
 
 
 def _published(found: Mapping[str, SavedScore], columns: Sequence[str], model: str) -> str:
@@ -127,8 +126,8 @@ def average_lines(saved: SavedSuite) -> list[str]:
 
 
 def _beside(average: Mapping[str, Any]) -> str:
-    figures = (average.get("published") or {}).items()
-    return "".join(f"; {model} {_figure(one)} over all" for model, one in figures)
+    published: dict[str, Any] = average.get("published") or {}
+    return "".join(f"; {model} {_figure(one)} over all" for model, one in published.items())
 
 
 def print_comparison(judged: Mapping[str, SavedSuiteItems], console: Console | None = None) -> None:
