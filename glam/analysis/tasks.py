@@ -65,7 +65,7 @@ def scored(cells: Sequence[StudyRow]) -> list[StudyRow]:
 
 def chances(cells: Sequence[StudyRow]) -> dict[str, float]:
     """What guessing scores, by task; "mean" where it is known of all."""
-    tasks = next((tasks for cell in cells if (tasks := _tasks_of(cell))), {})
+    tasks = next((tasks for tasks in map(_tasks_of, cells) if tasks), dict[str, dict[str, Any]]())
     known = {name: one["chance"] for name, one in tasks.items() if is_number(one.get("chance"))}
     whole = {"mean": sum(known.values()) / len(known)} if len(known) == len(tasks) and known else {}
     return whole | known

@@ -66,7 +66,8 @@ def _facts(summary: Mapping[str, Any]) -> Table:
 
 def _suites(summary: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """The suites of tasks that have scores."""
-    return [(name, tasks) for name, tasks in (summary.get("tasks") or {}).items() if tasks]
+    suites: Mapping[str, dict[str, Any]] = summary.get("tasks") or {}
+    return [(name, tasks) for name, tasks in suites.items() if tasks]
 
 
 def _tasks(tasks: Mapping[str, Any]) -> str:
