@@ -34,6 +34,7 @@ EXAMPLES = {
     "-m experiment=expert_scaling/quick": "a study of the paper, in minutes; task=plan: its cost",
     "task=list": "the runs and studies that are there",
     "task=evaluate run=latest": "held-out loss per domain of a run",
+    "task=analyze run=latest": "what a run's experts specialise in",
     "task=generate run=latest": "text from a run (task.prompt=...)",
 }
 

@@ -10,8 +10,10 @@ from glam.composition.overrides import choices
 from glam.errors import UserError, nearest
 
 # The lines that name a task, a group or a tag. A tag may have a list of names under it.
-NAMED = re.compile(r"^\s*(?:- )?(?:task|group|tag):[ \t]*[\"']?([^\s\"'#\[{]+)", re.MULTILINE)
-TAGGED = re.compile(r"^tag:[ \t]*\n((?:[ \t]*-[ \t]*\S+[ \t]*\n?)+)", re.MULTILINE)
+NAMED = re.compile(
+    r"^\s*(?:- )?[\"']?(?:task|group|tag)[\"']?:[ \t]*[\"']?([^\s\"'#\[{]+)", re.MULTILINE
+)
+TAGGED = re.compile(r"^[\"']?tag[\"']?:[ \t]*\n((?:[ \t]*-[ \t]*\S+[ \t]*\n?)+)", re.MULTILINE)
 SHOWN = 3  # near names in a message
 
 

@@ -17,6 +17,7 @@ from glam.config._model import ModelConfig, RouterConfig
 from glam.config._run import ROOT, ExportConfig, LoggerConfig, RunConfig, StudyConfig
 from glam.config._tasks import (
     TASKS,
+    AnalyzeTaskConfig,
     GenerateTaskConfig,
     ListTaskConfig,
     PlanTaskConfig,
@@ -52,6 +53,7 @@ __all__ = [
     "TASK_CLASSES",
     "AdafactorConfig",
     "AdamWConfig",
+    "AnalyzeTaskConfig",
     "BalanceLossConfig",
     "CorpusConfig",
     "DataConfig",

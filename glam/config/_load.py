@@ -5,7 +5,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, cast, get_type_hints
 
 from glam.config._before_seals import KEYS
-from glam.config._tasks import GenerateTaskConfig, ListTaskConfig, PlanTaskConfig, TaskConfig
+from glam.config._tasks import (
+    AnalyzeTaskConfig,
+    GenerateTaskConfig,
+    ListTaskConfig,
+    PlanTaskConfig,
+    TaskConfig,
+)
 from glam.config.corpora import CORPORA
 from glam.config.optimizers import OPTIMIZERS
 from glam.config.registry import Registry
@@ -24,6 +30,7 @@ GROUPS: dict[str, Registry[Any]] = {
 
 # Tasks that have keys of their own.
 TASK_CLASSES: dict[str, type[TaskConfig]] = {
+    "analyze": AnalyzeTaskConfig,
     "generate": GenerateTaskConfig,
     "list": ListTaskConfig,
     "plan": PlanTaskConfig,

@@ -25,6 +25,7 @@ from glam.errors import UserError, one_of
 from glam.log import LEVELS
 
 BUDGETS = ("tokens", "flops", "seconds")
+READING = ("evaluate", "analyze", "generate", "export", "report")  # tasks that take a trained run
 
 
 @dataclass(kw_only=True)
@@ -92,7 +93,7 @@ class RunConfig:
     export: ExportConfig = field(default_factory=ExportConfig)
     seed: int = 0  # of the initial weights, the order of the batches and the routing
     rerun: bool = not_in_identity(False)  # move a finished run aside and run it again
-    # for task=evaluate, generate, export and report: a run's folder, latest, or the unique
+    # for task=evaluate, analyze, generate, export and report: a run's folder, latest, or the unique
     # beginning of its name or id
     run: str | None = not_in_identity(None)
     log_level: str = not_in_identity("info")  # least that is told: debug | info | warning | error
@@ -110,11 +111,11 @@ class RunConfig:
         plain_path("cache_dir", self.cache_path)
         self._check_names()
         self._check_optimizer()
-        reading = self.task.name in ("evaluate", "generate", "export", "report")
+        reading = self.task.name in READING
         if self.run is not None and not reading:
             raise UserError(
-                f"run={self.run} is for task=evaluate, generate, export and report; a run that "
-                f"was cut off is resumed by its own command, without it"
+                f"run={self.run} is for task={', '.join(READING)}; a run that was cut "
+                f"off is resumed by its own command, without it"
             )
         if self.study.folder is not None and self.task.name != "report":
             raise UserError(f"study={self.study.folder} names a study's folder, for task=report")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from glam.config._checks import positive, unencodable, within
 from glam.errors import UserError, one_of
 
-TASKS = ("train", "plan", "prepare", "evaluate", "generate", "export", "report", "list")
+TASKS = ("train", "plan", "prepare", "evaluate", "analyze", "generate", "export", "report", "list")
 TABLE_FORMATS = ("table", "json", "csv")
 GENERATE_FORMATS = ("text", "json")
 COLDEST = 1e-3  # temperature: below, a softmax of its logits is greedy or overflows
@@ -16,7 +16,8 @@ COLDEST = 1e-3  # temperature: below, a softmax of its logits is greedy or overf
 class TaskConfig:
     """What is done with the configuration."""
 
-    # train | plan | prepare | evaluate | generate | export | report | list, a file of conf/task
+    # train | plan | prepare | evaluate | analyze | generate | export | report | list, a file of
+    # conf/task
     name: str = "train"
 
     def __post_init__(self) -> None:
@@ -48,6 +49,18 @@ class GenerateTaskConfig(TaskConfig):
             raise UserError(f"task.prompt is not UTF-8 (at {broken}); type it in UTF-8")
         within("task.", self, 1e-6, 1, "top_p")
         one_of("task.format", self.format, GENERATE_FORMATS)
+
+
+@dataclass(kw_only=True)
+class AnalyzeTaskConfig(TaskConfig):
+    """What the experts of a trained run specialise in."""
+
+    name: str = "analyze"
+    shuffles: int = 200  # of documents, for what chance alone gives
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("task.", self, 20, 1_000_000, "shuffles")
 
 
 @dataclass(kw_only=True)

@@ -10,12 +10,14 @@ from glam.data.prepared import PreparedData
 
 
 class HeldOutBatch(NamedTuple):
-    """As `Batch`, `[batch, sequence]` each; where `mask` is False a slot is padding."""
+    """As `Batch`, `[batch, sequence]` each; where `mask` is False a slot is padding. `documents`
+    numbers the documents of the domain."""
 
     tokens: NDArray[np.int64]
     targets: NDArray[np.int64]
     segments: NDArray[np.int32]
     mask: NDArray[np.bool_]
+    documents: NDArray[np.int64]
 
 
 def held_out(
@@ -40,6 +42,7 @@ def held_out(
             np.where(mask, targets[inside], prepared.tokenizer.eos).astype(np.int64),
             (document - document[:, :1]).astype(np.int32),
             mask,
+            document - 1,
         )
 
 

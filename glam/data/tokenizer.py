@@ -71,6 +71,14 @@ class Tokenizer:
         """The log-probability of a token in the unigram model."""
         return self._model.get_score(token)
 
+    def pieces(self) -> list[str]:
+        """What each token stands for, a leading space as "▁"; control tokens and bytes as "<...>",
+        and unknown text as an empty piece."""
+        return [
+            "" if self._model.is_unknown(token) else str(self._model.id_to_piece(token))
+            for token in range(self.vocab_size)
+        ]
+
     @property
     def dtype(self) -> type[np.uint16] | type[np.uint32]:
         """Of stored tokens."""

@@ -9,7 +9,10 @@ import functools
 import importlib
 import logging
 import os
-from collections.abc import Generator, Iterable
+import random
+import statistics
+import warnings
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +30,38 @@ class MissingDataError(UserError):
 def quiet() -> Generator[None]:
     """Without lm-eval's own bars and remarks, while tasks are made and judged."""
     import datasets
+    import lm_eval.api.metrics as metrics
     import lm_eval.api.task as tasks
 
     logger = logging.getLogger("lm_eval")
     level, bar, has_bars = logger.level, tasks.tqdm, datasets.is_progress_bar_enabled()
+    bootstrap = metrics.bootstrap_stderr
     logger.setLevel(logging.ERROR)
-    tasks.tqdm = _plain
+    tasks.tqdm, metrics.bootstrap_stderr = _plain, bootstrap_error
     datasets.disable_progress_bars()
     try:
         yield
     finally:
         logger.setLevel(level)
-        tasks.tqdm = bar
+        tasks.tqdm, metrics.bootstrap_stderr = bar, bootstrap
         if has_bars:
             datasets.enable_progress_bars()
 
 
 def _plain(items: Iterable[Any], **_: Any) -> Iterable[Any]:
     return items
+
+
+def bootstrap_error(
+    metric: Callable[[list[Any]], float], items: Sequence[Any], iters: int
+) -> float:
+    """Standard error of a metric that is no mean: its deviation over items that are drawn again,
+    as many, with replacement. (lm-eval's own starts processes for it, and prints.)"""
+    draws = random.Random(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a draw that lacks a class
+        found = [metric(draws.choices(items, k=len(items))) for _ in range(iters)]
+    return statistics.stdev(found)
 
 
 @contextlib.contextmanager

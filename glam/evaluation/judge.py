@@ -17,7 +17,7 @@ from glam.errors import UserError
 from glam.evaluation.harness import quiet
 from glam.evaluation.language_model import GlamLM
 from glam.evaluation.scores import TaskScore, digest, score
-from glam.evaluation.suites.base import LoadedSuite
+from glam.evaluation.suites.base import AVERAGE, FitsContext, LoadedSuite
 from glam.log import log
 from glam.runs.evaluations import (
     SavedItems,
@@ -98,8 +98,12 @@ def run_suite(
             own = loaded.num_fewshot.get(name, task.get_config("num_fewshot") or 0)
             task.set_config("num_fewshot", own if shots is None else shots)
             task.set_fewshot_seed(seed)
-            check_demonstrations(name, task, own if shots is None else shots)
+            if isinstance(task, FitsContext):
+                task.fit(lm.count_tokens, lm.max_length)
+            else:
+                check_demonstrations(name, task, own if shots is None else shots)
         found, samples = _evaluate(lm, loaded.tasks, limit)
+        _say_what_fits(lm, loaded.tasks)
         column = "" if shots is None else f"{shots}-shot"
         raw[column] = found
         for name in loaded.tasks:
@@ -112,6 +116,19 @@ def run_suite(
         versions={name: importlib.metadata.version(name) for name in PACKAGES},
         lm_eval=raw,
     )
+
+
+def _say_what_fits(lm: GlamLM, tasks: Mapping[str, Any]) -> None:
+    fewer = {
+        name: task.fewer()
+        for name, task in tasks.items()
+        if isinstance(task, FitsContext) and task.fewer()
+    }
+    if fewer:
+        log.info(
+            f"demonstrations, as many as there are and fit {lm.max_length} tokens: "
+            + ", ".join(f"{name} {count}" for name, count in fewer.items())
+        )
 
 
 def _evaluate(
@@ -161,9 +178,22 @@ def _scores_of(
                 items_digest=digest([one["doc_hash"] for one in of_filter]),
                 column=column,
                 is_first=not rows,
+                published=_published(loaded, name, metric, column),
             )
         )
     return rows
+
+
+def _published(
+    loaded: LoadedSuite, task: str, metric: str, column: str
+) -> dict[str, dict[str, Any]]:
+    """What papers give, by model; a column of one demonstration stands beside their one-shot."""
+    setting = {"0-shot": "zero", "1-shot": "one"}.get(column, "few")
+    return {
+        one.model: {"value": one.value, "source": one.source, "doubt": one.doubt}
+        for one in loaded.published
+        if (one.task, one.metric, one.setting) == (task, metric, setting)
+    }
 
 
 def _chance_of_choices(task: Any, samples: Sequence[dict[str, Any]]) -> float | None:
@@ -212,15 +242,20 @@ def check_lengths(
 
 
 def _averages(loaded: LoadedSuite, scores: Sequence[TaskScore]) -> dict[str, dict[str, Any]]:
-    """Unweighted, over the first metrics of the tasks that were judged."""
+    """Unweighted, over the tasks that were judged."""
     found: dict[str, dict[str, Any]] = {}
     for name, tasks in loaded.averages.items():
-        of_tasks = [one for one in scores if one.is_first and one.task in tasks]
+        of_tasks = [
+            one
+            for one in scores
+            if (one.is_first and one.task in tasks) or f"{one.task}/{one.metric}" in tasks
+        ]
         for column in dict.fromkeys(one.column for one in of_tasks):
             values = [one.value for one in of_tasks if one.column == column]
             found[f"{name} {column}".rstrip()] = {
                 "value": sum(values) / len(values),
                 "tasks": len(values),
                 "of": len(tasks),
+                "published": _published(loaded, name, AVERAGE, column),
             }
     return found

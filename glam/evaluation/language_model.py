@@ -79,6 +79,10 @@ class GlamLM(TemplateLM):
         tokens = self.glam_tokenizer.encode(string)
         return tokens if add_special_tokens is False else [self.prefix_token_id, *tokens]
 
+    def count_tokens(self, text: str) -> int:
+        """Of a text in the middle of a document."""
+        return len(self.glam_tokenizer.encode(text))
+
     def loglikelihood(
         self, requests: "Sequence[Instance]", disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:

@@ -29,6 +29,7 @@ class TaskScore:
     num_fewshot: int
     column: str  # "8-shot" where evaluation.num_fewshot asks for columns; else ""
     is_first: bool  # whether the metric stands for the task
+    published: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     each: tuple[float, ...] = field(repr=False)  # of every item; empty where an item has no number
     clusters: tuple[str, ...] | None = field(repr=False)  # what each item belongs to
     items_digest: str  # the same for the same items in the same order

@@ -7,18 +7,18 @@ its metadata written by a YAML library, so that none of them is read as Markdown
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, NamedTuple
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChainableUndefined, Environment, PackageLoader, Undefined
 from markupsafe import Markup
 
 from glam.config import RunConfig
 from glam.data import EMBEDDED
 from glam.runs.record import Json, Record, mapping
-from glam.units import duration, fixed, in_message, is_number, percent, si, whole
+from glam.units import DASH, duration, fixed, in_message, is_number, percent, si, whole
 
 MARKDOWN = re.compile(r"([\\`*_\[\]|~#$])")
 UNKNOWN_LICENCE = "not known to glam"
@@ -58,19 +58,26 @@ def model_card(config: RunConfig, record: Record) -> str:
 
 
 def in_markdown(value: Any) -> str:
-    """A value as text of a line: nothing in it is markup, and it does not end the line."""
+    """A value as text of a line: nothing in it is markup, and it does not end the line. A dash for
+    what a run did not record."""
     if isinstance(value, Markup):
         return value
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
-    return MARKDOWN.sub(r"\\\1", html.escape(line, quote=False))
+    if value is None or isinstance(value, Undefined):
+        return DASH
+    return MARKDOWN.sub(r"\\\1", html.escape(one_line(str(value)), quote=False))
+
+
+def one_line(text: str) -> str:
+    """Without what ends a line or is not seen."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 @cache
 def _template() -> Any:
-    environment = Environment(
+    environment: Any = Environment(  # whose filters have no types
         loader=PackageLoader("glam.export", "."),
         finalize=in_markdown,
-        undefined=StrictUndefined,
+        undefined=ChainableUndefined,  # a key that a run did not record
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -82,8 +89,13 @@ def _template() -> Any:
     return environment.get_template("card.md.j2")
 
 
-def _plain_spaces(written: Any) -> Any:
-    return lambda *values, **named: in_message(written(*values, **named))
+def _plain_spaces(written: Callable[..., str]) -> Callable[..., str]:
+    """As `written`, with spaces that break: the card is read as it stands too."""
+
+    def plain(*values: Any) -> str:
+        return in_message(written(*values))
+
+    return plain
 
 
 def _sources(config: RunConfig, data: Json) -> list[Json]:
@@ -113,9 +125,17 @@ def _scores(tasks: Json) -> Iterator[Score]:
         for task, score in mapping(found).items():
             told = mapping(score)
             if is_number(value := told.get("value")):
-                rest = (told.get(name) for name in ("low", "high", "chance", "items"))
-                metric = str(told.get("metric", ""))
-                yield Score(suite, task, metric, value, *rest, told.get("num_fewshot"))
+                yield Score(
+                    suite=suite,
+                    task=task,
+                    metric=str(told.get("metric", "")),
+                    value=value,
+                    low=told.get("low"),
+                    high=told.get("high"),
+                    chance=told.get("chance"),
+                    items=told.get("items"),
+                    shots=told.get("num_fewshot"),
+                )
 
 
 def _metadata(config: RunConfig, record: Record, scores: list[Score]) -> str:
@@ -129,7 +149,7 @@ def _metadata(config: RunConfig, record: Record, scores: list[Score]) -> str:
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["glam", "mixture-of-experts", "custom_code"],
-        "model-index": [{"name": record.name, "results": loss + judged}],
+        "model-index": [{"name": one_line(record.name), "results": loss + judged}],
     }
     if config.data.corpus.name == "embedded":
         said["language"] = ["en"]
@@ -139,6 +159,6 @@ def _metadata(config: RunConfig, record: Record, scores: list[Score]) -> str:
 def _result(dataset: str, metric: str, value: float, name: str) -> Json:
     return {
         "task": {"type": "text-generation"},
-        "dataset": {"name": dataset, "type": dataset},
-        "metrics": [{"type": metric, "value": value, "name": name}],
+        "dataset": {"name": one_line(dataset), "type": one_line(dataset)},
+        "metrics": [{"type": one_line(metric), "value": value, "name": one_line(name)}],
     }

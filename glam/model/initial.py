@@ -81,10 +81,9 @@ class Upcycled(SavedTensors):
         return self._dense.where
 
     def __iter__(self) -> Iterator[str]:
-        """The dense model's, and those that are made of them."""
+        """Of the sparse model's, those that there is something for."""
         there = set(self._dense)
-        made = (name for name in self._shapes if _dense_name(name) in there or _is_new(name))
-        return iter(there.union(made))
+        return (n for n in self._shapes if n in there or _dense_name(n) in there or _is_new(n))
 
     def __len__(self) -> int:
         return len(list(iter(self)))

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import yaml
 
-from glam.reporting import curves, experts, funnel, layout
+from glam.reporting import curves, experts, funnel, layout, specialisation
 from glam.reporting.page import render
 from glam.reporting.reproduce import command
 from glam.reporting.tasks import suites_on_page
@@ -42,6 +42,7 @@ def content(record: Record) -> dict[str, Any]:
         "by_domain": experts.by_domain(record),
         "layers": experts.layers(record),
         "load_legend": experts.LEGEND,
+        "inside": specialisation.section(record.analysis),
         "funnel": funnel.table(found),
         "funnel_amounts": funnel.amounts(found),
         "funnel_figures": funnel.figures(found),

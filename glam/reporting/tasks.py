@@ -20,6 +20,11 @@ NOTE = (
     "significant at a false discovery rate of 5 % over all of these (Benjamini–Hochberg)."
 )
 
+PUBLISHED = (
+    "GLaM and GPT-3: as public copies of their papers print them; ?: copies disagree, or only one "
+    "was found (docs/glam29.md)."
+)
+
 
 def print_suite(run: str, saved: SavedSuite, console: Console | None = None) -> None:
     """A row for each task and metric, a column for each number of demonstrations."""
@@ -28,6 +33,8 @@ def print_suite(run: str, saved: SavedSuite, console: Console | None = None) -> 
     console.print(_drawn(*suite_table(saved)))
     for line in [*average_lines(saved), *chance_lines(saved)]:
         console.print(Text(line), soft_wrap=True)
+    if published_models(saved):
+        console.print(Text(PUBLISHED, style="dim"))
     for task, why in saved["missing"].items():
         console.print(Text(f"{task}: left out, {why}", style="dim"), soft_wrap=True)
 
@@ -62,6 +69,7 @@ def suites_on_page(suites: Sequence[SavedSuite]) -> list[dict[str, Any]]:
 def suite_table(saved: SavedSuite) -> tuple[list[str], list[list[str]]]:
     """Titles and rows of text: value and interval of each column, then chance and items."""
     columns = list(dict.fromkeys(one["column"] for one in saved["scores"]))
+    models = published_models(saved)
     by_row: dict[tuple[str, str], dict[str, SavedScore]] = {}
     for one in saved["scores"]:
         by_row.setdefault((one["task"], one["metric"]), {})[one["column"]] = one
@@ -74,6 +82,7 @@ def suite_table(saved: SavedSuite) -> tuple[list[str], list[list[str]]]:
                 "" if task in seen else task,
                 metric,
                 *(_score(found.get(column)) for column in columns),
+                *(_published(found, columns, model) for model in models),
                 fixed(any_of["chance"]),
                 whole(any_of["items"]),
                 *([whole(any_of["num_fewshot"])] if columns == [""] else []),
@@ -82,7 +91,23 @@ def suite_table(saved: SavedSuite) -> tuple[list[str], list[list[str]]]:
         seen.add(task)
     shots = ["shots"] if columns == [""] else []
     scores = [column or "score (95 % interval)" for column in columns]
-    return ["task", "metric", *scores, "chance", "items", *shots], rows
+    return ["task", "metric", *scores, *models, "chance", "items", *shots], rows
+
+
+def published_models(saved: SavedSuite) -> list[str]:
+    """Models that papers give scores of on tasks of the suite."""
+    of_scores = (one.get("published") or {} for one in saved["scores"])
+    return list(dict.fromkeys(model for published in of_scores for model in published))
+
+
+def _published(found: Mapping[str, SavedScore], columns: Sequence[str], model: str) -> str:
+    """A figure for each column."""
+    of_columns = [(found[one].get("published") or {}) if one in found else {} for one in columns]
+    return ", ".join(_figure(one[model]) if model in one else DASH for one in of_columns)
+
+
+def _figure(published: Mapping[str, Any]) -> str:
+    return fixed(published["value"]) + ("?" if published["doubt"] else "")
 
 
 def _score(one: SavedScore | None) -> str:
@@ -97,7 +122,7 @@ def _score(one: SavedScore | None) -> str:
 def average_lines(saved: SavedSuite) -> list[str]:
     """Each average in words, with how many of its tasks were judged."""
     return [
-        f"{name}: {fixed(one['value'])}, mean of {one['tasks']} of {one['of']} tasks"
+        f"{name}: {fixed(one['value'])}, mean of {one['tasks']} of {one['of']} scores{_beside(one)}"
         for name, one in saved["averages"].items()
     ]
 
@@ -116,6 +141,11 @@ def chance_lines(saved: SavedSuite) -> list[str]:
             where = f" ({column})" if column else ""
             lines.append(f"Told from chance at 5 % by Holm’s correction{where}: {of}{but}.")
     return lines
+
+
+def _beside(average: Mapping[str, Any]) -> str:
+    figures = (average.get("published") or {}).items()
+    return "".join(f"; {model} {_figure(one)} over all" for model, one in figures)
 
 
 def print_comparison(judged: Mapping[str, SavedSuiteItems], console: Console | None = None) -> None:

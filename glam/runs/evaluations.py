@@ -31,6 +31,7 @@ class SavedScore(TypedDict):
     column: str
     is_first: bool
     items_digest: str
+    published: NotRequired[dict[str, dict[str, Any]]]  # by model: value, source, doubt
 
 
 @strict(unknown="allow")

@@ -17,8 +17,9 @@ NAMED = 3  # differences in a name, beside the model, experts, filter and seed t
 LONGEST = 220  # [bytes] beside an id and `.old9`, within the 255 of a file's name
 # The order in which differences are named; the others follow as the configuration has them.
 FIRST = (
-    *("data.corpus.name", "data.filter.name", "optimizer.name", "model.d_model"),
-    *("model.num_layers", "model.top_k", "optimizer.learning_rate", "training.tokens"),
+    *("model.init_digest", "data.corpus.name", "data.filter.name", "optimizer.name"),
+    *("model.d_model", "model.num_layers", "model.top_k", "optimizer.learning_rate"),
+    "training.tokens",
 )
 IN_EVERY_NAME = ("model.name", "model.num_experts", "seed")
 SHORT = {

@@ -6,7 +6,7 @@ import io
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from glam.errors import UserError, first_line
 from glam.files import read_text
 from glam.log import log
-from glam.runs.contents import Data, Failure, Generated, LayoutRow, Routing
+from glam.runs.contents import Analysis, Data, Failure, Generated, LayoutRow, Routing
 from glam.runs.evaluations import SavedSuite, read_suites
 from glam.runs.folder import RunFolder
 from glam.units import is_number
@@ -105,6 +105,7 @@ class Record:
     generated: list[Json]
     layout: list[Json]
     suites: list[SavedSuite]
+    analysis: Json = field(default_factory=dict[str, Any])
 
     @classmethod
     def read(cls, run: Path) -> "Record":
@@ -119,6 +120,7 @@ class Record:
             routing=cast(Json, folder.read("routing.json", Routing) or {}),
             generated=cast(list[Json], folder.read("generated.json", list[Generated]) or []),
             layout=cast(list[Json], folder.read("layout.json", list[LayoutRow]) or []),
+            analysis=cast(Json, folder.read("analysis.json", Analysis) or {}),
             suites=read_suites(run),
         )
 

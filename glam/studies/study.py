@@ -46,9 +46,9 @@ class TrainingCell(Cell):
 
     @classmethod
     def of(cls, cell: Cell, resources: Resources) -> "TrainingCell":
-        config = with_initial(cell.config)
-        run = RunFolder.of(config, resources)
-        return cls(**{**vars(cell), "config": config}, resources=resources, run=run)
+        cell = replace(cell, config=with_initial(cell.config))
+        run = RunFolder.of(cell.config, resources)
+        return cls(**vars(cell), resources=resources, run=run)
 
     @property
     def is_done(self) -> bool:

@@ -22,6 +22,7 @@ from glam.studies.time_budget import (
     time_budget_warning,
     time_to_token_budget,
 )
+from glam.tasks.analyze import analyze
 from glam.tasks.evaluate import evaluate
 from glam.tasks.export import export
 from glam.tasks.generate import generate
@@ -40,6 +41,7 @@ TASKS: dict[str, Task] = {
     "plan": plan,
     "prepare": prepare,
     "evaluate": evaluate,
+    "analyze": analyze,
     "generate": generate,
     "export": export,
     "report": report,
@@ -83,7 +85,7 @@ def run_task(config: RunConfig, overrides: list[str]) -> None:
 def _hand_over(config: RunConfig) -> None:
     """Start again in the environment that has torch_xla, or as several processes, where needed."""
     name = config.task.name
-    if name not in ("train", "evaluate", "generate"):
+    if name not in ("train", "evaluate", "analyze", "generate"):
         return
     if name != "train":
         raise UserError(

@@ -184,7 +184,7 @@ def test_a_path_that_cannot_be_used_is_refused_by_its_name(monkeypatch, capsys):
         (["model.num_layers=100M"], "must lie between 1 and 100000"),
         (["task=report", "study=none"], "study=none is no study"),
         (["task=generate", "study=none"], "names a study's folder, for task=report"),
-        (["task=train", "run=latest"], "run=latest is for task=evaluate, generate and report"),
+        (["task=train", "run=latest"], "run=latest is for task=evaluate, analyze"),
         (["task=generate", "run="], "run= is empty"),
         (["task=generate", "run=latest"], "there is no finished run in"),
         (["model.top_k=17"], "model.top_k=17 but model.num_experts=16"),

@@ -18,12 +18,13 @@ def composed(*overrides: str) -> RunConfig:
         return to_run_config(compose("config", list(overrides)))
 
 
+READING = ("evaluate", "analyze", "generate", "report")
 EVERY_CHOICE = [(group, name) for group in groups() for name in choices(group)]
 
 
 @pytest.mark.parametrize(("group", "name"), EVERY_CHOICE, ids=lambda x: x)
 def test_every_choice_of_every_group_composes(group, name):
-    needs = ["+run=x"] if name in ("evaluate", "generate", "report") else []
+    needs = ["+run=x"] if name in READING else []
     overrides = [f"{group}={name}", *(need.lstrip("+") for need in needs)]
     assert isinstance(composed(*overrides), RunConfig)
 
@@ -66,7 +67,7 @@ def test_what_is_typed_wins_over_what_a_model_brings():
 def test_the_choices_of_a_group_differ():
     seen: dict[str, list[Any]] = {}
     for group, name in EVERY_CHOICE:
-        needs = ["run=x"] if name in ("evaluate", "generate", "report") else []
+        needs = ["run=x"] if name in READING else []
         text = str(dataclasses.asdict(composed(f"{group}={name}", *needs)))
         assert text not in seen.get(group, []), (group, name)
         seen.setdefault(group, []).append(text)

@@ -46,6 +46,12 @@ from glam.log import configure
         ("study.baseline=1e-3", "study.baseline=1e-3"),  # the value of another key
         ("model.name=жук", 'model.name="жук"'),
         ("-m", "-m"),
+        ("evaluation.num_fewshot=0,1,8", "evaluation.num_fewshot=[0,1,8]"),
+        ("evaluation.num_fewshot=1k", "evaluation.num_fewshot=[1000]"),
+        ("evaluation.num_fewshot=[0,1]", "evaluation.num_fewshot=[0,1]"),
+        ("evaluation.tasks=a,1e3", 'evaluation.tasks=[a,"1e3"]'),
+        ("evaluation=held_out", "evaluation=held_out"),
+        ("run=a,b", 'run="a,b"'),
     ],
 )
 def test_a_command_is_read_as_it_is_meant(typed, read):
@@ -78,6 +84,18 @@ def test_the_old_key_of_a_run_works_and_says_so(capsys, tmp_path):
         "checkpoint=runs/a: the key is now run=, read as run=runs/a",
         f"checkpoint={tmp_path}: the key is now study=, read as study={tmp_path}",
     ]
+
+
+def test_names_of_tasks_stand_for_lm_evals():
+    assert normalized(["evaluation=arc_easy,piqa"]) == [
+        "evaluation=lm_eval",
+        "evaluation.tasks=[arc_easy,piqa]",
+    ]
+
+
+def test_in_a_grid_several_runs_are_swept_and_lists_stay_lists():
+    line = ["-m", "run=a,b", "evaluation=held_out,embedded", "evaluation.num_fewshot=0,1"]
+    assert normalized(line) == [*line[:3], "evaluation.num_fewshot=[0,1]"]
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=30))

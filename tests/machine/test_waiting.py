@@ -1,5 +1,8 @@
+import signal
 import subprocess
 import sys
+
+import pytest
 
 from glam.machine.waiting import limited
 
@@ -23,3 +26,20 @@ def test_who_waits_too_long_says_for_what_and_ends():
 def test_who_comes_in_time_ends_the_waiting():
     with limited("nobody", "nothing", 600) as nothing:
         assert nothing is None
+
+
+IN_C = """
+import hashlib, os, threading
+from glam.cli.signals import stoppable
+from glam.machine import waiting
+waiting.SECONDS_TO_HEAR = 0.2
+with stoppable(), waiting.limited("Godot", "start him"):
+    threading.Timer(0.3, os.kill, [os.getpid(), {number}]).start()
+    hashlib.pbkdf2_hmac("sha256", b"", b"", (1 << 31) - 1)  # minutes, without a word of Python
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_who_waits_in_c_code_stops_when_asked(number):
+    line = [sys.executable, "-c", IN_C.format(number=int(number))]
+    assert subprocess.run(line, timeout=60).returncode == 128 + number

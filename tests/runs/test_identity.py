@@ -91,10 +91,11 @@ def test_the_default_run_keeps_its_id_from_version_to_version():
 # below. A field that is added is asked about by itself; one that decides nothing is entered here.
 DECIDING = {"model", "data", "optimizer", "schedule", "training", "seed"}
 OBSERVING = {  # sections and keys of the top that decide no weight
-    *("task", "hardware", "logger", "evaluation", "study"),
+    *("task", "hardware", "logger", "evaluation", "study", "export"),
     *("rerun", "run", "log_level", "runs_dir", "cache_dir"),
 }
 DECIDING_NOTHING = {
+    "model.init_from",  # model.init_digest is what it held
     *("model.name", "training.log_every", "training.checkpoint_minutes"),
     *("training.keep_checkpoints", "training.milestone_steps"),
 }

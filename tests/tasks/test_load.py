@@ -95,11 +95,13 @@ def test_values_out_of_range_are_refused_in_one_line(run):
         run.loss(" \n")
 
 
-def test_weights_are_exported_as_plain_safetensors(run, tmp_path):
-    run.export(tmp_path / "weights.safetensors")
-    exported, weights = load_file(tmp_path / "weights.safetensors"), run.model.state_dict()
+def test_a_loaded_run_is_exported_as_by_the_task(run, tmp_path):
+    run.export(tmp_path / "exported")
+    exported, weights = load_file(tmp_path / "exported" / "model.safetensors"), {}
+    for name, value in run.model.state_dict().items():
+        weights["embedding.weight" if name == "embedding.w_VM" else name] = value
     assert exported.keys() == weights.keys()
     assert all(torch.equal(exported[name], weights[name]) for name in weights)
-    assert [file.name for file in tmp_path.iterdir()] == ["weights.safetensors"]
-    with pytest.raises(UserError, match="cannot be written"):
-        run.export(tmp_path / "nowhere" / "weights.safetensors")
+    assert [file.name for file in tmp_path.iterdir()] == ["exported"]
+    with pytest.raises(UserError, match="is there already"):
+        run.export(tmp_path / "exported")

@@ -16,11 +16,12 @@ import torch
 import toy
 from safetensors.torch import load_file
 
-from glam.config import AdafactorConfig, ModelConfig, PaperScheduleConfig
+from glam.config import AdafactorConfig, AdamWConfig, ModelConfig, PaperScheduleConfig
 from glam.errors import STOPPING, Stopped, UserError, stopped_by
 from glam.machine.energy_by_phase import EnergyByPhase
 from glam.model import Glam
 from glam.runs.identity import PACKAGE
+from glam.runs.initial import with_initial
 from glam.runs.manifest import digest
 from glam.training.module import TrainingModule, UpdatesInBackward
 from glam.training.optimizers import Adafactor
@@ -536,3 +537,22 @@ def test_killed_twice_once_while_saving_a_run_ends_bit_for_bit_as_undisturbed(tm
     assert not list(saves.glob(".step-*.part"))
     assert_same_end(straight, killed)
     assert final_state(killed)["training"]["train_seconds"] > 0
+
+
+def test_a_run_begins_with_the_weights_it_names_and_needs_them_no_more(tmp_path):
+    source = toy.folder(tmp_path / "source-ab12")
+    run(source.path)
+    source.write_config(toy.config())
+    (source.path / "tokenizer.vocab").write_text("a\t0\n")
+    source.write_json("summary.json", {"status": "done"})
+    before = final_weights(source.path)
+
+    config = toy.config(optimizer=AdamWConfig(learning_rate=1e-30))  # which moves no weight
+    config = replace(config, model=replace(config.model, init_from=str(source.path)))
+    run(tmp_path / "begun", with_initial(config))
+    after = final_weights(tmp_path / "begun")
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+    shutil.rmtree(source.path)
+    again = run(tmp_path / "begun", replace(config, seed=0)).model.state_dict()
+    assert all(torch.equal(again[name], value) for name, value in before.items())

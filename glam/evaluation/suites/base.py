@@ -1,7 +1,8 @@
 """What a suite of tasks is, and the registry of suites (`evaluation=<name>`)."""
 # pyright: reportMissingTypeStubs=false
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,6 +15,35 @@ if TYPE_CHECKING:
     from glam.data import PreparedData
 
 SUITES: "Registry[Suite]" = Registry("evaluation")
+AVERAGE = "mean"  # the metric of a published average
+
+
+class FitsContext(ABC):
+    """A task that puts as many demonstrations before an item as fit."""
+
+    @abstractmethod
+    def fit(self, count_tokens: Callable[[str], int], max_length: int) -> None:
+        """Called before its requests are built. A prompt and its answer may have `max_length`
+        tokens, the beginning of the document included, which `count_tokens` leaves out."""
+
+    @abstractmethod
+    def fewer(self) -> str:
+        """Known when its requests are built: "2.3 of 64" where fewer demonstrations than were asked
+        for stand before an item, in the mean; "" otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedFigure:
+    """What a paper gives for a model on a task, as a share of 1."""
+
+    task: str  # or the name of an average
+    metric: str
+    model: str
+    setting: str  # "zero", "one" or "few"
+    value: float
+    source: str
+    shots: int | None = None  # demonstrations in the few-shot setting, where they are said
+    doubt: str = ""  # why it may be wrong: what another copy says
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +62,14 @@ class LoadedSuite:
     num_fewshot: Mapping[str, int] = field(default_factory=dict[str, int])
     # of each task that cannot be judged here, why: one clause
     missing: Mapping[str, str] = field(default_factory=dict[str, str])
-    # averages over first metrics, by name: the tasks of each (some of which may be missing)
+    # averages over first metrics, by name: the tasks of each (some of which may be missing);
+    # "<task>/<metric>" is another metric of a task
     averages: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     # of each task whose items are not independent: what an item (lm-eval's doc) belongs to
     cluster: Mapping[str, Callable[[Any], str]] = field(
         default_factory=dict[str, Callable[[Any], str]]
     )
+    published: Sequence[PublishedFigure] = ()  # what papers give for these tasks
 
 
 class Suite:

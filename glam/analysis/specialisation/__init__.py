@@ -1,0 +1,1 @@
+"""What experts specialise in: statistics of which token went to which expert."""

@@ -1,0 +1,102 @@
+"""All 29 at once."""
+
+import shutil
+
+import pytest
+
+from glam.config import EvaluationConfig
+from glam.errors import UserError
+from glam.evaluation.suites import SUITES
+from glam.evaluation.suites.glam29.benchmark import CATEGORIES, Chosen, Generated
+from glam.evaluation.suites.glam29.catalogue import BENCHMARKS
+
+
+def load(data_dir, **fields):
+    return SUITES["glam29"]().load(EvaluationConfig(data_dir=str(data_dir), **fields), None)
+
+
+@pytest.fixture(scope="module")
+def loaded(data_dir):
+    return load(data_dir)
+
+
+def test_there_are_21_to_choose_and_8_to_write_in_seven_categories(loaded):
+    assert len(loaded.tasks) == 29
+    assert sum(isinstance(one, Chosen) for one in BENCHMARKS.values()) == 21
+    assert sum(isinstance(one, Generated) for one in BENCHMARKS.values()) == 8
+    assert {one.category for one in BENCHMARKS.values()} == set(CATEGORIES)
+    assert {name: len(tasks) for name, tasks in loaded.averages.items()} == {
+        "all": 30,  # SQuADv2 as F1 and exact match
+        "NLG": 9,
+        "NLU": 21,
+        "open-domain QA": 3,
+        "cloze and completion": 3,
+        "Winograd-style": 2,
+        "commonsense reasoning": 4,
+        "reading comprehension": 7,
+        "SuperGLUE": 8,
+        "natural language inference": 3,
+    }
+
+
+def test_demonstrations_are_as_many_as_gpt3s(loaded):
+    """Its table H.1."""
+    assert loaded.num_fewshot == {
+        **{"triviaqa": 64, "nqs": 64, "webqs": 64, "lambada": 15, "hellaswag": 20},
+        **{"storycloze": 70, "winograd": 7, "winogrande": 50, "piqa": 50, "arc_e": 50},
+        **{"arc_c": 50, "openbookqa": 100, "drop": 20, "coqa": 5, "quac": 5, "squadv2": 16},
+        **{"race_m": 10, "race_h": 10, "boolq": 32, "cb": 32, "copa": 32, "rte": 32, "wic": 32},
+        **{"wsc": 32, "multirc": 32, "record": 32, "anli_r1": 50, "anli_r2": 50, "anli_r3": 50},
+    }
+
+
+def test_a_set_that_is_missing_is_named_and_the_others_go_on(data_dir, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(data_dir, folder)
+    (folder / "baber" / "piqa" / "default" / "train.jsonl").unlink()
+    strange = folder / "allenai" / "openbookqa" / "main" / "test.jsonl"
+    strange.write_text('{"question": "no stem"}\n')
+    found = load(folder)
+    assert len(found.tasks) == 27
+    assert set(found.missing) == {"piqa", "openbookqa"}
+    assert "piqa/default/train.jsonl" in found.missing["piqa"]
+    assert "not the fields of allenai/openbookqa" in found.missing["openbookqa"]
+    assert len(found.averages["commonsense reasoning"]) == 4  # so an average says over how many
+
+
+def test_some_can_be_picked(data_dir):
+    found = load(data_dir, tasks=["squadv2", "piqa"])
+    assert list(found.tasks) == ["piqa", "squadv2"]
+    assert set(found.averages) == {
+        *("all", "NLG", "NLU", "commonsense reasoning", "reading comprehension")
+    }
+
+
+def test_an_unknown_one_is_refused_with_the_nearest(data_dir):
+    with pytest.raises(UserError, match="'boolqa' is not known; did you mean boolq"):
+        load(data_dir, tasks=["boolqa"])
+
+
+def test_nothing_there_at_all_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"none of its data sets is there .*evaluation\.data_dir"):
+        load(tmp_path)
+
+
+def test_items_of_a_passage_belong_together(loaded):
+    passages = {
+        name: [of(one) for one in loaded.tasks[name].eval_docs]
+        for name, of in loaded.cluster.items()
+    }
+    assert {name: (len(each), len(set(each))) for name, each in passages.items()} == {
+        **{"drop": (2, 2), "coqa": (2, 1), "quac": (2, 1), "squadv2": (2, 1), "race_m": (2, 1)},
+        **{"race_h": (2, 2), "multirc": (3, 1), "record": (1, 1)},
+    }
+
+
+def test_only_the_items_that_are_judged_are_read(data_dir, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(data_dir, folder)
+    with (folder / "allenai" / "openbookqa" / "main" / "test.jsonl").open("a") as file:
+        file.write('{"question": "no stem"}\n')
+    assert "openbookqa" in load(folder, limit=1).tasks
+    assert "openbookqa" in load(folder).missing
