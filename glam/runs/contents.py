@@ -71,6 +71,7 @@ class TaskResult(TypedDict):
     chance: float | None
     items: Count
     num_fewshot: Count
+    items_digest: NotRequired[str]
 
 
 @strict(unknown="allow")
