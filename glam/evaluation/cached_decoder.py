@@ -31,13 +31,13 @@ class CachedDecoder:
         self.first_B = torch.zeros(0, dtype=torch.int64)  # first column of each row
         self.keys = self.values = weight.new_zeros(0)  # [L, B, N, columns, D]
 
-    def start(self, prompts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
+    def start(self, prompts: Sequence[Sequence[int]], room: int = 0) -> Float[Tensor, "B V"]:
         longest = max(len(prompt) for prompt in prompts)
         padded = [[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
         first = [longest - len(prompt) for prompt in prompts]
         self.first_B = torch.tensor(first, device=self.device)
         self.seen = 0
-        self._make_room(len(prompts), longest)
+        self._make_room(len(prompts), longest + room)
         pieces = torch.tensor(padded, device=self.device).split(AT_ONCE, 1)
         return [self._forward(piece) for piece in pieces][-1]
 

@@ -14,8 +14,9 @@ class Decoder(Protocol):
     """Texts side by side, the rows of a batch, each of its own length. Every function returns or
     changes all rows; logits are on the CPU, in float32 at least."""
 
-    def start(self, prompts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
-        """Logits after each prompt, which has at least one token."""
+    def start(self, prompts: Sequence[Sequence[int]], room: int = 0) -> Float[Tensor, "B V"]:
+        """Logits after each prompt, which has at least one token. About `room` tokens will follow
+        it."""
         ...
 
     def step(self, tokens: Sequence[int]) -> Float[Tensor, "B V"]:
@@ -39,7 +40,7 @@ class GrowingContext:
         self.device = next(model.parameters()).device
         self.texts = list[list[int]]()
 
-    def start(self, prompts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
+    def start(self, prompts: Sequence[Sequence[int]], room: int = 0) -> Float[Tensor, "B V"]:
         self.texts = [list(prompt) for prompt in prompts]
         return self._logits()
 

@@ -4,24 +4,23 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from glam.config.dispatchers.built_in import Capacity, Grouped
 from glam.data import Tokenizer
-from glam.errors import UserError
 from glam.evaluation.beam import Beams, beam_search
 from glam.evaluation.cached_decoder import CachedDecoder
 from glam.evaluation.decoder import Decoder, GrowingContext
 from glam.evaluation.held_out import evaluating
-from glam.evaluation.kernel_decoder import KernelDecoder, kernel_serves
-from glam.evaluation.sampling import GREEDY, Sampler, Sampling
+from glam.evaluation.kernel_decoder import KernelDecoder
+from glam.evaluation.kernel_weights import kernel_serves
+from glam.evaluation.sampling import GREEDY, Sampler, Sampling, check
 from glam.model import Glam
 
 BATCH = 16  # texts that are written side by side
-
-
-class UselessWeightsError(UserError):
-    """Logits are NaN or Inf: no token can be drawn by them."""
+AHEAD = 32  # most steps of a kernel before an end or a stop is looked for
+MOST_ROOM = 4096  # tokens that memory is taken for beforehand
+SECONDS_AHEAD = 0.02  # in which so many may be made: a person sees text as it is made
 
 
 def generate(
@@ -85,10 +84,11 @@ def continue_tokens(
     limits = [max_tokens] * count if isinstance(max_tokens, int) else list(max_tokens)
     written = [list[int]() for _ in range(count)]
     with evaluating(model):
+        decoder = new_decoder(model, context)
         if isinstance(search, Beams):
             for text, prompt in enumerate(prompts):
                 written[text] = beam_search(
-                    new_decoder(model, context),
+                    decoder,
                     prompt,
                     search,
                     max_tokens=limits[text],
@@ -109,8 +109,7 @@ def continue_tokens(
         order = sorted((t for t in range(count) if limits[t] > 0), key=lambda t: -len(prompts[t]))
         for start in range(0, count, batch_size):
             texts = order[start : start + batch_size]
-            decoder = new_decoder(model, context)
-            _write(decoder, prompts, texts, sampler, is_done, until)
+            _write(decoder, prompts, texts, max(limits), sampler, is_done, until)
     return written
 
 
@@ -118,32 +117,51 @@ def _write(
     decoder: Decoder,
     prompts: Sequence[Sequence[int]],
     texts: list[int],
+    room: int,
     sampler: Sampler,
     is_done: Callable[[int, int], bool],
     until: float,
 ) -> None:
     """Continue the `texts`, numbers of prompts, side by side until each is done; a text that is
     done leaves the batch."""
-    logits = decoder.start([prompts[text] for text in texts])
+    pace = _Pace()
+    logits = decoder.start([prompts[text] for text in texts], min(room, MOST_ROOM))
+    steps = [sampler.tokens(logits, texts)]
     while True:
-        check(logits)
-        tokens = sampler.tokens(logits, texts)
-        rows = [row for row, text in enumerate(texts) if not is_done(text, tokens[row])]
+        done = set[int]()
+        for tokens in steps:  # those drawn ahead of a text's end are left out
+            done |= {
+                row
+                for row, text in enumerate(texts)
+                if row not in done and is_done(text, tokens[row])
+            }
+        rows = [row for row in range(len(texts)) if row not in done]
         if not rows or time.monotonic() > until:
             return
-        if len(rows) < len(texts):
+        tokens = [steps[-1][row] for row in rows]
+        if done:
             decoder.keep(rows)
-            texts, tokens = [texts[row] for row in rows], [tokens[row] for row in rows]
-        logits = decoder.step(tokens)
+            texts = [texts[row] for row in rows]
+        if isinstance(decoder, KernelDecoder) and decoder.goes_ahead:
+            numbers = sampler.draw(texts, pace.steps())
+            steps = decoder.ahead(tokens, numbers, sampler.sampling)
+        else:
+            steps = [sampler.tokens(decoder.step(tokens), texts)]
 
 
-def check(logits: Tensor) -> None:
-    """Raises UselessWeightsError where logits are NaN or Inf."""
-    if not math.isfinite(float(logits.sum())):
-        raise UselessWeightsError(
-            "the model gives NaN or Inf in place of probabilities: its run diverged; "
-            "train another, with a lower optimizer.learning_rate"
-        )
+class _Pace:
+    """How many steps a decoder goes ahead before its tokens are looked at: twice as many as the
+    last time, while that takes less than `SECONDS_AHEAD`."""
+
+    def __init__(self) -> None:
+        self._steps, self._asked = 0, time.monotonic()
+
+    def steps(self) -> int:
+        now = time.monotonic()
+        quick = now - self._asked < SECONDS_AHEAD
+        self._steps = max(1, min(AHEAD, 2 * self._steps) if quick else self._steps // 2)
+        self._asked = now
+        return self._steps
 
 
 def new_decoder(model: Glam, context: int) -> Decoder:

@@ -1,11 +1,14 @@
 """Draws the next token from logits: greedily, or from the nucleus."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from glam.errors import UserError
 
 
 class Sampling(NamedTuple):
@@ -21,34 +24,60 @@ class Sampling(NamedTuple):
 GREEDY = Sampling()
 
 
+class UselessWeightsError(UserError):
+    """Logits are NaN or Inf: no token can be drawn by them."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the model gives NaN or Inf in place of probabilities: its run diverged; "
+            "train another, with a lower optimizer.learning_rate"
+        )
+
+
+def check(logits: Tensor) -> None:
+    """Raises UselessWeightsError where logits are NaN or Inf."""
+    if not math.isfinite(float(logits.sum())):
+        raise UselessWeightsError
+
+
 class Sampler:
     """Chooses the next token of every text, each by a generator of its own."""
 
     def __init__(self, sampling: Sampling, texts: int) -> None:
         self.sampling = sampling
-        self.generators = [
-            torch.Generator().manual_seed(sampling.seed + text) for text in range(texts)
-        ]
+        self.numbers = [uniform_numbers(sampling.seed + text) for text in range(texts)]
 
     def tokens(self, logits: Float[Tensor, "B V"], texts: Sequence[int]) -> list[int]:
-        """The next tokens of the texts of these numbers, by the logits of each."""
+        """The next tokens of the texts of these numbers, by the logits of each. Raises
+        UselessWeightsError where logits are NaN or Inf."""
+        check(logits)
         temperature, top_p, _ = self.sampling
         if temperature == 0:
             return logits.argmax(-1).tolist()  # pyright: ignore[reportUnknownMemberType]
-        return [
-            choose(row, temperature, top_p, self.generators[text])
-            for row, text in zip(logits, texts, strict=True)
-        ]
+        [numbers] = self.draw(texts, 1)
+        rows = zip(logits, numbers, strict=True)
+        return [choose(row, temperature, top_p, number) for row, number in rows]
+
+    def draw(self, texts: Sequence[int], steps: int) -> list[list[float]]:
+        """The next `steps` numbers of each text, [steps, texts]."""
+        return [[next(self.numbers[text]) for text in texts] for _ in range(steps)]
 
 
-def choose(
-    logits: Float[Tensor, "V"], temperature: float, top_p: float, generator: torch.Generator
-) -> int:
-    """The next token by these logits."""
-    if temperature == 0:
-        return int(logits.argmax())
-    probabilities = nucleus((logits / temperature).softmax(-1), top_p)
-    return int(torch.multinomial(probabilities, 1, generator=generator))
+def uniform_numbers(seed: int) -> Iterator[float]:
+    """Float32 numbers in [0, 1), drawn by a generator of their own."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield from torch.rand(256, generator=generator).tolist()  # pyright: ignore
+
+
+def choose(logits: Float[Tensor, "V"], temperature: float, top_p: float, number: float) -> int:
+    """The token that `number`, uniform in [0, 1), draws from the nucleus: of its tokens, the
+    likeliest first, the one at which the sum of probabilities exceeds that share of them all."""
+    inside = nucleus((logits.double() / temperature).softmax(-1), top_p)
+    ordered, index = inside.sort(descending=True, stable=True)
+    sums = ordered.cumsum(-1)
+    place = int(torch.searchsorted(sums, number * sums[-1], right=True))
+    return int(index[min(place, int((ordered > 0).sum()) - 1)])
 
 
 def nucleus(probabilities: Float[Tensor, "V"], top_p: float) -> Float[Tensor, "V"]:

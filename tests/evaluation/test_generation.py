@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from glam.evaluation.generation import UselessWeightsError, generate
-from glam.evaluation.sampling import choose, nucleus
+from glam.evaluation.generation import generate
+from glam.evaluation.sampling import UselessWeightsError, choose, nucleus
 
 ALL = {"max_tokens": 12, "temperature": 1.0, "top_p": 1.0, "seed": 0, "context": 16}
 
