@@ -1,54 +1,46 @@
-"""Generates text from a model: one or many at a time, greedily, by drawing, or by beam search."""
+"""Generates text from a model: token by token, by beam search, and as it is made."""
 
 import math
-import time
 from collections.abc import Callable, Sequence
 
-from torch import nn
-
-from glam.config.dispatchers.built_in import Capacity, Grouped
 from glam.data import Tokenizer
-from glam.evaluation.beam import Beams, beam_search
-from glam.evaluation.cached_decoder import CachedDecoder
-from glam.evaluation.decoder import Decoder, GrowingContext
-from glam.evaluation.held_out import evaluating
-from glam.evaluation.kernel_decoder import KernelDecoder
-from glam.evaluation.kernel_weights import kernel_serves
-from glam.evaluation.sampling import GREEDY, Sampler, Sampling, check
 from glam.model import Glam
+from glam.model.decoding.beam import Beams
+from glam.model.decoding.continue_tokens import continue_tokens
+from glam.model.decoding.sampling import Sampling
 
-BATCH = 16  # texts that are written side by side
-AHEAD = 32  # most steps of a kernel before an end or a stop is looked for
-MOST_ROOM = 4096  # tokens that memory is taken for beforehand
-SECONDS_AHEAD = 0.02  # in which so many may be made: a person sees text as it is made
+__all__ = ["Stream", "continue_tokens", "generate", "text_after"]
+
+TAIL = 8  # tokens before new ones that decide how these are decoded
+CUT = "\N{REPLACEMENT CHARACTER}"  # what a character is decoded to before its last byte is there
 
 
 def generate(
     model: Glam,
     tokenizer: Tokenizer,
-    prompt: str,
+    prompts: Sequence[str],
+    search: Sampling | Beams,
     *,
     max_tokens: int,
-    temperature: float,
-    top_p: float,
-    seed: int,
     context: int,
     seconds: float = math.inf,
-) -> str:
-    """The text that follows the prompt: up to `max_tokens` tokens, the end of the document, or as
+    on_token: Callable[[int, int], None] = lambda text, token: None,
+) -> list[str]:
+    """The text that follows each prompt: up to `max_tokens` tokens, the end of the document, or as
     many tokens as `seconds` allow, at least one. `context` is the length trained on. See
-    `Sampling`, and `continue_tokens` for the errors."""
-    tokens = [tokenizer.bos, *tokenizer.encode(prompt)]
-    [new] = continue_tokens(
+    `continue_tokens` for the rest and for the errors."""
+    tokens = [[tokenizer.bos, *tokenizer.encode(prompt)] for prompt in prompts]
+    new = continue_tokens(
         model,
-        [tokens],
+        tokens,
         max_tokens=max_tokens,
         end=tokenizer.eos,
-        search=Sampling(temperature, top_p, seed),
+        search=search,
+        on_token=on_token,
         context=context,
         seconds=seconds,
     )
-    return text_after(tokenizer, tokens, new)
+    return [text_after(tokenizer, *both) for both in zip(tokens, new, strict=True)]
 
 
 def text_after(tokenizer: Tokenizer, prompt: Sequence[int], new: Sequence[int]) -> str:
@@ -58,123 +50,23 @@ def text_after(tokenizer: Tokenizer, prompt: Sequence[int], new: Sequence[int]) 
     return whole[len(tokenizer.decode(prompt[1:])) :]
 
 
-def continue_tokens(
-    model: Glam,
-    prompts: Sequence[Sequence[int]],
-    *,
-    max_tokens: int | Sequence[int],
-    end: int,
-    search: Sampling | Beams = GREEDY,
-    stop: Callable[[int, list[int]], bool] = lambda text, new: False,
-    on_token: Callable[[int, int], None] = lambda text, token: None,
-    batch_size: int = BATCH,
-    context: int = 1,
-    seconds: float = math.inf,
-) -> list[list[int]]:
-    """The new tokens after each prompt, which has at least one token: up to `max_tokens` (one
-    number, or one for each prompt), up to the token `end`, which is left out, or until
-    `stop(number of the prompt, its new tokens)` is true; with the token that made it true.
+class Stream:
+    """Text that grows by tokens. A character that takes several is held back until it is whole."""
 
-    A text does not depend on its batch. `on_token(number of the prompt, token)` sees tokens as they
-    are drawn, which a beam search cannot. `context` is the length that XLA compiles a shape for.
-    Drawing ends after `seconds`, but not before every text of the batch has a token. Raises
-    UselessWeightsError where the model gives no probabilities.
-    """
-    count = len(prompts)
-    limits = [max_tokens] * count if isinstance(max_tokens, int) else list(max_tokens)
-    written = [list[int]() for _ in range(count)]
-    with evaluating(model):
-        decoder = new_decoder(model, context)
-        if isinstance(search, Beams):
-            for text, prompt in enumerate(prompts):
-                written[text] = beam_search(
-                    decoder,
-                    prompt,
-                    search,
-                    max_tokens=limits[text],
-                    end=end,
-                    stop=lambda new, text=text: stop(text, new),
-                    check=check,
-                )
-            return written
-        sampler, until = Sampler(search, count), time.monotonic() + seconds
+    def __init__(self, tokenizer: Tokenizer, prompt: str) -> None:
+        self._tokenizer = tokenizer
+        self._before = [tokenizer.bos, *tokenizer.encode(prompt)[-TAIL:]]
+        self._new = list[int]()
+        self._told = 0  # characters of the new text
 
-        def is_done(text: int, token: int) -> bool:
-            if token == end:
-                return True
-            written[text].append(token)
-            on_token(text, token)
-            return len(written[text]) >= limits[text] or stop(text, written[text])
+    def add(self, token: int) -> str:
+        """What is new to be seen."""
+        self._new.append(token)
+        text = text_after(self._tokenizer, self._before, self._new)
+        whole = text.rstrip(CUT)
+        piece, self._told = whole[self._told :], max(self._told, len(whole))
+        return piece
 
-        order = sorted((t for t in range(count) if limits[t] > 0), key=lambda t: -len(prompts[t]))
-        for start in range(0, count, batch_size):
-            texts = order[start : start + batch_size]
-            _write(decoder, prompts, texts, max(limits), sampler, is_done, until)
-    return written
-
-
-def _write(
-    decoder: Decoder,
-    prompts: Sequence[Sequence[int]],
-    texts: list[int],
-    room: int,
-    sampler: Sampler,
-    is_done: Callable[[int, int], bool],
-    until: float,
-) -> None:
-    """Continue the `texts`, numbers of prompts, side by side until each is done; a text that is
-    done leaves the batch."""
-    pace = _Pace()
-    logits = decoder.start([prompts[text] for text in texts], min(room, MOST_ROOM))
-    steps = [sampler.tokens(logits, texts)]
-    while True:
-        done = set[int]()
-        for tokens in steps:  # those drawn ahead of a text's end are left out
-            done |= {
-                row
-                for row, text in enumerate(texts)
-                if row not in done and is_done(text, tokens[row])
-            }
-        rows = [row for row in range(len(texts)) if row not in done]
-        if not rows or time.monotonic() > until:
-            return
-        tokens = [steps[-1][row] for row in rows]
-        if done:
-            decoder.keep(rows)
-            texts = [texts[row] for row in rows]
-        if isinstance(decoder, KernelDecoder) and decoder.goes_ahead:
-            numbers = sampler.draw(texts, pace.steps())
-            steps = decoder.ahead(tokens, numbers, sampler.sampling)
-        else:
-            steps = [sampler.tokens(decoder.step(tokens), texts)]
-
-
-class _Pace:
-    """How many steps a decoder goes ahead before its tokens are looked at: twice as many as the
-    last time, while that takes less than `SECONDS_AHEAD`."""
-
-    def __init__(self) -> None:
-        self._steps, self._asked = 0, time.monotonic()
-
-    def steps(self) -> int:
-        now = time.monotonic()
-        quick = now - self._asked < SECONDS_AHEAD
-        self._steps = max(1, min(AHEAD, 2 * self._steps) if quick else self._steps // 2)
-        self._asked = now
-        return self._steps
-
-
-def new_decoder(model: Glam, context: int) -> Decoder:
-    """The fastest decoder that serves this model."""
-    if not cache_serves(model):
-        return GrowingContext(model, context)
-    return KernelDecoder(model) if kernel_serves(model) else CachedDecoder(model)
-
-
-def cache_serves(model: Glam) -> bool:
-    """Whether keys and values can be kept: not of a sharded model, not on XLA, which compiles a
-    program for every length, and not with a dispatcher of the user's own, which may mix
-    positions."""
-    plain = all(type(weight) is nn.Parameter for weight in model.parameters())
-    on_xla = next(model.parameters()).device.type == "xla"
-    return plain and not on_xla and isinstance(model.config.dispatcher_config, Grouped | Capacity)
+    def rest(self) -> str:
+        """What was held back, when no token follows."""
+        return text_after(self._tokenizer, self._before, self._new)[self._told :]

@@ -8,16 +8,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from glam import kernels
-from glam.evaluation.kernel_weights import KernelWeights, layers_of
-from glam.evaluation.sampling import Sampling, UselessWeightsError
-from glam.model import Glam
+from glam.model.decoding.decoder import Decoder
+from glam.model.decoding.kernel_weights import KernelWeights, layers_of
+from glam.model.decoding.sampling import Sampling, UselessWeightsError
+from glam.model.glam import Glam
 
 ROWS_AT_ONCE = 32  # rows of a call: those of a prompt are its positions
 FIRST_LENGTH = 128  # positions of a new cache
 LANES = 16  # as in decode.h
 
 
-class KernelDecoder:
+class KernelDecoder(Decoder):
     """See Decoder. Activations are float32 whatever the type of the weights.
 
     `active_threshold`: a choice after the first is used only where its gate exceeds it.
@@ -32,7 +33,7 @@ class KernelDecoder:
         self.threads = torch.get_num_threads()
         self.lengths = list[int]()  # of each row's text
         self.places = list[int]()  # of each row in the cache
-        self._new_cache(0, 0)
+        self._new_cache(0, LANES)
 
     def start(self, prompts: Sequence[Sequence[int]], room: int = 0) -> Float[Tensor, "B V"]:
         count = len(prompts)

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from glam import kernels
-from glam.model import Glam
 from glam.model.feed_forward import GatedFeedForward
-from glam.model.glam import Layer
+from glam.model.glam import Glam, Layer
 from glam.model.moe.moe import MixtureOfExperts
 
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}  # as in decode.h
