@@ -16,6 +16,7 @@ from glam.config._load import GROUPS, TASK_CLASSES, from_mapping
 from glam.config._model import ModelConfig, RouterConfig
 from glam.config._run import ROOT, ExportConfig, LoggerConfig, RunConfig, StudyConfig
 from glam.config._tasks import (
+    LENGTH_PENALTIES,
     TASKS,
     AnalyzeTaskConfig,
     GenerateTaskConfig,
@@ -45,6 +46,7 @@ __all__ = [
     "DISPATCHERS",
     "GROUPS",
     "LAUNCHERS",
+    "LENGTH_PENALTIES",
     "LOGICAL_AXES",
     "OPTIMIZERS",
     "ROOT",

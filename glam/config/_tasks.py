@@ -9,6 +9,7 @@ from glam.errors import UserError, one_of
 TASKS = ("train", "plan", "prepare", "evaluate", "analyze", "generate", "export", "report", "list")
 TABLE_FORMATS = ("table", "json", "csv")
 GENERATE_FORMATS = ("text", "json")
+LENGTH_PENALTIES = ("power", "gnmt")  # forms of the length penalty of a beam search
 COLDEST = 1e-3  # temperature: below, a softmax of its logits is greedy or overflows
 
 
@@ -33,7 +34,12 @@ class GenerateTaskConfig(TaskConfig):
     max_tokens: int = 100  # [tokens] of a sample, at most
     temperature: float = 0.8  # of the softmax; 0: greedy, the likeliest token each time
     top_p: float = 0.95  # [share] nucleus sampling: of the probability that is drawn from
-    samples: int = 3  # how many texts; greedy: one, since they would be equal
+    beams: int = 1  # width of a beam search, the best text of which is taken; 1: none
+    length_penalty: float = 1.0  # exponent of what a beam's log-probability is divided by
+    # what has that exponent, of n tokens: power (n, as Hugging Face) | gnmt ((5 + n) / 6, as GPT-3)
+    length_penalty_form: str = "power"
+    samples: int = 3  # how many texts; greedy and by beams: one, since they would be equal
+    stream: bool | None = None  # show text as it is made; null: on a terminal
     format: str = "text"  # text (a numbered rule above each sample) | json (an object a line)
 
     def __post_init__(self) -> None:
@@ -49,6 +55,16 @@ class GenerateTaskConfig(TaskConfig):
             raise UserError(f"task.prompt is not UTF-8 (at {broken}); type it in UTF-8")
         within("task.", self, 1e-6, 1, "top_p")
         one_of("task.format", self.format, GENERATE_FORMATS)
+        within("task.", self, 1, 1000, "beams")
+        within("task.", self, -100, 100, "length_penalty")
+        one_of("task.length_penalty_form", self.length_penalty_form, LENGTH_PENALTIES)
+        if not self.prompt:
+            raise UserError("task.prompt is empty; give the text that samples continue")
+        if self.stream and (self.beams > 1 or self.format != "text"):
+            other = f"task.beams={self.beams}" if self.beams > 1 else f"task.format={self.format}"
+            raise UserError(
+                f"task.stream=true but {other} has no text before its end; leave one of them out"
+            )
 
 
 @dataclass(kw_only=True)
