@@ -101,9 +101,9 @@ class LoadedRun:
         return TextLoss(found.loss, found.bits_per_byte, found.tokens, found.bytes)
 
     def export(self, path: str | Path) -> None:
-        """Write the new folder `path`, which Hugging Face's libraries load, as task=export does.
-        Raises UserError where it is there already or cannot be written."""
-        folder = new_folder(path)
+        """Write the new folder `path`, relative to the current directory, which Hugging Face's
+        libraries load. Raises UserError where it is there already or cannot be written."""
+        folder = new_folder(Path(path).absolute())
         export_to(folder, RunFolder(self.path), self.config, self.model, self.tokenizer)
 
 
