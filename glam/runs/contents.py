@@ -283,6 +283,96 @@ class Analysis(TypedDict):
 
 
 @strict(unknown="allow")
+class SavedEffect(TypedDict):
+    """A bias in nats (or in toxicity), with an interval and a p-value that are corrected for all
+    that was tested with it."""
+
+    effect: float
+    low: float
+    high: float
+    p: Amount
+    units: Count
+    found: bool
+
+
+@strict(unknown="allow")
+class SavedAssociation(SavedEffect):
+    """… of the model."""
+
+    association: str
+
+
+@strict(unknown="allow")
+class ExpertEffect(SavedAssociation):
+    """… that goes through an expert."""
+
+    layer: Count
+    expert: Count
+
+
+@strict(unknown="allow")
+class Bias(TypedDict):
+    """`bias.json`: what a run associates with groups of people, as `task=bias` found it."""
+
+    shuffles: Count
+    associations: list[SavedAssociation]
+    coreference: dict[str, Any]
+    words: dict[str, Any]
+    toxicity: list[SavedAssociation]
+    experts: list[ExpertEffect]
+    num_tested: Count
+
+
+@strict(unknown="allow")
+class CorrectedAssociation(TypedDict):
+    """A bias before and after experts were scaled, and its change."""
+
+    association: str
+    before: SavedEffect
+    after: SavedEffect
+    change: SavedEffect
+
+
+@strict(unknown="allow")
+class LossChange(TypedDict):
+    """Held-out loss of a domain before and after, in nats per token."""
+
+    domain: str
+    before: Amount
+    after: Amount
+    change: float
+    low: float | None
+    high: float | None
+    documents: Count
+
+
+@strict(unknown="allow")
+class TaskChange(TypedDict):
+    """The score of a task before and after, on the same items."""
+
+    task: str
+    metric: str
+    column: str
+    items: Count
+    before: float
+    after: float
+    change: float
+    low: float | None
+    high: float | None
+    p: Amount
+
+
+@strict(unknown="allow")
+class Correction(TypedDict):
+    """`correction.json`: what scaling experts changes, as `task=bias task.expert_scale=…` found."""
+
+    expert_scale: list[str]
+    associations: list[CorrectedAssociation]
+    loss: list[LossChange]
+    tasks: list[TaskChange]
+
+
+@strict(unknown="allow")
 class Generated(TypedDict):
     """A sample of `generated.json`."""
 

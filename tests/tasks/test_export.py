@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from glam.config import ExportConfig, ModelConfig, RunConfig, TaskConfig
+from glam.config import ExportConfig, ExportTaskConfig, ModelConfig, RunConfig
 from glam.data import Tokenizer
 from glam.data.tokenizer import train_tokenizer
 from glam.errors import UserError
@@ -36,7 +36,7 @@ def runs(tmp_path_factory, save_weights):
 
 def asked(runs, path):
     return RunConfig(
-        task=TaskConfig(name="export"),
+        task=ExportTaskConfig(),
         run="tiny",
         runs_dir=str(runs),
         export=ExportConfig(path=str(path)),
@@ -66,7 +66,7 @@ def test_a_folder_that_is_there_is_refused_before_the_weights_are_read(runs, tmp
 
 def test_a_path_is_asked_for_and_belongs_to_this_task():
     with pytest.raises(UserError, match=r"needs export\.path=<a new folder>"):
-        RunConfig(task=TaskConfig(name="export"), run="latest")
+        RunConfig(task=ExportTaskConfig(), run="latest")
     with pytest.raises(UserError, match=r"export\.path=x is for task=export"):
         RunConfig(export=ExportConfig(path="x"))
 
