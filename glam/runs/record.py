@@ -16,17 +16,9 @@ from numpy.typing import NDArray
 from glam.errors import UserError, first_line
 from glam.files import read_text
 from glam.log import log
-from glam.runs.contents import (
-    Analysis,
-    Bias,
-    Correction,
-    Data,
-    Failure,
-    Generated,
-    LayoutRow,
-    Routing,
-)
+from glam.runs.contents import Data, Failure, Generated, LayoutRow, Routing
 from glam.runs.evaluations import SavedSuite, read_suites
+from glam.runs.findings import Analysis, Bias, Correction
 from glam.runs.folder import RunFolder
 from glam.units import is_number
 

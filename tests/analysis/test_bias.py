@@ -8,7 +8,7 @@ from scipy.stats import fisher_exact
 
 from glam.analysis.bias import by_expert, coreference, loss_changes, words
 from glam.files import parse_json
-from glam.runs.contents import ExpertEffect
+from glam.runs.findings import ExpertEffect
 
 
 def texts_of(rng, shares):

@@ -12,7 +12,7 @@ from glam.evaluation.decoder import GrowingContext
 from glam.files import read_json
 from glam.model import Glam
 from glam.model.scaling import scale_experts
-from glam.runs.contents import Bias, Correction
+from glam.runs.findings import Bias, Correction
 from glam.tasks.bias import bias
 from glam.tasks.evaluate import evaluate
 from glam.tasks.generate import generate

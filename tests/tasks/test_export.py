@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from glam.config import ExportConfig, ExportTaskConfig, ModelConfig, RunConfig
 from glam.data import Tokenizer
@@ -56,6 +57,21 @@ def test_the_folder_is_told_and_its_card_is_of_the_run(runs, tmp_path, capsys):
     card = (tmp_path / "one" / "README.md").read_text()
     assert "# tiny-4e-s0-ab12" in card
     assert "| mean | 4.500 |" in card
+
+
+def test_scaled_experts_are_exported_as_weights_and_the_card_says_so(runs, exported, tmp_path):
+    config = asked(runs, tmp_path / "scaled")
+    export(replace(config, task=ExportTaskConfig(expert_scale=["1/2:0", "1/0:0.5"])), [])
+    whole, scaled = (
+        load_file(folder / "model.safetensors") for folder in (exported, tmp_path / "scaled")
+    )
+    [name] = [name for name in whole if "layers.1." in name and "w_out_EHM" in name]
+    factors = torch.tensor([0.5, 1, 0, 1])[:, None, None]
+    assert torch.equal(scaled.pop(name), whole.pop(name) * factors)
+    assert all(torch.equal(scaled[other], weight) for other, weight in whole.items())
+    card = (tmp_path / "scaled" / "README.md").read_text()
+    assert "(layer/expert:factor): 1/2:0, 1/0:0.5." in card
+    assert "factor" not in (exported / "README.md").read_text()
 
 
 def test_a_folder_that_is_there_is_refused_before_the_weights_are_read(runs, tmp_path, monkeypatch):
