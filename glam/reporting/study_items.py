@@ -34,6 +34,7 @@ def table(cells: Sequence[StudyRow], compared: Comparison, runs: Path) -> dict[s
     titles = [label_of(key), "task", "items", "seeds", against, "score", "difference"]
     return {
         "title": f"Differences in items to {against}",
+        "name": "",
         "titles": [*titles, "smallest", "adjusted p"],
         "rows": rows,
         "lines": [

@@ -115,7 +115,7 @@ def test_a_suite_says_which_metrics_chance_averages_and_clusters_its_tasks_have(
     pages = [sum(one.each[n::2]) - 3 * one.value for n in (0, 1)]
     assert one.stderr == pytest.approx((2 * sum(p * p for p in pages)) ** 0.5 / 6)
     [average] = result.averages.values()
-    assert average == {"value": (one.value + two.value) / 2, "tasks": 2, "of": 3}
+    assert average == {"value": (one.value + two.value) / 2, "tasks": 2, "of": 3, "published": {}}
     assert result.content()["missing"] == {"three": "it is not there"}
 
 

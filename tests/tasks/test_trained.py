@@ -10,6 +10,7 @@ import pytest
 import glam
 from glam.config import (
     DataConfig,
+    EvaluateTaskConfig,
     EvaluationConfig,
     FilterConfig,
     GenerateTaskConfig,
@@ -25,6 +26,7 @@ from glam.config import (
 from glam.errors import UserError
 from glam.machine.resources import resolve
 from glam.model import Glam
+from glam.runs.evaluations import read_items, read_suites
 from glam.runs.folder import RunFolder
 from glam.tasks.evaluate import evaluate
 from glam.tasks.generate import generate
@@ -110,7 +112,7 @@ def run_in(home: Path) -> RunFolder:
 
 def evaluated(home: Path) -> dict[str, float]:
     run = run_in(home)
-    evaluate(asked(home, TaskConfig(name="evaluate"), run=str(run.path)), [])
+    evaluate(asked(home, EvaluateTaskConfig(), run=str(run.path)), [])
     return json.loads((run.path / "evaluation.json").read_text())["loss"]
 
 
@@ -237,3 +239,72 @@ def test_a_list_of_a_file_is_refused(home):
     config = RunConfig(task=ListTaskConfig(), runs_dir=str(home / "file"))
     with pytest.raises(UserError, match=r"runs_dir=.* is a file; name the folder of the runs"):
         list_all(config, [])
+
+
+@pytest.fixture
+def data(home):
+    """Choices in the hub's layout, as PIQA has them."""
+    folder = home / "data" / "baber" / "piqa"
+    folder.mkdir(parents=True)
+    lines = [
+        json.dumps({"goal": f"buy {i} then", "sol1": "61 posts", "sol2": "of it", "label": i % 2})
+        for i in range(12)
+    ]
+    for split in ("train", "validation"):
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    return home / "data"
+
+
+def judge(home: Path, data: Path, runs: str, **changes) -> None:
+    judged = EvaluationConfig(
+        name="lm_eval", tasks=["piqa"], data_dir=str(data), max_length=200, **changes
+    )
+    config = replace(asked(home, TaskConfig(name="evaluate"), run=runs), evaluation=judged)
+    evaluate(config, ["evaluation=lm_eval", f"evaluation.num_fewshot={judged.num_fewshot}"])
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+
+
+def test_tasks_are_judged_printed_kept_and_shown_on_the_page(home, data, cached, capsys):
+    run = run_in(home)
+    run.write_json("summary.json", {**run.summary(), "tokens": 640})
+    judge(home, data, str(run.path), num_fewshot=[0, 2])
+    out = capsys.readouterr().out
+    assert "0-shot" in out
+    assert "2-shot" in out
+    [saved] = read_suites(run.path)
+    assert saved["suite"] == "piqa"
+    first = saved["scores"][0]
+    assert (first["task"], first["metric"], first["items"], first["chance"]) == (
+        *("piqa", "acc", 12),
+        0.5,
+    )
+    assert first["low"] < first["value"] < first["high"]
+    assert {"lm_eval", "torch"} <= set(saved["versions"])
+    assert len(read_items(run.path, "piqa")["tasks"][0]["each"]) == 12
+    theirs = json.loads((run.path / "evaluation" / "piqa.2-shot.lm_eval.json").read_text())
+    assert theirs["n-shot"] == {"piqa": 2}
+    assert not (run.path / "evaluation.json").exists()  # of losses, for which no text was read
+    assert "piqa" in run.report_file.read_text()
+
+
+def test_two_runs_are_compared_on_the_same_items(home, data, cached, capsys):
+    run = run_in(home)
+    other = run.path.with_name("other")
+    shutil.copytree(run.path, other)
+    judge(home, data, f"{run.path},{other}", limit=8)
+    out = capsys.readouterr().out
+    assert f"other against {run.path.name}" in out
+    [line] = [line for line in out.splitlines() if "+0.000 ± 0.000" in line]
+    assert line.split()[:3] == ["piqa", "acc", "8"]
+
+
+def test_a_run_is_named_once(home, data):
+    run = run_in(home).path
+    with pytest.raises(UserError, match="names a run twice; name different ones"):
+        judge(home, data, f"{run},{run}")

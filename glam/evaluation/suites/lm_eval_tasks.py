@@ -24,16 +24,19 @@ class LmEvalTasks(Suite):
 
     name = "lm_eval"
 
-    def load(self, evaluation: EvaluationConfig, prepared: "PreparedData | None") -> LoadedSuite:
-        from glam.evaluation.harness import MissingDataError, data_from, quiet
-
-        names = evaluation.tasks
-        if not names:
+    def check(self, evaluation: EvaluationConfig) -> None:
+        if not evaluation.tasks:
             raise UserError(
                 f"evaluation={self.name} needs names of lm-eval's tasks; type them in its place, "
                 f"for example evaluation=arc_easy,piqa"
             )
-        check_tasks(names)
+        check_tasks(evaluation.tasks)
+
+    def load(self, evaluation: EvaluationConfig, prepared: "PreparedData | None") -> LoadedSuite:
+        from glam.evaluation.harness import MissingDataError, data_from, quiet
+
+        self.check(evaluation)
+        names = evaluation.tasks
         tasks: dict[str, Any] = {}
         averages: dict[str, tuple[str, ...]] = {}
         missing: dict[str, str] = {}
