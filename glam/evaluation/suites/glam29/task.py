@@ -126,10 +126,10 @@ class BenchmarkTask(ConfigurableTask, FitsContext):
         try:
             return self.benchmark.show(self._pool[place])
         except NOT_AS_EXPECTED as error:
-            data = self.benchmark.data
+            data, found = self.benchmark.data, f"{type(error).__name__}: {first_line(error)}"
             raise UserError(
                 f"{data.dataset}: document {place + 1} of {data.demonstrations} has not its fields "
-                f"({type(error).__name__}: {first_line(error)}); mend it, or evaluation.num_fewshot=0"
+                f"({found}); mend it, or evaluation.num_fewshot=0"
             ) from None
 
     def _tokens_of(self, option: Option) -> int:
