@@ -1,21 +1,22 @@
-"""`python -m experiments.embedded_tasks.measure runs/<run> …`: the embedded tasks of trained runs,
-with 0 and 4 demonstrations, and of untrained models. Writes results.csv, and seconds.csv: what they
-take on one core, with the processor's name."""
+"""`python -m experiments.embedded_tasks.measure runs/<run> …`: the embedded tasks of trained runs
+and of untrained models (results.csv), what demonstrations change, item by item
+(demonstrations.csv), and what all of it takes on one core (seconds.csv)."""
 
 import csv
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from experiments.tables import refuse
+from glam.analysis.items import item_differences
 from glam.analysis.tasks import above_chance, is_above_chance
 from glam.config import EvaluationConfig, RunConfig
 from glam.data import PreparedData, prepare
-from glam.evaluation.judge import run_suite
+from glam.evaluation.judge import SuiteResult, run_suite
 from glam.evaluation.language_model import GlamLM
 from glam.evaluation.suites import SUITES
 from glam.evaluation.suites.embedded.items import make_items
@@ -23,10 +24,12 @@ from glam.machine.processor import processor
 from glam.model import Glam
 from glam.runs.folder import RunFolder
 
+T = TypeVar("T")
 HERE = Path(__file__).parent
-SHOTS = (0, 4)
+SHOTS = 4
 UNTRAINED = range(10)  # seeds
-COLUMNS = ("model", "demonstrations", "task", "metric", "items", "value", "low", "high", "chance")
+SCORE = ("model", "demonstrations", "task", "metric", "items", "value", "low", "high", "chance")
+CHANGE = ("model", "task", "items", "change", "low", "high", "smallest", "adjusted p")
 
 
 def main(folders: list[str]) -> None:
@@ -36,29 +39,31 @@ def main(folders: list[str]) -> None:
     runs = [RunFolder(Path(folder)) for folder in folders]
     config = runs[0].run_config()
     prepared = prepare(config.data, config.model.vocab_size, config.cache_path)
-    seconds = {"making the items": _seconds_of_items(prepared)}
-    with (HERE / "results.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*COLUMNS, "p (Holm)", "above chance"])
-        for name, model in _models(runs, config):
-            for shots in SHOTS[: 1 if name.startswith("untrained") else None]:
-                start = time.process_time()
-                rows = _judged(model, prepared, shots)
-                took = time.process_time() - start
-                seconds.setdefault(f"judging {name}, {shots} demonstrations", took)
-                writer.writerows([name, shots, *row] for row in rows)
-                file.flush()
-    with (HERE / "seconds.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["what", "seconds of one core", "processor"])
-        writer.writerows([what, f"{took:.1f}", processor().name] for what, took in seconds.items())
-
-
-def _seconds_of_items(prepared: PreparedData) -> float:
     assert prepared.texts is not None
+    texts, seconds = prepared.texts, dict[str, float]()
+    _timed("making the items", seconds, lambda: make_items(texts))
+    scores: list[list[Any]] = []
+    both: dict[str, tuple[SuiteResult, SuiteResult]] = {}
+    for name, model in _models(runs, config):
+        said = f"judging {name}, without demonstrations"
+        zero = _timed(said, seconds, lambda m=model: _judged(m, prepared, 0))
+        scores += _rows(name, 0, zero)
+        if not name.startswith("untrained"):
+            said = f"judging {name}, with {SHOTS}"
+            few = _timed(said, seconds, lambda m=model: _judged(m, prepared, SHOTS))
+            scores += _rows(name, SHOTS, few)
+            both[name] = zero, few
+    write("results.csv", [[*SCORE, "p (Holm)", "above chance"], *scores])
+    write("demonstrations.csv", [[*CHANGE], *_changes(both)])
+    rows = [[what, f"{took:.1f}", processor().name] for what, took in seconds.items()]
+    write("seconds.csv", [["what", "seconds of one core", "processor"], *rows])
+
+
+def _timed(what: str, seconds: dict[str, float], work: Callable[[], T]) -> T:
     start = time.process_time()
-    make_items(prepared.texts)
-    return time.process_time() - start
+    found = work()
+    seconds[what] = time.process_time() - start
+    return found
 
 
 def _models(runs: list[RunFolder], config: RunConfig) -> Iterator[tuple[str, Glam]]:
@@ -67,23 +72,46 @@ def _models(runs: list[RunFolder], config: RunConfig) -> Iterator[tuple[str, Gla
     for seed in UNTRAINED:
         model = Glam(config.model)
         model.initialize(seed)
-        yield f"untrained, seed {seed}", model.eval()
+        yield f"untrained (seed {seed})", model.eval()
 
 
-def _judged(model: Glam, prepared: PreparedData, shots: int) -> list[list[Any]]:
+def _judged(model: Glam, prepared: PreparedData, shots: int) -> SuiteResult:
     evaluation = EvaluationConfig()
     loaded = SUITES["embedded"]().load(evaluation, prepared)
     lm = GlamLM(model, prepared.tokenizer, max_length=evaluation.max_length)
-    scores = run_suite(lm, loaded, [shots]).scores
-    p_values = above_chance({one.task: vars(one) for one in scores})
+    for task in loaded.tasks.values():
+        task.set_config("num_fewshot", shots)
+    return run_suite(lm, loaded)
+
+
+def _rows(name: str, shots: int, found: SuiteResult) -> list[list[Any]]:
+    p_values = above_chance({one.task: vars(one) for one in found.scores})
     return [
         [
-            *(one.task, one.metric, one.items),
-            *(f"{part:.3f}" for part in (one.value, one.low or 0, one.high or 0, one.chance or 0)),
+            *(name, shots, one.task, one.metric, one.items),
+            *(f"{part or 0:.3f}" for part in (one.value, one.low, one.high, one.chance)),
             *(f"{p_values[one.task]:.2g}", is_above_chance(p_values[one.task])),
         ]
-        for one in scores
+        for one in found.scores
     ]
+
+
+def _changes(both: dict[str, tuple[SuiteResult, SuiteResult]]) -> list[list[Any]]:
+    pairs = {name: ([zero.items()], [few.items()]) for name, (zero, few) in both.items()}
+    return [
+        [
+            *(name, one.task, one.items, f"{one.mean:+.3f}"),
+            *(f"{end:+.3f}" for end in one.interval or ()),
+            *(f"{one.smallest or 0:.3f}", f"{one.adjusted:.2g}"),
+        ]
+        for name, differences in item_differences(pairs).items()
+        for one in differences
+    ]
+
+
+def write(name: str, rows: list[list[Any]]) -> None:
+    with (HERE / name).open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 if __name__ == "__main__":

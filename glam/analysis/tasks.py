@@ -5,10 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from scipy.special import (  # pyright: ignore[reportMissingTypeStubs]
-    ndtr,  # pyright: ignore[reportUnknownVariableType]
-)
-
 from glam.analysis.paired import CONFIDENCE, StudyRow, holm
 from glam.runs.record import mapping
 from glam.units import is_number
@@ -41,7 +37,9 @@ def _p_value(value: Any, chance: Any, one: Mapping[str, Any]) -> float | None:
     error, plain = one.get("stderr"), value * (1 - value) / items
     design = max(1.0, error**2 / plain) if is_number(error) and plain > 0 else 1.0
     spread = math.sqrt(max(0.0, chance * (1 - chance)) / items * design)
-    return 1 - float(ndtr((value - chance) / spread)) if spread else float(value <= chance)
+    if not spread:
+        return float(value <= chance)
+    return math.erfc((value - chance) / spread / math.sqrt(2)) / 2
 
 
 def scored(cells: Sequence[StudyRow]) -> list[StudyRow]:
@@ -67,7 +65,7 @@ def scored(cells: Sequence[StudyRow]) -> list[StudyRow]:
 
 def chances(cells: Sequence[StudyRow]) -> dict[str, float]:
     """What guessing scores, by task; "mean" where it is known of all."""
-    tasks = next((tasks for cell in cells if (tasks := _tasks_of(cell))), {})
+    tasks = next((tasks for tasks in map(_tasks_of, cells) if tasks), dict[str, dict[str, Any]]())
     known = {name: one["chance"] for name, one in tasks.items() if is_number(one.get("chance"))}
     whole = {"mean": sum(known.values()) / len(known)} if len(known) == len(tasks) and known else {}
     return whole | known

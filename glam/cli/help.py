@@ -35,6 +35,7 @@ EXAMPLES = {
     "task=list": "the runs and studies that are there",
     "task=evaluate run=latest": "held-out loss per domain of a run",
     "task=analyze run=latest": "what a run's experts specialise in",
+    "task=bias run=latest": "what a run associates with groups of people, and by which experts",
     "task=generate run=latest": "text from a run (task.prompt=...)",
 }
 

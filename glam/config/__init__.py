@@ -16,11 +16,16 @@ from glam.config._load import GROUPS, TASK_CLASSES, from_mapping
 from glam.config._model import ModelConfig, RouterConfig
 from glam.config._run import ROOT, ExportConfig, LoggerConfig, RunConfig, StudyConfig
 from glam.config._tasks import (
+    LENGTH_PENALTIES,
     TASKS,
     AnalyzeTaskConfig,
+    BiasTaskConfig,
+    EvaluateTaskConfig,
+    ExportTaskConfig,
     GenerateTaskConfig,
     ListTaskConfig,
     PlanTaskConfig,
+    ScaledExpertsConfig,
     TaskConfig,
 )
 from glam.config._training import TrainingConfig
@@ -45,6 +50,7 @@ __all__ = [
     "DISPATCHERS",
     "GROUPS",
     "LAUNCHERS",
+    "LENGTH_PENALTIES",
     "LOGICAL_AXES",
     "OPTIMIZERS",
     "ROOT",
@@ -55,12 +61,15 @@ __all__ = [
     "AdamWConfig",
     "AnalyzeTaskConfig",
     "BalanceLossConfig",
+    "BiasTaskConfig",
     "CorpusConfig",
     "DataConfig",
     "DispatcherConfig",
     "EmbeddedCorpusConfig",
+    "EvaluateTaskConfig",
     "EvaluationConfig",
     "ExportConfig",
+    "ExportTaskConfig",
     "FilterConfig",
     "GenerateTaskConfig",
     "HardwareConfig",
@@ -78,6 +87,7 @@ __all__ = [
     "Role",
     "RouterConfig",
     "RunConfig",
+    "ScaledExpertsConfig",
     "ScheduleConfig",
     "Source",
     "StudyConfig",

@@ -7,6 +7,9 @@ from typing import Any, TypeVar, cast, get_type_hints
 from glam.config._before_seals import KEYS
 from glam.config._tasks import (
     AnalyzeTaskConfig,
+    BiasTaskConfig,
+    EvaluateTaskConfig,
+    ExportTaskConfig,
     GenerateTaskConfig,
     ListTaskConfig,
     PlanTaskConfig,
@@ -31,6 +34,9 @@ GROUPS: dict[str, Registry[Any]] = {
 # Tasks that have keys of their own.
 TASK_CLASSES: dict[str, type[TaskConfig]] = {
     "analyze": AnalyzeTaskConfig,
+    "bias": BiasTaskConfig,
+    "evaluate": EvaluateTaskConfig,
+    "export": ExportTaskConfig,
     "generate": GenerateTaskConfig,
     "list": ListTaskConfig,
     "plan": PlanTaskConfig,

@@ -13,6 +13,7 @@ from glam.config._checks import (
 from glam.config._data import DataConfig
 from glam.config._evaluation import EvaluationConfig
 from glam.config._hardware import HardwareConfig
+from glam.config._load import TASK_CLASSES
 from glam.config._model import ModelConfig
 from glam.config._tasks import TASKS, TaskConfig
 from glam.config._training import TrainingConfig
@@ -25,7 +26,8 @@ from glam.errors import UserError, one_of
 from glam.log import LEVELS
 
 BUDGETS = ("tokens", "flops", "seconds")
-READING = ("evaluate", "analyze", "generate", "export", "report")  # tasks that take a trained run
+# tasks that take a trained run
+READING = ("evaluate", "analyze", "bias", "generate", "export", "report")
 
 
 @dataclass(kw_only=True)
@@ -93,8 +95,8 @@ class RunConfig:
     export: ExportConfig = field(default_factory=ExportConfig)
     seed: int = 0  # of the initial weights, the order of the batches and the routing
     rerun: bool = not_in_identity(False)  # move a finished run aside and run it again
-    # for task=evaluate, analyze, generate, export and report: a run's folder, latest, or the unique
-    # beginning of its name or id
+    # for task=evaluate, analyze, bias, generate, export and report: a run's folder, latest, or the
+    # unique beginning of its name or id
     run: str | None = not_in_identity(None)
     log_level: str = not_in_identity("info")  # least that is told: debug | info | warning | error
     runs_dir: str = not_in_identity("runs")  # folder of runs; relative to the repository's root
@@ -136,8 +138,7 @@ class RunConfig:
         chosen_by_group("schedule", self.schedule)
         chosen_by_group("data.corpus", self.data.corpus)
         # Of the tasks, those that have keys of their own have a class each.
-        others = {kind().name for kind in TaskConfig.__subclasses__()}
-        plain = [name for name in TASKS if name not in others]
+        plain = [name for name in TASKS if name not in TASK_CLASSES]
         chosen_by_group("task", self.task, *(plain if type(self.task) is TaskConfig else []))
 
     def _check_optimizer(self) -> None:

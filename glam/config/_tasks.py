@@ -1,14 +1,21 @@
 """What is done with a configuration: the section `task`, a class for each file of `conf/task` that
 has keys of its own."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 
-from glam.config._checks import positive, unencodable, within
+from glam.config._checks import positive, unencodable, within, words
 from glam.errors import UserError, one_of
 
-TASKS = ("train", "plan", "prepare", "evaluate", "analyze", "generate", "export", "report", "list")
+TASKS = (
+    *("train", "plan", "prepare", "evaluate", "analyze", "bias", "generate", "export", "report"),
+    "list",
+)
 TABLE_FORMATS = ("table", "json", "csv")
 GENERATE_FORMATS = ("text", "json")
+LENGTH_PENALTIES = ("power", "gnmt")  # forms of the length penalty of a beam search
+SCALED = re.compile(r"(\d{1,9})/(\d{1,9}):(\d{1,9}(?:\.\d{1,9})?)", re.ASCII)  # layer/expert:number
+MOST_SCALE = 100  # of an expert's gates
 COLDEST = 1e-3  # temperature: below, a softmax of its logits is greedy or overflows
 
 
@@ -16,8 +23,8 @@ COLDEST = 1e-3  # temperature: below, a softmax of its logits is greedy or overf
 class TaskConfig:
     """What is done with the configuration."""
 
-    # train | plan | prepare | evaluate | analyze | generate | export | report | list, a file of
-    # conf/task
+    # train | plan | prepare | evaluate | analyze | bias | generate | export | report | list, a file
+    # of conf/task
     name: str = "train"
 
     def __post_init__(self) -> None:
@@ -25,7 +32,67 @@ class TaskConfig:
 
 
 @dataclass(kw_only=True)
-class GenerateTaskConfig(TaskConfig):
+class ScaledExpertsConfig(TaskConfig):
+    """A task that may take up a run with some experts scaled."""
+
+    # what gates of an expert are multiplied by, as [1/3:0,1/5:0.5]: expert 3 of layer 1 is left
+    # out, and half of expert 5 remains
+    expert_scale: list[str] = field(default_factory=list[str])
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        words("task.", self, "expert_scale")
+        for entry in self.expert_scale:
+            if not SCALED.fullmatch(entry):
+                raise UserError(
+                    f"task.expert_scale=[{entry}] names no layer, expert and number; "
+                    f"task.expert_scale=[1/3:0.5] halves expert 3 of layer 1"
+                )
+            if float(entry.partition(":")[2]) > MOST_SCALE:
+                raise UserError(f"task.expert_scale=[{entry}] must lie between 0 and {MOST_SCALE}")
+        if len(self.scales) < len(self.expert_scale):
+            raise UserError(f"task.expert_scale={self.expert_scale} names an expert twice")
+
+    @property
+    def scales(self) -> dict[tuple[int, int], float]:
+        """What the gates of an expert are multiplied by, by layer and expert."""
+        found = [SCALED.fullmatch(entry) for entry in self.expert_scale]
+        return {(int(one[1]), int(one[2])): float(one[3]) for one in found if one}
+
+
+@dataclass(kw_only=True)
+class EvaluateTaskConfig(ScaledExpertsConfig):
+    """Held-out loss of a trained run, and its scores on tasks."""
+
+    name: str = "evaluate"
+
+
+@dataclass(kw_only=True)
+class ExportTaskConfig(ScaledExpertsConfig):
+    """A trained run as a folder that Hugging Face's libraries load."""
+
+    name: str = "export"
+
+
+@dataclass(kw_only=True)
+class BiasTaskConfig(ScaledExpertsConfig):
+    """What a trained run associates with groups of people, and through which experts."""
+
+    name: str = "bias"
+    samples: int = 20  # texts that continue each prompt, for words and toxicity; 0: none
+    max_tokens: int = 20  # [tokens] of a text, at most
+    shuffles: int = 2000  # of what is associated, for what chance alone gives
+    by_expert: bool = True  # also with each expert left out in turn
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive("task.", self, "max_tokens")
+        within("task.", self, 0, 100_000, "samples")
+        within("task.", self, 100, 1_000_000, "shuffles")
+
+
+@dataclass(kw_only=True)
+class GenerateTaskConfig(ScaledExpertsConfig):
     """Text from a trained run."""
 
     name: str = "generate"
@@ -33,7 +100,12 @@ class GenerateTaskConfig(TaskConfig):
     max_tokens: int = 100  # [tokens] of a sample, at most
     temperature: float = 0.8  # of the softmax; 0: greedy, the likeliest token each time
     top_p: float = 0.95  # [share] nucleus sampling: of the probability that is drawn from
-    samples: int = 3  # how many texts; greedy: one, since they would be equal
+    beams: int = 1  # width of a beam search, the best text of which is taken; 1: none
+    length_penalty: float = 1.0  # exponent of what a beam's log-probability is divided by
+    # what has that exponent, of n tokens: power (n, as Hugging Face) | gnmt ((5 + n) / 6, as GPT-3)
+    length_penalty_form: str = "power"
+    samples: int = 3  # how many texts; greedy and by beams: one, since they would be equal
+    stream: bool | None = None  # show text as it is made; null: on a terminal
     format: str = "text"  # text (a numbered rule above each sample) | json (an object a line)
 
     def __post_init__(self) -> None:
@@ -49,6 +121,16 @@ class GenerateTaskConfig(TaskConfig):
             raise UserError(f"task.prompt is not UTF-8 (at {broken}); type it in UTF-8")
         within("task.", self, 1e-6, 1, "top_p")
         one_of("task.format", self.format, GENERATE_FORMATS)
+        within("task.", self, 1, 1000, "beams")
+        within("task.", self, -100, 100, "length_penalty")
+        one_of("task.length_penalty_form", self.length_penalty_form, LENGTH_PENALTIES)
+        if not self.prompt:
+            raise UserError("task.prompt is empty; give the text that samples continue")
+        if self.stream and (self.beams > 1 or self.format != "text"):
+            other = f"task.beams={self.beams}" if self.beams > 1 else f"task.format={self.format}"
+            raise UserError(
+                f"task.stream=true but {other} has no text before its end; leave one of them out"
+            )
 
 
 @dataclass(kw_only=True)

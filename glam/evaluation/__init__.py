@@ -1,13 +1,13 @@
 """Evaluation of a trained model: held-out loss, and generated text."""
 
-from glam.evaluation.beam import Beams, LengthPenalty
-from glam.evaluation.generation import UselessWeightsError, continue_tokens, generate
+from glam.evaluation.generation import continue_tokens, generate
 from glam.evaluation.held_out import (
     DomainResult,
     evaluate_domains,
     mean_loss,
 )
-from glam.evaluation.sampling import Sampling
+from glam.model.decoding.beam import Beams, LengthPenalty
+from glam.model.decoding.sampling import Sampling, UselessWeightsError
 
 __all__ = [
     "Beams",

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from glam.data import Tokenizer
-from glam.evaluation.beam import Beams, LengthPenalty
 from glam.evaluation.generation import continue_tokens, text_after
-from glam.evaluation.sampling import Sampling
 from glam.model import Glam
+from glam.model.decoding.beam import Beams, LengthPenalty
+from glam.model.decoding.sampling import Sampling
 from glam.progress import Bar
 
 MOST_NEW_TOKENS = 256  # of an answer, where its task does not say

@@ -1,8 +1,7 @@
 """Loss and bits per byte on held-out whole documents, domain by domain."""
 
 import math
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from glam.data import HeldOutBatch, PreparedData, held_out, held_out_bytes
 from glam.machine.processes import SINGLE, Processes
 from glam.model import Glam
+from glam.model.evaluating import evaluating
 
 
 class DomainResult(NamedTuple):
@@ -55,18 +55,6 @@ def evaluate_domains(
 def mean_loss(results: Mapping[str, DomainResult]) -> float:
     """Mean loss in nats per token, with equal weight for every domain."""
     return sum(result.loss for result in results.values()) / len(results)
-
-
-@contextmanager
-def evaluating(model: Glam) -> Generator[None]:
-    """Evaluation mode without gradients, until the end of the block."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
 
 
 def _evaluate(

@@ -93,7 +93,8 @@ def run_suite(
     scores: list[TaskScore] = []
     raw: dict[str, dict[str, Any]] = {}
     for shots in num_fewshot or (None,):
-        lm.check_lengths = partial(check_lengths, lm.max_length, shots)
+        fit = all(isinstance(task, FitsContext) for task in loaded.tasks.values())
+        lm.check_lengths = partial(check_lengths, lm.max_length, None if fit else shots)
         for name, task in loaded.tasks.items():
             own = loaded.num_fewshot.get(name, task.get_config("num_fewshot") or 0)
             task.set_config("num_fewshot", own if shots is None else shots)

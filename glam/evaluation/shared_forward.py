@@ -14,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from glam.evaluation.cached_decoder import feed_forward
 from glam.evaluation.prefixes import Segment, Tokens, by_level, segments
 from glam.model import Glam
 from glam.model.attention.attention import cpu_attention
 from glam.model.attention.position import PositionBias
+from glam.model.decoding.cached_decoder import feed_forward
 from glam.model.glam import Layer
 from glam.model.loss import output_logits
 from glam.model.precision import at_least_float32

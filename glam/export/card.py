@@ -15,7 +15,7 @@ import yaml
 from jinja2 import ChainableUndefined, Environment, PackageLoader, Undefined
 from markupsafe import Markup
 
-from glam.config import RunConfig
+from glam.config import RunConfig, ScaledExpertsConfig
 from glam.data import EMBEDDED
 from glam.runs.record import Json, Record, mapping
 from glam.units import DASH, duration, fixed, in_message, is_number, percent, si, whole
@@ -54,6 +54,7 @@ def model_card(config: RunConfig, record: Record) -> str:
         sources=_sources(config, record.data),
         epochs=mapping(record.data.get("epochs")),
         scores=scores,
+        scaled=config.task.expert_scale if isinstance(config.task, ScaledExpertsConfig) else [],
     )
 
 

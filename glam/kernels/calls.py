@@ -42,6 +42,8 @@ UNTYPED = {
     "route_backward": "sslsssnnni",
     "adafactor": "ssssnnnfffff",
     "adafactor_vector": "sssnfffff",
+    "decode_ahead": "lllllllsssslssssllnnffff",
+    "draw_tokens": "sslslnnff",
     "decode": "lllllllsssslssnnnff",
     "output_loss_bf16": "bwlsbwnnnffi",  # only where the processor has AMX
 }
@@ -99,6 +101,12 @@ def call(name: str, first: Tensor, *rest: Tensor | float | None) -> int:
     `first` decides the type of a TYPED function; None stands for a missing tensor. Shapes are not
     checked. Raises AssertionError for a tensor of the wrong type or with gaps.
     """
+    return bind(name, first, *rest)()
+
+
+def bind(name: str, first: Tensor, *rest: Tensor | float | None) -> Callable[[], int]:
+    """`call` with these arguments, to be made many times: the tensors, whose numbers may change
+    between calls, are kept."""
     args = list[float | None]()
     for letter, value in zip(SIGNATURES[name], (first, *rest), strict=True):
         if isinstance(value, Tensor):
@@ -109,7 +117,13 @@ def call(name: str, first: Tensor, *rest: Tensor | float | None) -> int:
             args.append(value.data_ptr())
         else:
             args.append(value)
-    return _function(name, first.dtype)(*args, torch.get_num_threads())
+    function, kept = _function(name, first.dtype), (first, *rest)
+    threads = torch.get_num_threads()
+
+    def run(_: object = kept) -> int:
+        return function(*args, threads)
+
+    return run
 
 
 def pad(bias: Tensor, end: float = 0) -> Tensor:

@@ -3,18 +3,41 @@
  * row uses is read once. A row's result does not depend on the other rows. */
 
 #define DECODE_BLOCK 512             /* columns of a product that stay in the L1 cache */
-#define PRODUCT_PARALLEL_FROM 262144 /* elements of a weight: smaller ones are read by one thread */
+#define NARROW_UP_TO 256 /* columns of a weight that is read strip by strip */
+#define DECODE_PARALLEL_FROM 262144 /* elements of a weight or of keys: fewer are read by one thread */
+
+#define LANES 16 /* floats that are worked on together: positions of keys, columns of values */
+
+typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
+typedef lanes loose_lanes __attribute__((aligned(4), may_alias)); /* anywhere in memory */
+
+typedef uint32_t wide_lanes __attribute__((vector_size(LANES * 4)));
+typedef uint16_t bf16_lanes __attribute__((vector_size(LANES * 2), aligned(2)));
+typedef int8_t i8_lanes __attribute__((vector_size(LANES), aligned(1)));
 
 static inline float widen_i8(int8_t x) { return (float)x; }
+
+static inline void store(float *y, lanes x) { *(loose_lanes *)y = x; }
+
+/* LANES weights in float32. */
+static inline lanes load_lanes_f32(const float *w) { return *(const loose_lanes *)w; }
+static inline lanes load_lanes_bf16(const bf16 *w) {
+    return (lanes)(__builtin_convertvector(*(const bf16_lanes *)w, wide_lanes) << 16);
+}
+static inline lanes load_lanes_i8(const int8_t *w) {
+    return __builtin_convertvector(*(const i8_lanes *)w, lanes);
+}
 
 #define T float
 #define OF(name) name##_f32
 #include "product.inc"
+#include "product_t.inc"
 #undef T
 #undef OF
 #define T bf16
 #define OF(name) name##_bf16
 #include "product.inc"
+#include "product_t.inc"
 #undef T
 #undef OF
 #define T int8_t
@@ -34,7 +57,7 @@ enum {
 
 /* What `weights` holds of each layer: addresses, and the hidden size of a feed-forward without
  * experts. Norms and the router are float32. 0 stands for what a layer does not have. After the
- * last layer come the embedding and the last norm. */
+ * last layer come the embedding, the last norm, and the transpose of the embedding or 0. */
 enum {
     ATTENTION_NORM, QUERY, KEY, VALUE, ATTENTION_OUT, FFN_NORM, ROUTER, ROUTER_BIAS, FFN_GATE,
     FFN_IN, FFN_OUT, FFN_HIDDEN, PER_LAYER
@@ -101,25 +124,75 @@ static struct decode_space decode_space(float *scratch, const i64 *sizes, i64 ro
     return at;
 }
 
-/* One head of one row: y [D] from its query [D] and the first `count` of keys [D, length] and
- * values [length, D]; bias [count] is by position, `scores` has room for `count`. */
-static void decode_head(const float *query, const float *keys, const float *values,
-                        const float *bias, i64 count, i64 length, i64 D, float *scores, float *y) {
-    product_columns_f32(query, D, keys, length, scores, length, 1, D, 0, count);
-#pragma omp simd
-    for (i64 j = 0; j < count; j++) scores[j] += bias[j];
-    float inverse = softmax_exp(scores, count);
-    product_columns_f32(scores, length, values, D, y, D, 1, count, 0, D);
-    for (i64 d = 0; d < D; d++) y[d] *= inverse;
+/* scores [count rounded up to LANES] = query [D] times keys [positions / LANES, D, LANES]. */
+static void decode_scores(const float *query, const float *keys, i64 count, i64 D, float *scores) {
+    i64 j = 0, block = D * LANES;
+    for (; j + 4 * LANES <= count; j += 4 * LANES) { /* four sums, since each waits for itself */
+        lanes s0 = {0}, s1 = s0, s2 = s0, s3 = s0;
+        const float *k = keys + j * D;
+        for (i64 d = 0; d < D; d++, k += LANES) {
+            s0 += query[d] * load_lanes_f32(k);
+            s1 += query[d] * load_lanes_f32(k + block);
+            s2 += query[d] * load_lanes_f32(k + 2 * block);
+            s3 += query[d] * load_lanes_f32(k + 3 * block);
+        }
+        store(scores + j, s0);
+        store(scores + j + LANES, s1);
+        store(scores + j + 2 * LANES, s2);
+        store(scores + j + 3 * LANES, s3);
+    }
+    for (; j < count; j += LANES) {
+        lanes sum = {0};
+        for (i64 d = 0; d < D; d++) sum += query[d] * load_lanes_f32(keys + j * D + d * LANES);
+        store(scores + j, sum);
+    }
 }
 
-/* Attention of a layer, added to x. keys [layers, cache rows, N, D, length], values [layers, cache
- * rows, N, length, D]; bias [layers, N, length] is by distance, the farthest first. */
+/* y [D rounded up to LANES] = weights [count] times values [count, D rounded up]. */
+static void decode_mix(const float *weights, const float *values, i64 count, i64 D, float *y) {
+    i64 width = (D + LANES - 1) / LANES * LANES;
+    for (i64 d = 0; d < width; d += LANES) {
+        lanes s0 = {0}, s1 = s0, s2 = s0, s3 = s0;
+        const float *v = values + d;
+        i64 j = 0;
+        for (; j + 4 <= count; j += 4, v += 4 * width) {
+            s0 += weights[j] * load_lanes_f32(v);
+            s1 += weights[j + 1] * load_lanes_f32(v + width);
+            s2 += weights[j + 2] * load_lanes_f32(v + 2 * width);
+            s3 += weights[j + 3] * load_lanes_f32(v + 3 * width);
+        }
+        for (; j < count; j++, v += width) s0 += weights[j] * load_lanes_f32(v);
+        store(y + d, (s0 + s1) + (s2 + s3));
+    }
+}
+
+/* Attention of head n of row r, from at.query into at.attended; shapes as in decode_attention. */
+static void decode_head(struct decode_space at, i64 r, i64 n, i64 layer, const i64 *texts,
+                        const i64 *positions, const i64 *sizes, const float *keys,
+                        const float *values, const float *bias) {
+    i64 N = sizes[HEADS], D = sizes[HEAD], A = N * D, C = sizes[CACHE_LENGTH];
+    i64 Dv = (D + LANES - 1) / LANES * LANES, count = positions[r] + 1;
+    i64 head = ((layer * sizes[CACHE_ROWS] + texts[r]) * N + n) * C;
+    float *scores = at.scores + omp_get_thread_num() * (C + Dv), *y = scores + C;
+    const float *from_first = bias + (layer * N + n + 1) * C - count;
+    decode_scores(at.query + r * A + n * D, keys + head * D, count, D, scores);
+#pragma omp simd
+    for (i64 j = 0; j < count; j++) scores[j] += from_first[j];
+    i64 rounded = (count + LANES - 1) / LANES * LANES;
+    for (i64 j = count; j < rounded; j++) scores[j] = -INFINITY;
+    float inverse = softmax_exp(scores, rounded);
+    decode_mix(scores, values + head * Dv, count, D, y);
+    for (i64 d = 0; d < D; d++) at.attended[r * A + n * D + d] = y[d] * inverse;
+}
+
+/* Attention of a layer, added to x. keys [layers, cache rows, N, positions / LANES, D, LANES],
+ * values [layers, cache rows, N, positions, D rounded up to LANES]; bias [layers, N, positions] is
+ * by distance, the farthest first. */
 static void decode_attention(struct decode_space at, const i64 *texts, const i64 *positions,
                              const i64 *sizes, const i64 *weights, float *keys, float *values,
                              const float *bias, i64 rows, i64 layer, int threads) {
     i64 M = sizes[WIDTH], N = sizes[HEADS], D = sizes[HEAD], A = N * D, C = sizes[CACHE_LENGTH];
-    i64 type = sizes[DENSE_TYPE];
+    i64 type = sizes[DENSE_TYPE], Dv = (D + LANES - 1) / LANES * LANES;
     const i64 *w = weights + layer * PER_LAYER;
     float by = 1.0f / sqrtf((float)D);
     decode_norm(at.x, w[ATTENTION_NORM], at.normal, rows, M);
@@ -128,21 +201,22 @@ static void decode_attention(struct decode_space at, const i64 *texts, const i64
     product(at.normal, w[VALUE], type, at.value, rows, M, A, threads);
     for (i64 r = 0; r < rows; r++)
         for (i64 n = 0; n < N; n++) {
-            i64 head = ((layer * sizes[CACHE_ROWS] + texts[r]) * N + n) * C * D;
+            i64 head = ((layer * sizes[CACHE_ROWS] + texts[r]) * N + n) * C, from = r * A + n * D;
+            i64 block = positions[r] / LANES * LANES, lane = positions[r] % LANES;
             for (i64 d = 0; d < D; d++) {
-                at.query[r * A + n * D + d] *= by;
-                keys[head + d * C + positions[r]] = at.key[r * A + n * D + d];
+                at.query[from + d] *= by;
+                keys[(head + block) * D + d * LANES + lane] = at.key[from + d];
             }
-            memcpy(values + head + positions[r] * D, at.value + r * A + n * D, D * sizeof(float));
+            memcpy(values + (head + positions[r]) * Dv, at.value + from, D * sizeof(float));
         }
-#pragma omp parallel for num_threads(threads) if (parallel : threads > 1 && \
-                                                  rows * A * positions[rows - 1] > 262144)
-    for (i64 each = 0; each < rows * N; each++) {
-        i64 r = each / N, n = each % N, count = positions[r] + 1;
-        i64 head = ((layer * sizes[CACHE_ROWS] + texts[r]) * N + n) * C * D;
-        const float *of_head = bias + (layer * N + n + 1) * C - count;
-        decode_head(at.query + r * A + n * D, keys + head, values + head, of_head, count, C, D,
-                    at.scores + omp_get_thread_num() * C, at.attended + r * A + n * D);
+    i64 work = rows * A * positions[rows - 1];
+    if (threads == 1 || work < DECODE_PARALLEL_FROM) {
+        for (i64 each = 0; each < rows * N; each++)
+            decode_head(at, each / N, each % N, layer, texts, positions, sizes, keys, values, bias);
+    } else {
+#pragma omp parallel for num_threads(threads)
+        for (i64 each = 0; each < rows * N; each++)
+            decode_head(at, each / N, each % N, layer, texts, positions, sizes, keys, values, bias);
     }
     product(at.attended, w[ATTENTION_OUT], type, at.out, rows, A, M, threads);
     add(at.x, at.out, 1.0f, rows * M);
@@ -214,7 +288,9 @@ static void decode_logits(struct decode_space at, const i64 *sizes, const i64 *w
     for (i64 r = 0; r < rows; r++)
         if (wanted[r]) memmove(at.x + outputs++ * M, at.x + r * M, M * sizeof(float));
     decode_norm(at.x, w[1], at.normal, outputs, M);
-    if (sizes[DENSE_TYPE] == IS_F32)
+    if (w[2])
+        product(at.normal, w[2], sizes[DENSE_TYPE], logits, outputs, M, V, threads);
+    else if (sizes[DENSE_TYPE] == IS_F32)
         product_t_f32(at.normal, (const float *)w[0], logits, outputs, M, V, threads);
     else
         product_t_bf16(at.normal, (const bf16 *)w[0], logits, outputs, M, V, threads);
@@ -226,14 +302,14 @@ static void decode_logits(struct decode_space at, const i64 *sizes, const i64 *w
  * row `texts` has token `tokens`; rows of one text are in order. Stage 2 l is the attention of
  * layer l and its choice of experts, into chosen [rows, K] and gates [rows, K]; stage 2 l + 1 its
  * feed-forward; stage 2 L the logits. Between calls the state is in `scratch`, for whose size see
- * `decode_space`: `scores` is [threads, cache length]. */
+ * `decode_space`: `scores` is [threads, cache length + D rounded up to LANES]. */
 void decode(const i64 *tokens, const i64 *texts, const i64 *positions, const i64 *wanted,
             const i64 *sizes, const i64 *weights, const i64 *experts, float *keys, float *values,
             const float *bias, float *scratch, i64 *chosen, float *gates, float *logits, i64 rows,
             i64 first, i64 last, float cap, float threshold, int threads) {
     struct decode_space at = decode_space(scratch, sizes, rows);
     i64 L = sizes[LAYERS], M = sizes[WIDTH];
-    const i64 *behind = weights + L * PER_LAYER; /* the embedding and the last norm */
+    const i64 *behind = weights + L * PER_LAYER; /* the embedding, the last norm, … */
     for (i64 stage = first; stage < last; stage++) {
         i64 layer = stage / 2;
         const i64 *w = weights + layer * PER_LAYER;
@@ -252,4 +328,97 @@ void decode(const i64 *tokens, const i64 *texts, const i64 *positions, const i64
             decode_feed_forward(at, sizes, w, rows, threads);
         }
     }
+}
+
+#define BINS 256 /* of chances, eight to an octave, the likeliest first */
+
+/* Bin of a chance in [0, 1]; those below 2^-31 share the last. */
+static inline i64 bin_of(float chance) {
+    i64 below_one = ((i64)bits_of_float(1.0f) >> 20) - (bits_of_float(chance) >> 20);
+    return below_one < BINS ? below_one : BINS - 1;
+}
+
+/* Puts the tokens of one bin in order, the likeliest first, of equals the first; returns how many
+ * there are. */
+static i64 sorted_bin(const float *chances, i64 V, i64 bin, i64 *order) {
+    i64 count = 0;
+    for (i64 v = 0; v < V; v++)
+        if (bin_of(chances[v]) == bin) order[count++] = v;
+    for (i64 gap = count / 2; gap > 0; gap /= 2)
+        for (i64 i = gap; i < count; i++) {
+            i64 v = order[i], j = i;
+            for (; j >= gap; j -= gap) {
+                i64 w = order[j - gap];
+                if (chances[w] > chances[v] || (chances[w] == chances[v] && w < v)) break;
+                order[j] = w;
+            }
+            order[j] = v;
+        }
+    return count;
+}
+
+/* The first token at which the sum of chances, the likeliest first, exceeds `share` or, where
+ * `reach`, reaches it; in `mass` that sum. mass_of_bin [BINS]; order [V] is workspace. */
+static i64 token_at(const float *chances, const double *mass_of_bin, i64 V, double share, int reach,
+                    i64 *order, double *mass) {
+    i64 bin = 0, token = 0;
+    double sum = 0.0;
+    while (bin < BINS - 1 && (reach ? sum + mass_of_bin[bin] < share
+                                    : sum + mass_of_bin[bin] <= share))
+        sum += mass_of_bin[bin++];
+    i64 count = sorted_bin(chances, V, bin, order);
+    for (i64 i = 0; i < count && (reach ? sum < share : sum <= share); i++)
+        if (chances[order[i]] > 0.0f) sum += chances[token = order[i]];
+    *mass = sum;
+    return token;
+}
+
+/* Draws a token for each row of logits [rows, V] into tokens [rows]: the likeliest at temperature
+ * 0, else by its number in [0, 1) from the nucleus: the fewest likeliest tokens, the first of
+ * equals before the others, whose probabilities reach `top_p`. chances [V] and order [V] are
+ * workspace. Returns 1 where a logit is NaN or infinite: nothing can be drawn then. */
+int draw_tokens(const float *logits, const float *numbers, i64 *tokens, float *chances, i64 *order,
+                i64 rows, i64 V, float temperature, float top_p, int threads) {
+    (void)threads; /* the work of microseconds */
+    int useless = 0;
+#pragma omp simd reduction(| : useless)
+    for (i64 i = 0; i < rows * V; i++) useless |= !(fabsf(logits[i]) <= 3e38f);
+    if (useless) return 1;
+    for (i64 r = 0; r < rows; r++) {
+        const float *row = logits + r * V;
+        tokens[r] = argmax(row, V);
+        if (temperature == 0.0f) continue;
+        double mass_of_bin[BINS] = {0}, total = 0.0, mass;
+        float row_max = row[tokens[r]], inverse = 1.0f / temperature;
+#pragma omp simd
+        for (i64 v = 0; v < V; v++) chances[v] = exp_((row[v] - row_max) * inverse);
+        for (i64 v = 0; v < V; v++) mass_of_bin[bin_of(chances[v])] += chances[v];
+        for (i64 b = 0; b < BINS; b++) total += mass_of_bin[b];
+        if (top_p < 1.0f) token_at(chances, mass_of_bin, V, top_p * total, 1, order, &mass);
+        else mass = total;
+        tokens[r] = token_at(chances, mass_of_bin, V, numbers[r] * mass, 0, order, &mass);
+    }
+    return 0;
+}
+
+/* `steps` whole steps of decoding, each of the tokens that the one before it drew (see decode and
+ * draw_tokens): numbers [steps, rows], written [steps, rows]. Tokens and positions are left as the
+ * next step takes them. Returns 1 where a logit is NaN or infinite. */
+int decode_ahead(i64 *tokens, const i64 *texts, i64 *positions, const i64 *wanted,
+                 const i64 *sizes, const i64 *weights, const i64 *experts, float *keys,
+                 float *values, const float *bias, float *scratch, i64 *chosen, float *gates,
+                 float *logits, const float *numbers, float *chances, i64 *order, i64 *written,
+                 i64 rows, i64 steps, float cap, float threshold, float temperature, float top_p,
+                 int threads) {
+    for (i64 s = 0; s < steps; s++) {
+        decode(tokens, texts, positions, wanted, sizes, weights, experts, keys, values, bias,
+               scratch, chosen, gates, logits, rows, 0, 2 * sizes[LAYERS] + 1, cap, threshold,
+               threads);
+        if (draw_tokens(logits, numbers + s * rows, tokens, chances, order, rows,
+                        sizes[VOCABULARY], temperature, top_p, threads))
+            return 1;
+        memcpy(written + s * rows, tokens, rows * sizeof(i64));
+        for (i64 r = 0; r < rows; r++) positions[r]++;
+    }
+    return 0;
 }

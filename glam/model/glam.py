@@ -1,5 +1,6 @@
 """The decoder-only language model of GLaM."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -130,6 +131,31 @@ class Glam(nn.Module):
     def initialize(self, seed: int) -> None:
         """Draw every parameter anew. The dense weights do not depend on `num_experts`."""
         initialize(self, seed)
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        end: int,
+        max_tokens: int = 100,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        beams: int = 1,
+        length_penalty: float = 1.0,
+    ) -> list[list[int]]:
+        """The tokens that follow each prompt, up to the token `end`, which is left out. With
+        `temperature` 0 the likeliest each time, or the best text of a search `beams` wide, whose
+        log-probability is divided by its length ** `length_penalty`; else drawn, by `seed`, from
+        the likeliest tokens that have probability `top_p` together."""
+        # Imported late: decoders import this module.
+        from glam.model.decoding.beam import Beams, LengthPenalty
+        from glam.model.decoding.continue_tokens import continue_tokens
+        from glam.model.decoding.sampling import Sampling
+
+        drawn = Sampling(temperature, top_p, seed)
+        search = Beams(beams, LengthPenalty(length_penalty)) if beams > 1 else drawn
+        return continue_tokens(self, prompts, max_tokens=max_tokens, end=end, search=search)
 
     def forward(
         self, tokens: Int[Tensor, "B S"], segments: Int[Tensor, "B S"] | None = None

@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from glam.units import duration, energy, fixed, si, whole
+from glam.units import counted, duration, energy, fixed, si, whole
+
+MOST_TASKS = 8  # that are named in the terminal
 
 
 def print_summary(summary: Mapping[str, Any], report: Path, console: Console | None = None) -> None:
@@ -53,9 +55,28 @@ def _facts(summary: Mapping[str, Any]) -> Table:
         f"{whole(summary.get('tokens_per_second'))} tokens/s",
         "energy": energy(energy_used.get("joules")) + (f", {source}" if source else ""),
     }
+    facts |= {f"tasks, {suite}": _tasks(tasks) for suite, tasks in _suites(summary)}
     table = Table(box=None, padding=(0, 2), show_header=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for name, fact in facts.items():
         table.add_row(name, Text(fact))
     return table
+
+
+def _suites(summary: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The suites of tasks that have scores."""
+    suites: Mapping[str, dict[str, Any]] = summary.get("tasks") or {}
+    return [(name, tasks) for name, tasks in suites.items() if tasks]
+
+
+def _tasks(tasks: Mapping[str, Any]) -> str:
+    """Every score of a suite in a line, and how many are told from chance."""
+    from glam.analysis.tasks import above_chance, is_above_chance  # scipy
+
+    scores = ", ".join(f"{name} {fixed(one['value'], 2)}" for name, one in tasks.items())
+    if len(tasks) > MOST_TASKS:
+        scores = counted(len(tasks), "score")
+    p_values = above_chance(tasks)
+    told = sum(map(is_above_chance, p_values.values()))
+    return scores + (f"; {told} of {len(p_values)} told from chance" if p_values else "")

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import yaml
 
-from glam.reporting import curves, experts, funnel, layout, specialisation
+from glam.reporting import bias, curves, experts, funnel, layout, specialisation
 from glam.reporting.page import render
 from glam.reporting.reproduce import command
 from glam.reporting.tasks import suites_on_page
@@ -43,6 +43,7 @@ def content(record: Record) -> dict[str, Any]:
         "layers": experts.layers(record),
         "load_legend": experts.LEGEND,
         "inside": specialisation.section(record.analysis),
+        "bias": bias.section(record.bias, record.correction),
         "funnel": funnel.table(found),
         "funnel_amounts": funnel.amounts(found),
         "funnel_figures": funnel.figures(found),

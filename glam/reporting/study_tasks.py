@@ -27,6 +27,7 @@ from glam.reporting.theme import FONT, Theme, plain
 from glam.units import counted, fixed
 
 Y_LABEL = "score"
+MARGIN = 0.03  # of an axis, beyond the scale of scores
 
 
 class Tasks:
@@ -89,6 +90,7 @@ class Tasks:
 
         def draw(axes: Axes, theme: Theme, name: str) -> None:
             by_key(axes, theme, name)
+            axes.set_ylim(_within_scale(*axes.get_ylim()))
             chance = self.chances.get(name)
             if chance is None:
                 return
@@ -118,6 +120,14 @@ class Tasks:
         if self.chances:
             words += " Chance is what guessing scores; its line is drawn where it is in the panel."
         return words
+
+
+def _within_scale(low: float, high: float) -> tuple[float, float]:
+    """Limits of an axis, moved to where scores can lie: 0 to 1, with a margin."""
+    if high - low >= 1 + 2 * MARGIN:
+        return -MARGIN, 1 + MARGIN
+    moved = max(0.0, -MARGIN - low) - max(0.0, high - 1 - MARGIN)
+    return low + moved, high + moved
 
 
 def _label(key: str) -> str:

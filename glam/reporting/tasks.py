@@ -1,16 +1,18 @@
 """Scores of a suite of tasks, at the terminal and as rows of a page."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from glam.analysis.items import ItemDifference, item_differences
+from glam.analysis.tasks import above_chance, is_above_chance
 from glam.runs.evaluations import SavedScore, SavedSuite, SavedSuiteItems
-from glam.units import DASH, fixed, in_message, signed, whole
+from glam.units import DASH, counted, fixed, in_message, signed, whole
 
+MOST_NAMED = 6  # tasks, in a sentence
 WIDE = 200  # columns, where there is no terminal
 NOTE = (
     "Differences are on the same items; ± is half of the 95 % t interval of the difference alone. "
@@ -29,8 +31,8 @@ def print_suite(run: str, saved: SavedSuite, console: Console | None = None) -> 
     console = console or _console()
     console.print(Text(f"{run}  {saved['suite']}", style="bold"))
     console.print(_drawn(*suite_table(saved)))
-    for line in average_lines(saved):
-        console.print(Text(line))
+    for line in [*average_lines(saved), *chance_lines(saved)]:
+        console.print(Text(line), soft_wrap=True)
     if published_models(saved):
         console.print(Text(PUBLISHED, style="dim"))
     for task, why in saved["missing"].items():
@@ -60,7 +62,7 @@ def suites_on_page(suites: Sequence[SavedSuite]) -> list[dict[str, Any]]:
         titles, rows = suite_table(saved)
         left_out = [f"{task}: left out, {why}" for task, why in saved["missing"].items()]
         note = [PUBLISHED] if published_models(saved) else []
-        lines = [*average_lines(saved), *note, *left_out]
+        lines = [*average_lines(saved), *chance_lines(saved), *note, *left_out]
         found.append({"name": saved["suite"], "titles": titles, "rows": rows, "lines": lines})
     return found
 
@@ -95,8 +97,7 @@ def suite_table(saved: SavedSuite) -> tuple[list[str], list[list[str]]]:
 
 def published_models(saved: SavedSuite) -> list[str]:
     """Models that papers give scores of on tasks of the suite."""
-    of_scores = (one.get("published") or {} for one in saved["scores"])
-    return list(dict.fromkeys(model for published in of_scores for model in published))
+    return sorted({model for one in saved["scores"] for model in one.get("published") or {}})
 
 
 def _published(found: Mapping[str, SavedScore], columns: Sequence[str], model: str) -> str:
@@ -126,9 +127,25 @@ def average_lines(saved: SavedSuite) -> list[str]:
     ]
 
 
+def chance_lines(saved: SavedSuite) -> list[str]:
+    """Of each column, the tasks that are told from chance."""
+    lines: list[str] = []
+    for column in dict.fromkeys(one["column"] for one in saved["scores"]):
+        mine = [one for one in saved["scores"] if one["is_first"] and one["column"] == column]
+        p_values = above_chance({one["task"]: cast(dict[str, Any], one) for one in mine})
+        if p_values:
+            told = [name for name, p in p_values.items() if is_above_chance(p)]
+            of = f"{len(told)} of {counted(len(p_values), 'task')}"
+            not_told = [name for name in p_values if name not in told]
+            but = f"; not {', '.join(not_told)}" if told and 0 < len(not_told) <= MOST_NAMED else ""
+            where = f" ({column})" if column else ""
+            lines.append(f"Told from chance at 5 % by Holm’s correction{where}: {of}{but}.")
+    return lines
+
+
 def _beside(average: Mapping[str, Any]) -> str:
-    figures = (average.get("published") or {}).items()
-    return "".join(f"; {model} {_figure(one)} over all" for model, one in figures)
+    published: dict[str, Any] = average.get("published") or {}
+    return "".join(f"; {model} {_figure(one)} over all" for model, one in published.items())
 
 
 def print_comparison(judged: Mapping[str, SavedSuiteItems], console: Console | None = None) -> None:

@@ -71,6 +71,7 @@ class TaskResult(TypedDict):
     chance: float | None
     items: Count
     num_fewshot: Count
+    items_digest: NotRequired[str]
 
 
 @strict(unknown="allow")
@@ -172,114 +173,6 @@ class Routing(TypedDict):
     layers: list[Count]
     domains: list[str]
     share: list[Table]
-
-
-@strict(unknown="allow")
-class ExpertsLoad(TypedDict):
-    """Shares of a layer's choices, of all tokens and of those of a class and of a domain."""
-
-    layer: Count
-    share: list[Amount]
-    by_class: dict[str, list[Amount]]
-    by_domain: dict[str, list[Amount]]
-
-
-@strict(unknown="allow")
-class BitsFound(TypedDict):
-    """Mutual information in bits: as counted, by chance, and their difference with its interval."""
-
-    bits: float
-    null: float
-    excess: float
-    low: float
-    high: float
-
-
-@strict(unknown="allow")
-class LayerInformation(BitsFound):
-    """… of a layer's expert and a label of the token."""
-
-    layer: Count
-    about: str
-
-
-@strict(unknown="allow")
-class LayerAgreement(BitsFound):
-    """… of a token's experts in two layers."""
-
-    layers: list[Count]
-
-
-@strict(unknown="allow")
-class ExpertToken(TypedDict):
-    """A token that an expert gets often: its share of the expert's tokens, and the expert's share
-    of the token's occurrences."""
-
-    piece: str
-    share: Amount
-    of_token: Amount
-
-
-@strict(unknown="allow")
-class ExpertRow(TypedDict):
-    """An expert: its share of the tokens, the bits that its tokens are told apart by, less chance,
-    and the tokens that it gets most."""
-
-    layer: Count
-    expert: Count
-    share: Amount
-    information: dict[str, float]
-    tokens: list[ExpertToken]
-
-
-@strict(unknown="allow")
-class ExpertClaim(TypedDict):
-    """A specialisation that one half of the documents picked, as the other half shows it."""
-
-    layer: Count
-    expert: Count
-    about: str
-    label: str
-    lift: Amount
-    low: Amount | None
-    high: Amount | None
-    p: Amount
-    found: bool
-
-
-@strict(unknown="allow")
-class LoadHistory(TypedDict):
-    """The load of a layer at the points of `metrics.csv`."""
-
-    layer: Count
-    busiest: list[Amount]
-    elsewhere: list[Amount]
-
-
-@strict(unknown="allow")
-class TrainingLoad(TypedDict):
-    """How the load came about."""
-
-    tokens: list[Amount]
-    layers: list[LoadHistory]
-
-
-@strict(unknown="allow")
-class Analysis(TypedDict):
-    """`analysis.json`: what the experts do, as `task=analyze` found it."""
-
-    tokens: Count
-    documents: Count
-    num_experts: Count
-    documents_by_domain: dict[str, Count]
-    fewest_documents: Count
-    shuffles: Count
-    load: list[ExpertsLoad]
-    information: list[LayerInformation]
-    agreement: list[LayerAgreement]
-    experts: list[ExpertRow]
-    claims: list[ExpertClaim]
-    training: TrainingLoad
 
 
 @strict(unknown="allow")

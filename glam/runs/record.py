@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from glam.errors import UserError, first_line
 from glam.files import read_text
 from glam.log import log
-from glam.runs.contents import Analysis, Data, Failure, Generated, LayoutRow, Routing
+from glam.runs.contents import Data, Failure, Generated, LayoutRow, Routing
 from glam.runs.evaluations import SavedSuite, read_suites
+from glam.runs.findings import Analysis, Bias, Correction
 from glam.runs.folder import RunFolder
 from glam.units import is_number
 
@@ -106,6 +107,8 @@ class Record:
     layout: list[Json]
     suites: list[SavedSuite]
     analysis: Json = field(default_factory=dict[str, Any])
+    bias: Json = field(default_factory=dict[str, Any])
+    correction: Json = field(default_factory=dict[str, Any])
 
     @classmethod
     def read(cls, run: Path) -> "Record":
@@ -122,6 +125,8 @@ class Record:
             layout=cast(list[Json], folder.read("layout.json", list[LayoutRow]) or []),
             analysis=cast(Json, folder.read("analysis.json", Analysis) or {}),
             suites=read_suites(run),
+            bias=cast(Json, folder.read("bias.json", Bias) or {}),
+            correction=cast(Json, folder.read("correction.json", Correction) or {}),
         )
 
     @property

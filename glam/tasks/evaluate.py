@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from glam.config import RunConfig
+from glam.config import EvaluateTaskConfig, RunConfig
 from glam.log import log
 from glam.machine.processes import SINGLE, Processes
 from glam.machine.resources import resolve
@@ -40,6 +40,11 @@ def _evaluate(run: RunFolder, config: RunConfig) -> "SuiteResult | None":
     from glam.reporting.console import print_losses
     from glam.reporting.tasks import print_suite
 
+    task = config.task
+    assert isinstance(task, EvaluateTaskConfig)
+    keeps = not task.expert_scale
+    if not keeps:
+        log.info("task.expert_scale makes another model: its results are shown, and not kept")
     prepared = text_of(run, config) if needs_text(config) else None
     loaded = load_suite(config, prepared)
     tokenizer = load_tokenizer(run, config) if prepared is None else prepared.tokenizer
@@ -48,12 +53,14 @@ def _evaluate(run: RunFolder, config: RunConfig) -> "SuiteResult | None":
         domains = held_out_losses(config, model, prepared)
         losses = with_mean({name: domain.loss for name, domain in domains.items()})
         bits = with_mean({name: domain.bits_per_byte for name, domain in domains.items()})
-        run.write_json("evaluation.json", {"loss": losses, "bits_per_byte": bits})
+        if keeps:
+            run.write_json("evaluation.json", {"loss": losses, "bits_per_byte": bits})
         print_losses(losses, bits)
     if loaded is None:
         return None
     result = judge_suite(config, loaded, model, tokenizer)
-    keep_suite(run, result)
+    if keeps:
+        keep_suite(run, result)
     print_suite(run.path.name, result.content())
     _show_elsewhere(run, config)
     return result

@@ -1,8 +1,10 @@
 """`task=generate`: text from a trained run."""
 
+import contextlib
 import json
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from glam.config import GenerateTaskConfig, RunConfig
@@ -10,6 +12,7 @@ from glam.tasks.trained import load_model, load_tokenizer, trained_run
 
 if TYPE_CHECKING:
     from glam.data import Tokenizer
+    from glam.evaluation import Beams, Sampling
     from glam.model import Glam
 
 RULE = "─"
@@ -17,17 +20,67 @@ SHORTEST_RULE = 12  # characters
 
 
 def generate(config: RunConfig, overrides: list[str]) -> None:
-    """Print samples: a JSON object a line, or text, several of them under numbered rules."""
+    """Print samples: a JSON object a line, or text, several of them under numbered rules. On a
+    terminal text is shown as it is made."""
     task = config.task
     assert isinstance(task, GenerateTaskConfig)
     run, config = trained_run(config, overrides)
-    model = load_model(run, config)
-    written = samples(config, model, load_tokenizer(run, config), task)
+    model, tokenizer = load_model(run, config), load_tokenizer(run, config)
+    if _streams(task):
+        return _stream(config, model, tokenizer, task)
+    written = samples(config, model, tokenizer, task)
     if task.format == "json":
         for sample in written:
             print(json.dumps(sample, ensure_ascii=False))
     else:
         print(under_rules([sample["prompt"] + sample["text"] for sample in written]))
+    return None
+
+
+def _streams(task: GenerateTaskConfig) -> bool:
+    if task.stream is not None:
+        return task.stream
+    return task.format == "text" and task.beams == 1 and sys.stdout.isatty()
+
+
+def _stream(
+    config: RunConfig, model: "Glam", tokenizer: "Tokenizer", task: GenerateTaskConfig
+) -> None:
+    """One sample after the other, each as it is made. Its texts are not known when a rule is drawn,
+    which one of them could therefore contain."""
+    from glam.evaluation import generate
+    from glam.evaluation.generation import Stream
+
+    count = _count(task)
+    for number in range(count):
+        if count > 1:
+            print(f"{RULE * SHORTEST_RULE} sample {number + 1} of {count}")
+        print(task.prompt, end="", flush=True)
+        stream = Stream(tokenizer, task.prompt)
+        generate(
+            model,
+            tokenizer,
+            [task.prompt],
+            search_of(task, config.seed + number),
+            max_tokens=task.max_tokens,
+            context=config.training.sequence_length,
+            on_token=lambda _, token, stream=stream: print(stream.add(token), end="", flush=True),
+        )
+        print(stream.rest())
+
+
+def search_of(task: GenerateTaskConfig, seed: int) -> "Sampling | Beams":
+    """How tokens are chosen."""
+    from glam.evaluation import Beams, LengthPenalty, Sampling
+
+    if task.beams > 1:
+        return Beams(task.beams, LengthPenalty(task.length_penalty, task.length_penalty_form))
+    return Sampling(task.temperature, task.top_p, seed)
+
+
+def _count(task: GenerateTaskConfig) -> int:
+    """Samples: one where all would be equal."""
+    return task.samples if task.temperature > 0 and task.beams == 1 else 1
 
 
 def under_rules(texts: Sequence[str]) -> str:
@@ -49,28 +102,35 @@ def samples(
     task: GenerateTaskConfig,
     seconds: float = math.inf,
 ) -> list[dict[str, Any]]:
-    """`{prompt, temperature, text}` of each sample; one alone where `task.temperature` is 0, since
-    greedy samples are equal. A sample ends after `seconds`: a model of billions of parameters may
-    take several for a token."""
+    """`{prompt, temperature, text}` of each sample; one alone where `task.temperature` is 0 or
+    beams are searched, since all would be equal. A sample ends after `seconds`: a model of
+    billions of parameters may take several for a token."""
     from glam.evaluation import generate
-    from glam.progress import track
 
-    count = task.samples if task.temperature > 0 else 1
-    return [
-        {
-            "prompt": task.prompt,
-            "temperature": task.temperature,
-            "text": generate(
-                model,
-                tokenizer,
-                task.prompt,
-                max_tokens=task.max_tokens,
-                temperature=task.temperature,
-                top_p=task.top_p,
-                seed=config.seed + sample,
-                context=config.training.sequence_length,
-                seconds=seconds,
-            ),
-        }
-        for sample in track(range(count), "generate", count, "samples")
-    ]
+    count = _count(task)
+    with _shown(task, count) as on_token:
+        texts = generate(
+            model,
+            tokenizer,
+            [task.prompt] * count,
+            search_of(task, config.seed),
+            max_tokens=task.max_tokens,
+            context=config.training.sequence_length,
+            seconds=seconds,
+            on_token=on_token,
+        )
+    about = {"prompt": task.prompt, "temperature": task.temperature}
+    return [{**about, "text": text} for text in texts]
+
+
+@contextlib.contextmanager
+def _shown(task: GenerateTaskConfig, count: int) -> Generator[Callable[[int, int], None]]:
+    """A bar of the tokens of `count` samples, and what it has to be told of each."""
+    from glam.progress import Bar, stage
+
+    if task.beams > 1:  # whose tokens are known at the end
+        with stage("searching"):
+            yield lambda text, token: None
+        return
+    with Bar("generate", count * task.max_tokens, "tokens") as bar:
+        yield lambda text, token: bar.advance(1)

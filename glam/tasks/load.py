@@ -13,6 +13,7 @@ from glam.machine.resources import resolve
 from glam.runs.finding import find_run
 from glam.runs.folder import RunFolder
 from glam.tasks.export import export_to, new_folder
+from glam.tasks.generate import search_of
 from glam.tasks.trained import load_tokenizer, model_on
 
 if TYPE_CHECKING:
@@ -53,25 +54,34 @@ class LoadedRun:
         temperature: float = 0.8,
         top_p: float = 0.95,
         seed: int = 0,
+        beams: int = 1,
+        length_penalty: float = 1.0,
+        length_penalty_form: str = "power",
     ) -> str:
         """The text that follows `prompt`, at most `max_tokens` tokens. Temperature 0 takes the
         likeliest token each time; else tokens are drawn, by `seed`, from the likeliest ones that
-        have probability `top_p` together. Raises UserError for values out of range."""
+        have probability `top_p` together. With `beams` above 1 it is the best text of a beam
+        search, which draws nothing. Raises UserError for values out of range."""
         from glam.evaluation import generate
 
         task = GenerateTaskConfig(
-            prompt=prompt, max_tokens=max_tokens, temperature=temperature, top_p=top_p
+            prompt=prompt,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            beams=beams,
+            length_penalty=length_penalty,
+            length_penalty_form=length_penalty_form,
         )
-        return generate(
+        [text] = generate(
             self.model,
             self.tokenizer,
-            task.prompt,
-            max_tokens=task.max_tokens,
-            temperature=task.temperature,
-            top_p=task.top_p,
-            seed=seed,
+            [prompt],
+            search_of(task, seed),
+            max_tokens=max_tokens,
             context=self.config.training.sequence_length,
         )
+        return text
 
     def loss(self, text: str) -> TextLoss:
         """Loss on one document, measured as held-out loss is: in rows of the sequence length that
@@ -91,9 +101,9 @@ class LoadedRun:
         return TextLoss(found.loss, found.bits_per_byte, found.tokens, found.bytes)
 
     def export(self, path: str | Path) -> None:
-        """Write the new folder `path`, which Hugging Face's libraries load, as task=export does.
-        Raises UserError where it is there already or cannot be written."""
-        folder = new_folder(path)
+        """Write the new folder `path`, relative to the current directory, which Hugging Face's
+        libraries load. Raises UserError where it is there already or cannot be written."""
+        folder = new_folder(Path(path).absolute())
         export_to(folder, RunFolder(self.path), self.config, self.model, self.tokenizer)
 
 

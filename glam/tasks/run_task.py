@@ -23,6 +23,7 @@ from glam.studies.time_budget import (
     time_to_token_budget,
 )
 from glam.tasks.analyze import analyze
+from glam.tasks.bias import bias
 from glam.tasks.evaluate import evaluate
 from glam.tasks.export import export
 from glam.tasks.generate import generate
@@ -42,6 +43,7 @@ TASKS: dict[str, Task] = {
     "prepare": prepare,
     "evaluate": evaluate,
     "analyze": analyze,
+    "bias": bias,
     "generate": generate,
     "export": export,
     "report": report,
@@ -85,7 +87,7 @@ def run_task(config: RunConfig, overrides: list[str]) -> None:
 def _hand_over(config: RunConfig) -> None:
     """Start again in the environment that has torch_xla, or as several processes, where needed."""
     name = config.task.name
-    if name not in ("train", "evaluate", "analyze", "generate"):
+    if name not in ("train", "evaluate", "analyze", "bias", "generate"):
         return
     if name != "train":
         raise UserError(

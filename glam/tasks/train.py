@@ -16,7 +16,6 @@ from glam.machine.energy_by_phase import EnergyByPhase
 from glam.machine.processes import rank, under_torchrun
 from glam.machine.resources import Resources, pin_threads, resolve
 from glam.progress import stage
-from glam.runs.evaluations import by_task
 from glam.runs.folder import RunFolder
 from glam.runs.identity import code_fingerprint
 from glam.runs.record import why_diverged
@@ -250,7 +249,7 @@ def _tasks(
             raise
         log.warning(f"evaluation={config.evaluation.name}: no task was judged ({_line_of(error)})")
         return {}
-    return {judged.suite: by_task(judged.content())}
+    return {judged.suite: judged.tasks()}
 
 
 def _summary(

@@ -18,14 +18,15 @@ def composed(*overrides: str) -> RunConfig:
         return to_run_config(compose("config", list(overrides)))
 
 
-READING = ("evaluate", "analyze", "generate", "report")
+# What a task cannot do without.
+NEEDS = {task: ["run=x"] for task in ("evaluate", "analyze", "bias", "generate", "report")}
+NEEDS["export"] = ["run=x", "export.path=y"]
 EVERY_CHOICE = [(group, name) for group in groups() for name in choices(group)]
 
 
 @pytest.mark.parametrize(("group", "name"), EVERY_CHOICE, ids=lambda x: x)
 def test_every_choice_of_every_group_composes(group, name):
-    needs = ["+run=x"] if name in READING else []
-    overrides = [f"{group}={name}", *(need.lstrip("+") for need in needs)]
+    overrides = [f"{group}={name}", *NEEDS.get(name, [])]
     assert isinstance(composed(*overrides), RunConfig)
 
 
@@ -67,7 +68,7 @@ def test_what_is_typed_wins_over_what_a_model_brings():
 def test_the_choices_of_a_group_differ():
     seen: dict[str, list[Any]] = {}
     for group, name in EVERY_CHOICE:
-        needs = ["run=x"] if name in READING else []
+        needs = NEEDS.get(name, [])
         text = str(dataclasses.asdict(composed(f"{group}={name}", *needs)))
         assert text not in seen.get(group, []), (group, name)
         seen.setdefault(group, []).append(text)

@@ -1,14 +1,19 @@
 import pytest
 import torch
 
-from glam.evaluation.generation import UselessWeightsError, generate
-from glam.evaluation.sampling import choose, nucleus
+from glam.evaluation import Sampling, UselessWeightsError, generate
+from glam.evaluation.generation import Stream, text_after
 
-ALL = {"max_tokens": 12, "temperature": 1.0, "top_p": 1.0, "seed": 0, "context": 16}
+ALL = {"max_tokens": 12, "context": 16}
+DRAWN = Sampling(1.0, 1.0, 0)
 
 
-def test_greedy_is_the_loop_over_the_likeliest(model, tokenizer):
-    written = generate(model, tokenizer, "abc", **{**ALL, "temperature": 0})
+def written(model, tokenizer, prompt, search=DRAWN, **changed):
+    [text] = generate(model, tokenizer, [prompt], search, **ALL | changed)
+    return text
+
+
+def test_greedy_text_is_that_of_the_likeliest_tokens(model, tokenizer):
     tokens = [0, *tokenizer.encode("abc")]
     model.eval()
     for _ in range(12):
@@ -16,80 +21,66 @@ def test_greedy_is_the_loop_over_the_likeliest(model, tokenizer):
         if token == tokenizer.eos:
             break
         tokens.append(token)
-    assert written == tokenizer.decode(tokens[4:])
+    assert written(model, tokenizer, "abc", Sampling()) == tokenizer.decode(tokens[4:])
 
 
 def test_the_seed_decides_what_is_drawn(model, tokenizer):
-    drawn = [generate(model, tokenizer, "abc", **{**ALL, "seed": seed}) for seed in (0, 0, 1)]
+    drawn = [written(model, tokenizer, "abc", Sampling(1.0, 1.0, seed)) for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
-
-
-def test_generation_leaves_the_generators_alone(model, tokenizer):
-    before = torch.get_rng_state()
-    generate(model, tokenizer, "abc", **ALL)
-    assert torch.equal(torch.get_rng_state(), before)
+    both = generate(model, tokenizer, ["abc", "abc"], DRAWN, **ALL)
+    assert both == [drawn[0], drawn[2]]
 
 
 def test_beyond_the_length_trained_on_the_whole_text_is_seen(model, tokenizer):
-    options = {**ALL, "temperature": 0, "max_tokens": 1, "context": 4}
     prompt = "abcdefghijklmnop"
     tokens = torch.tensor([[tokenizer.bos, *tokenizer.encode(prompt)]])
     token = int(model.eval()(tokens).logits[0, -1].argmax())
-    assert generate(model, tokenizer, prompt, **options) == tokenizer.decode([token])
+    options = {"max_tokens": 1, "context": 4}
+    assert written(model, tokenizer, prompt, Sampling(), **options) == tokenizer.decode([token])
 
 
 def test_the_end_of_a_document_ends_the_text(model, tokenizer, monkeypatch):
-    tokens = iter([5, 6, tokenizer.eos, 7])
-    monkeypatch.setattr("glam.evaluation.sampling.choose", lambda *_: next(tokens))
-    assert generate(model, tokenizer, "a", **ALL) == tokenizer.decode([5, 6])
+    whole = tokenizer.encode(written(model, tokenizer, "a"))
+    assert len(whole) > 2
+    tokenizer.eos = whole[2]
+    assert tokenizer.encode(written(model, tokenizer, "a")) == whole[: whole.index(whole[2])]
 
 
-def test_a_slow_model_writes_what_the_seconds_allow(model, tokenizer):
-    whole = generate(model, tokenizer, "abc", **ALL)
-    hasty = generate(model, tokenizer, "abc", **ALL, seconds=0)
-    assert hasty
-    assert whole.startswith(hasty)
-    assert len(hasty) < len(whole)
-
-
-@pytest.mark.parametrize("temperature", [0, 1.0])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_give_no_probabilities_are_refused(model, tokenizer, temperature, value):
     model.embedding.w_VM.data[3, 0] = value
     with pytest.raises(UselessWeightsError, match="NaN or Inf in place of probabilities"):
-        generate(model, tokenizer, "abc", **{**ALL, "temperature": temperature})
+        written(model, tokenizer, "abc", Sampling(temperature))
 
 
-def smallest_set(probabilities, top_p):
-    """Add the likeliest until they reach top_p."""
-    chosen, total = [], 0.0
-    for index in sorted(range(len(probabilities)), key=lambda i: -probabilities[i]):
-        if total >= top_p:
-            break
-        chosen.append(index)
-        total += probabilities[index]
-    return sorted(chosen)
+class BytesTokenizer:
+    """A token is a byte of UTF-8."""
+
+    bos = 0
+
+    def encode(self, text):
+        return list(text.encode())
+
+    def decode(self, tokens):
+        return bytes(tokens).decode(errors="replace")
 
 
-@pytest.mark.parametrize("top_p", [1e-6, 0.3, 0.5, 0.9, 0.999])
-def test_top_p_keeps_the_smallest_set_that_reaches_it(top_p):
-    torch.manual_seed(0)
-    for _ in range(20):
-        probabilities = (3 * torch.randn(30)).double().softmax(-1)
-        kept = nucleus(probabilities, top_p)
-        assert kept.nonzero().flatten().tolist() == smallest_set(probabilities.tolist(), top_p)
-        assert torch.equal(kept[kept > 0], probabilities[kept > 0])
+@pytest.mark.parametrize("text", ["naïve", "日本 语", "end \N{GRINNING FACE}", "x"])
+def test_a_stream_tells_whole_characters_and_all_of_them(text):
+    tokenizer = BytesTokenizer()
+    stream = Stream(tokenizer, "before, ï")
+    pieces = [stream.add(token) for token in tokenizer.encode(text)]
+    assert "".join(pieces) == text
+    assert stream.rest() == ""
+    assert all("\N{REPLACEMENT CHARACTER}" not in piece for piece in pieces)
 
 
-def test_top_p_that_is_reached_exactly_needs_no_more():
-    kept = nucleus(torch.tensor([0.25, 0.5, 0.25]), 0.5)
-    assert kept.tolist() == [0, 0.5, 0]
+def test_what_a_stream_held_back_is_told_at_its_end():
+    stream = Stream(BytesTokenizer(), "a")
+    assert stream.add(0xC3) == ""
+    assert stream.rest() == "\N{REPLACEMENT CHARACTER}"
 
 
-def test_draws_follow_the_temperature():
-    logits, generator = torch.tensor([0.0, 1.0, 2.0]), torch.Generator().manual_seed(0)
-    for temperature in (0.5, 2.0):
-        drawn = [choose(logits, temperature, 1.0, generator) for _ in range(4000)]
-        shares = torch.bincount(torch.tensor(drawn), minlength=3) / 4000
-        expected = (logits / temperature).softmax(-1)
-        assert (shares - expected).abs().max() < 0.03
+def test_text_after_a_prompt_is_what_the_prompt_lacks(tokenizer):
+    assert text_after(tokenizer, [0, 2, 3], [4, 5]) == "cd"

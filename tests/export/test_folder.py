@@ -12,6 +12,9 @@ from torch import Tensor
 
 from glam.config import ModelConfig, RouterConfig
 from glam.errors import UserError
+from glam.evaluation.beam import Beams, LengthPenalty
+from glam.evaluation.generation import continue_tokens
+from glam.evaluation.sampling import GREEDY
 from glam.export import check_free, export_model, folder
 from glam.model import Glam
 from glam.runs.record import Record
@@ -106,6 +109,17 @@ def test_a_search_by_beams_finds_the_text_that_its_definition_does(ours, theirs)
     asked = {"max_new_tokens": 6, "do_sample": False, "num_beams": 3, "early_stopping": "never"}
     expected = beams(ours, PROMPT[0].tolist(), 6, 3)
     assert theirs.generate(PROMPT, **asked)[0].tolist() == expected
+
+
+@pytest.mark.parametrize("width", [1, 4])
+def test_text_is_that_of_our_own_generation(ours, theirs, width):
+    prompts = torch.randint(3, 288, (4, 7), generator=torch.Generator().manual_seed(2))
+    search = Beams(width, LengthPenalty(0.6)) if width > 1 else GREEDY
+    expected = continue_tokens(ours, prompts.tolist(), max_tokens=12, end=EOS, search=search)
+    asked = {"max_new_tokens": 12, "do_sample": False, "num_beams": width}
+    for prompt, new in zip(prompts, expected, strict=True):
+        found = theirs.generate(prompt[None], length_penalty=0.6, **asked)[0, len(prompt) :]
+        assert [token for token in found.tolist() if token != EOS] == new
 
 
 def test_tokens_are_drawn_from_the_models_probabilities(ours, theirs):

@@ -95,6 +95,14 @@ def test_other_points_of_the_curve_are_told_and_go_on(study, caplog):
     assert "num_experts=1 was measured with evaluation.points=5" in caplog.text
 
 
+def test_other_tasks_are_told_and_go_on(study, caplog):
+    found = study(1)
+    finish(found.cells[0], name="held_out")
+    check_evaluations(found)
+    assert "num_experts=1 was judged with evaluation=held_out and this command" in caplog.text
+    assert "curves have other points" not in caplog.text
+
+
 @pytest.fixture
 def text(tmp_path):
     """A configuration of text that can be edited, and the fingerprint that it has at first."""

@@ -10,7 +10,7 @@ from glam.config import AnalyzeTaskConfig, ModelConfig
 from glam.errors import UserError
 from glam.files import read_json
 from glam.machine.resources import resolve
-from glam.runs.contents import Analysis
+from glam.runs.findings import Analysis
 from glam.runs.folder import RunFolder
 from glam.tasks.analyze import analyze
 from tests.tasks.test_trained import as_trained, asked, run_in, write_text

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from glam.config import ExportConfig, ModelConfig, RunConfig, TaskConfig
+from glam.config import ExportConfig, ExportTaskConfig, ModelConfig, RunConfig
 from glam.data import Tokenizer
 from glam.data.tokenizer import train_tokenizer
 from glam.errors import UserError
@@ -36,7 +37,7 @@ def runs(tmp_path_factory, save_weights):
 
 def asked(runs, path):
     return RunConfig(
-        task=TaskConfig(name="export"),
+        task=ExportTaskConfig(),
         run="tiny",
         runs_dir=str(runs),
         export=ExportConfig(path=str(path)),
@@ -58,6 +59,21 @@ def test_the_folder_is_told_and_its_card_is_of_the_run(runs, tmp_path, capsys):
     assert "| mean | 4.500 |" in card
 
 
+def test_scaled_experts_are_exported_as_weights_and_the_card_says_so(runs, exported, tmp_path):
+    config = asked(runs, tmp_path / "scaled")
+    export(replace(config, task=ExportTaskConfig(expert_scale=["1/2:0", "1/0:0.5"])), [])
+    whole, scaled = (
+        load_file(folder / "model.safetensors") for folder in (exported, tmp_path / "scaled")
+    )
+    [name] = [name for name in whole if "layers.1." in name and "w_out_EHM" in name]
+    factors = torch.tensor([0.5, 1, 0, 1])[:, None, None]
+    assert torch.equal(scaled.pop(name), whole.pop(name) * factors)
+    assert all(torch.equal(scaled[other], weight) for other, weight in whole.items())
+    card = (tmp_path / "scaled" / "README.md").read_text()
+    assert "(layer/expert:factor): 1/2:0, 1/0:0.5." in card
+    assert "factor" not in (exported / "README.md").read_text()
+
+
 def test_a_folder_that_is_there_is_refused_before_the_weights_are_read(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(Glam, "from_run", lambda *_: pytest.fail("it was read"))
     with pytest.raises(UserError, match="is there already; name a new folder"):
@@ -66,7 +82,7 @@ def test_a_folder_that_is_there_is_refused_before_the_weights_are_read(runs, tmp
 
 def test_a_path_is_asked_for_and_belongs_to_this_task():
     with pytest.raises(UserError, match=r"needs export\.path=<a new folder>"):
-        RunConfig(task=TaskConfig(name="export"), run="latest")
+        RunConfig(task=ExportTaskConfig(), run="latest")
     with pytest.raises(UserError, match=r"export\.path=x is for task=export"):
         RunConfig(export=ExportConfig(path="x"))
 

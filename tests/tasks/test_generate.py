@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glam.tasks.generate import RULE, under_rules
+from glam.config import GenerateTaskConfig
+from glam.errors import UserError
+from glam.tasks.generate import RULE, _streams, under_rules
 
 
 def test_one_text_stands_alone():
@@ -27,3 +29,27 @@ def test_texts_are_found_again_between_their_rules(texts):
     rule = re.match(rf"{RULE}+", written)[0]
     header = re.escape(rule) + rf" sample \d of {len(texts)}\n"
     assert re.split(rf"(?:^|\n){header}", written)[1:] == texts
+
+
+def test_text_streams_to_a_terminal_alone_unless_it_is_asked_for(monkeypatch):
+    assert not _streams(GenerateTaskConfig())
+    assert _streams(GenerateTaskConfig(stream=True))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert _streams(GenerateTaskConfig())
+    for other in ({"stream": False}, {"format": "json"}, {"beams": 4}):
+        assert not _streams(GenerateTaskConfig(**other))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"prompt": ""}, "task.prompt is empty"),
+        ({"beams": 0}, "task.beams=0"),
+        ({"length_penalty_form": "bert"}, "task.length_penalty_form"),
+        ({"stream": True, "beams": 2}, "task.stream=true but task.beams=2"),
+        ({"stream": True, "format": "json"}, "task.stream=true but task.format=json"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_in_a_line(wrong, said):
+    with pytest.raises(UserError, match=said):
+        GenerateTaskConfig(**wrong)

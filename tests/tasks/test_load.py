@@ -11,7 +11,7 @@ from glam.config import DataConfig, LocalCorpusConfig, ModelConfig, RunConfig, T
 from glam.data import Tokenizer
 from glam.data.tokenizer import train_tokenizer
 from glam.errors import UserError
-from glam.evaluation import generate
+from glam.evaluation import Sampling, generate
 from glam.model import Glam
 from glam.runs.folder import RunFolder
 
@@ -83,8 +83,10 @@ def test_the_loss_of_a_text_is_that_of_its_rows(run):
 
 def test_text_is_written_as_task_generate_writes_it(run):
     asked = {"max_tokens": 8, "temperature": 0.9, "top_p": 0.9, "seed": 3}
-    expected = generate(run.model, run.tokenizer, "Thus", context=16, **asked)
-    assert run.generate("Thus", **asked) == expected
+    search = Sampling(0.9, 0.9, 3)
+    expected = generate(run.model, run.tokenizer, ["Thus"], search, context=16, max_tokens=8)
+    assert [run.generate("Thus", **asked)] == expected
+    assert len(run.generate("Thus", max_tokens=8, beams=3, length_penalty=0.6)) > 0
     assert run.generate("Thus", temperature=0) == run.generate("Thus", temperature=0, seed=7)
 
 

@@ -10,6 +10,7 @@ import pytest
 import glam
 from glam.config import (
     DataConfig,
+    EvaluateTaskConfig,
     EvaluationConfig,
     FilterConfig,
     GenerateTaskConfig,
@@ -111,7 +112,7 @@ def run_in(home: Path) -> RunFolder:
 
 def evaluated(home: Path) -> dict[str, float]:
     run = run_in(home)
-    evaluate(asked(home, TaskConfig(name="evaluate"), run=str(run.path)), [])
+    evaluate(asked(home, EvaluateTaskConfig(), run=str(run.path)), [])
     return json.loads((run.path / "evaluation.json").read_text())["loss"]
 
 

@@ -5,7 +5,7 @@ A null from shuffled tokens is several times too small.
 """
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,8 @@ class Documents:
         """Indices of the tokens `[N]` with the documents in that order, end to end."""
         lengths = self.lengths[order]
         ends = np.cumsum(lengths)
-        return np.repeat(self.offsets[:-1][order] - (ends - lengths), lengths) + np.arange(ends[-1])
+        starts = self.offsets[:-1][order] - (ends - lengths)
+        return cast(Ints, np.repeat(starts, lengths) + np.arange(ends[-1]))
 
     def halves(self, rng: np.random.Generator) -> NDArray[np.bool_]:
         """Whether a document `[D]` is in the first half: half of each stratum, at random."""

@@ -12,7 +12,7 @@ from glam.analysis.specialisation.analyse import (
     over_training,
 )
 from glam.files import parse_json
-from glam.runs.contents import Analysis
+from glam.runs.findings import Analysis
 from glam.runs.record import Metrics
 from tests.analysis.specialisation.worlds import NUM_EXPERTS, documents, labels, null_routes
 

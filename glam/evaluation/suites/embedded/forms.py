@@ -64,13 +64,15 @@ def _others(found: Sequence[Stretch], one: Stretch, draws: random.Random) -> lis
 
 def right_domain(domains: Sequence[Domain], count: int) -> Iterator[Item]:
     """The true continuation of a stretch among stretches of three other domains."""
-    stretches = {domain.name: domain.stretches(CHOICES * count) for domain in domains}
-    stretches = {name: found for name, found in stretches.items() if found}
-    for domain in domains if len(stretches) >= CHOICES else []:
+    cut = [(domain, domain.stretches(CHOICES * count)) for domain in domains]
+    cut = [(domain, found) for domain, found in cut if found]
+    if len(cut) < CHOICES:
+        return
+    for domain, found in cut:
         draws = domain.random("domain")
-        names = [name for name in stretches if name != domain.name]
-        for one in spread(stretches.get(domain.name, []), count, draws):
-            others = [draws.choice(stretches[name]) for name in draws.sample(names, CHOICES - 1)]
+        elsewhere = [stretches for other, stretches in cut if other is not domain]
+        for one in spread(found, count, draws):
+            others = [draws.choice(each) for each in draws.sample(elsewhere, CHOICES - 1)]
             choices = [one.after, *(other.after for other in others)]
             yield _shuffled(domain.name, one.document, one.before, choices, draws)
 
@@ -82,10 +84,10 @@ def last_word(domain: Domain, count: int, counts: Counts) -> Iterator[Item]:
     places = [
         place
         for place in domain.places(LAST_WORD_AFTER)
-        if domain.words[place.document][place.index] in rank
+        if domain.words[place.document][place.at] in rank
     ]
     for place in spread(places, count, draws):
-        word = domain.words[place.document][place.index]
+        word = domain.words[place.document][place.at]
         first = max(FUNCTION_WORDS, rank[word] - LIKE)
         near = [other for other in words[first : rank[word] + LIKE + 1] if other != word]
         if len(near) >= CHOICES - 1:
@@ -163,7 +165,7 @@ def completion(domain: Domain, count: int, counts: Counts) -> Iterator[Item]:
     most = max(1, count // PER_ANSWER)
     made = 0
     for place in spread(places, len(places), draws):
-        first, second, word = domain.words[place.document][place.index - 2 : place.index + 1]
+        first, second, word = domain.words[place.document][place.at - 2 : place.at + 1]
         if pairs[first, second] < PER_PAIR and answers[word] < most and made < count:
             pairs[first, second] += 1
             answers[word] += 1
@@ -173,7 +175,7 @@ def completion(domain: Domain, count: int, counts: Counts) -> Iterator[Item]:
 
 
 def _is_sure(words: Sequence[Sequence[str]], place: Place, counts: Counts) -> bool:
-    first, second, word = words[place.document][place.index - 2 : place.index + 1]
+    first, second, word = words[place.document][place.at - 2 : place.at + 1]
     return counts.successor.get((first, second)) == word
 
 

@@ -34,10 +34,10 @@ class Stretch(NamedTuple):
 
 
 class Place(NamedTuple):
-    """The word number `index` of a document."""
+    """The word number `at` of a document."""
 
     document: int
-    index: int
+    at: int
 
 
 class Sentence(NamedTuple):
@@ -87,15 +87,15 @@ class Domain:
     def places(self, first: int) -> list[Place]:
         """Every word that at least `first` others stand before."""
         return [
-            Place(document, index)
+            Place(document, at)
             for document, words in enumerate(self.words)
-            for index in range(first, len(words))
+            for at in range(first, len(words))
         ]
 
     def before(self, place: Place, count: int) -> str:
         """The `count` words before a place."""
         words = self.words[place.document]
-        return " ".join(words[place.index - count : place.index])
+        return " ".join(words[place.at - count : place.at])
 
     @cached_property
     def sentences(self) -> list[Sentence]:

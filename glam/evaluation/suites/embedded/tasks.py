@@ -1,10 +1,12 @@
 """Items as lm-eval's tasks."""
+# datasets' and lm-eval's types leave what is in a document open.
+# pyright: reportUnknownMemberType=false, reportMissingTypeStubs=false
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
-import datasets  # pyright: ignore[reportMissingTypeStubs]
+import datasets
 from lm_eval.api.samplers import ContextSampler
 from lm_eval.api.task import ConfigurableTask
 
@@ -28,16 +30,21 @@ class SameDomain(ContextSampler):
     """Demonstrations: the first items of the item's own domain, from other documents where the
     domain has several. The same ones before every item of a domain, so that they are read once."""
 
-    def sample(self, n: int, eval_doc: Mapping[str, Any] | None = None, **kwargs: Any) -> list[Doc]:
+    def sample(
+        self,
+        n: int,
+        eval_doc: Doc | None = None,
+        df: Sequence[Doc] | None = None,
+        **kwargs: Any,
+    ) -> list[Doc]:
         assert eval_doc is not None  # lm-eval gives it where demonstrations are items too
         others = [one for one in self._docs() if one != eval_doc]
-        others.sort(
-            key=lambda one: (
-                one["domain"] != eval_doc["domain"],
-                one["document"] == eval_doc["document"],
-            )
-        )
-        return others[:n]
+
+        def is_far(one: Doc) -> tuple[bool, bool]:
+            other_domain = one["domain"] != eval_doc["domain"]
+            return other_domain, one["document"] == eval_doc["document"]
+
+        return sorted(others, key=is_far)[:n]
 
     def _docs(self) -> list[Doc]:
         return cast(list[Doc], self.df)

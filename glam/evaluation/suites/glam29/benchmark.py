@@ -89,8 +89,10 @@ class Generated(Benchmark):
     answer: Callable[[Document], str]
     score: Callable[[Document, str], dict[str, float]]
     tokens: int  # an answer has at most
-    # the prompt without demonstrations, where it is another
+    # the whole prompt without demonstrations, where it is another
     zero_shot: Callable[[Document], str] | None = None
+    # whether no answer is the right one, which is what guessing amounts to
+    unanswerable: Callable[[Document], bool] = lambda document: False
 
     def right(self, document: Document) -> Option:
         return Option(self.prompt(document), self.answer(document))
@@ -99,7 +101,7 @@ class Generated(Benchmark):
         return [Option(self.prompt(document), "")]
 
     def chance(self, documents: Sequence[Document]) -> float:
-        return 0.0
+        return sum(map(self.unanswerable, documents)) / len(documents)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,6 +53,7 @@ BENCHMARKS = (
         data=Data("EleutherAI/lambada_openai", None, "test", "test"),
         shots=15,
         metrics=("acc",),
+        description="Fill in blank:\n\n",
         prompt=fill_in,
         zero_shot=lambda document: passage_and_word(document)[0],
         answer=lambda document: passage_and_word(document)[1],

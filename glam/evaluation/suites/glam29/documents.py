@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, cast, overload
 
 from glam.errors import first_line
 from glam.evaluation.harness import MissingDataError, load_data
@@ -88,14 +88,14 @@ def _json_lines(file: Path) -> list[Document]:
                 raise ValueError(f"line {number}: {error}") from None
             if not isinstance(row, dict):
                 raise ValueError(f"line {number} is no mapping")
-            rows.append(row)
+            rows.append(cast(Document, row))
     return rows
 
 
 def _parquet(files: Sequence[Path]) -> Any:
-    import datasets
-    import pyarrow
-    import pyarrow.parquet
+    import datasets  # pyright: ignore[reportMissingTypeStubs]
+    import pyarrow  # pyright: ignore[reportMissingTypeStubs]
+    import pyarrow.parquet  # pyright: ignore[reportMissingTypeStubs]
 
     tables = [pyarrow.parquet.read_table(file) for file in files]  # pyright: ignore
     return datasets.Dataset(pyarrow.concat_tables(tables))  # pyright: ignore

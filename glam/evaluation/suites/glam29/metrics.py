@@ -78,7 +78,7 @@ def _aligned(ours: list[set[str]], theirs: list[set[str]]) -> float:
     from scipy.optimize import linear_sum_assignment  # pyright: ignore
 
     table = np.array([[_bag_f1(one, other) for one in ours] for other in theirs])
-    rows, columns = linear_sum_assignment(-table)
+    rows, columns = linear_sum_assignment(-table)  # pyright: ignore
     return float(table[rows, columns].sum()) / max(len(ours), len(theirs))
 
 

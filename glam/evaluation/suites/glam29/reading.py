@@ -32,15 +32,15 @@ def turns(asked: Sequence[str], answered: Sequence[str]) -> str:
 
 def drop_answers(document: Document) -> list[list[str]]:
     """Each right answer as spans: a number, a date or some text. The first is the author's."""
-    checked = document.get("validated_answers") or {}
-    keys = ("number", "date", "spans")
+    checked: dict[str, list[Any]] = document.get("validated_answers") or {}
+    keys = ["number", "date", "spans"]
     columns = [checked.get(key) or [] for key in keys]
     others = [dict(zip(keys, one, strict=True)) for one in zip(*columns, strict=True)]
     found = [_drop_spans(one) for one in (document["answer"], *others)]
     return [one for one in found if any(span.strip() for span in one)]
 
 
-def _drop_spans(answer: dict[str, Any]) -> list[str]:
+def _drop_spans(answer: Document) -> list[str]:
     if answer["number"]:
         return [str(answer["number"])]
     if answer["spans"]:
@@ -55,7 +55,8 @@ def score_drop(document: Document, text: str) -> dict[str, float]:
         drop(text.split(", ") if len(right) > 1 else [text], right)
         for right in drop_answers(document)
     ]
-    return {"f1": max(one[1] for one in scores), "em": max(one[0] for one in scores)}
+    em, score = (max((one[n] for one in scores), default=0.0) for n in (0, 1))
+    return {"f1": score, "em": em}
 
 
 # CoQA
@@ -65,16 +66,13 @@ def coqa_items(rows: Iterable[Document]) -> Iterator[Document]:
     """A question each, with those before it and their answers."""
     for row in rows:
         asked, answered = row["questions"]["input_text"], row["answers"]["input_text"]
-        others = [
-            one["input_text"] for one in (row.get("additional_answers") or {}).values() if one
-        ]
+        others: dict[str, Any] = row.get("additional_answers") or {}
         for n in range(len(asked)):
-            right = [answered[n], *(one[n] for one in others)]
             yield {
                 "story": row["story"],
                 "asked": asked[: n + 1],
                 "answered": answered[:n],
-                "right": right,
+                "right": [answered[n], *(one["input_text"][n] for one in others.values() if one)],
             }
 
 
@@ -208,6 +206,7 @@ BENCHMARKS = (
         ),
         answer=lambda document: document["first"],
         score=lambda document, text: {"f1": leave_one_out(f1, text, document["right"])},
+        unanswerable=lambda document: document["right"] == [CANNOT_ANSWER],
         tokens=64,
         passage=lambda document: document["passage"],
     ),
@@ -224,6 +223,7 @@ BENCHMARKS = (
         ),
         answer=lambda document: [*document["answers"]["text"], NO_ANSWER][0],
         score=score_squad,
+        unanswerable=lambda document: not document["answers"]["text"],
         tokens=32,
         passage=lambda document: document["context"],
     ),

@@ -135,6 +135,12 @@ def entities(document: Document) -> list[str]:
     return sorted(set(document["entities"]))
 
 
+def right_entity(document: Document) -> int:
+    """The first that is right: there may be several, for one name written in several ways."""
+    right = set(document["answers"])
+    return next(n for n, one in enumerate(entities(document)) if one in right)
+
+
 def score_record(document: Document, chosen: int) -> dict[str, Any]:
     said, right = entities(document)[chosen], document["answers"]
     return {"em": best(exact, said, right), "f1": best(f1, said, right)}
@@ -146,54 +152,107 @@ def guessing_record(documents: Sequence[Document]) -> float:
     return sum(sum(scores) / len(scores) for scores in every) / len(documents)
 
 
-def superglue(name: str, title: str, config: str | None = None, **rest: Any) -> Chosen:
-    return Chosen(
-        name=name,
-        title=title,
-        category=SUPERGLUE,
-        data=Data("aps/super_glue", config or name, "validation", "train"),
-        shots=32,
-        **{"metrics": ("acc",), "gold": label, **rest},
-    )
+def superglue(config: str) -> Data:
+    return Data("aps/super_glue", config, "validation", "train")
 
 
+SHOTS = 32
 BENCHMARKS = (
-    superglue("boolq", "BoolQ", choices=boolq),
-    superglue(
-        "cb",
-        "CB",
+    Chosen(
+        name="boolq",
+        title="BoolQ",
+        category=SUPERGLUE,
+        data=superglue("boolq"),
+        shots=SHOTS,
+        metrics=("acc",),
+        choices=boolq,
+        gold=label,
+    ),
+    Chosen(
+        name="cb",
+        title="CB",
+        category=SUPERGLUE,
+        data=superglue("cb"),
+        shots=SHOTS,
         metrics=("acc", "f1"),
         choices=cb,
+        gold=label,
         score=score_cb,
     ),
-    superglue("copa", "COPA", choices=copa, rule=SUM),
-    superglue("rte", "RTE", choices=rte),
-    superglue("wic", "WiC", choices=wic),
-    superglue("wsc", "WSC", "wsc.fixed", choices=wsc, description=EXAM, same_demonstrations=True),
-    superglue(
-        "multirc",
-        "MultiRC",
-        metrics=("f1a",),
-        choices=multirc,
-        score=score_multirc,
+    Chosen(
+        name="copa",
+        title="COPA",
+        category=SUPERGLUE,
+        data=superglue("copa"),
+        shots=SHOTS,
+        metrics=("acc",),
+        choices=copa,
+        gold=label,
         rule=SUM,
+    ),
+    Chosen(
+        name="rte",
+        title="RTE",
+        category=SUPERGLUE,
+        data=superglue("rte"),
+        shots=SHOTS,
+        metrics=("acc",),
+        choices=rte,
+        gold=label,
+    ),
+    Chosen(
+        name="wic",
+        title="WiC",
+        category=SUPERGLUE,
+        data=superglue("wic"),
+        shots=SHOTS,
+        metrics=("acc",),
+        choices=wic,
+        gold=label,
+    ),
+    Chosen(
+        name="wsc",
+        title="WSC",
+        category=SUPERGLUE,
+        data=superglue("wsc.fixed"),
+        shots=SHOTS,
+        metrics=("acc",),
+        description=EXAM,
+        choices=wsc,
+        gold=label,
+        same_demonstrations=True,
+    ),
+    Chosen(
+        name="multirc",
+        title="MultiRC",
+        category=SUPERGLUE,
+        data=superglue("multirc"),
+        shots=SHOTS,
+        metrics=("f1a",),
         description=ANSWER_KEY,
         delimiter="\n",
         pool=multirc_questions,
         demonstration=lambda document: f"{multirc_prompt(document)}\n{document['marked']}",
         same_demonstrations=True,
+        choices=multirc,
+        gold=label,
+        rule=SUM,
+        score=score_multirc,
         guessing=guessing_f1a,
         passage=lambda document: document["paragraph"],
     ),
-    superglue(
-        "record",
-        "ReCoRD",
+    Chosen(
+        name="record",
+        title="ReCoRD",
+        category=SUPERGLUE,
+        data=superglue("record"),
+        shots=SHOTS,
         metrics=("em", "f1"),
-        choices=record,
-        gold=lambda document: entities(document).index(document["answers"][0]),
-        score=score_record,
-        rule=SUM,
         delimiter="\n",
+        choices=record,
+        gold=right_entity,
+        rule=SUM,
+        score=score_record,
         guessing=guessing_record,
         passage=lambda document: document["passage"],
     ),

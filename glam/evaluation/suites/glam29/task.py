@@ -6,8 +6,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lm_eval.api.instance import Instance
-from lm_eval.api.task import ConfigurableTask
+from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingTypeStubs]
+from lm_eval.api.task import ConfigurableTask  # pyright: ignore[reportMissingTypeStubs]
 
 from glam.errors import UserError
 from glam.evaluation.suites.base import FitsContext
@@ -40,7 +40,7 @@ class BenchmarkTask(ConfigurableTask, FitsContext):
         self._lengths: dict[int, int] = {}  # [tokens] of demonstrations, by their place
         self._asked = 0
         self._shown: list[int] = []  # demonstrations of each prompt
-        super().__init__(config=_config(benchmark))
+        super().__init__(config=_config(benchmark))  # pyright: ignore[reportUnknownMemberType]
 
     def fit(self, count_tokens: Callable[[str], int], max_length: int) -> None:
         self._count_tokens, self._max_length = count_tokens, max_length
@@ -64,10 +64,10 @@ class BenchmarkTask(ConfigurableTask, FitsContext):
 
     def build_all_requests(self, **rest: Any) -> None:
         """As lm-eval's; from then on the task has the number of demonstrations that it shows."""
-        self._asked = int(self.config.num_fewshot or 0)
+        self._asked = int(self.get_config("num_fewshot") or 0)
         self._check(self._asked)
         self._shown.clear()
-        super().build_all_requests(**rest)
+        super().build_all_requests(**rest)  # pyright: ignore[reportUnknownMemberType]
         self.set_config("num_fewshot", round(self._mean_shown()))
 
     def _mean_shown(self) -> float:
@@ -90,16 +90,14 @@ class BenchmarkTask(ConfigurableTask, FitsContext):
 
     def fewshot_context(self, doc: Document, num_fewshot: int, *_: Any, **__: Any) -> list[str]:
         """The whole prompt of each option."""
-        options = self._options(doc, num_fewshot)
+        found = self.benchmark
+        if isinstance(found, Generated) and found.zero_shot is not None and num_fewshot == 0:
+            self._shown.append(0)
+            return [found.zero_shot(doc)]
+        options = found.options(doc)
         shown = self._fitting(doc, options, num_fewshot)
         self._shown.append(len(shown))
         return [self._whole(shown, option.prompt) for option in options]
-
-    def _options(self, doc: Document, num_fewshot: int) -> Sequence[Option]:
-        found = self.benchmark
-        if isinstance(found, Generated) and found.zero_shot is not None and num_fewshot == 0:
-            return [Option(found.zero_shot(doc), "")]
-        return found.options(doc)
 
     def _whole(self, shown: Sequence[str], prompt: str) -> str:
         before = "".join(f"{one}{SEPARATOR}" for one in shown)
@@ -127,7 +125,7 @@ class BenchmarkTask(ConfigurableTask, FitsContext):
         assert self._count_tokens is not None
         found = self.benchmark
         text = self._whole([], f"{option.prompt}{found.delimiter}{option.answer}")
-        written = found.tokens if isinstance(found, Generated) else 0
+        written = min(found.tokens, self._max_length // 2) if isinstance(found, Generated) else 0
         return 1 + self._count_tokens(text) + written  # 1: the beginning of the document
 
     def _drawn(self, doc: Document, count: int) -> list[int]:
@@ -143,7 +141,7 @@ class BenchmarkTask(ConfigurableTask, FitsContext):
     def construct_requests(self, doc: Document, ctx: Any, **rest: Any) -> list[Instance]:
         kept = {"metadata": rest["metadata"]}
         if isinstance(self.benchmark, Generated):
-            options = dict(self.config.generation_kwargs or {})
+            options = dict[str, Any](self.get_config("generation_kwargs"))
             return [Instance("generate_until", dict(doc), (ctx[0], options), 0, **kept)]
         answers = [
             f"{self.benchmark.delimiter}{option.answer}" for option in self.benchmark.options(doc)
@@ -183,18 +181,19 @@ def normalized(rule: str, found: Sequence[Any]) -> list[float]:
 
 def macro_f1(pairs: Sequence[tuple[int, int]]) -> float:
     """Mean over the classes of F1, of pairs (right, chosen)."""
-    from sklearn.metrics import f1_score  # pyright: ignore
-
-    right, chosen = zip(*pairs, strict=True)
-    return float(f1_score(right, chosen, average="macro", zero_division=0.0))
+    return _f1_of_classes(pairs, average="macro")
 
 
 def f1a(pairs: Sequence[tuple[int, int]]) -> float:
     """F1 of the true answers, of pairs (right, chosen)."""
+    return _f1_of_classes(pairs)
+
+
+def _f1_of_classes(pairs: Sequence[tuple[int, int]], **options: Any) -> float:
     from sklearn.metrics import f1_score  # pyright: ignore
 
     right, chosen = zip(*pairs, strict=True)
-    return float(f1_score(right, chosen, zero_division=0.0))
+    return float(f1_score(right, chosen, zero_division=0.0, **options))  # pyright: ignore
 
 
 # Metrics that are no mean over items.
@@ -235,6 +234,6 @@ def _config(benchmark: Benchmark) -> dict[str, Any]:
             "max_gen_toks": benchmark.tokens,
             "num_beams": BEAM_WIDTH,
             "length_penalty": LENGTH_PENALTY,
-            "length_penalty_form": "gnmt",
+            "length_penalty_form": "gnmt",  # ((5 + tokens) / 6) ** 0.6; Hugging Face's is a power
         }
     return config

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from glam.config import EvaluationConfig
+from glam.config import EvaluationConfig, ModelConfig
 from glam.evaluation.harness import quiet
-from glam.evaluation.language_model import LogLikelihood
+from glam.evaluation.language_model import GlamLM, LogLikelihood
 from glam.evaluation.suites.glam29.catalogue import BENCHMARKS
 from glam.evaluation.suites.glam29.suite import load_benchmark
+from glam.model import Glam
 
 DOCUMENTS = Path(__file__).with_name("documents.yaml")
 
@@ -50,6 +51,27 @@ class Judged:
             one if isinstance(one, str) else LogLikelihood(one[0], False, one[1]) for one in found
         ]
         return self.task.process_results(self.documents[item], results)
+
+
+class ByteTokenizer:
+    """A token for each byte."""
+
+    vocab_size, bos, eos = 258, 256, 257
+
+    def encode(self, text):
+        return list(text.encode())
+
+    def decode(self, tokens):
+        return bytes(token for token in tokens if token < 256).decode(errors="replace")
+
+
+@pytest.fixture(scope="session")
+def lm():
+    """An untrained model of a few thousand parameters, with 300 bytes of context."""
+    sizes = {"num_layers": 2, "d_model": 16, "d_ff": 16, "num_heads": 2, "num_experts": 2}
+    model = Glam(ModelConfig(vocab_size=258, **sizes))
+    model.initialize(0)
+    return GlamLM(model, ByteTokenizer(), max_length=300)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ HORSE = (
 def test_lambada_goes_on_without_demonstrations_and_fills_a_blank_with_some(judged):
     assert judged("lambada").prompts(0) == [LAKE]
     one = judged("lambada", 1)
-    assert one.prompts(0) == [f"{HORSE} ____. -> horse\n\n{LAKE} ____. ->"]
+    assert one.prompts(0) == [f"Fill in blank:\n\n{HORSE} ____. -> horse\n\n{LAKE} ____. ->"]
     assert one.score(0, " boat and") == {"acc": 1}
     assert one.score(0, "Boat.") == {"acc": 1}
     assert one.score(0, "") == {"acc": 0}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from glam.evaluation.suites.glam29.reading import quac_items
+from glam.evaluation.suites.glam29.reading import quac_items, score_drop
 
 
 def test_drop(judged):
@@ -18,6 +18,11 @@ def test_drop(judged):
     assert one.score(0, "June 1851") == {"f1": 0, "em": 0}
     assert one.score(1, "plums, pears") == {"f1": 1, "em": 1}
     assert one.score(1, "plums") == {"f1": 0.5, "em": 0}
+
+
+def test_a_question_of_drop_without_an_answer_is_never_right():
+    none = {"number": "", "date": {"day": "", "month": "", "year": ""}, "spans": []}
+    assert score_drop({"answer": none}, "") == {"f1": 0, "em": 0}
 
 
 def test_a_demonstration_of_drop_lists_its_spans(judged):
@@ -53,6 +58,7 @@ def test_quac_asks_what_its_references_agree_on(judged):
         "Q: Was he married?\n\nA:"
     ]
     assert len(none.documents) == 2
+    assert none.chance == 0.5  # one of both has no answer
     # sailed to north; to north in 1871. Left out in turn: F1 ⅔ of 3 and 4 words (2 shared: 4/7), 1.
     assert none.score(0, "sailed to the north") == {"f1": pytest.approx((4 / 7 + 1) / 2)}
     assert none.score(1, "CANNOTANSWER") == {"f1": 1}
@@ -85,6 +91,7 @@ def test_squadv2_may_have_no_answer(judged):
     assert one.score(0, "unanswerable") == {"f1": 0, "em": 0}
     assert one.score(1, "Unanswerable.") == {"f1": 1, "em": 1}
     assert one.score(1, "Ole Dahl") == {"f1": 0, "em": 0}
+    assert one.chance == 0.5  # who never answers is right on one of two
     two = judged("squadv2", 2).prompts(0)[0]
     assert "Q: How tall is the lighthouse?\n\nA: unanswerable\n\n" in two
 

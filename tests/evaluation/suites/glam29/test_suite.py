@@ -1,14 +1,20 @@
 """All 29 at once."""
 
+import io
 import shutil
 
 import pytest
+from rich.console import Console
 
 from glam.config import EvaluationConfig
 from glam.errors import UserError
+from glam.evaluation.judge import run_suite
 from glam.evaluation.suites import SUITES
 from glam.evaluation.suites.glam29.benchmark import CATEGORIES, Chosen, Generated
 from glam.evaluation.suites.glam29.catalogue import BENCHMARKS
+from glam.files import check_type
+from glam.reporting.tasks import print_suite, suites_on_page
+from glam.runs.evaluations import SavedSuite
 
 
 def load(data_dir, **fields):
@@ -100,3 +106,61 @@ def test_only_the_items_that_are_judged_are_read(data_dir, tmp_path):
         file.write('{"question": "no stem"}\n')
     assert "openbookqa" in load(folder, limit=1).tasks
     assert "openbookqa" in load(folder).missing
+
+
+@pytest.fixture(scope="module")
+def result(data_dir, lm, tmp_path_factory):
+    """Of a model, on all but PIQA, zero- and one-shot."""
+    folder = tmp_path_factory.mktemp("short") / "data"
+    shutil.copytree(data_dir, folder)
+    shutil.rmtree(folder / "baber")
+    return run_suite(lm, load(folder, limit=1), num_fewshot=(0, 1), limit=1)
+
+
+def test_a_model_is_judged_on_all_that_are_there(result):
+    scores = {(one.task, one.metric, one.column): one for one in result.scores}
+    firsts = [key for key, one in scores.items() if one.is_first]
+    assert len(firsts) == 2 * 28
+    assert scores["boolq", "acc", "0-shot"].chance == 0.5
+    assert scores["boolq", "acc", "1-shot"].num_fewshot == 1
+    assert scores["squadv2", "em", "0-shot"].published["GPT-3 175B"]["value"] == 0.526
+    assert scores["squadv2", "em", "1-shot"].published["GLaM 64B/64E"]["value"] == 0.665
+    assert scores["drop", "em", "0-shot"].published == {}
+    assert set(result.missing) == {"piqa"}
+    check_type(result.content(), SavedSuite)
+
+
+def test_an_average_says_over_how_many_it_is(result):
+    of = {name: (one["tasks"], one["of"]) for name, one in result.averages.items()}
+    assert of["all 1-shot"] == (29, 30)
+    assert of["NLG 0-shot"] == (9, 9)
+    assert of["commonsense reasoning 0-shot"] == (3, 4)
+    firsts = {
+        one.task: one.value for one in result.scores if one.is_first and one.column == "0-shot"
+    }
+    three = [firsts[name] for name in ("arc_e", "arc_c", "openbookqa")]
+    assert result.averages["commonsense reasoning 0-shot"]["value"] == pytest.approx(sum(three) / 3)
+    assert result.averages["NLG 1-shot"]["published"]["GPT-3 175B"]["value"] == 0.529
+
+
+def test_the_table_has_the_published_figures_beside(result):
+    text = io.StringIO()
+    print_suite("run", result.content(), Console(file=text, width=200))
+    [line] = [one for one in text.getvalue().splitlines() if one.startswith("webqs ")]
+    assert line.split()[-6:] == ["0.155?,", "–", "0.144,", "0.253?", "0.000", "1"]
+    assert "all 0-shot: " in text.getvalue()
+    assert (
+        "mean of 29 of 30 scores; GLaM 64B/64E 0.627 over all; GPT-3 175B 0.569" in text.getvalue()
+    )
+    assert "piqa: left out, neither" in text.getvalue()
+    [page] = suites_on_page([result.content()])
+    assert any(line.startswith("GLaM and GPT-3: as public copies") for line in page["lines"])
+
+
+def test_demonstrations_that_do_not_fit_are_counted(result, lm, data_dir, capsys):
+    """Of 300 bytes WSC's instructions leave none for a demonstration."""
+    loaded = load(data_dir, tasks=["wsc", "copa"])
+    found = run_suite(lm, loaded)
+    assert {one.task: one.num_fewshot for one in found.scores} == {"copa": 2, "wsc": 0}
+    told = capsys.readouterr().err
+    assert "as many as there are and fit 300 tokens: copa 2.0 of 32, wsc 0.0 of 32" in told

@@ -6,6 +6,8 @@ import pytest
 
 from glam.config import EvaluationConfig
 from glam.errors import UserError
+from glam.evaluation.answers import Options
+from glam.evaluation.beam import Beams, LengthPenalty
 from glam.evaluation.harness import quiet
 from glam.evaluation.language_model import LogLikelihood
 from glam.evaluation.suites.glam29.benchmark import OVER_ANSWER, PER_TOKEN, SUM
@@ -85,8 +87,9 @@ def test_how_many_are_shown_is_known_when_requests_are_built(task):
 
 
 def test_a_written_answer_needs_room_too(task):
-    # 1 for the beginning, 8 words, 24 tokens for the answer; the demonstration has 10 words.
-    for room, count in ((42, 0), (43, 1)):
+    # 1 for the beginning, 8 words, and 24 tokens for the answer, but at most half of the room; the
+    # demonstration has 10 words.
+    for room, count in ((36, 0), (37, 1)):
         assert prompts(task("triviaqa", 1, room))[0].count("Q: ") == 1 + count
 
 
@@ -108,6 +111,9 @@ def test_answers_are_written_by_beams_with_gpt3s_penalty(task):
         "length_penalty": 0.6,
         "length_penalty_form": "gnmt",
     }
+    options = Options.of(request.args[1], 128)
+    assert options.search == Beams(4, LengthPenalty(0.6, "gnmt"))
+    assert (options.until, options.max_tokens) == (("\n",), 24)
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,9 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
+from glam.config import LENGTH_PENALTIES
 from glam.errors import one_of
-from glam.evaluation.decoder import Decoder
-
-PENALTIES = ("power", "gnmt")
+from glam.model.decoding.decoder import Decoder
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class LengthPenalty:
     form: str = "power"
 
     def __post_init__(self) -> None:
-        one_of("length_penalty", self.form, PENALTIES)
+        one_of("length_penalty", self.form, LENGTH_PENALTIES)
 
     def __call__(self, tokens: int) -> float:
         return (tokens if self.form == "power" else (5 + tokens) / 6) ** self.exponent

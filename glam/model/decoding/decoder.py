@@ -1,33 +1,34 @@
 """Next-token logits of texts that grow token by token."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from glam.model import Glam
+from glam.model.glam import Glam
 
 
-class Decoder(Protocol):
+class Decoder(ABC):
     """Texts side by side, the rows of a batch, each of its own length. Every function returns or
     changes all rows; logits are on the CPU, in float32 at least."""
 
-    def start(self, prompts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
-        """Logits after each prompt, which has at least one token."""
-        ...
+    @abstractmethod
+    def start(self, prompts: Sequence[Sequence[int]], room: int = 0) -> Float[Tensor, "B V"]:
+        """Logits after each prompt, which has at least one token. About `room` tokens will follow
+        it."""
 
+    @abstractmethod
     def step(self, tokens: Sequence[int]) -> Float[Tensor, "B V"]:
         """Logits after one more token in every row. They may be overwritten by the next step."""
-        ...
 
+    @abstractmethod
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows in this order; a row may be there several times, or not at all."""
-        ...
 
 
-class GrowingContext:
+class GrowingContext(Decoder):
     """The definition of decoding: the whole text goes through the model at every step. Serves any
     model on any engine, sharded ones too, where every process takes the same steps.
 
@@ -39,7 +40,7 @@ class GrowingContext:
         self.device = next(model.parameters()).device
         self.texts = list[list[int]]()
 
-    def start(self, prompts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
+    def start(self, prompts: Sequence[Sequence[int]], room: int = 0) -> Float[Tensor, "B V"]:
         self.texts = [list(prompt) for prompt in prompts]
         return self._logits()
 

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from glam.model import Glam
-from glam.model.glam import Layer
+from glam.model.decoding.decoder import Decoder
+from glam.model.glam import Glam, Layer
 from glam.model.loss import output_logits
 from glam.model.moe.grouped import grouped
 from glam.model.moe.moe import MixtureOfExperts
@@ -17,7 +17,7 @@ AT_ONCE = 256  # columns of prompts that go through the model together: bounds t
 FIRST_LENGTH = 128  # columns of a new cache; doubled when they are full
 
 
-class CachedDecoder:
+class CachedDecoder(Decoder):
     """See Decoder. Rows end in the same column: shorter prompts are padded in front, and no row
     sees its padding. On a CPU activations are float32, or the type of the weights if that is wider.
     """
@@ -31,13 +31,13 @@ class CachedDecoder:
         self.first_B = torch.zeros(0, dtype=torch.int64)  # first column of each row
         self.keys = self.values = weight.new_zeros(0)  # [L, B, N, columns, D]
 
-    def start(self, prompts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
+    def start(self, prompts: Sequence[Sequence[int]], room: int = 0) -> Float[Tensor, "B V"]:
         longest = max(len(prompt) for prompt in prompts)
         padded = [[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
         first = [longest - len(prompt) for prompt in prompts]
         self.first_B = torch.tensor(first, device=self.device)
         self.seen = 0
-        self._make_room(len(prompts), longest)
+        self._make_room(len(prompts), longest + room)
         pieces = torch.tensor(padded, device=self.device).split(AT_ONCE, 1)
         return [self._forward(piece) for piece in pieces][-1]
 
@@ -73,7 +73,7 @@ class CachedDecoder:
             x = x + self._attend(layer, index, layer.attention_norm(x), mask_BSC)
             x = x + feed_forward(layer, layer.ffn_norm(x))
         self.seen += tokens.shape[1]
-        last_BM = model.norm(x[:, -1])
+        last_BM = model.norm(x[:, -1:])[:, 0]
         return output_logits(last_BM, model.embedding.w_VM, model.config.logit_cap).cpu()
 
     def _mask(self, new: int) -> Float[Tensor, "B S C"]:

@@ -1,0 +1,106 @@
+"""The weights of a model as the decoding kernel takes them: addresses, in the order of decode.h."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from glam import kernels
+from glam.model.feed_forward import GatedFeedForward
+from glam.model.glam import Glam, Layer
+from glam.model.moe.moe import MixtureOfExperts
+
+TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}  # as in decode.h
+TRANSPOSED_UP_TO = 2**22  # elements of an embedding whose transpose is read faster
+PER_EXPERT = 4  # w_in, w_out, and in int8 the scales of their columns
+
+
+def kernel_serves(model: Glam) -> bool:
+    """Whether the kernel takes this model: on a CPU, in float32 or bfloat16, of which all dense
+    matrices have one, and all experts one."""
+    weights = list(model.parameters())
+    whole = all(weight.is_contiguous() for weight in weights)
+    types = [
+        {w.dtype for w in weights if (w.ndim == 3) is is_expert} for is_expert in (True, False)
+    ]
+    return whole and kernels.supported(*weights) and all(len(each) <= 1 for each in types)
+
+
+def layers_of(model: Glam) -> list[Layer]:
+    """Its layers, typed."""
+    return [layer for layer in model.layers if isinstance(layer, Layer)]
+
+
+class KernelWeights:
+    """Addresses of a model's weights: matrices in place, or copied to bfloat16 where the model
+    rounds them so in its products; norms and routers in float32."""
+
+    def __init__(self, model: Glam) -> None:
+        self.model, self.dtype = model, model.embedding.w_VM.dtype
+        if model.dtype == torch.bfloat16:
+            self.dtype = torch.bfloat16
+        self._kept = list[Tensor]()  # copies that the addresses point to
+        self.table = torch.tensor(self._of_layers())
+        self.experts = torch.tensor(self._of_experts())  # [L, E, PER_EXPERT]
+        self.types = TYPES[self.dtype], TYPES[self.dtype]  # of dense matrices, of experts
+
+    @property
+    def loads_at(self) -> Sequence[int]:
+        """Layers whose experts have to be asked for by `groups` before they can be used."""
+        return ()
+
+    def groups(self, layer: int, wanted: Sequence[int]) -> Sequence[None]:
+        """Makes the experts `wanted` of a layer usable, some at a time: an item a group, until the
+        next of which the addresses of its experts are in the table, and of no others."""
+        raise NotImplementedError
+
+    def _of_layers(self) -> list[int]:
+        found = list[int]()
+        for layer in layers_of(self.model):
+            attention = layer.attention
+            found.append(self._small(layer.attention_norm.scale_M))
+            found += [
+                self._matrix(attention.w_query_MA),
+                self._matrix(attention.w_key_MA),
+                self._matrix(attention.w_value_MA),
+                self._matrix(attention.w_out_AM),
+            ]
+            found.append(self._small(layer.ffn_norm.scale_M))
+            found += self._of_feed_forward(layer)
+        embedding, norm = self.model.embedding.w_VM, self.model.norm.scale_M
+        transposed = self._matrix(embedding.t()) if embedding.numel() <= TRANSPOSED_UP_TO else 0
+        return [*found, self._matrix(embedding), self._small(norm), transposed]
+
+    def _of_feed_forward(self, layer: Layer) -> list[int]:
+        ffn = layer.ffn
+        if isinstance(ffn, MixtureOfExperts):
+            return [self._small(ffn.router.w_ME), self._small(ffn.router.bias_E), 0, 0, 0, 0]
+        gate = self._matrix(ffn.w_gate_MH) if isinstance(ffn, GatedFeedForward) else 0
+        hidden = ffn.w_in_MH.shape[1]
+        return [0, 0, gate, self._matrix(ffn.w_in_MH), self._matrix(ffn.w_out_HM), hidden]
+
+    def _of_experts(self) -> list[list[list[int]]]:
+        """Zeros for a layer without experts."""
+        nothing = [[0] * PER_EXPERT] * self.model.config.num_experts
+        return [
+            self._of_mixture(index, layer.ffn)
+            if isinstance(layer.ffn, MixtureOfExperts)
+            else nothing
+            for index, layer in enumerate(layers_of(self.model))
+        ]
+
+    def _of_mixture(self, layer: int, mixture: MixtureOfExperts) -> list[list[int]]:
+        w_in, w_out = mixture.experts.w_in_EMH, mixture.experts.w_out_EHM
+        first_in, first_out = self._matrix(w_in), self._matrix(w_out)
+        apart = w_in[0].numel() * self.dtype.itemsize
+        return [[first_in + e * apart, first_out + e * apart, 0, 0] for e in range(len(w_in))]
+
+    def _matrix(self, weight: Tensor) -> int:
+        return self._address(weight, self.dtype)
+
+    def _small(self, weight: Tensor) -> int:
+        return self._address(weight, torch.float32)
+
+    def _address(self, weight: Tensor, dtype: torch.dtype) -> int:
+        self._kept.append(weight.detach().to(dtype).contiguous())
+        return self._kept[-1].data_ptr()

@@ -1,0 +1,138 @@
+"""What a decoder that keeps keys and values finds, against the whole text anew at every step."""
+
+import pytest
+import torch
+from tiny_models import VOCAB, model_of
+
+from glam import kernels
+from glam.config import RouterConfig
+from glam.model.decoding.cached_decoder import CachedDecoder
+from glam.model.decoding.decoder import GrowingContext
+from glam.model.decoding.kernel_decoder import ROWS_AT_ONCE, KernelDecoder
+from glam.model.decoding.kernel_weights import kernel_serves
+
+SHAPES = [
+    {"num_experts": 4},
+    {"num_experts": 4, "normalize": False, "logit_cap": 5.0},
+    {"num_experts": 3, "top_k": 3, "moe_every": 1, "num_heads": 3, "d_head": 5},
+    {"num_experts": 1},
+    {"moe_every": 0, "d_model": 20, "d_ff": 272},
+]
+PROMPTS = [[0, 3, 4], [0, *range(5, 48)] * 3, [2]]  # the longest is beyond the far bucket
+ROWS = [2, 0, 2]  # that are kept half way: one twice, one not at all
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    with torch.no_grad():
+        yield
+
+
+def logits_of(decoder, steps=9):
+    """After the prompts and each of some steps."""
+    tokens = torch.randint(0, VOCAB, (steps, 3), generator=torch.Generator().manual_seed(0))
+    found = [decoder.start(PROMPTS).clone()]
+    for number, row in enumerate(tokens.tolist()):
+        if number == steps // 2:
+            decoder.keep(ROWS)
+        found.append(decoder.step(row).clone())
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_in_float64_kept_keys_and_values_change_nothing(shape):
+    model = model_of(torch.float64, **shape)
+    exact = logits_of(GrowingContext(model))
+    assert exact.dtype == torch.float64
+    torch.testing.assert_close(logits_of(CachedDecoder(model)), exact, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_in_float32_every_decoder_finds_the_same(shape, kernels_here):
+    model = model_of(**shape)
+    assert kernel_serves(model)
+    exact = logits_of(GrowingContext(model))
+    for decoder in (CachedDecoder(model), KernelDecoder(model)):
+        torch.testing.assert_close(logits_of(decoder), exact, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES[:1] + SHAPES[3:])
+def test_weights_in_bfloat16_are_read_as_they_are(shape, kernels_here):
+    model = model_of(**shape)
+    for weight in model.parameters():  # what bfloat16 can hold
+        weight.data = weight.bfloat16().float()
+    exact = logits_of(GrowingContext(model))
+    assert (model.to(torch.bfloat16).embedding.w_VM.dtype) == torch.bfloat16
+    torch.testing.assert_close(logits_of(KernelDecoder(model)), exact, rtol=1e-4, atol=1e-3)
+
+
+def test_a_model_that_computes_in_bfloat16_decodes_by_weights_rounded_so(kernels_here):
+    rounded, model = model_of(num_experts=4), model_of(num_experts=4)
+    for weight in rounded.parameters():
+        if weight.ndim > 1 and weight.shape[-1] not in (4, 32):  # but for router and bias
+            weight.data = weight.bfloat16().float()
+    model.dtype = torch.bfloat16
+    exact = logits_of(GrowingContext(rounded))
+    torch.testing.assert_close(logits_of(KernelDecoder(model)), exact, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("make", [CachedDecoder, KernelDecoder])
+def test_a_text_does_not_depend_on_its_batch(make, kernels_here):
+    model = model_of(num_experts=4)
+    together = make(model)
+    found = torch.stack([together.start(PROMPTS).clone(), together.step([7, 8, 9]).clone()])
+    for row, prompt in enumerate(PROMPTS):
+        alone = make(model)
+        expected = torch.stack([alone.start([prompt]).clone(), alone.step([7 + row]).clone()])
+        torch.testing.assert_close(found[:, row], expected[:, 0], rtol=1e-5, atol=1e-5)
+        if make is KernelDecoder:
+            assert torch.equal(found[:, row], expected[:, 0])
+
+
+def test_more_rows_than_a_call_takes_are_decoded_in_several(kernels_here):
+    model, rows = model_of(num_experts=4), ROWS_AT_ONCE + 3
+    decoder, prompts = KernelDecoder(model), [[0, 2 + row] for row in range(rows)]
+    exact = GrowingContext(model)
+    decoder.start(prompts), exact.start(prompts)
+    tokens = [3] * rows
+    torch.testing.assert_close(decoder.step(tokens), exact.step(tokens), rtol=1e-5, atol=1e-4)
+
+
+def test_a_model_that_drops_tokens_in_training_drops_none_as_it_writes():
+    wasteful = {"num_experts": 4, "capacity_factor": 0.01, "min_capacity": 1}
+    model = model_of(torch.float64, dispatcher="capacity", **wasteful)
+    dropless = model_of(torch.float64, num_experts=4)
+    dropless.load_state_dict(model.state_dict())
+    exact = logits_of(GrowingContext(dropless))
+    torch.testing.assert_close(logits_of(CachedDecoder(model)), exact, rtol=1e-12, atol=1e-12)
+    assert (logits_of(GrowingContext(model)) - exact).abs().max() > 0.1
+
+
+def test_the_random_policy_of_training_is_off_as_it_writes(kernels_here):
+    model = model_of(num_experts=4)
+    exact = logits_of(GrowingContext(model))
+    model.config.router = RouterConfig(second_policy="random", second_threshold=1e9)
+    torch.testing.assert_close(logits_of(KernelDecoder(model)), exact, rtol=1e-5, atol=1e-4)
+
+
+def test_threads_change_nothing(kernels_here):
+    model = model_of(num_experts=4, vocab_size=9000, d_model=32, d_ff=9000, moe_every=2)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            decoder = KernelDecoder(model)
+            decoder.start([[0, 3, 4]])
+            found.append(decoder.step([5]).clone())
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*found)
+
+
+def test_the_kernel_serves_no_other_type_and_nothing_without_a_compiler():
+    assert not kernel_serves(model_of(torch.float64))
+    mixed = model_of(num_experts=4)
+    mixed.embedding.to(torch.bfloat16)
+    assert not kernel_serves(mixed)
+    with kernels.switched_off():
+        assert not kernel_serves(model_of())
