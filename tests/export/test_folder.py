@@ -12,11 +12,11 @@ from torch import Tensor
 
 from glam.config import ModelConfig, RouterConfig
 from glam.errors import UserError
-from glam.evaluation.beam import Beams, LengthPenalty
 from glam.evaluation.generation import continue_tokens
-from glam.evaluation.sampling import GREEDY
 from glam.export import check_free, export_model, folder
 from glam.model import Glam
+from glam.model.decoding.beam import Beams, LengthPenalty
+from glam.model.decoding.sampling import GREEDY
 from glam.runs.record import Record
 
 PROMPT = torch.tensor([[1, 40, 50, 60, 70]])

@@ -8,9 +8,9 @@ import torch
 from glam.config import BiasTaskConfig, EvaluateTaskConfig, GenerateTaskConfig
 from glam.errors import UserError
 from glam.evaluation import Sampling, continue_tokens
-from glam.evaluation.decoder import GrowingContext
 from glam.files import read_json
 from glam.model import Glam
+from glam.model.decoding.decoder import GrowingContext
 from glam.model.scaling import scale_experts
 from glam.runs.findings import Bias, Correction
 from glam.tasks.bias import bias

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from glam.data import Tokenizer
 from glam.evaluation.bias.lexicon import DESCRIPTIVE, Group, group_prompts
 from glam.evaluation.generation import continue_tokens, text_after
-from glam.evaluation.sampling import Sampling
 from glam.model import Glam
+from glam.model.decoding.sampling import Sampling
 
 TOP_P = 0.95
 WORD = re.compile(r"[a-z]+")

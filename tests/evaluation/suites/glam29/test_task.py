@@ -7,13 +7,13 @@ import pytest
 from glam.config import EvaluationConfig
 from glam.errors import UserError
 from glam.evaluation.answers import Options
-from glam.evaluation.beam import Beams, LengthPenalty
 from glam.evaluation.harness import quiet
 from glam.evaluation.language_model import LogLikelihood
 from glam.evaluation.suites.glam29.benchmark import OVER_ANSWER, PER_TOKEN, SUM
 from glam.evaluation.suites.glam29.catalogue import BENCHMARKS
 from glam.evaluation.suites.glam29.suite import load_benchmark
 from glam.evaluation.suites.glam29.task import normalized
+from glam.model.decoding.beam import Beams, LengthPenalty
 
 
 def words(text):
