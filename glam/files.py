@@ -101,9 +101,9 @@ def read_text(file: Path, *, way_out: str) -> str:
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The mapping as JSON has it, with its seal."""
+    """The mapping as JSON has it, behind its seal: a file that is cut does not lose it."""
     plain = _as_json_has_it(content)
-    return {**plain, SEAL: _seal(plain)}
+    return {SEAL: _seal(plain), **plain}
 
 
 def unsealed(content: Any) -> Any:

@@ -14,7 +14,14 @@ EVIL = "a|b\n---\n# <script>alert(1)</script> [x](javascript:1) `{{ 7 * 7 }}`"
 
 
 def record(**parts):
-    empty = {"failure": {}, "routing": {}, "generated": [], "layout": [], "config": {}}
+    empty = {
+        "failure": {},
+        "routing": {},
+        "generated": [],
+        "layout": [],
+        "config": {},
+        "suites": [],
+    }
     given = {"name": "tiny-4e", "summary": {}, "data": {}, "metrics": Metrics({})}
     return Record(**{**empty, **given, **parts})
 
