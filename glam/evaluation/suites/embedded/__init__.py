@@ -1,5 +1,5 @@
 """Six tasks from held-out text, for models of any size (`evaluation=embedded`): what a tiny model
-has learned shows in them, and chance does not (docs/tasks.md)."""
+has learned shows in them, and chance does not (docs/embedded-tasks.md)."""
 
 from typing import TYPE_CHECKING
 

@@ -1,5 +1,5 @@
 """The six forms of items. They were chosen among more, by what tells a trained model of a few
-million parameters from chance: sentence order and copying do not (docs/tasks.md).
+million parameters from chance: sentence order and copying do not (docs/embedded-tasks.md).
 
 A form gives as many items as it can make, at most the number wanted; a wrong choice differs from
 the right one in what the form asks for, and in nothing that could be judged without it.
