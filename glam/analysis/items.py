@@ -7,7 +7,7 @@ Every task is tested, so some differences look large by chance: the false discov
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy import stats  # pyright: ignore[reportMissingTypeStubs]
@@ -69,7 +69,7 @@ def item_differences(pairs: Mapping[str, tuple[Models, Models]]) -> dict[str, li
 def _adjusted(p_values: list[float]) -> list[float]:
     if not p_values:
         return []
-    control: Any = stats.false_discovery_control  # pyright: ignore[reportUnknownMemberType]
+    control: Any = cast(Any, stats).false_discovery_control
     return [float(p) for p in control(p_values, method="bh")]
 
 
@@ -91,8 +91,10 @@ def _same_items(tasks: Sequence[SavedItems], models: int) -> bool:
 
 
 def _difference(first: Sequence[SavedItems], second: Sequence[SavedItems]) -> ItemDifference:
-    before, after = (np.mean([one["each"] for one in tasks], 0) for tasks in (first, second))
-    each, task = (after - before).tolist(), first[0]
+    before, after = (
+        np.array([one["each"] for one in tasks], np.float64).mean(0) for tasks in (first, second)
+    )
+    each, task = [float(one) for one in after - before], first[0]
     clusters = task["clusters"]
     freedom = len(each if clusters is None else set(clusters)) - 1
     mean, error = float(np.mean(each)), standard_error(each, clusters)

@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 
 from glam.config._checks import positive, whole_numbers, within, words
+from glam.errors import UserError
 
+HELD_OUT = "held_out"  # the choice without tasks
+OF_TASKS = ("tasks", "num_fewshot", "limit", "data_dir")
 MOST_DEMONSTRATIONS = 10_000
 
 
@@ -31,3 +34,9 @@ class EvaluationConfig:
         within("evaluation.", self, 2, 1_000_000, "max_length")
         words("evaluation.", self, "tasks")
         whole_numbers("evaluation.", self, 0, MOST_DEMONSTRATIONS, "num_fewshot")
+        given = [name for name in OF_TASKS if getattr(self, name)]
+        if self.name == HELD_OUT and given:
+            raise UserError(
+                f"evaluation.{given[0]} is about tasks, and evaluation={HELD_OUT} has none; "
+                f"add evaluation=<a suite, or names of lm-eval's tasks>"
+            )

@@ -11,6 +11,7 @@ from glam.config import (
     AdamWConfig,
     DataConfig,
     EmbeddedCorpusConfig,
+    EvaluationConfig,
     FilterConfig,
     GenerateTaskConfig,
     HardwareConfig,
@@ -150,3 +151,19 @@ def test_an_expert_has_the_fewest_slots_that_hold_its_even_share_times_the_facto
     wanted = factor * top_k * tokens / num_experts
     slots = next(n for n in range(1, 5000) if n >= wanted)
     assert model.slots_per_expert(tokens) == min(tokens, max(least, slots))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"num_fewshot": [0, 0]}, "evaluation.num_fewshot=0,0 must be different whole numbers"),
+        ({"num_fewshot": [-1]}, "evaluation.num_fewshot=-1 must be different whole numbers"),
+        ({"name": "held_out", "limit": 3}, "evaluation.limit is about tasks, and evaluation=held"),
+        ({"limit": 0}, "evaluation.limit=0 must be positive"),
+        ({"max_length": 1}, "evaluation.max_length=1 must lie between 2 and"),
+    ],
+)
+def test_an_evaluation_that_makes_no_sense_is_refused(given, words):
+    with pytest.raises(UserError) as refused:
+        EvaluationConfig(**given)
+    assert words in str(refused.value)

@@ -13,6 +13,7 @@ from lm_eval.api.instance import Instance
 from glam.config import ModelConfig, RunConfig, TrainingConfig
 from glam.data import Tokenizer
 from glam.data.tokenizer import train_tokenizer
+from glam.evaluation import language_model
 from glam.evaluation.language_model import GlamLM
 from glam.evaluation.padded_forward import PaddedForward
 from glam.export import export_model
@@ -135,6 +136,20 @@ def test_a_log_likelihood_is_that_of_the_continuation_after_its_context(lm, mode
 def test_an_empty_answer_is_certain(lm):
     [found] = lm.loglikelihood([asked("loglikelihood", "the people", "")])
     assert (found, found.tokens) == ((0.0, True), 0)
+
+
+def test_equal_questions_are_computed_once(lm, monkeypatch):
+    computed = []
+    judge = language_model.judge
+
+    def counted(model, rows, batch_tokens):
+        computed.extend(rows)
+        return judge(model, rows, batch_tokens)
+
+    monkeypatch.setattr(language_model, "judge", counted)
+    found = lm.loglikelihood(pairs() * 3)
+    assert len(computed) == len(set(computed)) == len(pairs()) - 1  # which has one twice
+    assert found[: len(pairs())] == found[len(pairs()) : 2 * len(pairs())]
 
 
 class Half(Processes):
