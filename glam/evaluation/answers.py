@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from glam.data import Tokenizer
-from glam.evaluation.generation import continue_tokens, text_after
+from glam.evaluation.generation import text_after
 from glam.model import Glam
 from glam.model.decoding.beam import Beams, LengthPenalty
+from glam.model.decoding.continue_tokens import continue_tokens
 from glam.model.decoding.sampling import Sampling
 from glam.progress import Bar
 

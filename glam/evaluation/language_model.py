@@ -10,12 +10,12 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from glam.evaluation.answers import Answers
-from glam.evaluation.generation import cache_serves
 from glam.evaluation.held_out import evaluating
 from glam.evaluation.padded_forward import PaddedForward
 from glam.evaluation.prefixes import Tokens, chunks
 from glam.evaluation.shared_forward import Target, judge
 from glam.machine.processes import SINGLE, Processes
+from glam.model.decoding.continue_tokens import cache_serves
 from glam.progress import Bar
 
 if TYPE_CHECKING:

@@ -205,6 +205,7 @@ def _task_changes(before: Any, after: Any) -> list[dict[str, Any]]:
 
     if before is None:
         return []
+    [changes] = item_differences({"": ([before], [after])}).values()
     return [
         {
             "task": one.task,
@@ -218,5 +219,5 @@ def _task_changes(before: Any, after: Any) -> list[dict[str, Any]]:
             "high": one.interval[1] if one.interval else None,
             "p": one.adjusted,
         }
-        for one in item_differences([before], [after])
+        for one in changes
     ]

@@ -85,6 +85,23 @@ def test_a_correction_stands_beside_loss_and_is_kept_apart_from_the_run(home, ca
     assert {name: after[name] for name in before} == before
 
 
+def test_tasks_before_and_after_are_compared_item_by_item(home, monkeypatch):
+    """The suite is stood in for by its answers; the rest of the path is as it is."""
+    answers = iter([[1, 1, 0, 1, 0, 1], [1, 0, 0, 1, 0, 0]])
+
+    def items(*_):
+        task = {"task": "copa", "metric": "acc", "column": "", "digest": "d", "clusters": None}
+        return {"suite": "own", "tasks": [{**task, "each": next(answers)}]}
+
+    monkeypatch.setattr("glam.tasks.bias._items", items)
+    run = biased(home, BiasTaskConfig(expert_scale=["1/2:0"], shuffles=100))
+    [row] = read_json(run.path / "correction.json", Correction, way_out="")["tasks"]
+    assert (row["task"], row["before"], row["after"]) == ("copa", 4 / 6, 2 / 6)
+    assert row["low"] < row["change"] < row["high"]
+    assert row["change"] == pytest.approx(-2 / 6)
+    assert ">copa<" in run.report_file.read_text()
+
+
 def test_evaluation_with_scaled_experts_shows_losses_and_keeps_none(home, capsys):
     run = run_in(home)
     evaluate(asked(home, EvaluateTaskConfig(), run=str(run.path)), [])

@@ -24,6 +24,8 @@ OVER_ANSWER = "over that after Answer:"  # P(choice | prompt) / P(choice | "Answ
 ANSWER_CONTEXT = "Answer:"
 
 BEAM_WIDTH, LENGTH_PENALTY = 4, 0.6
+# What reading a field raises that is not there, or is another.
+NOT_AS_EXPECTED = (LookupError, TypeError, ValueError, AttributeError)
 
 
 class Data(NamedTuple):
@@ -69,6 +71,10 @@ class Benchmark:
         """What is judged: the prompt alone (its answer empty), or all that is chosen from."""
         raise NotImplementedError
 
+    def read(self, document: Document) -> None:
+        """Read all that is ever read of a document. Raises one of NOT_AS_EXPECTED."""
+        raise NotImplementedError
+
     def show(self, document: Document) -> str:
         """A demonstration."""
         if self.demonstration is not None:
@@ -100,6 +106,10 @@ class Generated(Benchmark):
     def options(self, document: Document) -> Sequence[Option]:
         return [Option(self.prompt(document), "")]
 
+    def read(self, document: Document) -> None:
+        self.right(document)
+        self.score(document, "")
+
     def chance(self, documents: Sequence[Document]) -> float:
         return sum(map(self.unanswerable, documents)) / len(documents)
 
@@ -120,6 +130,10 @@ class Chosen(Benchmark):
 
     def options(self, document: Document) -> Sequence[Option]:
         return self.choices(document)
+
+    def read(self, document: Document) -> None:
+        self.right(document)
+        self.judge(document, 0)
 
     def judge(self, document: Document, chosen: int) -> dict[str, Any]:
         if self.score is not None:

@@ -8,7 +8,13 @@ from glam.config import EvaluationConfig
 from glam.errors import UserError, first_line, one_of
 from glam.evaluation.harness import MissingDataError, quiet
 from glam.evaluation.suites.base import SUITES, LoadedSuite, Suite
-from glam.evaluation.suites.glam29.benchmark import CATEGORIES, Benchmark, Document, Generated
+from glam.evaluation.suites.glam29.benchmark import (
+    CATEGORIES,
+    NOT_AS_EXPECTED,
+    Benchmark,
+    Document,
+    Generated,
+)
 from glam.evaluation.suites.glam29.catalogue import BENCHMARKS
 from glam.evaluation.suites.glam29.documents import Documents, read
 from glam.evaluation.suites.glam29.published import published
@@ -16,9 +22,6 @@ from glam.evaluation.suites.glam29.published import published
 if TYPE_CHECKING:
     from glam.data import PreparedData
     from glam.evaluation.suites.glam29.task import BenchmarkTask
-
-# What reading a field raises that is not there, or is another.
-NOT_AS_EXPECTED = (LookupError, TypeError, ValueError, AttributeError)
 
 
 @SUITES.register
@@ -87,7 +90,7 @@ def load_benchmark(
 def _check(benchmark: Benchmark, documents: Sequence[Document]) -> float:
     """What guessing scores; every document is read on the way."""
     for document in documents:
-        benchmark.right(document)
+        benchmark.read(document)
     return benchmark.chance(documents)
 
 

@@ -9,12 +9,13 @@ from typing import Any
 from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingTypeStubs]
 from lm_eval.api.task import ConfigurableTask  # pyright: ignore[reportMissingTypeStubs]
 
-from glam.errors import UserError
+from glam.errors import UserError, first_line
 from glam.evaluation.suites.base import FitsContext
 from glam.evaluation.suites.glam29.benchmark import (
     ANSWER_CONTEXT,
     BEAM_WIDTH,
     LENGTH_PENALTY,
+    NOT_AS_EXPECTED,
     OVER_ANSWER,
     PER_TOKEN,
     Benchmark,
@@ -107,7 +108,7 @@ class BenchmarkTask(ConfigurableTask, FitsContext):
         """Of the demonstrations that are drawn for a document, the first ones that fit before its
         longest option."""
         drawn = self._drawn(doc, min(count, self._demonstrations_there()))
-        shown = [(place, self.benchmark.show(self._pool[place])) for place in drawn]
+        shown = [(place, self._show(place)) for place in drawn]
         if self._count_tokens is None:
             return [text for _, text in shown]
         room = self._max_length - max(map(self._tokens_of, options))
@@ -120,6 +121,16 @@ class BenchmarkTask(ConfigurableTask, FitsContext):
                 break
             kept.append(text)
         return kept
+
+    def _show(self, place: int) -> str:
+        try:
+            return self.benchmark.show(self._pool[place])
+        except NOT_AS_EXPECTED as error:
+            data, found = self.benchmark.data, f"{type(error).__name__}: {first_line(error)}"
+            raise UserError(
+                f"{data.dataset}: document {place + 1} of {data.demonstrations} has not its fields "
+                f"({found}); mend it, or evaluation.num_fewshot=0"
+            ) from None
 
     def _tokens_of(self, option: Option) -> int:
         assert self._count_tokens is not None

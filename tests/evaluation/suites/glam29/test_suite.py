@@ -70,6 +70,24 @@ def test_a_set_that_is_missing_is_named_and_the_others_go_on(data_dir, tmp_path)
     assert len(found.averages["commonsense reasoning"]) == 4  # so an average says over how many
 
 
+def test_what_only_a_score_reads_is_read_too(data_dir, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(data_dir, folder)
+    file = folder / "mandarjoshi" / "trivia_qa" / "rc.nocontext" / "validation.jsonl"
+    file.write_text('{"question": "Who?", "answer": {"value": "Ida"}}\n')
+    assert "KeyError: 'aliases'" in load(folder, tasks=["triviaqa", "boolq"]).missing["triviaqa"]
+
+
+def test_a_demonstration_that_cannot_be_read_is_refused(data_dir, tmp_path, lm):
+    folder = tmp_path / "data"
+    shutil.copytree(data_dir, folder)
+    (folder / "aps" / "super_glue" / "copa" / "train.jsonl").write_text(
+        '{"premise": "It rained."}\n'
+    )
+    with pytest.raises(UserError, match="document 1 of train has not its fields"):
+        run_suite(lm, load(folder, tasks=["copa"]))
+
+
 def test_some_can_be_picked(data_dir):
     found = load(data_dir, tasks=["squadv2", "piqa"])
     assert list(found.tasks) == ["piqa", "squadv2"]
