@@ -216,7 +216,7 @@ def _judge(
     with energy.energy_by_phase.on("evaluation"):
         domains = held_out_losses(config, result.model, prepared, result.processes)
     # Several processes write a token together: none may stop before the others.
-    seconds = 10 if result.processes.size == 1 else math.inf
+    seconds = 10.0 if result.processes.size == 1 else math.inf
     try:
         if not all(math.isfinite(domain.loss) for domain in domains.values()):
             raise UselessWeightsError

@@ -52,7 +52,7 @@ RUN = '"latest"'  # a run, in code
 SMALL = [
     "model.d_model=16", "model.d_ff=32", "model.num_heads=2", "model.num_experts=4",
     "model.vocab_size=300", "training.tokens=4096", "training.sequence_length=32",
-    "training.batch_size=4", "evaluation=held_out",
+    "training.batch_size=4", "evaluation.limit=10", "data.held_out_fraction=0.5",
     "evaluation.points=2", "evaluation.tokens_per_domain=1000",
     "evaluation.tokens_per_point=500", "data/corpus=local", "data=unfiltered", "logger=csv",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 
 from glam.config import (
     DataConfig,
+    EvaluateTaskConfig,
     EvaluationConfig,
     FilterConfig,
     HardwareConfig,
@@ -107,7 +108,7 @@ def test_evaluated_again_the_scores_are_those_of_the_end_of_training(
     saved = done.path / "evaluation" / "embedded.json"
     before = json.loads(saved.read_text())
     saved.unlink()
-    evaluate(replace(asked, task=replace(asked.task, name="evaluate"), run=str(done.path)), [])
+    evaluate(replace(asked, task=EvaluateTaskConfig(), run=str(done.path)), [])
     assert json.loads(saved.read_text())["scores"] == before["scores"]
 
 
