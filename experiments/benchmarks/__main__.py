@@ -18,6 +18,7 @@ NAMES = (
     "loss",
     "optimizer",
     "kernels",
+    "generation",
     "growth",
     "threads",
     "pipeline",

@@ -109,6 +109,12 @@ FIGURES: dict[str, tuple[str, tuple[str, ...], Callable[[Row], str], str]] = {
         _candidate,
         "ratio",
     ),
+    "generation": (
+        "Writing text: seconds a token",
+        ("model", "dtype", "batch"),
+        _candidate,
+        "ratio",
+    ),
     "threads": (
         "Two threads against one, by wall-clock time",
         ("size",),

@@ -16,6 +16,7 @@ GENERATE_FORMATS = ("text", "json")
 LENGTH_PENALTIES = ("power", "gnmt")  # forms of the length penalty of a beam search
 SCALED = re.compile(r"(\d{1,9})/(\d{1,9}):(\d{1,9}(?:\.\d{1,9})?)", re.ASCII)  # layer/expert:number
 MOST_SCALE = 100  # of an expert's gates
+EXPERT_TYPES = ("float32", "int8")
 COLDEST = 1e-3  # temperature: below, a softmax of its logits is greedy or overflows
 
 
@@ -105,6 +106,10 @@ class GenerateTaskConfig(ScaledExpertsConfig):
     # what has that exponent, of n tokens: power (n, as Hugging Face) | gnmt ((5 + n) / 6, as GPT-3)
     length_penalty_form: str = "power"
     samples: int = 3  # how many texts; greedy and by beams: one, since they would be equal
+    # [gate] above which an expert after a token's first is used; null: all, as in training
+    active_threshold: float | None = None
+    expert_type: str = "float32"  # of experts in memory: float32 | int8, a quarter of the bytes
+    memory_mb: float | None = None  # [MB] for experts, read as they are used; null: all in memory
     stream: bool | None = None  # show text as it is made; null: on a terminal
     format: str = "text"  # text (a numbered rule above each sample) | json (an object a line)
 
@@ -124,6 +129,11 @@ class GenerateTaskConfig(ScaledExpertsConfig):
         within("task.", self, 1, 1000, "beams")
         within("task.", self, -100, 100, "length_penalty")
         one_of("task.length_penalty_form", self.length_penalty_form, LENGTH_PENALTIES)
+        one_of("task.expert_type", self.expert_type, EXPERT_TYPES)
+        if self.active_threshold is not None:
+            within("task.", self, 0, 1, "active_threshold")
+        if self.memory_mb is not None:
+            positive("task.", self, "memory_mb")
         if not self.prompt:
             raise UserError("task.prompt is empty; give the text that samples continue")
         if self.stream and (self.beams > 1 or self.format != "text"):

@@ -7,6 +7,7 @@ from glam.data import Tokenizer
 from glam.model import Glam
 from glam.model.decoding.beam import Beams
 from glam.model.decoding.continue_tokens import continue_tokens
+from glam.model.decoding.decoder import Decoder
 from glam.model.decoding.sampling import Sampling
 
 __all__ = ["Stream", "continue_tokens", "generate", "text_after"]
@@ -25,6 +26,7 @@ def generate(
     context: int,
     seconds: float = math.inf,
     on_token: Callable[[int, int], None] = lambda text, token: None,
+    decoder: Decoder | None = None,
 ) -> list[str]:
     """The text that follows each prompt: up to `max_tokens` tokens, the end of the document, or as
     many tokens as `seconds` allow, at least one. `context` is the length trained on. See
@@ -39,6 +41,7 @@ def generate(
         on_token=on_token,
         context=context,
         seconds=seconds,
+        decoder=decoder,
     )
     return [text_after(tokenizer, *both) for both in zip(tokens, new, strict=True)]
 

@@ -64,7 +64,7 @@ enum {
 };
 
 /* What `experts` holds of each expert: addresses of its matrices and, in int8, of the scales of
- * their columns. */
+ * their columns. An expert without an address is left out. */
 enum { EXPERT_IN, EXPERT_OUT, SCALE_IN, SCALE_OUT, PER_EXPERT };
 
 static void product(const float *x, i64 w, i64 type, float *y, i64 rows, i64 n, i64 m,
@@ -242,6 +242,7 @@ static void decode_experts(struct decode_space at, const i64 *sizes, const i64 *
     for (i64 e = 0; e < sizes[EXPERTS]; e++) {
         const i64 *w = experts + e * PER_EXPERT;
         i64 count = 0;
+        if (!w[EXPERT_IN]) continue; /* not loaded: its turn is another call's */
         for (i64 i = 0; i < rows * K; i++)
             if (chosen[i] == e && gates[i] != 0.0f)
                 memcpy(at.gate + count++ * M, at.normal + i / K * M, M * sizeof(float));

@@ -18,6 +18,7 @@ from glam.model.init import initialize
 from glam.model.layer_runner import run_layers
 from glam.model.loss import output_logits, token_losses
 from glam.model.moe.moe import MixtureOfExperts, MoEOutput
+from glam.model.moe.router import Router
 from glam.model.norm import RMSNorm
 from glam.model.rematerialize import called, rematerialized
 
@@ -131,6 +132,13 @@ class Glam(nn.Module):
     def initialize(self, seed: int) -> None:
         """Draw every parameter anew. The dense weights do not depend on `num_experts`."""
         initialize(self, seed)
+
+    def use_experts_above(self, threshold: float) -> None:
+        """Outside training, use an expert after a token's first only where its gate exceeds
+        `threshold`; its gate is then not given to the others. Below 0: use all, as in training."""
+        for part in self.modules():
+            if isinstance(part, Router):
+                part.active_threshold = threshold
 
     def generate(
         self,

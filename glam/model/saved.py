@@ -7,7 +7,7 @@ from torch import Tensor
 from glam.config import ModelConfig
 from glam.errors import UserError
 from glam.model.saved_tensors import SafetensorsSource, SavedTensors, Source
-from glam.runs.checkpoints import newest_checkpoint
+from glam.runs.checkpoints import Checkpoint, newest_checkpoint
 from glam.runs.folder import RunFolder
 from glam.runs.manifest import Manifest
 
@@ -23,6 +23,12 @@ def saved_config(run: Path) -> ModelConfig:
 def saved_weights(run: Path) -> dict[str, Tensor]:
     """The weights of the newest undamaged checkpoint, by today's names. A damaged one is reported
     in one line and passed over. Raises UserError where there is none to read."""
+    found = checkpoint_of(run)
+    return dict(read_weights(found.path, found.manifest))
+
+
+def checkpoint_of(run: Path) -> Checkpoint:
+    """The newest undamaged checkpoint; see `saved_weights` for the errors."""
     found = newest_checkpoint(run / "checkpoints")
     if found is None:
         done = RunFolder(run).summary() is not None
@@ -34,7 +40,7 @@ def saved_weights(run: Path) -> dict[str, Tensor]:
                 else "finish the run first"
             )
         )
-    return dict(read_weights(found.path, found.manifest))
+    return found
 
 
 def read_weights(folder: Path, manifest: Manifest, prefix: str = "") -> SavedTensors:

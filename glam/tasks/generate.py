@@ -8,12 +8,17 @@ from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from glam.config import GenerateTaskConfig, RunConfig
+from glam.errors import UserError
+from glam.machine.resources import pin_threads, resolve
+from glam.progress import stage
+from glam.runs.folder import RunFolder
 from glam.tasks.trained import load_model, load_tokenizer, trained_run
 
 if TYPE_CHECKING:
     from glam.data import Tokenizer
     from glam.evaluation import Beams, Sampling
     from glam.model import Glam
+    from glam.model.decoding.decoder import Decoder
 
 RULE = "─"
 SHORTEST_RULE = 12  # characters
@@ -25,16 +30,45 @@ def generate(config: RunConfig, overrides: list[str]) -> None:
     task = config.task
     assert isinstance(task, GenerateTaskConfig)
     run, config = trained_run(config, overrides)
-    model, tokenizer = load_model(run, config), load_tokenizer(run, config)
+    tokenizer = load_tokenizer(run, config)
+    model, decoder = _loaded(run, config, task)
+    if task.active_threshold is not None:
+        model.use_experts_above(task.active_threshold)
     if _streams(task):
-        return _stream(config, model, tokenizer, task)
-    written = samples(config, model, tokenizer, task)
+        return _stream(config, model, tokenizer, task, decoder)
+    written = samples(config, model, tokenizer, task, decoder=decoder)
     if task.format == "json":
         for sample in written:
             print(json.dumps(sample, ensure_ascii=False))
     else:
         print(under_rules([sample["prompt"] + sample["text"] for sample in written]))
     return None
+
+
+def _loaded(
+    run: RunFolder, config: RunConfig, task: GenerateTaskConfig
+) -> "tuple[Glam, Decoder | None]":
+    """The model, and the decoder that has its experts where they are not all in memory as they
+    are."""
+    if task.memory_mb is None and task.expert_type == "float32":
+        return load_model(run, config), None
+    resources = resolve(config)
+    if resources.device != "cpu":
+        raise UserError(
+            f"task.memory_mb and task.expert_type=int8 are for the CPU, not for "
+            f"hardware.device={resources.device}; add hardware.device=cpu, or leave them out"
+        )
+    pin_threads(resources)
+    with stage("loading PyTorch"):
+        import torch
+
+        from glam.model.decoding.serve import serve
+
+    torch.set_num_threads(resources.threads)
+    dtype = torch.bfloat16 if resources.precision == "bfloat16" else torch.float32
+    pool = None if task.memory_mb is None else int(task.memory_mb * 1e6)
+    served = serve(run.path, dtype=dtype, int8=task.expert_type == "int8", pool_bytes=pool)
+    return served.model, served.decoder
 
 
 def _streams(task: GenerateTaskConfig) -> bool:
@@ -44,7 +78,11 @@ def _streams(task: GenerateTaskConfig) -> bool:
 
 
 def _stream(
-    config: RunConfig, model: "Glam", tokenizer: "Tokenizer", task: GenerateTaskConfig
+    config: RunConfig,
+    model: "Glam",
+    tokenizer: "Tokenizer",
+    task: GenerateTaskConfig,
+    decoder: "Decoder | None",
 ) -> None:
     """One sample after the other, each as it is made. Its texts are not known when a rule is drawn,
     which one of them could therefore contain."""
@@ -65,6 +103,7 @@ def _stream(
             max_tokens=task.max_tokens,
             context=config.training.sequence_length,
             on_token=lambda _, token, stream=stream: print(stream.add(token), end="", flush=True),
+            decoder=decoder,
         )
         print(stream.rest())
 
@@ -101,6 +140,7 @@ def samples(
     tokenizer: "Tokenizer",
     task: GenerateTaskConfig,
     seconds: float = math.inf,
+    decoder: "Decoder | None" = None,
 ) -> list[dict[str, Any]]:
     """`{prompt, temperature, text}` of each sample; one alone where `task.temperature` is 0 or
     beams are searched, since all would be equal. A sample ends after `seconds`: a model of
@@ -118,6 +158,7 @@ def samples(
             context=config.training.sequence_length,
             seconds=seconds,
             on_token=on_token,
+            decoder=decoder,
         )
     about = {"prompt": task.prompt, "temperature": task.temperature}
     return [{**about, "text": text} for text in texts]
@@ -126,7 +167,7 @@ def samples(
 @contextlib.contextmanager
 def _shown(task: GenerateTaskConfig, count: int) -> Generator[Callable[[int, int], None]]:
     """A bar of the tokens of `count` samples, and what it has to be told of each."""
-    from glam.progress import Bar, stage
+    from glam.progress import Bar
 
     if task.beams > 1:  # whose tokens are known at the end
         with stage("searching"):

@@ -12,6 +12,7 @@ from glam.model.decoding.decoder import Decoder
 from glam.model.decoding.kernel_weights import KernelWeights, layers_of
 from glam.model.decoding.sampling import Sampling, UselessWeightsError
 from glam.model.glam import Glam
+from glam.model.moe.router import Router
 
 ROWS_AT_ONCE = 32  # rows of a call: those of a prompt are its positions
 FIRST_LENGTH = 128  # positions of a new cache
@@ -19,17 +20,11 @@ LANES = 16  # as in decode.h
 
 
 class KernelDecoder(Decoder):
-    """See Decoder. Activations are float32 whatever the type of the weights.
+    """See Decoder. Activations are float32 whatever the type of the weights."""
 
-    `active_threshold`: a choice after the first is used only where its gate exceeds it.
-    """
-
-    def __init__(
-        self, model: Glam, weights: KernelWeights | None = None, active_threshold: float = -1.0
-    ) -> None:
+    def __init__(self, model: Glam, weights: KernelWeights | None = None) -> None:
         self.config, self.model = model.config, model
         self.weights = weights or KernelWeights(model)
-        self.active_threshold = active_threshold
         self.threads = torch.get_num_threads()
         self.lengths = list[int]()  # of each row's text
         self.places = list[int]()  # of each row in the cache
@@ -142,7 +137,9 @@ class KernelDecoder(Decoder):
 
     def numbers(self) -> tuple[float, float]:
         """The cap of the logits, 0 for none, and the threshold."""
-        return self.config.logit_cap or 0.0, self.active_threshold
+        routers = (part for part in self.model.modules() if isinstance(part, Router))
+        threshold = next((router.active_threshold for router in routers), -1.0)
+        return self.config.logit_cap or 0.0, threshold
 
     def _make_room(self, rows: int, length: int) -> None:
         """A cache of at least so many rows and positions, with what it holds now."""

@@ -83,6 +83,14 @@ def use_second_at_random(gates_TK: Float[Tensor, "T K"], threshold: float) -> Fl
     return gates_TK * used
 
 
+def use_above(gates_TK: Float[Tensor, "T K"], threshold: float) -> Float[Tensor, "T K"]:
+    """A choice after the first is used only where its gate exceeds `threshold`; the other gates
+    stay as they are."""
+    used = gates_TK > threshold
+    used[:, 0] = True
+    return gates_TK * used
+
+
 def expert_shares(routing: Routing) -> Float[Tensor, "E"]:
     """Each expert's share of the choices with a gate above 0."""
     used = (routing.gates.detach() > 0).to(routing.gates.dtype)
@@ -92,7 +100,13 @@ def expert_shares(routing: Routing) -> Float[Tensor, "E"]:
 
 
 class Router(nn.Module):
-    """The router of one MoE layer; `mean_over_tokens` averages over the whole batch."""
+    """The router of one MoE layer; `mean_over_tokens` averages over the whole batch.
+
+    `active_threshold`, below 0 where there is none, is for a trained model that is to use fewer
+    experts: see `use_above`. Training does not know it.
+    """
+
+    active_threshold = -1.0
 
     def __init__(self, config: ModelConfig, mean_over_tokens: Mean = over_tokens) -> None:
         super().__init__()
@@ -117,4 +131,6 @@ class Router(nn.Module):
         )
         if self.training and self.config.second_policy == "random":
             gates_TK = use_second_at_random(gates_TK, self.config.second_threshold)
+        if not self.training and self.active_threshold >= 0:
+            gates_TK = use_above(gates_TK, self.active_threshold)
         return Routing(experts_TK, gates_TK, probabilities_TE)
