@@ -37,6 +37,7 @@ EXAMPLES = {
     "task=analyze run=latest": "what a run's experts specialise in",
     "task=bias run=latest": "what a run associates with groups of people, and by which experts",
     "task=generate run=latest": "text from a run (task.prompt=...)",
+    "task=export run=latest export.path=exported": "a folder for Hugging Face's libraries",
 }
 
 END = """
