@@ -259,7 +259,7 @@ def judge(home: Path, data: Path, runs: str, **changes) -> None:
     judged = EvaluationConfig(
         name="lm_eval", tasks=["piqa"], data_dir=str(data), max_length=200, **changes
     )
-    config = replace(asked(home, TaskConfig(name="evaluate"), run=runs), evaluation=judged)
+    config = replace(asked(home, EvaluateTaskConfig(), run=runs), evaluation=judged)
     evaluate(config, ["evaluation=lm_eval", f"evaluation.num_fewshot={judged.num_fewshot}"])
 
 
