@@ -50,7 +50,7 @@ def _before() -> Iterator[dict[str, object]]:
     """Tokens of a text of 512, by the model at the default size."""
     for name, dtype in TYPES.items():
         model = _model(ModelConfig(), dtype)
-        works = {
+        works: dict[str, Work] = {
             BEFORE: lambda model=model: sliding_window(model, 512, 24),
             "glam, greedy": lambda model=model: _written(model, 512),
             "glam, drawn": lambda model=model: _written(model, 512, search=Sampling(0.8, 0.95)),
@@ -75,7 +75,7 @@ def _rates(
     """Rows with tokens a second; a ratio is of the times of a token."""
     scale = {name: tokens.get(name, usual) for name in works}
     label = " ".join(str(value) for value in about.values())
-    for row in interleaved(works, reference, rounds=7, turn=0.2, label=f"generation {label}"):
+    for row in interleaved(works, reference, rounds=5, turn=0.1, label=f"generation {label}"):
         each = scale[str(row["candidate"])]
         per_token = scale[reference] / each
         ratios = {key: float(str(row[key])) * per_token for key in ("ratio", "low", "high")}
@@ -97,7 +97,6 @@ def _written(model: Glam, tokens: int, batch: int = 1, search: Sampling | None =
 def _model(config: ModelConfig, dtype: torch.dtype) -> Glam:
     torch.manual_seed(0)
     model = Glam(config, dtype=dtype)
-    model.initialize(0)
     for weight in model.parameters():  # routers that prefer, and a text that varies
         if weight.ndim == 2 and weight.shape[1] == config.num_experts:
             weight.data.normal_(0, 1)
@@ -113,7 +112,7 @@ def _peer() -> Iterator[dict[str, object]]:
         model = _model(config, torch.float32)
         with exported(model) as peer:
             for batch in batches:
-                works = {
+                works: dict[str, Work] = {
                     "HF generate": partial(_written_by_peer, peer, tokens, batch),
                     "glam": partial(_written, model, tokens, batch),
                 }
@@ -157,7 +156,7 @@ def _large() -> Iterator[dict[str, object]]:
         decoder = KernelDecoder(model)
         with torch.no_grad():
             decoder.start([[1, 5, 7]], 512)
-        works = {
+        works: dict[str, Work] = {
             "reading the weights": partial(_read, model, count()),
             "glam, a token": partial(_next, decoder, count()),
         }

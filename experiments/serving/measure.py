@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -17,29 +18,35 @@ from torch import Tensor
 
 import glam
 from experiments.benchmarks.timing import machine
-from glam.evaluation import evaluate_domains, mean_loss
+from glam.config import ModelConfig, RunConfig
+from glam.evaluation import Sampling, evaluate_domains, mean_loss
 from glam.model import Glam
 from glam.model.decoding.continue_tokens import continue_tokens
 from glam.model.decoding.serve import serve
 from glam.model.decoding.served_weights import quantize
 from glam.model.moe.experts import Experts
 from glam.model.moe.router import Router
+from glam.runs.checkpoints import step_folder
 from glam.runs.folder import RunFolder
 from glam.tasks.trained import text_of
+from glam.training.checkpoint import FolderCheckpointIO
 
 HERE = Path(__file__).parent
 THRESHOLDS = (-1.0, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0)
 TYPES = {"float32": 4, "int8": 1}  # bytes of a weight of an expert
 TOKENS = 8192  # held out, of each domain
-POOLS = (None, 2.0, 1.0, 0.5, 0.27)  # MB
-WRITTEN = 512  # tokens of the memory's runs
+LARGE = ModelConfig(num_layers=4, d_model=256, d_ff=1024, num_heads=4, num_experts=64)  # untrained
+POOLS = (None, 128.0, 32.0, 4.0)  # MB, of which its experts take 268 in float32
+WRITTEN = 128  # tokens after a prompt of as many
 
 
 def main(path: str, cache: str = "cache") -> None:
     run = glam.load(path, device="cpu")
     rows = list(losses(run.model, path, cache))
     _write(HERE / "results.csv", rows)
-    memory = [_in_a_fresh_process(path, kind, pool) for kind in TYPES for pool in POOLS]
+    with tempfile.TemporaryDirectory() as folder:
+        large = save_large(Path(folder))
+        memory = [_in_a_fresh_process(large, kind, pool) for kind in TYPES for pool in POOLS]
     _write(HERE / "memory.csv", memory)
     (HERE / "machine.txt").write_text(machine() + "\n")
     draw(rows, memory)
@@ -123,14 +130,42 @@ def bytes_read(model: Glam, active: float, width: int) -> float:
     return 4 * dense + width * experts
 
 
+def save_large(folder: Path) -> str:
+    """A run of the large model, whose routers prefer; its experts are most of its memory."""
+    run, model = RunFolder(folder / "large"), Glam(LARGE)
+    run.path.mkdir()
+    run.write_config(RunConfig(model=LARGE))
+    for part in model.modules():
+        if isinstance(part, Router):
+            part.w_ME.data.normal_(0, 1)
+    checkpoint = {
+        "pytorch-lightning_version": "2.6.6",
+        "epoch": 0,
+        "global_step": 1,
+        "state_dict": {f"model.{name}": value for name, value in model.state_dict().items()},
+        "optimizer_states": [{"state": {}, "param_groups": []}],
+        "training": {"step": 1, "tokens": 1, "status": "done"},
+    }
+    place = step_folder(run.path / "checkpoints", 1)
+    FolderCheckpointIO({}).save_checkpoint(checkpoint, place)
+    return str(run.path)
+
+
 def written(path: str, kind: str, pool: str) -> None:
     """In a process of its own: what its memory is after a text, as JSON on standard output."""
     torch.set_num_threads(1)
     size = None if pool == "None" else int(float(pool) * 1e6)
     served = serve(Path(path), int8=kind == "int8", pool_bytes=size)
     resident = dict(_status())["RssAnon"]
-    prompt, clock = [[1, *range(5, 21)]], time.process_time()
-    continue_tokens(served.model, prompt, max_tokens=WRITTEN, end=-1, decoder=served.decoder)
+    prompt, clock = torch.randint(0, 2048, (1, WRITTEN)).tolist(), time.process_time()
+    continue_tokens(
+        served.model,
+        prompt,
+        max_tokens=WRITTEN,
+        end=-1,
+        search=Sampling(1.0),
+        decoder=served.decoder,
+    )
     seconds = time.process_time() - clock
     status, weights = dict(_status()), served.weights
     found = {
@@ -140,8 +175,8 @@ def written(path: str, kind: str, pool: str) -> None:
         "rss_anon_mb": status["RssAnon"] / 1e3,
         "grown_mb": (status["RssAnon"] - resident) / 1e3,
         "rss_file_mb": status["RssFile"] / 1e3,
-        "reads_per_token": weights.misses / WRITTEN,
-        "tokens_per_s": WRITTEN / seconds,
+        "reads_per_token": weights.misses / WRITTEN / 2,
+        "tokens_per_s": 2 * WRITTEN / seconds,
     }
     print(json.dumps(found))
 
@@ -169,7 +204,7 @@ def _in_a_fresh_process(path: str, kind: str, pool: float | None) -> dict[str, o
 
 
 def draw(rows: list[dict[str, object]], memory: list[dict[str, object]]) -> None:
-    """Loss against FLOPs and bytes of a token, and speed against the pool."""
+    """Loss against FLOPs and bytes of a token, and memory against the pool."""
     from matplotlib.figure import Figure
 
     from glam.reporting.theme import PRINT, dress
@@ -186,14 +221,13 @@ def draw(rows: list[dict[str, object]], memory: list[dict[str, object]]) -> None
             axes.plot(at, loss, "o-", markersize=3, color=PRINT.colour(place), label=kind)
         pools = [row for row in memory if row["experts"] == kind]
         sizes = [float(str(row["pool_mb"])) for row in pools]
-        speeds = [float(str(row["tokens_per_s"])) for row in pools]
-        third.plot(sizes, speeds, "o-", markersize=3, color=PRINT.colour(place), label=kind)
+        grown = [float(str(row["grown_mb"])) for row in pools]
+        third.loglog(sizes, grown, "o-", markersize=3, color=PRINT.colour(place), label=kind)
     first.set_xlabel("MFLOPs a token")
     second.set_xlabel("MB of weights a token")
-    third.set_xlabel("MB of experts in memory")
-    first.set_ylabel("held-out loss, more than all experts [nats]")
-    third.set_ylabel("tokens a CPU second")
-    third.set_yscale("log")
+    third.set_xlabel("MB that experts may take")
+    first.set_ylabel("held-out loss, added [nats]")
+    third.set_ylabel("RssAnon, added by writing [MB]")
     first.legend(fontsize=7, frameon=False, title="experts in", title_fontsize=7)
     figure.savefig(HERE / "serving.png", dpi=150)
     figure.savefig(HERE / "serving.svg", metadata={"Date": None})

@@ -92,9 +92,9 @@ def _candidates(
     total = (logits.log_softmax(-1) + scores[:, None]).flatten()
     values, places = total.topk(min(count, len(total)))
     found = list[Candidate]()
-    for value, place in zip(values.tolist(), places.tolist(), strict=True):
-        row, token = divmod(place, logits.shape[1])
-        found.append(Candidate(value, row, [*running[row], token]))
+    for value, place in zip(values, places, strict=True):
+        row, token = divmod(int(place), logits.shape[1])
+        found.append(Candidate(float(value), row, [*running[row], token]))
     return found
 
 

@@ -38,8 +38,9 @@ class CachedDecoder(Decoder):
         self.first_B = torch.tensor(first, device=self.device)
         self.seen = 0
         self._make_room(len(prompts), longest + room)
-        pieces = torch.tensor(padded, device=self.device).split(AT_ONCE, 1)
-        return [self._forward(piece) for piece in pieces][-1]
+        tokens = torch.tensor(padded, device=self.device)
+        starts = range(0, longest, AT_ONCE)
+        return [self._forward(tokens[:, at : at + AT_ONCE]) for at in starts][-1]
 
     def step(self, tokens: Sequence[int]) -> Float[Tensor, "B V"]:
         self._make_room(len(tokens), self.seen + 1)

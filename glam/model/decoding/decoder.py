@@ -32,16 +32,18 @@ class GrowingContext(Decoder):
     """The definition of decoding: the whole text goes through the model at every step. Serves any
     model on any engine, sharded ones too, where every process takes the same steps.
 
-    On XLA texts are padded to a multiple of `length`, since every shape is compiled anew.
+    On XLA every shape is compiled anew: texts are padded to a multiple of `length`, and the place
+    of a row that is given up stays.
     """
 
     def __init__(self, model: Glam, length: int = 1) -> None:
         self.model, self.length = model, length
         self.device = next(model.parameters()).device
-        self.texts = list[list[int]]()
+        self.on_xla = self.device.type == "xla"
+        self.texts, self.most = list[list[int]](), 0
 
     def start(self, prompts: Sequence[Sequence[int]], room: int = 0) -> Float[Tensor, "B V"]:
-        self.texts = [list(prompt) for prompt in prompts]
+        self.texts, self.most = [list(prompt) for prompt in prompts], len(prompts)
         return self._logits()
 
     def step(self, tokens: Sequence[int]) -> Float[Tensor, "B V"]:
@@ -54,12 +56,15 @@ class GrowingContext(Decoder):
 
     def _logits(self) -> Float[Tensor, "B V"]:
         longest = max(len(text) for text in self.texts)
-        if self.device.type == "xla":
+        if self.on_xla:
             longest = -(-longest // self.length) * self.length
         # Attention is causal: what stands behind a text is not seen.
         filled = [text + [0] * (longest - len(text)) for text in self.texts]
+        if self.on_xla:
+            self.most = max(self.most, len(filled))
+            filled += [filled[0]] * (self.most - len(filled))
         logits = self.model(torch.tensor(filled).to(self.device)).logits
-        if self.device.type == "xla":
+        if self.on_xla:
             logits = logits.cpu()  # an index on the device would be compiled for every length
         last = [len(text) - 1 for text in self.texts]
         return logits[range(len(last)), last].cpu()

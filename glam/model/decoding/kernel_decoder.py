@@ -99,7 +99,7 @@ class KernelDecoder(Decoder):
             done += int(columns[3].sum())
         return logits
 
-    def bound(self, columns: Tensor, logits: Tensor) -> Callable[[], None]:
+    def bound(self, columns: Tensor, logits: Tensor) -> Callable[[], object]:
         """A call of the kernel for the rows of `columns` [4, rows] (see `_run`). Where experts have
         to be loaded, it is made in parts."""
         rows, end = columns.shape[1], 2 * self.config.num_layers + 1
@@ -110,8 +110,7 @@ class KernelDecoder(Decoder):
             return kernels.bind("decode", *columns.unbind(0), *self.tables(), logits, *ends)
 
         if not weights.loads_at:
-            whole = part(0, end)
-            return lambda: whole() and None
+            return part(0, end)
         first, parts = 0, list[tuple[Callable[[], int], int, Callable[[], int]]]()
         for layer in weights.loads_at:
             until_chosen = part(first, 2 * layer + 1)

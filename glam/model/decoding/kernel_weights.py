@@ -1,12 +1,12 @@
 """The weights of a model as the decoding kernel takes them: addresses, in the order of decode.h."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from glam import kernels
-from glam.model.feed_forward import GatedFeedForward
+from glam.model.feed_forward import FeedForward, GatedFeedForward
 from glam.model.glam import Glam, Layer
 from glam.model.moe.moe import MixtureOfExperts
 
@@ -49,7 +49,7 @@ class KernelWeights:
         """Layers whose experts have to be asked for by `groups` before they can be used."""
         return ()
 
-    def groups(self, layer: int, wanted: Sequence[int]) -> Sequence[None]:
+    def groups(self, layer: int, wanted: Sequence[int]) -> Iterator[None]:
         """Makes the experts `wanted` of a layer usable, some at a time: an item a group, until the
         next of which the addresses of its experts are in the table, and of no others."""
         raise NotImplementedError
@@ -75,6 +75,7 @@ class KernelWeights:
         ffn = layer.ffn
         if isinstance(ffn, MixtureOfExperts):
             return [self._small(ffn.router.w_ME), self._small(ffn.router.bias_E), 0, 0, 0, 0]
+        assert isinstance(ffn, GatedFeedForward | FeedForward)
         gate = self._matrix(ffn.w_gate_MH) if isinstance(ffn, GatedFeedForward) else 0
         hidden = ffn.w_in_MH.shape[1]
         return [0, 0, gate, self._matrix(ffn.w_in_MH), self._matrix(ffn.w_out_HM), hidden]

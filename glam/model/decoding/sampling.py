@@ -53,7 +53,7 @@ class Sampler:
         check(logits)
         temperature, top_p, _ = self.sampling
         if temperature == 0:
-            return logits.argmax(-1).tolist()  # pyright: ignore[reportUnknownMemberType]
+            return [int(token) for token in logits.argmax(-1)]
         [numbers] = self.draw(texts, 1)
         rows = zip(logits, numbers, strict=True)
         return [choose(row, temperature, top_p, number) for row, number in rows]

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,7 +59,8 @@ class ServedWeights(KernelWeights):
         self.file, self.int8 = file, int8
         self.M, self.H = config.d_model, config.d_ff
         numbers, scales = 2 * self.M * self.H, self.M + self.H
-        self.seat_bytes = numbers + 4 * scales if int8 else 4 * numbers
+        used = numbers + 4 * scales if int8 else 4 * numbers
+        self.seat_bytes = -(-used // 4) * 4
         every = config.num_moe_layers * config.num_experts
         seats = every if pool_bytes is None else min(every, pool_bytes // self.seat_bytes)
         if seats < 1:
@@ -123,12 +123,12 @@ class ServedWeights(KernelWeights):
         ):
             offset = self.file.offsets[f"layers.{layer}.ffn.experts.{name}"] + 4 * size * expert
             target = part if self.read_into is None else self.read_into
-            self._fill(target.numpy().view(np.uint8), offset)
+            self._fill(target, offset)
             if self.read_into is not None:
                 quantize(self.read_into.view(shape), part.view(shape), scale)
 
-    def _fill(self, target: "np.ndarray[tuple[int], np.dtype[np.uint8]]", offset: int) -> None:
-        view, done = memoryview(target), 0
+    def _fill(self, target: Tensor, offset: int) -> None:
+        view, done = memoryview(target.view(torch.uint8).numpy()), 0  # pyright: ignore
         while done < len(view):
             got = os.preadv(self._descriptor, [view[done:]], offset + done)
             if got == 0:
@@ -139,11 +139,12 @@ class ServedWeights(KernelWeights):
         """Both matrices of a seat, and in int8 the scales of their columns."""
         size, empty = self.M * self.H, seat[:0].view(torch.float32)
         if not self.int8:
-            w_in, w_out = seat.view(torch.float32).split(size)
-            return w_in, w_out, empty, empty
-        w_in, w_out, scales = seat.split([size, size, 4 * (self.M + self.H)])
-        scale_in, scale_out = scales.view(torch.float32).split([self.H, self.M])
-        return w_in.view(torch.int8), w_out.view(torch.int8), scale_in, scale_out
+            both = seat.view(torch.float32)
+            return both[:size], both[size:], empty, empty
+        of_scales = 4 * (self.M + self.H)  # in front, where floats lie on whole addresses
+        scales = seat[:of_scales].view(torch.float32)
+        both = seat[of_scales:].view(torch.int8)
+        return both[:size], both[size : 2 * size], scales[: self.H], scales[self.H :]
 
     def _addresses_in(self, seat: int) -> list[int]:
         w_in, w_out, *scales = self._parts(self.pool[seat])

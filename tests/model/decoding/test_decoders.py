@@ -98,6 +98,24 @@ def test_more_rows_than_a_call_takes_are_decoded_in_several(kernels_here):
     torch.testing.assert_close(decoder.step(tokens), exact.step(tokens), rtol=1e-5, atol=1e-4)
 
 
+def test_on_xla_there_is_one_shape_for_all_lengths_and_rows():
+    model = model_of(torch.float64, num_experts=4)
+    decoder, shapes = GrowingContext(model, length=16), set()
+    decoder.on_xla = True
+    model.register_forward_pre_hook(lambda _, inputs: shapes.add(tuple(inputs[0].shape)))
+    prompts = [[0, 3, 4], [0, 5], [2]]
+    found = [decoder.start(prompts), decoder.step([7, 8, 9])]
+    decoder.keep([2])
+    found.append(decoder.step([4]))
+    assert shapes == {(3, 16)}
+    plain = GrowingContext(model)
+    expected = [plain.start(prompts), plain.step([7, 8, 9])]
+    plain.keep([2])
+    expected.append(plain.step([4]))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
 def test_a_model_that_drops_tokens_in_training_drops_none_as_it_writes():
     wasteful = {"num_experts": 4, "capacity_factor": 0.01, "min_capacity": 1}
     model = model_of(torch.float64, dispatcher="capacity", **wasteful)
