@@ -52,6 +52,11 @@ def _loaded(
     are."""
     if task.memory_mb is None and task.expert_type == "float32":
         return load_model(run, config), None
+    if task.expert_scale:
+        raise UserError(
+            "task.expert_scale is not for experts that are read from the checkpoint; leave out "
+            "task.memory_mb and task.expert_type"
+        )
     resources = resolve(config)
     if resources.device != "cpu":
         raise UserError(
