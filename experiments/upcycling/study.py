@@ -159,9 +159,9 @@ def _draw_curves(axes: Axes, found: list[Run]) -> None:
         tokens, losses = curves[0][0], np.array([loss for _, loss in curves])
         around = [interval(column.tolist()) or (math.nan, math.nan) for column in losses.T]
         low, high = zip(*around, strict=True)
-        style = {"color": PRINT.colour(index)}
-        axes.plot(tokens, losses.mean(0), label=name, **style)
-        axes.fill_between(tokens, low, high, alpha=0.15, linewidth=0, **style)
+        colour = PRINT.colour(index)
+        axes.plot(tokens, losses.mean(0), label=name, color=colour)
+        axes.fill_between(tokens, low, high, alpha=0.15, linewidth=0, color=colour)
     axes.xaxis.set_major_formatter(lambda value, _: ticks(value))
     axes.set_xlabel("further tokens", fontsize=9)
     axes.set_ylabel("held-out loss, nats per token", fontsize=9)
