@@ -62,7 +62,20 @@ class ScaledExpertsConfig(TaskConfig):
 
 
 @dataclass(kw_only=True)
-class EvaluateTaskConfig(ScaledExpertsConfig):
+class FewerExpertsConfig(ScaledExpertsConfig):
+    """A task that may take up a run with fewer experts for a token."""
+
+    # [gate] above which an expert after a token's first is used; null: all, as in training
+    active_threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.active_threshold is not None:
+            within("task.", self, 0, 1, "active_threshold")
+
+
+@dataclass(kw_only=True)
+class EvaluateTaskConfig(FewerExpertsConfig):
     """Held-out loss of a trained run, and its scores on tasks."""
 
     name: str = "evaluate"
@@ -93,7 +106,7 @@ class BiasTaskConfig(ScaledExpertsConfig):
 
 
 @dataclass(kw_only=True)
-class GenerateTaskConfig(ScaledExpertsConfig):
+class GenerateTaskConfig(FewerExpertsConfig):
     """Text from a trained run."""
 
     name: str = "generate"
@@ -106,8 +119,6 @@ class GenerateTaskConfig(ScaledExpertsConfig):
     # what has that exponent, of n tokens: power (n, as Hugging Face) | gnmt ((5 + n) / 6, as GPT-3)
     length_penalty_form: str = "power"
     samples: int = 3  # how many texts; greedy and by beams: one, since they would be equal
-    # [gate] above which an expert after a token's first is used; null: all, as in training
-    active_threshold: float | None = None
     expert_type: str = "float32"  # of experts in memory: float32 | int8, a quarter of the bytes
     memory_mb: float | None = None  # [MB] for experts, read as they are used; null: all in memory
     stream: bool | None = None  # show text as it is made; null: on a terminal
@@ -130,8 +141,6 @@ class GenerateTaskConfig(ScaledExpertsConfig):
         within("task.", self, -100, 100, "length_penalty")
         one_of("task.length_penalty_form", self.length_penalty_form, LENGTH_PENALTIES)
         one_of("task.expert_type", self.expert_type, EXPERT_TYPES)
-        if self.active_threshold is not None:
-            within("task.", self, 0, 1, "active_threshold")
         if self.memory_mb is not None:
             positive("task.", self, "memory_mb")
         if not self.prompt:

@@ -42,13 +42,18 @@ def _evaluate(run: RunFolder, config: RunConfig) -> "SuiteResult | None":
 
     task = config.task
     assert isinstance(task, EvaluateTaskConfig)
-    keeps = not task.expert_scale
+    keeps = not task.expert_scale and task.active_threshold is None
     if not keeps:
-        log.info("task.expert_scale makes another model: its results are shown, and not kept")
+        log.info(
+            "task.expert_scale and task.active_threshold make another model: its results are "
+            "shown, and not kept"
+        )
     prepared = text_of(run, config) if needs_text(config) else None
     loaded = load_suite(config, prepared)
     tokenizer = load_tokenizer(run, config) if prepared is None else prepared.tokenizer
     model = load_model(run, config)
+    if task.active_threshold is not None:
+        model.use_experts_above(task.active_threshold)
     if prepared is not None:
         domains = held_out_losses(config, model, prepared)
         losses = with_mean({name: domain.loss for name, domain in domains.items()})

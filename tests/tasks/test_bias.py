@@ -102,12 +102,15 @@ def test_tasks_before_and_after_are_compared_item_by_item(home, monkeypatch):
     assert ">copa<" in run.report_file.read_text()
 
 
-def test_evaluation_with_scaled_experts_shows_losses_and_keeps_none(home, capsys):
+@pytest.mark.parametrize(
+    "other",
+    [{"expert_scale": ["1/0:0", "1/1:0", "1/2:0", "1/3:0"]}, {"active_threshold": 1.0}],
+)
+def test_evaluation_with_other_experts_shows_losses_and_keeps_none(home, capsys, other):
     run = run_in(home)
     evaluate(asked(home, EvaluateTaskConfig(), run=str(run.path)), [])
     whole, kept = capsys.readouterr().out, (run.path / "evaluation.json").read_bytes()
-    scaled = EvaluateTaskConfig(expert_scale=["1/0:0", "1/1:0", "1/2:0", "1/3:0"])
-    evaluate(asked(home, scaled, run=str(run.path)), [])
+    evaluate(asked(home, EvaluateTaskConfig(**other), run=str(run.path)), [])
     assert capsys.readouterr().out != whole
     assert (run.path / "evaluation.json").read_bytes() == kept
 
