@@ -74,7 +74,7 @@ def test_weights_that_are_useless_on_held_out_text_have_diverged(tmp_path, monke
     )
     assert (summary["status"], summary["loss"], summary["rollbacks"]) == ("diverged", {}, [])
     with pytest.raises(JobFailedError, match="diverged: its last weights give NaN or Inf"):
-        _raise_if_diverged(toy.folder(tmp_path), summary)
+        _raise_if_diverged(config, toy.folder(tmp_path), summary)
 
 
 def table(study):
