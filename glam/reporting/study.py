@@ -60,9 +60,7 @@ def write(
     by_domain = study_experts.section(cells, records, compared.key)
     tasks = Tasks(cells, compared)
     sections += [one for one in (tasks.section(), while_training, by_domain) if one]
-    if (drawn := tasks.papers()) is not None:
-        stem, paper, column = drawn
-        files |= save(paper, stem, study_dir.name) | save(column, stem, study_dir.name, ["pdf"])
+    files |= _task_files(study_dir.name, tasks)
     law, law_files = scaling.section(study_dir.name, cells)
     files |= law_files
     for name, content in files.items():
@@ -92,6 +90,14 @@ def write(
         provenance=provenance(study_dir.name, cells, list(records.values()), swept, study),
     )
     write_atomically(study_dir / "study.html", page)
+
+
+def _task_files(study: str, tasks: Tasks) -> dict[str, bytes]:
+    """The figure of tasks for paper; none where nothing is compared by tasks."""
+    if (drawn := tasks.papers()) is None:
+        return {}
+    stem, paper, column = drawn
+    return {**save(paper, stem, study), **save(column, stem, study, ["pdf"])}
 
 
 def _figures(

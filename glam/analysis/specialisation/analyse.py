@@ -55,12 +55,7 @@ def analyse(
         "shuffles": shuffles,
         "fewest_documents": FEWEST_DOCUMENTS,
         "load": [
-            {
-                "layer": layer,
-                "share": shares(count_choices(chosen, None, num_experts))[0].tolist(),
-                **{f"by_{kind.about}": _by_label(chosen, kind, num_experts) for kind in labels[1:]},
-            }
-            for layer, chosen in choices.items()
+            _load(layer, chosen, num_experts, labels[1:]) for layer, chosen in choices.items()
         ],
         "information": [
             {"layer": layer, "about": about, **_as_json(found)}
@@ -74,6 +69,15 @@ def analyse(
             for row in _experts(layer, first[layer], num_experts, labels[0], information[layer])
         ],
         "claims": [{**asdict(claim), "found": claim.is_found} for claim in claims],
+    }
+
+
+def _load(layer: int, chosen: Ints, num_experts: int, labels: Sequence[Labels]) -> dict[str, Any]:
+    """Each expert's share of the choices `[N, K]` of a layer, over all tokens and by label."""
+    return {
+        "layer": layer,
+        "share": shares(count_choices(chosen, None, num_experts))[0].tolist(),
+        **{f"by_{kind.about}": _by_label(chosen, kind, num_experts) for kind in labels},
     }
 
 

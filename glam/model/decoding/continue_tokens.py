@@ -52,17 +52,7 @@ def continue_tokens(
     with evaluating(model):
         decoder = decoder or new_decoder(model, context)
         if isinstance(search, Beams):
-            for text, prompt in enumerate(prompts):
-                written[text] = beam_search(
-                    decoder,
-                    prompt,
-                    search,
-                    max_tokens=limits[text],
-                    end=end,
-                    stop=lambda new, text=text: stop(text, new),
-                    check=check,
-                )
-            return written
+            return _best_beams(decoder, prompts, search, limits, end, stop)
         sampler, until = Sampler(search, count), time.monotonic() + seconds
 
         def is_done(text: int, token: int) -> bool:
@@ -77,6 +67,29 @@ def continue_tokens(
             texts = order[start : start + batch_size]
             _write(decoder, prompts, texts, max(limits), sampler, is_done, until)
     return written
+
+
+def _best_beams(
+    decoder: Decoder,
+    prompts: Sequence[Sequence[int]],
+    beams: Beams,
+    limits: Sequence[int],
+    end: int,
+    stop: Callable[[int, list[int]], bool],
+) -> list[list[int]]:
+    """The best text of each prompt, one after the other."""
+    return [
+        beam_search(
+            decoder,
+            prompt,
+            beams,
+            max_tokens=limits[text],
+            end=end,
+            stop=lambda new, text=text: stop(text, new),
+            check=check,
+        )
+        for text, prompt in enumerate(prompts)
+    ]
 
 
 def _write(
