@@ -23,7 +23,15 @@ log = logging.getLogger(__name__)
 
 SOURCES = (
     *("kernels.c", "elementwise.inc", "adafactor.h", "gemm.h"),
-    *("attention.inc", "experts.inc", "loss.h", "decode.h", "product.inc", "product_t.inc"),
+    *(
+        "attention.inc",
+        "experts.inc",
+        "loss.h",
+        "decode.h",
+        "attend.inc",
+        "product.inc",
+        "product_t.inc",
+    ),
 )
 # Sums may be regrouped. Masked keys are infinities, which -ffast-math would not allow.
 FLAGS = (

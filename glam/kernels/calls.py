@@ -42,9 +42,9 @@ UNTYPED = {
     "route_backward": "sslsssnnni",
     "adafactor": "ssssnnnfffff",
     "adafactor_vector": "sssnfffff",
-    "decode_ahead": "lllllllsssslssssllnnffff",
+    "decode_ahead": "lllllllwwsslssssllnnffff",
     "draw_tokens": "sslslnnff",
-    "decode": "lllllllsssslssnnnff",
+    "decode": "lllllllwwsslssnnnff",
     "output_loss_bf16": "bwlsbwnnnffi",  # only where the processor has AMX
 }
 SIGNATURES = TYPED | UNTYPED

@@ -124,100 +124,35 @@ static struct decode_space decode_space(float *scratch, const i64 *sizes, i64 ro
     return at;
 }
 
-/* scores [count rounded up to LANES] = query [D] times keys [positions / LANES, D, LANES]. */
-static void decode_scores(const float *query, const float *keys, i64 count, i64 D, float *scores) {
-    i64 j = 0, block = D * LANES;
-    for (; j + 4 * LANES <= count; j += 4 * LANES) { /* four sums, since each waits for itself */
-        lanes s0 = {0}, s1 = s0, s2 = s0, s3 = s0;
-        const float *k = keys + j * D;
-        for (i64 d = 0; d < D; d++, k += LANES) {
-            s0 += query[d] * load_lanes_f32(k);
-            s1 += query[d] * load_lanes_f32(k + block);
-            s2 += query[d] * load_lanes_f32(k + 2 * block);
-            s3 += query[d] * load_lanes_f32(k + 3 * block);
-        }
-        store(scores + j, s0);
-        store(scores + j + LANES, s1);
-        store(scores + j + 2 * LANES, s2);
-        store(scores + j + 3 * LANES, s3);
-    }
-    for (; j < count; j += LANES) {
-        lanes sum = {0};
-        for (i64 d = 0; d < D; d++) sum += query[d] * load_lanes_f32(keys + j * D + d * LANES);
-        store(scores + j, sum);
-    }
-}
-
-/* y [D rounded up to LANES] = weights [count] times values [count, D rounded up]. */
-static void decode_mix(const float *weights, const float *values, i64 count, i64 D, float *y) {
-    i64 width = (D + LANES - 1) / LANES * LANES;
-    for (i64 d = 0; d < width; d += LANES) {
-        lanes s0 = {0}, s1 = s0, s2 = s0, s3 = s0;
-        const float *v = values + d;
-        i64 j = 0;
-        for (; j + 4 <= count; j += 4, v += 4 * width) {
-            s0 += weights[j] * load_lanes_f32(v);
-            s1 += weights[j + 1] * load_lanes_f32(v + width);
-            s2 += weights[j + 2] * load_lanes_f32(v + 2 * width);
-            s3 += weights[j + 3] * load_lanes_f32(v + 3 * width);
-        }
-        for (; j < count; j++, v += width) s0 += weights[j] * load_lanes_f32(v);
-        store(y + d, (s0 + s1) + (s2 + s3));
-    }
-}
-
-/* Attention of head n of row r, from at.query into at.attended; shapes as in decode_attention. */
-static void decode_head(struct decode_space at, i64 r, i64 n, i64 layer, const i64 *texts,
-                        const i64 *positions, const i64 *sizes, const float *keys,
-                        const float *values, const float *bias) {
-    i64 N = sizes[HEADS], D = sizes[HEAD], A = N * D, C = sizes[CACHE_LENGTH];
-    i64 Dv = (D + LANES - 1) / LANES * LANES, count = positions[r] + 1;
-    i64 head = ((layer * sizes[CACHE_ROWS] + texts[r]) * N + n) * C;
-    float *scores = at.scores + omp_get_thread_num() * (C + Dv), *y = scores + C;
-    const float *from_first = bias + (layer * N + n + 1) * C - count;
-    decode_scores(at.query + r * A + n * D, keys + head * D, count, D, scores);
-#pragma omp simd
-    for (i64 j = 0; j < count; j++) scores[j] += from_first[j];
-    i64 rounded = (count + LANES - 1) / LANES * LANES;
-    for (i64 j = count; j < rounded; j++) scores[j] = -INFINITY;
-    float inverse = softmax_exp(scores, rounded);
-    decode_mix(scores, values + head * Dv, count, D, y);
-    for (i64 d = 0; d < D; d++) at.attended[r * A + n * D + d] = y[d] * inverse;
-}
+#define T float
+#define OF(name) name##_f32
+#include "attend.inc"
+#undef T
+#undef OF
+#define T bf16
+#define OF(name) name##_bf16
+#include "attend.inc"
+#undef T
+#undef OF
 
 /* Attention of a layer, added to x. keys [layers, cache rows, N, positions / LANES, D, LANES],
- * values [layers, cache rows, N, positions, D rounded up to LANES]; bias [layers, N, positions] is
- * by distance, the farthest first. */
+ * values [layers, cache rows, N, positions, D rounded up to LANES], both of the type of the dense
+ * matrices; bias [layers, N, positions] is by distance, the farthest first. */
 static void decode_attention(struct decode_space at, const i64 *texts, const i64 *positions,
-                             const i64 *sizes, const i64 *weights, float *keys, float *values,
+                             const i64 *sizes, const i64 *weights, void *keys, void *values,
                              const float *bias, i64 rows, i64 layer, int threads) {
-    i64 M = sizes[WIDTH], N = sizes[HEADS], D = sizes[HEAD], A = N * D, C = sizes[CACHE_LENGTH];
-    i64 type = sizes[DENSE_TYPE], Dv = (D + LANES - 1) / LANES * LANES;
+    i64 M = sizes[WIDTH], D = sizes[HEAD], A = sizes[HEADS] * D, type = sizes[DENSE_TYPE];
     const i64 *w = weights + layer * PER_LAYER;
     float by = 1.0f / sqrtf((float)D);
     decode_norm(at.x, w[ATTENTION_NORM], at.normal, rows, M);
     product(at.normal, w[QUERY], type, at.query, rows, M, A, threads);
     product(at.normal, w[KEY], type, at.key, rows, M, A, threads);
     product(at.normal, w[VALUE], type, at.value, rows, M, A, threads);
-    for (i64 r = 0; r < rows; r++)
-        for (i64 n = 0; n < N; n++) {
-            i64 head = ((layer * sizes[CACHE_ROWS] + texts[r]) * N + n) * C, from = r * A + n * D;
-            i64 block = positions[r] / LANES * LANES, lane = positions[r] % LANES;
-            for (i64 d = 0; d < D; d++) {
-                at.query[from + d] *= by;
-                keys[(head + block) * D + d * LANES + lane] = at.key[from + d];
-            }
-            memcpy(values + (head + positions[r]) * Dv, at.value + from, D * sizeof(float));
-        }
-    i64 work = rows * A * positions[rows - 1];
-    if (threads == 1 || work < DECODE_PARALLEL_FROM) {
-        for (i64 each = 0; each < rows * N; each++)
-            decode_head(at, each / N, each % N, layer, texts, positions, sizes, keys, values, bias);
-    } else {
-#pragma omp parallel for num_threads(threads)
-        for (i64 each = 0; each < rows * N; each++)
-            decode_head(at, each / N, each % N, layer, texts, positions, sizes, keys, values, bias);
-    }
+    for (i64 i = 0; i < rows * A; i++) at.query[i] *= by;
+    if (type == IS_BF16)
+        decode_heads_bf16(at, texts, positions, sizes, keys, values, bias, rows, layer, threads);
+    else
+        decode_heads_f32(at, texts, positions, sizes, keys, values, bias, rows, layer, threads);
     product(at.attended, w[ATTENTION_OUT], type, at.out, rows, A, M, threads);
     add(at.x, at.out, 1.0f, rows * M);
 }
@@ -305,7 +240,7 @@ static void decode_logits(struct decode_space at, const i64 *sizes, const i64 *w
  * feed-forward; stage 2 L the logits. Between calls the state is in `scratch`, for whose size see
  * `decode_space`: `scores` is [threads, cache length + D rounded up to LANES]. */
 void decode(const i64 *tokens, const i64 *texts, const i64 *positions, const i64 *wanted,
-            const i64 *sizes, const i64 *weights, const i64 *experts, float *keys, float *values,
+            const i64 *sizes, const i64 *weights, const i64 *experts, void *keys, void *values,
             const float *bias, float *scratch, i64 *chosen, float *gates, float *logits, i64 rows,
             i64 first, i64 last, float cap, float threshold, int threads) {
     struct decode_space at = decode_space(scratch, sizes, rows);
@@ -406,8 +341,8 @@ int draw_tokens(const float *logits, const float *numbers, i64 *tokens, float *c
  * draw_tokens): numbers [steps, rows], written [steps, rows]. Tokens and positions are left as the
  * next step takes them. Returns 1 where a logit is NaN or infinite. */
 int decode_ahead(i64 *tokens, const i64 *texts, i64 *positions, const i64 *wanted,
-                 const i64 *sizes, const i64 *weights, const i64 *experts, float *keys,
-                 float *values, const float *bias, float *scratch, i64 *chosen, float *gates,
+                 const i64 *sizes, const i64 *weights, const i64 *experts, void *keys,
+                 void *values, const float *bias, float *scratch, i64 *chosen, float *gates,
                  float *logits, const float *numbers, float *chances, i64 *order, i64 *written,
                  i64 rows, i64 steps, float cap, float threshold, float temperature, float top_p,
                  int threads) {

@@ -96,8 +96,7 @@ class CachedDecoder(Decoder):
             (x @ w.to(x.dtype)).view(B, S, attention.num_heads, -1).transpose(1, 2)
             for w in (attention.w_query_MA, attention.w_key_MA, attention.w_value_MA)
         )
-        keys, values = self.keys[index, :, :, :end], self.values[index, :, :, :end]
-        keys[:, :, self.seen :], values[:, :, self.seen :] = k, v
+        keys, values = self._keep(index, k, v)
         logits = at_least_float32((q * attention.head_size**-0.5) @ keys.mT)
         columns = torch.arange(end, device=self.device)
         distance_SC = (columns[self.seen :, None] - columns).clamp(min=0)
@@ -105,6 +104,14 @@ class CachedDecoder(Decoder):
         logits = logits + bias_NSC + mask_BSC[:, None]
         y = logits.softmax(-1).to(x.dtype) @ values
         return y.transpose(1, 2).flatten(2) @ attention.w_out_AM.to(x.dtype)
+
+    def _keep(self, index: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of a layer, [B, N, columns, D], with those of the new columns [B, N, S,
+        D]."""
+        end = self.seen + k.shape[2]
+        keys, values = self.keys[index, :, :, :end], self.values[index, :, :, :end]
+        keys[:, :, self.seen :], values[:, :, self.seen :] = k, v
+        return keys, values
 
 
 def feed_forward(layer: Layer, x: Float[Tensor, "B S M"]) -> Float[Tensor, "B S M"]:

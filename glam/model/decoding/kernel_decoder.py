@@ -20,7 +20,8 @@ LANES = 16  # as in decode.h
 
 
 class KernelDecoder(Decoder):
-    """See Decoder. Activations are float32 whatever the type of the weights."""
+    """See Decoder. Activations are float32 whatever the type of the weights; keys and values are
+    kept in that of the dense ones."""
 
     def __init__(self, model: Glam, weights: KernelWeights | None = None) -> None:
         self.config, self.model = model.config, model
@@ -157,8 +158,8 @@ class KernelDecoder(Decoder):
         config = self.config
         L, N, D = config.num_layers, config.num_heads, config.head_size
         width = -(-D // LANES) * LANES
-        self.keys = torch.empty(L, rows, N, length // LANES, D, LANES)
-        self.values = torch.empty(L, rows, N, length, width)
+        self.keys = torch.empty(L, rows, N, length // LANES, D, LANES, dtype=self.weights.dtype)
+        self.values = torch.empty(L, rows, N, length, width, dtype=self.weights.dtype)
         layers = layers_of(self.model)
         by_distance = [layer.attention.position.by_distance(length) for layer in layers]
         self.bias = torch.stack(by_distance).float().flip(-1).contiguous()
