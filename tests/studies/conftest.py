@@ -51,7 +51,8 @@ def chain(config, run, resources, prepared, energy):
 OTHER = "ANOTHER_MACHINE" in os.environ
 glam.machine.resources._bfloat16_is_fast = lambda device: OTHER  # which the precision is chosen by
 glam.studies.jobs.ROOT = Path(__file__).parent
-glam.tasks.train.prepared_text = lambda config: None
+glam.tasks.train.prepared_text = lambda config, tokenizer: None
+glam.tasks.train.prepare_suite = lambda config, prepared: None
 glam.tasks.train._train_to_the_end = chain
 sys.exit(main(sys.argv[1:]))
 """
