@@ -56,7 +56,8 @@ def _before() -> Iterator[dict[str, object]]:
             "glam, drawn": lambda model=model: _written(model, 512, search=Sampling(0.8, 0.95)),
         }
         tokens = {BEFORE: 24}
-        yield from _rates(works, BEFORE, tokens, 512, model="default", dtype=name)
+        about = {"model": "default, 512 tokens", "dtype": name, "batch": 1}
+        yield from _rates(works, BEFORE, tokens, 512, **about)
 
 
 def sliding_window(model: Glam, length: int, steps: int) -> None:
@@ -160,7 +161,7 @@ def _large() -> Iterator[dict[str, object]]:
             "reading the weights": partial(_read, model, count()),
             "glam, a token": partial(_next, decoder, count()),
         }
-        about = {"model": "0.15 B active", "dtype": name, "batch": 1}
+        about = {"model": "0.15 B active, a token", "dtype": name, "batch": 1}
         yield from _rates(works, "reading the weights", {}, 1, **about)
 
 
