@@ -52,8 +52,6 @@ def _evaluate(run: RunFolder, config: RunConfig) -> "SuiteResult | None":
     loaded = load_suite(config, prepared)
     tokenizer = load_tokenizer(run, config) if prepared is None else prepared.tokenizer
     model = load_model(run, config)
-    if task.active_threshold is not None:
-        model.use_experts_above(task.active_threshold)
     if prepared is not None:
         domains = held_out_losses(config, model, prepared)
         losses = with_mean({name: domain.loss for name, domain in domains.items()})
@@ -66,8 +64,8 @@ def _evaluate(run: RunFolder, config: RunConfig) -> "SuiteResult | None":
     result = judge_suite(config, loaded, model, tokenizer)
     if keeps:
         keep_suite(run, result)
+        _show_elsewhere(run, config)
     print_suite(run.path.name, result.content())
-    _show_elsewhere(run, config)
     return result
 
 

@@ -10,7 +10,7 @@ from glam.log import log
 from glam.progress import stage
 from glam.runs.folder import RunFolder
 from glam.runs.record import Record
-from glam.tasks.trained import load_tokenizer, scaled_as_asked, trained_run
+from glam.tasks.trained import experts_as_asked, load_tokenizer, trained_run
 
 if TYPE_CHECKING:
     from glam.data import Tokenizer
@@ -25,7 +25,7 @@ def export(config: RunConfig, overrides: list[str]) -> None:
     with stage("loading PyTorch"):
         from glam.model import Glam
 
-    model = scaled_as_asked(Glam.from_run(run.path), config)
+    model = experts_as_asked(Glam.from_run(run.path), config)
     export_to(folder, run, config, model, load_tokenizer(run, config))
     log.info(f"{run.path.name} is exported; transformers loads it with trust_remote_code=True")
     print(folder)

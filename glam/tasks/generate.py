@@ -12,7 +12,7 @@ from glam.errors import UserError
 from glam.machine.resources import pin_threads, resolve
 from glam.progress import stage
 from glam.runs.folder import RunFolder
-from glam.tasks.trained import load_model, load_tokenizer, trained_run
+from glam.tasks.trained import experts_as_asked, load_model, load_tokenizer, trained_run
 
 if TYPE_CHECKING:
     from glam.data import Tokenizer
@@ -32,8 +32,6 @@ def generate(config: RunConfig, overrides: list[str]) -> None:
     run, config = trained_run(config, overrides)
     tokenizer = load_tokenizer(run, config)
     model, decoder = _loaded(run, config, task)
-    if task.active_threshold is not None:
-        model.use_experts_above(task.active_threshold)
     if _streams(task):
         return _stream(config, model, tokenizer, task, decoder)
     written = samples(config, model, tokenizer, task, decoder=decoder)
@@ -73,7 +71,7 @@ def _loaded(
     dtype = torch.bfloat16 if resources.precision == "bfloat16" else torch.float32
     pool = None if task.memory_mb is None else int(task.memory_mb * 1e6)
     served = serve(run.path, dtype=dtype, int8=task.expert_type == "int8", pool_bytes=pool)
-    return served.model, served.decoder
+    return experts_as_asked(served.model, config), served.decoder
 
 
 def _streams(task: GenerateTaskConfig) -> bool:

@@ -73,9 +73,8 @@ def run_task(config: RunConfig, overrides: list[str]) -> None:
     try:
         TASKS[config.task.name](config, overrides)
     except UserError:
-        if (
-            follows
-        ):  # every process is refused alike: the launcher must not stop the one that speaks
+        if follows:
+            # All are refused alike: the launcher must not stop the one that speaks.
             time.sleep(SECONDS_TO_SPEAK)
         raise
     if seconds is not None and config.task.name == "train":

@@ -4,7 +4,7 @@ tokenizer."""
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from glam.config import RunConfig, ScaledExpertsConfig
+from glam.config import FewerExpertsConfig, RunConfig, ScaledExpertsConfig
 from glam.errors import UserError
 from glam.log import log
 from glam.machine.resources import Resources, pin_threads, resolve
@@ -59,21 +59,24 @@ def trained_run(config: RunConfig, overrides: list[str]) -> tuple[RunFolder, Run
 
 def load_model(run: RunFolder, config: RunConfig) -> "Glam":
     """The newest weights of the run, on as many threads as the run's hardware asks for, its experts
-    scaled as the task asks."""
+    as the task asks."""
     resources = resolve(config)
     pin_threads(resources)
     with stage("loading PyTorch"):
         import torch
 
     torch.set_num_threads(resources.threads)
-    return scaled_as_asked(model_on(run, resources), config)
+    return experts_as_asked(model_on(run, resources), config)
 
 
-def scaled_as_asked(model: "Glam", config: RunConfig) -> "Glam":
-    """The model with the experts of `task.expert_scale` scaled, where the task has that key."""
+def experts_as_asked(model: "Glam", config: RunConfig) -> "Glam":
+    """The model with its experts as `task.expert_scale` and `task.active_threshold` ask, where the
+    task has these keys."""
     from glam.model.scaling import scale_experts
 
     task = config.task
+    if isinstance(task, FewerExpertsConfig) and task.active_threshold is not None:
+        model.use_experts_above(task.active_threshold)
     return scale_experts(model, task.scales) if isinstance(task, ScaledExpertsConfig) else model
 
 
