@@ -75,7 +75,7 @@ class Tokenizer:
         """What each token stands for, a leading space as "▁"; control tokens and bytes as "<...>",
         and unknown text as an empty piece."""
         return [
-            "" if self._model.is_unknown(token) else str(self._model.id_to_piece(token))
+            "" if self._model.is_unknown(token) else self.piece(token)
             for token in range(self.vocab_size)
         ]
 
