@@ -31,7 +31,15 @@ from glam.config._tasks import (
 )
 from glam.config._training import TrainingConfig
 from glam.config.balance_losses import BALANCE_LOSSES, BalanceLossConfig
-from glam.config.corpora import CORPORA, CorpusConfig, Reader, Role, Source
+from glam.config.corpora import (
+    CORPORA,
+    BadRecord,
+    CorpusConfig,
+    Reader,
+    Record,
+    Role,
+    Source,
+)
 from glam.config.corpora.embedded import EmbeddedCorpusConfig
 from glam.config.corpora.local import LocalCorpusConfig
 from glam.config.dispatchers import DISPATCHERS, DispatcherConfig
@@ -61,6 +69,7 @@ __all__ = [
     "AdafactorConfig",
     "AdamWConfig",
     "AnalyzeTaskConfig",
+    "BadRecord",
     "BalanceLossConfig",
     "BiasTaskConfig",
     "CorpusConfig",
@@ -86,6 +95,7 @@ __all__ = [
     "PaperScheduleConfig",
     "PlanTaskConfig",
     "Reader",
+    "Record",
     "Role",
     "RouterConfig",
     "RunConfig",

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.config import Source
+from glam.config import BadRecord, Source
 from glam.data.cache import Cache
 from glam.data.hashing import digest, document_hash, file_digest
 from glam.data.text import clean, reserved_in
@@ -114,7 +114,10 @@ def _write(source: Source, folder: Path) -> None:
 def _read(source: Source) -> Iterator[str]:
     """The source's documents. Raises UserError where a file cannot be read after all."""
     try:
-        yield from source.reader(source.files)
+        for found in source.reader(source.files):
+            if isinstance(found, BadRecord):
+                raise UserError(f"data.corpus: {found.place}: {found.kind}; mend it")
+            yield found if isinstance(found, str) else found.text
     except OSError as error:
         raise UserError(
             f"data.corpus: {error.filename or source.name} cannot be read ({error.strerror}); "

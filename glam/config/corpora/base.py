@@ -7,8 +7,31 @@ from typing import Literal
 
 from glam.config.registry import Registry
 
+MAX_BAD_SHARE = 0.01  # of records: more says that the files are other than they are taken for
 Role = Literal["held_out", "curated", "pool"]
-Reader = Callable[[Sequence[Path]], Iterator[str]]  # files -> documents
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One document as a reader gives it."""
+
+    text: str
+    domain: str | None = None  # stands in for its source's name where it is given
+    score: float | None = None  # a quality score that was published with it; higher is better
+
+
+@dataclass(frozen=True, slots=True)
+class BadRecord:
+    """What a reader could not make a document of; it goes on with the next."""
+
+    kind: str  # what is wrong, in words that are counted: "not JSON", "not UTF-8", …
+    place: str  # the file, and its line (of parquet: row) where that is known: "a.jsonl:3"
+    content: bytes = b""  # of the record, at most its first kilobyte
+
+
+# Files -> documents. A document that is text alone may be a plain `str`. Other processes call it,
+# so it is a function of a module, or a `functools.partial` of one.
+Reader = Callable[[Sequence[Path]], Iterator[str | Record | BadRecord]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,9 +41,10 @@ class Source:
     name: str  # of the domain, in tables and columns
     role: Role  # curated text teaches the quality filter, which picks from the pool
     component: str  # of the paper's mixture, one of COMPONENTS
-    files: tuple[Path, ...]  # their contents are part of the cache keys
+    files: Sequence[Path]  # their contents are part of the cache keys
     reader: Reader
     reader_name: str  # part of the cache keys: what the reader is, with its parameters
+    max_bad_share: float = MAX_BAD_SHARE  # of its records; with more of them bad, it is refused
 
 
 @dataclass(kw_only=True)
