@@ -27,6 +27,7 @@ class BadRecord:
     kind: str  # what is wrong, in words that are counted: "not JSON", "not UTF-8", …
     place: str  # the file, and its line (of parquet: row) where that is known: "a.jsonl:3"
     content: bytes = b""  # of the record, at most its first kilobyte
+    count: int = 1  # of records that are lost together, as the rows of a damaged part of a parquet
 
 
 # Files -> documents. A document that is text alone may be a plain `str`. Other processes call it,
