@@ -31,7 +31,7 @@ from glam.config._tasks import (
 )
 from glam.config._training import TrainingConfig
 from glam.config.balance_losses import BALANCE_LOSSES, BalanceLossConfig
-from glam.config.corpora import CORPORA, CorpusConfig, Reader, Role, Source
+from glam.config.corpora import CORPORA, CorpusConfig, Fetch, Reader, Role, Source
 from glam.config.corpora.embedded import EmbeddedCorpusConfig
 from glam.config.corpora.local import LocalCorpusConfig
 from glam.config.dispatchers import DISPATCHERS, DispatcherConfig
@@ -71,6 +71,7 @@ __all__ = [
     "EvaluationConfig",
     "ExportConfig",
     "ExportTaskConfig",
+    "Fetch",
     "FewerExpertsConfig",
     "FilterConfig",
     "GenerateTaskConfig",
