@@ -5,6 +5,7 @@ from glam.config.corpora.base import (
     CORPORA,
     BadRecord,
     CorpusConfig,
+    Fetch,
     Reader,
     Record,
     Role,
@@ -14,4 +15,4 @@ from glam.config.registry import import_modules
 
 import_modules(__name__, __path__)
 
-__all__ = ["CORPORA", "BadRecord", "CorpusConfig", "Reader", "Record", "Role", "Source"]
+__all__ = ["CORPORA", "BadRecord", "CorpusConfig", "Fetch", "Reader", "Record", "Role", "Source"]

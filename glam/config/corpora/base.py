@@ -1,6 +1,7 @@
 """What a corpus is: a list of sources. And the registry of corpora."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -35,9 +36,20 @@ class BadRecord:
 Reader = Callable[[Sequence[Path]], Iterator[str | Record | BadRecord]]
 
 
+# index of a file -> the file, which lies here for as long as the context is open
+Fetch = Callable[[int], AbstractContextManager[Path]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Text of one kind: a domain of evaluation and, unless held out, a part of a component."""
+    """Text of one kind: a domain of evaluation and, unless held out, a part of a component.
+
+    Its files may lie elsewhere, as those of a hub do. Such a source has a `fetch`, which brings one
+    of its files here, and it knows `content` and `sizes` of every file beforehand: whether a stage
+    is in the cache is then told without a file. Each of its files is read by itself, and `files`
+    are only names (their suffixes tell the format): none of them need exist. Whoever reads any
+    source takes its files from `here()`, which is the same for both kinds. A `fetch` can be
+    pickled, for the processes that read."""
 
     name: str  # of the domain, in tables and columns
     role: Role  # curated text teaches the quality filter, which picks from the pool
@@ -46,6 +58,29 @@ class Source:
     reader: Reader
     reader_name: str  # part of the cache keys: what the reader is, with its parameters
     max_bad_share: float = MAX_BAD_SHARE  # of its records; with more of them bad, it is refused
+    content: tuple[str, ...] | None = None  # a digest of each file; None: hashed from its bytes
+    sizes: tuple[int, ...] | None = None  # [bytes] of each file; None: those of the files here
+    fetch: Fetch | None = None  # None: the files are here
+    license: str = ""  # of the text, where it is known; part of no key
+    origin: str = ""  # where the text is from, as a run records it; part of no key
+
+    @contextmanager
+    def here(self, indices: Sequence[int]) -> Generator[list[Path]]:
+        """The files of these indices, to be read while the context is open. Raises UserError for
+        what cannot be brought here."""
+        with ExitStack() as brought:
+            yield [self._file(index, brought) for index in indices]
+
+    def _file(self, index: int, brought: ExitStack) -> Path:
+        if self.fetch is None:
+            return self.files[index]
+        return brought.enter_context(self.fetch(index))
+
+    def file_sizes(self) -> tuple[int, ...]:
+        """[bytes] of each file, as it is stored."""
+        if self.sizes is not None:
+            return self.sizes
+        return tuple(path.stat().st_size for path in self.files)
 
 
 @dataclass(kw_only=True)
