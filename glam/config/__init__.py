@@ -9,7 +9,13 @@ Optimizers, schedules, balance losses, dispatchers, corpora and launchers are fo
 """
 
 from glam.config._checks import unencodable
-from glam.config._data import COMPONENTS, DataConfig, FilterConfig, MixtureConfig
+from glam.config._data import (
+    COMPONENTS,
+    DataConfig,
+    DedupConfig,
+    FilterConfig,
+    MixtureConfig,
+)
 from glam.config._evaluation import EvaluationConfig
 from glam.config._executor import RayTasksConfig, SlurmTasksConfig
 from glam.config._hardware import LOGICAL_AXES, HardwareConfig, check_divisible
@@ -76,6 +82,7 @@ __all__ = [
     "BiasTaskConfig",
     "CorpusConfig",
     "DataConfig",
+    "DedupConfig",
     "DispatcherConfig",
     "EmbeddedCorpusConfig",
     "EvaluateTaskConfig",

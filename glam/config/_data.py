@@ -56,12 +56,33 @@ class MixtureConfig:
 
 
 @dataclass(kw_only=True)
+class DedupConfig:
+    """Copies that are left out. Equal documents always are, near copies by MinHash signatures over
+    n-grams of words: of documents that are alike one stays."""
+
+    # near copies too; null: of your own and the hub's text, not of the embedded corpora
+    near: bool | None = None
+    bands: int = 14  # of a signature; documents that agree in a whole band are compared
+    rows: int = 8  # of a band: minima that agree
+    ngram: int = 5  # [words] whose hashes' minima are taken
+    # [share] estimated Jaccard similarity of two documents' n-grams from which they are copies
+    threshold: float = 0.7
+
+    def __post_init__(self) -> None:
+        within("data.dedup.", self, 1, 128, "bands")
+        within("data.dedup.", self, 1, 8, "rows")
+        within("data.dedup.", self, 1, 64, "ngram")
+        within("data.dedup.", self, 0, 1, "threshold")
+
+
+@dataclass(kw_only=True)
 class DataConfig:
     """Text: its sources, how it is filtered and mixed, and what is held out."""
 
     corpus: CorpusConfig = field(default_factory=EmbeddedCorpusConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
+    dedup: DedupConfig = field(default_factory=DedupConfig)
     # sources that are evaluated on but not trained on: [names]
     left_out: list[str] = field(default_factory=lambda: [])
     # [characters] longer web documents are cut into pages of this size before they are scored
@@ -76,3 +97,9 @@ class DataConfig:
         within("data.", self, 0, 0.5, "held_out_fraction")
         words("data.", self, "left_out")
         within("data.", self, 0, 2**32 - 1, "seed")
+
+    @property
+    def removes_near_copies(self) -> bool:
+        """`data.dedup.near`, or what null stands for."""
+        near = self.dedup.near
+        return self.corpus.name != "embedded" if near is None else near

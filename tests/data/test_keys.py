@@ -40,6 +40,8 @@ FOLLOWS = {
     "filter.threshold": set(),
     "filter.calibrate": set(),
     "left_out": set(),
+    # Copies are told between reading and splitting.
+    **{f"dedup.{field.name}": set() for field in fields(DataConfig().dedup)},
     **{f"mixture.{field.name}": set() for field in fields(DataConfig().mixture)},
 }
 
@@ -85,6 +87,8 @@ def others(data: DataConfig, tmp_path: Path) -> dict[str, Any]:
         "corpus.held_out": [f"{corpus.files[0]}/chats.jsonl"],
         "left_out": ["posts"],
         "corpus.name": "local",
+        "dedup.near": False,
+        "dedup.threshold": 0.8,
         "filter.name": "threshold",
     }
 

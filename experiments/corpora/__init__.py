@@ -1,0 +1,1 @@
+"""Corpora of any size for tests of the data recipe: see the README."""
