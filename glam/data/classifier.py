@@ -15,21 +15,133 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from sklearn import metrics
-from sklearn.feature_extraction.text import HashingVectorizer
-from sklearn.linear_model import LogisticRegression
 
 from glam.config import FilterConfig
 from glam.data.hashing import uniform
 from glam.data.pages import PagedSource
+from glam.data.quality import area_under_curve, count_scores
+from glam.data.scoring import products, vectorizer
 from glam.progress import Bar, bar
 
-_SAMPLE = 10_000  # pages of each class that the classifiers learn from
+SAMPLE = 10_000  # pages of each class that the classifiers learn from
+MANY = 1 << 20  # documents of a class; the draws of more are not ranked
 _BATCH = 1_000  # pages hashed at once
+_STEPS = 2.0**16  # of a score's logit: at most some millions of scores are distinct
 
 Floats = NDArray[np.float64]
 Folds = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """One linear classifier per fold, trained on the other folds. Weights are whole numbers of
+    `2 ** -exponent`, so that sums over them are exact."""
+
+    weights: NDArray[np.int32]  # [folds, features]
+    bias: Floats  # [folds]
+    exponent: int
+    ngrams: int  # [words] longest n-gram that is a feature
+
+    @property
+    def folds(self) -> int:
+        return len(self.bias)
+
+    @property
+    def num_features(self) -> int:
+        return self.weights.shape[1]
+
+    @classmethod
+    def rounded(cls, weights: Floats, bias: Floats, ngrams: int) -> "Classifier":
+        """Of real weights `[folds, features]`, with 30 bits for the largest."""
+        largest = max(float(np.abs(weights).max()), 2.0**-30)
+        exponent = min(24, 30 - int(np.ceil(np.log2(largest))))
+        return cls(np.rint(weights * 2.0**exponent).astype(np.int32), bias, exponent, ngrams)
+
+    def mean(self) -> "Classifier":
+        """The folds' mean as one classifier, for pages that none of them was trained on."""
+        weights = self.weights.astype(np.float64).mean(0, keepdims=True)
+        return Classifier(
+            np.rint(weights).astype(np.int32),
+            self.bias.mean(keepdims=True),
+            self.exponent,
+            self.ngrams,
+        )
+
+
+def score(classifier: Classifier, pages: Sequence[str], folds: Folds) -> Floats:
+    """Probability of being curated `[pages]`, each by the classifier of its fold.
+
+    The logit is rounded: pages have equal scores on every machine, and the scores of any number of
+    pages are few enough to be counted."""
+    product, squares = products(pages, classifier.weights, folds, classifier.ngrams)
+    length = np.sqrt(np.maximum(squares, 1))
+    logits = product * 2.0**-classifier.exponent / length + classifier.bias[folds]
+    logits = np.rint(logits * _STEPS) / _STEPS
+    # As float32, so that no machine's exponential function shows.
+    return (1 / (1 + np.exp(-logits))).astype(np.float32).astype(np.float64)
+
+
+def fit(
+    config: FilterConfig,
+    good: tuple[Sequence[str], Folds],
+    web: tuple[Sequence[str], Folds],
+    running: Bar | None = None,
+) -> Classifier:
+    """Classifiers that tell pages of curated text, `good`, from pages of the pool, `web`: each the
+    pages with the folds of their documents."""
+    features = _features(config, good[0], running), _features(config, web[0], running)
+    weights, bias = _fit(features, (good[1], web[1]), config.folds)
+    return Classifier.rounded(weights, bias, config.ngrams)
+
+
+def _features(config: FilterConfig, pages: Sequence[str], running: Bar | None) -> Any:
+    """Sparse rows of hashed n-grams of length 1 `[pages, features]`."""
+    from scipy import sparse
+
+    hashed = vectorizer(config.num_features, config.ngrams, dtype=np.float32)
+    rows: list[Any] = []
+    for batch in _batches(pages):
+        rows.append(hashed.transform(batch))
+        if running:
+            running.advance(len(batch))
+    library: Any = sparse
+    return library.vstack(rows)
+
+
+def _fit(
+    features: tuple[Any, Any], dealt: tuple[Folds, Folds], folds: int
+) -> tuple[Floats, Floats]:
+    from scipy import sparse
+    from sklearn.linear_model import LogisticRegression
+
+    library: Any = sparse
+    weights: list[Floats] = []
+    bias: list[float] = []
+    for fold in range(folds):
+        chosen = [each != fold for each in dealt]
+        x = library.vstack([rows[each] for rows, each in zip(features, chosen, strict=True)])
+        truth = np.repeat([1, 0], [each.sum() for each in chosen])
+        # liblinear's primal solver draws nothing at random.
+        model: Any = LogisticRegression(solver="liblinear", class_weight="balanced")
+        model.fit(x, truth)
+        weights.append(model.coef_[0])
+        bias.append(model.intercept_[0])
+    return np.array(weights), np.array(bias)
+
+
+def deal(documents: NDArray[np.uint64], folds: int, seed: int) -> Folds:
+    """The fold of each document `[documents]`, by their distinct hashes: of even size by the ranks
+    of their draws, and by the draws themselves where there are too many to rank."""
+    draws = uniform(documents, seed, "folds")
+    if len(documents) > MANY:
+        return (draws * folds).astype(np.intp)
+    return np.argsort(np.argsort(draws)) % folds
+
+
+def _batches(pages: Iterable[str]) -> Iterator[list[str]]:
+    every = iter(pages)
+    while batch := list(islice(every, _BATCH)):
+        yield batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,24 +156,15 @@ class _Class:
         for source in self.sources:
             yield from source.texts()
 
+    def sample(self) -> tuple[list[str], Folds]:
+        """The pages to train on and their folds."""
+        return list(compress(self.texts(), self.sampled)), self.folds[self.sampled]
+
     def by_source(self, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """An array over all pages as one of each source."""
         ends = np.cumsum([len(source.hashes) for source in self.sources])
         names = [source.name for source in self.sources]
         return dict(zip(names, np.split(values, ends[:-1]), strict=True))
-
-
-@dataclass(frozen=True, eq=False)
-class _Classifiers:
-    """One linear classifier per fold, trained on the other folds: `weights [folds, features]`."""
-
-    weights: Floats
-    bias: Floats
-
-    def score(self, features: Any, folds: Folds) -> Floats:
-        """Probability of being curated `[pages]`, each by the classifier of its fold."""
-        logits = features @ self.weights.T + self.bias
-        return 1 / (1 + np.exp(-logits[np.arange(len(folds)), folds]))
 
 
 def write_quality(
@@ -73,85 +176,37 @@ def write_quality(
 ) -> None:
     """Score every page of `pool`; the classifier is kept as plain arrays beside the scores."""
     good, web = (_class_of(sources, config.folds, seed) for sources in (curated, pool))
-    hashed = _Hasher(config)
     total = int(good.sampled.sum() + web.sampled.sum()) + len(web.folds)
     with bar("quality classifier", total, "pages") as running:
-        x_good = hashed.all(compress(good.texts(), good.sampled), running)
-        x_web = hashed.all(compress(web.texts(), web.sampled), running)
-        fold_good, fold_web = good.folds[good.sampled], web.folds[web.sampled]
-        classifiers = _fit(x_good, fold_good, x_web, fold_web, config.folds)
-        scores = _score_all(classifiers, web.folds, hashed.batches(web.texts(), running))
-    auc = _auc(classifiers.score(x_good, fold_good), scores)
-    np.savez(folder / "classifier.npz", weights=classifiers.weights, bias=classifiers.bias)
-    _save(folder / "scores.npz", web.by_source(scores.astype(np.float32)))
+        sample = good.sample()
+        classifier = fit(config, sample, web.sample(), running)
+        scores = np.concatenate(list(_scores(classifier, web, running)))
+    mine = score(classifier, *sample)
+    auc = area_under_curve(count_scores(mine), count_scores(scores))
+    np.savez(folder / "classifier.npz", weights=classifier.weights, bias=classifier.bias)
+    _save(folder / "scores.npz", web.by_source(scores))
     _save(folder / "folds.npz", good.by_source(good.folds) | web.by_source(web.folds))
     (folder / "quality.json").write_text(json.dumps({"auc": auc}))
 
 
 def _class_of(sources: Sequence[PagedSource], folds: int, seed: int) -> _Class:
-    """Deals whole documents into folds of even size, and draws the sample: both by hash, so that
-    the order of the corpus does not matter."""
+    """Deals whole documents into folds, and draws the sample: both by hash, so that the order of
+    the corpus does not matter."""
     owners = np.concatenate([source.owners for source in sources])
     documents, document = np.unique(owners, return_inverse=True)
-    dealt = np.argsort(np.argsort(uniform(documents, seed, "folds"))) % folds
     draws = uniform(np.concatenate([source.hashes for source in sources]), seed, "classifier")
     sampled = np.zeros(len(draws), bool)
-    sampled[np.argsort(draws, kind="stable")[:_SAMPLE]] = True
-    return _Class(sources, dealt[document], sampled)
+    sampled[np.argsort(draws, kind="stable")[:SAMPLE]] = True
+    return _Class(sources, deal(documents, folds, seed)[document], sampled)
 
 
-class _Hasher:
-    """Pages to sparse rows of hashed n-grams `[pages, features]`."""
-
-    def __init__(self, config: FilterConfig) -> None:
-        vectorizer: Any = HashingVectorizer  # scikit-learn comes without types
-        self._vectorizer: Any = vectorizer(
-            n_features=config.num_features, ngram_range=(1, config.ngrams), dtype=np.float32
-        )
-
-    def batches(self, texts: Iterable[str], running: Bar) -> Iterator[Any]:
-        pages = iter(texts)
-        while batch := list(islice(pages, _BATCH)):
-            yield self._vectorizer.transform(batch)
-            running.advance(len(batch))
-
-    def all(self, texts: Iterable[str], running: Bar) -> Any:
-        return _stack(list(self.batches(texts, running)))
-
-
-def _fit(x_good: Any, good: Folds, x_web: Any, web: Folds, folds: int) -> _Classifiers:
-    weights: list[Floats] = []
-    bias: list[float] = []
-    for fold in range(folds):
-        x = _stack([x_good[good != fold], x_web[web != fold]])
-        truth = np.repeat([1, 0], [(good != fold).sum(), (web != fold).sum()])
-        # liblinear's primal solver draws nothing at random.
-        model: Any = LogisticRegression(solver="liblinear", class_weight="balanced")
-        model.fit(x, truth)
-        weights.append(model.coef_[0])
-        bias.append(model.intercept_[0])
-    return _Classifiers(np.array(weights), np.array(bias))
-
-
-def _score_all(classifiers: _Classifiers, folds: Folds, batches: Iterable[Any]) -> Floats:
-    scores: list[Floats] = []
+def _scores(classifier: Classifier, web: _Class, running: Bar) -> Iterator[Floats]:
     done = 0
-    for features in batches:
-        end = done + features.shape[0]
-        scores.append(classifiers.score(features, folds[done:end]))
+    for batch in _batches(web.texts()):
+        end = done + len(batch)
+        yield score(classifier, batch, web.folds[done:end])
+        running.advance(len(batch))
         done = end
-    return np.concatenate(scores)
-
-
-def _auc(curated: Floats, pool: Floats) -> float:
-    truth = np.repeat([1, 0], [len(curated), len(pool)])
-    library: Any = metrics
-    return float(library.roc_auc_score(truth, np.concatenate([curated, pool])))
-
-
-def _stack(rows: list[Any]) -> Any:
-    library: Any = sparse
-    return library.vstack(rows)
 
 
 def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:

@@ -2,23 +2,38 @@
 processor has AVX-512 or AMX also whole attention, whole experts and the whole output loss.
 
 `call(name, …)` runs a function of `kernels.c` on tensors for which `supported` is true. Callers
-keep torch's operators for all others: another device, float64, no C compiler.
+keep torch's operators for all others: another device, float64, no C compiler. `text_library()` has
+the functions of `text.c`, which prepare text.
 """
 
-from glam.kernels.build import library, switched_off
-from glam.kernels.calls import (
-    CHUNKS,
-    PAD,
-    TILE,
-    bind,
-    call,
-    has,
-    has_gemm,
-    is_float32,
-    pad,
-    supported,
-    unpad,
-)
+from typing import TYPE_CHECKING, Any
+
+from glam.kernels.build import library, switched_off, text_library
+
+if TYPE_CHECKING:
+    from glam.kernels.calls import (
+        CHUNKS,
+        PAD,
+        TILE,
+        bind,
+        call,
+        has,
+        has_gemm,
+        is_float32,
+        pad,
+        supported,
+        unpad,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    """What takes tensors, imported late: whoever prepares text needs no torch."""
+    if name.startswith("_"):
+        raise AttributeError(name)
+    from glam.kernels import calls
+
+    return getattr(calls, name)
+
 
 __all__ = [
     "CHUNKS",
@@ -33,5 +48,6 @@ __all__ = [
     "pad",
     "supported",
     "switched_off",
+    "text_library",
     "unpad",
 ]

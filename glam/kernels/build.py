@@ -1,8 +1,9 @@
-"""Compiles `kernels.c` for this processor, once, into a folder that all processes share."""
+"""Compiles a library of C sources for this processor, once, into a folder that all share."""
 
 import ctypes
 import functools
 import hashlib
+import importlib
 import logging
 import os
 import platform
@@ -12,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
@@ -21,39 +23,60 @@ from glam.progress import stage
 
 log = logging.getLogger(__name__)
 
-SOURCES = (
-    *("kernels.c", "elementwise.inc", "adafactor.h", "gemm.h"),
-    *(
-        "attention.inc",
-        "experts.inc",
-        "loss.h",
-        "decode.h",
-        "attend.inc",
-        "product.inc",
-        "product_t.inc",
+
+@dataclass(frozen=True)
+class Library:
+    """What a library is made of: `sources`, of which the first includes the others."""
+
+    name: str
+    sources: tuple[str, ...]
+    flags: tuple[str, ...]
+    without: str  # what is so where it cannot be built
+    after: str | None = None  # a module whose OpenMP it uses, which has to be imported before
+
+
+KERNELS = Library(
+    name="kernels",
+    sources=(
+        *("kernels.c", "elementwise.inc", "adafactor.h", "gemm.h", "attention.inc", "experts.inc"),
+        *("loss.h", "decode.h", "attend.inc", "product.inc", "product_t.inc"),
     ),
+    # Sums may be regrouped. Masked keys are infinities, which -ffast-math would not allow.
+    flags=(
+        *("-O3", "-fPIC", "-fopenmp", "-fno-strict-aliasing", "-fno-math-errno"),
+        *("-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
+    ),
+    without="CPU kernels could not be built, torch's operators are slower",
+    after="torch",
 )
-# Sums may be regrouped. Masked keys are infinities, which -ffast-math would not allow.
-FLAGS = (
-    *("-O3", "-fPIC", "-fopenmp", "-fno-strict-aliasing", "-fno-math-errno"),
-    *("-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
+TEXT = Library(
+    name="text",
+    sources=("text.c", "page_scores.h"),
+    flags=("-O3", "-fPIC", "-fno-strict-aliasing"),
+    without="kernels of text could not be built, Python's are slower",
 )
 # Tried in this order: the widest vectors, a compiler without that option, one without both.
 MACHINE = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ())
-SWITCH = "GLAM_KERNELS"  # the environment variable: `off` leaves all to torch's operators
+SWITCH = "GLAM_KERNELS"  # the environment variable: `off` leaves all to what they stand in for
 
 _switched_off = os.environ.get(SWITCH, "on") == "off"
 
 
 def library() -> ctypes.CDLL | None:
-    """The compiled library, built on the first call. None where kernels are switched off or cannot
-    be built: torch's operators compute the same to rounding."""
-    return None if _switched_off else _loaded()
+    """The kernels of a training step, built on the first call. None where kernels are switched off
+    or cannot be built: torch's operators compute the same to rounding."""
+    return None if _switched_off else _loaded(KERNELS)
+
+
+def text_library() -> ctypes.CDLL | None:
+    """The kernels of text, built on the first call; torch need not be loaded. None where kernels
+    are switched off or cannot be built: Python computes the same bits."""
+    return None if _switched_off else _loaded(TEXT)
 
 
 @contextmanager
 def switched_off() -> Generator[None]:
-    """Torch's operators in place of the kernels, until the end of the block."""
+    """What the kernels stand in for, torch's operators or Python, until the end of the block."""
     global _switched_off
     previous, _switched_off = _switched_off, True
     try:
@@ -63,13 +86,13 @@ def switched_off() -> Generator[None]:
 
 
 @functools.cache
-def _loaded() -> ctypes.CDLL | None:
+def _loaded(chosen: Library) -> ctypes.CDLL | None:
+    if chosen.after:
+        importlib.import_module(chosen.after)
     try:
-        return ctypes.CDLL(str(_built()))
+        return ctypes.CDLL(str(_built(chosen)))
     except (OSError, subprocess.SubprocessError) as error:
-        log.warning(
-            "CPU kernels could not be built, torch's operators are slower: %s", _reason(error)
-        )
+        log.warning("%s: %s", chosen.without, _reason(error))
         return None
 
 
@@ -81,14 +104,14 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _built() -> Path:
+def _built(chosen: Library) -> Path:
     """The library's file, compiled where it is missing or damaged, by the first process that needs
     it: the others wait. Raises OSError or SubprocessError."""
     default = next(filter(shutil.which, ("cc", "gcc", "clang")), "")
     compiler = shlex.split(os.environ.get("CC", "")) or shlex.split(default)  # CC may have options
     if not compiler:
         raise FileNotFoundError("no C compiler (cc, gcc or clang)")
-    name = f"kernels-{_key(compiler)}.so"
+    name = f"{chosen.name}-{_key(compiler, chosen)}.so"
     for folder in folders():
         if is_whole(folder / name):
             return folder / name
@@ -100,22 +123,22 @@ def _built() -> Path:
     with FileLock(file.with_suffix(".lock")):
         if not is_whole(file):
             with stage("compiling the kernels"):
-                _build(compiler, file)
+                _build(compiler, chosen, file)
     return file
 
 
-def _build(compiler: list[str], file: Path) -> None:
-    source = Path(__file__).with_name(SOURCES[0])
+def _build(compiler: list[str], chosen: Library, file: Path) -> None:
+    source = Path(__file__).with_name(chosen.sources[0])
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-        compiled, linked = Path(folder, "kernels.o"), Path(folder, "kernels.so")
+        compiled, linked = Path(folder, "library.o"), Path(folder, "library.so")
         for machine in MACHINE:
             try:
-                _run(*compiler, *FLAGS, *machine, "-c", str(source), "-o", str(compiled))
+                _run(*compiler, *chosen.flags, *machine, "-c", str(source), "-o", str(compiled))
                 break
             except subprocess.CalledProcessError:
                 if machine == MACHINE[-1]:
                     raise
-        # No OpenMP is linked: the library uses the one torch has loaded, and its threads.
+        # No OpenMP is linked: kernels that have threads use those of the one torch has loaded.
         _run(*compiler, "-shared", str(compiled), "-o", str(linked), "-lm")
         keep(linked, file)
 
@@ -126,11 +149,16 @@ def _run(*command: str) -> str:
     return ran.stdout
 
 
-def _key(compiler: list[str]) -> str:
+def _key(compiler: list[str], chosen: Library) -> str:
     """Hash of all that the library depends on, the processor too: machines may share a home."""
     version = repr(compiler) + _run(*compiler, "--version")
-    sources = b"".join(Path(__file__).with_name(name).read_bytes() for name in SOURCES)
-    parts = (version.encode(), sources, repr((FLAGS, MACHINE)).encode(), _processor().encode())
+    sources = b"".join(Path(__file__).with_name(name).read_bytes() for name in chosen.sources)
+    parts = (
+        version.encode(),
+        sources,
+        repr((chosen.flags, MACHINE)).encode(),
+        _processor().encode(),
+    )
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 

@@ -1,20 +1,22 @@
 """The library: built once by whoever comes first, and never needed."""
 
+import functools
 import logging
 import os
 import shutil
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from glam.kernels import build
 
-library = build._loaded.__wrapped__  # which remembers nothing
+library = functools.partial(build._loaded.__wrapped__, build.KERNELS)  # which remembers nothing
 COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-BUILD = "import torch; from glam.kernels.build import library; print(library() is not None)"
+BUILD = "from glam.kernels.build import library; print(library() is not None)"
 with_a_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler here")
 
 
@@ -61,8 +63,8 @@ def test_other_sources_or_another_compiler_are_another_file(cache, tmp_path, mon
     compiler(tmp_path, monkeypatch, f'[ "$1" = --version ] && echo mine || exec {COMPILER} "$@"')
     assert works(library())
     assert len(list(cache.glob("*.so"))) == 2
-    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-DOTHER"))
-    assert works(library())
+    other = replace(build.KERNELS, flags=(*build.KERNELS.flags, "-DOTHER"))
+    assert works(build._loaded.__wrapped__(other))
     assert len(list(cache.glob("*.so"))) == 3
 
 
@@ -133,7 +135,9 @@ def test_an_installed_package_has_the_sources():
     settings = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     patterns = settings["tool"]["setuptools"]["package-data"]["glam"]
     shipped = {file for pattern in patterns for file in package.glob(pattern)}
-    assert {package / "kernels" / name for name in build.SOURCES} <= shipped
+    assert {
+        package / "kernels" / name for name in (*build.KERNELS.sources, *build.TEXT.sources)
+    } <= shipped
 
 
 def test_a_compiler_that_fails_gives_its_reason_in_one_line(tmp_path, monkeypatch, warnings):
@@ -165,7 +169,7 @@ def test_a_library_that_is_damaged_is_not_loaded_but_built_again(
 ):
     """The loader answers a file that is cut short with SIGBUS."""
     calls = makes_no_library(tmp_path, monkeypatch)
-    file = build._built()
+    file = build._built(build.KERNELS)
     whole = file.read_bytes()
     damaged = {
         "empty": b"", "half": whole[: len(whole) // 2], "longer": whole + b"x",
@@ -175,19 +179,19 @@ def test_a_library_that_is_damaged_is_not_loaded_but_built_again(
     if damage == "a folder's link":
         file.rename(tmp_path / "elsewhere")
         file.symlink_to(tmp_path / "elsewhere")
-    assert build._built() == file
+    assert build._built(build.KERNELS) == file
     assert file.read_bytes() == whole
     assert not file.is_symlink()
     assert len(calls()) == 2
-    assert build._built() == file
+    assert build._built(build.KERNELS) == file
     assert len(calls()) == 2
 
 
 def test_a_library_that_another_user_planted_is_not_loaded(cache, tmp_path, monkeypatch):
     calls = makes_no_library(tmp_path, monkeypatch)
-    file = build._built()
+    file = build._built(build.KERNELS)
     planted(file, monkeypatch)
-    assert build._built() == file or os.geteuid() != 0
+    assert build._built(build.KERNELS) == file or os.geteuid() != 0
     assert len(calls()) == 2
 
 
@@ -197,16 +201,16 @@ def test_a_cache_that_others_may_write_to_is_not_used(tmp_path, cache, monkeypat
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     cache.mkdir(parents=True)
     cache.parent.chmod(mode)  # where they could put another folder in its place
-    assert build._built().parent == tmp_path / f"glam-kernels-{os.geteuid()}"
+    assert build._built(build.KERNELS).parent == tmp_path / f"glam-kernels-{os.geteuid()}"
     cache.parent.chmod(0o755)
-    assert build._built().parent == cache
+    assert build._built(build.KERNELS).parent == cache
 
 
 def test_a_folder_of_ours_is_closed_to_others(tmp_path, cache, monkeypatch):
     makes_no_library(tmp_path, monkeypatch)
     cache.mkdir(parents=True)
     cache.chmod(0o777)
-    assert build._built().parent == cache
+    assert build._built(build.KERNELS).parent == cache
     assert cache.stat().st_mode & 0o777 == 0o700
 
 
@@ -215,15 +219,15 @@ def test_without_a_cache_all_processes_of_a_user_share_one_library(tmp_path, mon
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert build._built() == build._built()
+    assert build._built(build.KERNELS) == build._built(build.KERNELS)
     assert len(calls()) == 1
 
 
 def test_a_library_in_a_read_only_cache_serves(cache, tmp_path, monkeypatch):
     calls = makes_no_library(tmp_path, monkeypatch)
-    file = build._built()
+    file = build._built(build.KERNELS)
     monkeypatch.setattr(os, "access", lambda _, mode: mode != os.W_OK)
-    assert build._built() == file
+    assert build._built(build.KERNELS) == file
     assert len(calls()) == 1
 
 

@@ -27,7 +27,7 @@ def test_switched_off_the_set_is_torchs_operators():
 def test_a_set_is_named_after_the_widest_products_that_the_library_has(
     monkeypatch, functions, bfloat16, float32
 ):
-    monkeypatch.setattr("glam.kernels.build._loaded", lambda: dict.fromkeys(functions))
+    monkeypatch.setattr("glam.kernels.build._loaded", lambda _: dict.fromkeys(functions))
     monkeypatch.setattr("glam.kernels.build._switched_off", False)
     monkeypatch.setattr("glam.kernels.kernel_set.has", lambda name: name in functions)
     assert kernel_set("bfloat16") == bfloat16
