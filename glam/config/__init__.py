@@ -11,6 +11,7 @@ Optimizers, schedules, balance losses, dispatchers, corpora and launchers are fo
 from glam.config._checks import unencodable
 from glam.config._data import COMPONENTS, DataConfig, FilterConfig, MixtureConfig
 from glam.config._evaluation import EvaluationConfig
+from glam.config._executor import RayTasksConfig, SlurmTasksConfig
 from glam.config._hardware import LOGICAL_AXES, HardwareConfig, check_divisible
 from glam.config._load import GROUPS, TASK_CLASSES, from_mapping
 from glam.config._model import ModelConfig, RouterConfig
@@ -87,11 +88,13 @@ __all__ = [
     "PlanTaskConfig",
     "Reader",
     "Role",
+    "RayTasksConfig",
     "RouterConfig",
     "RunConfig",
     "ScaledExpertsConfig",
     "ScheduleConfig",
     "Source",
+    "SlurmTasksConfig",
     "StudyConfig",
     "TaskConfig",
     "TrainingConfig",

@@ -77,8 +77,8 @@ class _Board:
         self.left, self.begun = len(self.tasks), [0] * len(self.tasks)
 
     def give(self, worker: _Worker) -> None:
-        """The next task, where one waits."""
-        if self.waiting:
+        """The next task to a worker without one, where one waits."""
+        if self.waiting and worker.task < 0:
             worker.task, worker.told = self.waiting.popleft(), 0
             self.begun[worker.task] += 1
             worker.connection.send(self.tasks[worker.task])
@@ -92,7 +92,6 @@ class _Board:
             self._tell(worker, self.sizes[worker.task] - worker.told)
             self.left -= 1
             worker.task = -1
-            self.give(worker)
 
     def lose(self, worker: _Worker) -> None:
         """The worker's process is gone: its task waits again. Raises JobFailedError where that was
@@ -121,7 +120,9 @@ def run_in_processes(
     staff: list[_Worker] = []
     try:
         while board.left:
-            while len(staff) < min(workers, board.left):
+            for worker in staff:
+                board.give(worker)
+            while board.waiting and len(staff) < workers:
                 staff.append(_hired())
                 board.give(staff[-1])
             ready = set(wait([w.connection for w in staff] + [w.process.sentinel for w in staff]))
@@ -180,11 +181,10 @@ def _work(connection: "Connection[Any, Any]") -> None:
         while True:
             try:
                 task: Work = connection.recv()
-            except EOFError:
-                return
-            try:
                 task()
                 answer: Any = None
+            except EOFError:
+                return
             except Exception as error:
                 answer = _picklable(error)
             connection.send(answer)
