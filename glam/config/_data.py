@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from glam.config._checks import positive, within, words
+from glam.config._checks import not_in_identity, positive, within, words
+from glam.config._executor import EXECUTORS, RayTasksConfig, SlurmTasksConfig
 from glam.config.corpora import CorpusConfig
 from glam.config.corpora.embedded import EmbeddedCorpusConfig
 from glam.errors import UserError, one_of
@@ -91,11 +92,23 @@ class DataConfig:
     # [MB] of training text that the tokenizer's vocabulary is learnt from
     tokenizer_megabytes: float = 8.0
     seed: int = 0  # of the splits and the filter's sampling; the top-level seed orders the batches
+    # who prepares the text: local (processes of this machine) | slurm | ray (extra: scale)
+    executor: str = not_in_identity("local")
+    # processes that prepare text at once on this machine; null: as many as cores
+    workers: int | None = not_in_identity(None)
+    slurm: SlurmTasksConfig = field(
+        default_factory=SlurmTasksConfig, metadata={"result": False}
+    )  # of data.executor=slurm
+    ray: RayTasksConfig = field(
+        default_factory=RayTasksConfig, metadata={"result": False}
+    )  # of data.executor=ray
 
     def __post_init__(self) -> None:
         positive("data.", self, "page_characters", "held_out_fraction", "tokenizer_megabytes")
         within("data.", self, 0, 0.5, "held_out_fraction")
         words("data.", self, "left_out")
+        one_of("data.executor", self.executor, EXECUTORS)
+        positive("data.", self, "workers")
         within("data.", self, 0, 2**32 - 1, "seed")
 
     @property

@@ -30,16 +30,22 @@ class Cache:
     def __init__(self, root: Path, needs: int) -> None:
         self.root, self.needs = root, needs
 
-    def _folder(self, name: str, inputs: dict[str, Any]) -> Path:
+    def folder(self, name: str, inputs: dict[str, Any]) -> Path:
+        """Where a stage lies, or will."""
         return self.root / f"{name}-{digest(inputs)}"
+
+    @staticmethod
+    def key(inputs: Any) -> str:
+        """Hash of what determines a stage, or several."""
+        return digest(inputs)
 
     def holds(self, name: str, inputs: dict[str, Any]) -> bool:
         """Whether a stage is there, intact."""
-        return _damage(self._folder(name, inputs)) is None
+        return _damage(self.folder(name, inputs)) is None
 
     def stage(self, name: str, inputs: dict[str, Any], build: Callable[[Path], None]) -> Path:
         """The folder of stage `name` for `inputs`; `build` fills it unless it is there, intact."""
-        folder = self._folder(name, inputs)
+        folder = self.folder(name, inputs)
         if _damage(folder) is None:
             return folder
         try:
