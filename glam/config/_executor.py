@@ -33,8 +33,6 @@ class RayTasksConfig:
 
     address: str | None = None  # of a cluster that runs; null starts one on this machine
     memory_gb: float = 1.0  # [GB] that a task reserves
-    workers: int = 256  # tasks at once
 
     def __post_init__(self) -> None:
-        positive("data.ray.", self, "workers")
         within("data.ray.", self, 0.1, 1e6, "memory_gb")

@@ -22,4 +22,4 @@ def executor_of(data: DataConfig, cache: Path) -> Executor:
         return SlurmExecutor(data.slurm, cache / ".executor")
     from glam.data.executor.ray import RayExecutor
 
-    return RayExecutor(data.ray, cache / ".executor")
+    return RayExecutor(data.ray)

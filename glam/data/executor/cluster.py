@@ -1,5 +1,4 @@
-"""What jobs of a cluster have in common: datatrove starts them, and their folder tells how they
-fare.
+"""Jobs that datatrove starts, and how they fare: their folder tells.
 
 A task there is done by a process below the job's own, as on one machine: a process that is killed
 is replaced at once, where datatrove's own would be waited for.
@@ -17,16 +16,16 @@ from glam.data.executor.stage import Work
 from glam.errors import UserError
 from glam.progress import Bar
 
-_PACKAGES = {"slurm": ("datatrove",), "ray": ("datatrove", "ray")}
+_PACKAGES = {"slurm": "datatrove", "ray": "ray"}
 
 
 def check_installed(executor: str) -> None:
     """Raises UserError where a package is missing."""
-    missing = [name for name in _PACKAGES[executor] if find_spec(name) is None]
-    if missing:
+    package = _PACKAGES[executor]
+    if find_spec(package) is None:
         raise UserError(
-            f"data.executor={executor} needs {' and '.join(missing)}; pip install 'glam[scale]', "
-            f"or data.executor=local"
+            f"data.executor={executor} needs {package}; pip install 'glam[scale]', or "
+            f"data.executor=local"
         )
 
 

@@ -31,3 +31,9 @@ def heard_by(hear: Callable[[int], None], *, is_worker: bool) -> Generator[None]
         yield
     finally:
         _hear, _is_worker = before
+
+
+def as_worker(task: Callable[[], object]) -> None:
+    """Do a task beside others, where nobody hears how far it is."""
+    with heard_by(lambda _: None, is_worker=True):
+        task()

@@ -1,58 +1,50 @@
-"""Tasks of Ray, through datatrove: on a cluster that runs, or on one of this machine."""
+"""Tasks of Ray: on a cluster that runs, or on one of this machine.
+
+Ray itself does again a task whose process or machine was lost. (datatrove's executor keeps a pool
+of processes within each of Ray's, which waits for ever for one that is killed.)
+"""
 
 import os
-import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from glam.config import RayTasksConfig
-from glam.data.executor.cluster import Jobs, be_quiet, jobs_of
+from glam.data.executor.progress import as_worker
 from glam.data.executor.stage import Work
 from glam.errors import JobFailedError, UserError, first_line
+from glam.machine.processes import LOOPBACK
 from glam.machine.resources import num_cores
 from glam.machine.waiting import limited
 from glam.progress import Bar
 
-SECONDS = 0.5  # between two looks
-CONNECTING = 60.0  # seconds
+_AGAIN = 2  # times that a lost task is done again
+_SECONDS = 0.5  # between two looks
+_CONNECTING = 60.0  # seconds; a Ray of this machine's own starts in ten
 
 
 @dataclass(frozen=True)
 class RayExecutor:
-    """`folder`, which every machine of the cluster sees, holds marks."""
+    """Each task takes one core and `memory_gb`; Ray starts as many as the cluster has room for."""
 
     config: RayTasksConfig
-    folder: Path
 
     def run(self, key: str, tasks: Sequence[Work], sizes: Sequence[int], running: Bar) -> None:
-        be_quiet()
-        jobs = jobs_of(key, tasks, sizes, self.folder, running)
-        with self._connected(), _looking(jobs):
-            self._executor(jobs, len(tasks)).run()
-        if left := jobs.look():
-            raise JobFailedError(
-                f"{key}: {left} of {len(tasks)} tasks did not finish; Ray's log says why, or set "
-                f"data.executor=local"
-            )
-
-    def _executor(self, jobs: Jobs, count: int) -> Any:
-        from datatrove.executor.ray import (  # pyright: ignore[reportMissingTypeStubs]
-            RayPipelineExecutor,
-        )
-
-        return RayPipelineExecutor(
-            pipeline=[jobs.rank],
-            tasks=count,
-            workers=min(self.config.workers, count),
-            mem_per_cpu_gb=self.config.memory_gb,
-            logging_dir=str(jobs.rank.folder),
-        )
+        with self._connected() as ray:
+            remote = ray.remote(max_calls=1, max_retries=_AGAIN)(as_worker)
+            needs = {"num_cpus": 1, "memory": int(self.config.memory_gb * 1e9)}
+            start = remote.options(name=key, **needs).remote
+            size_of = {start(task): size for task, size in zip(tasks, sizes, strict=True)}
+            left = list(size_of)
+            while left:
+                done, left = ray.wait(left, num_returns=len(left), timeout=_SECONDS)
+                for task in done:
+                    _check(ray, task, key)
+                    running.advance(size_of[task])
 
     @contextmanager
-    def _connected(self) -> Generator[None]:
+    def _connected(self) -> Generator[Any]:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         import ray
@@ -62,33 +54,29 @@ class RayExecutor:
         how: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if address == "local":
             how |= {"num_cpus": num_cores(), "include_dashboard": False}
+            how |= {"_node_ip_address": LOOPBACK}
         way = "start one with `ray start --head`, or leave data.ray.address out"
         try:
-            with limited(f"Ray at data.ray.address={address}", way, CONNECTING):
+            with limited(f"Ray at data.ray.address={address}", way, _CONNECTING):
                 library.init(address=address, **how)
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"data.ray.address={address}: no Ray there ({first_line(error)}); {way}"
             ) from None
         try:
-            yield
+            yield library
         finally:
             library.shutdown()
 
 
-@contextmanager
-def _looking(jobs: Jobs) -> Generator[None]:
-    """Moves the bar while datatrove waits for Ray."""
-    over = threading.Event()
-
-    def look() -> None:
-        while not over.wait(SECONDS):
-            jobs.look()
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
+def _check(ray: Any, task: Any, key: str) -> None:
+    """Raises what the task raised, and JobFailedError where its process was lost every time."""
     try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+        ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError as error:
+        raise JobFailedError(
+            f"{key}: a task was lost {_AGAIN + 1} times ({first_line(error)}); if memory ran out, "
+            f"set data.ray.memory_gb to more"
+        ) from None
