@@ -39,7 +39,8 @@ class SlurmExecutor:
     def run(self, key: str, tasks: Sequence[Work], sizes: Sequence[int], running: Bar) -> None:
         be_quiet()
         jobs = jobs_of(key, tasks, sizes, self.folder, running)
-        for attempt in range(_ATTEMPTS):
+        left = len(tasks)
+        for _ in range(_ATTEMPTS):
             submitted = self._submit(jobs, key, len(tasks))
             try:
                 left = _wait(jobs, submitted)
@@ -50,7 +51,7 @@ class SlurmExecutor:
                 return
             log.warning(f"{key}: {left} of {len(tasks)} tasks ended unfinished: submitted again")
         raise JobFailedError(
-            f"{key}: {left} of {len(tasks)} tasks did not finish in {attempt + 1} tries; their "
+            f"{key}: {left} of {len(tasks)} tasks did not finish in {_ATTEMPTS} tries; their "
             f"logs are in {jobs.rank.folder}/slurm_logs"
         )
 

@@ -18,7 +18,7 @@ from glam.progress import Bar
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the processes too
 
-import executor_tasks  # noqa: E402
+import executor_tasks
 
 
 def run(tasks, workers=2, sizes=None) -> int:
@@ -66,7 +66,7 @@ def test_a_task_that_is_killed_every_time_is_named_with_the_way_out(tmp_path):
 
 def test_what_a_task_refuses_is_refused_here_and_ends_the_others(tmp_path):
     waiting = partial(executor_tasks.wait_for_ever, tmp_path / "process")
-    with pytest.raises(UserError, match="^data.corpus: nothing there$"):
+    with pytest.raises(UserError, match=r"^data.corpus: nothing there$"):
         run([waiting, executor_tasks.refuse])
     if (tmp_path / "process").exists():
         assert not psutil.pid_exists(int((tmp_path / "process").read_text()))

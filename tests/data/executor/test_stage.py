@@ -14,7 +14,7 @@ from glam.errors import JobFailedError, UserError
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the processes too
 
-import executor_tasks  # noqa: E402
+import executor_tasks
 
 needs_datatrove = pytest.mark.skipif(
     importlib.util.find_spec("datatrove") is None, reason="needs datatrove"
@@ -131,7 +131,7 @@ def test_a_worker_of_slurm_that_is_killed_is_done_again(tmp_path, slurm, lost):
 @cluster
 @needs_datatrove
 def test_what_a_job_of_slurm_refuses_is_refused_here(tmp_path, slurm):
-    with pytest.raises(UserError, match="^data.corpus: nothing there$"):
+    with pytest.raises(UserError, match=r"^data.corpus: nothing there$"):
         stage(tmp_path / "cache", DataConfig(executor="slurm"), [executor_tasks.refuse_to_build])
 
 
