@@ -28,6 +28,8 @@ SOURCES = (
         "experts.inc",
         "loss.h",
         "decode.h",
+        "lanes.h",
+        "packed.inc",
         "attend.inc",
         "product.inc",
         "product_t.inc",
