@@ -29,6 +29,7 @@ TYPED = {
     "attention_weights": "xsxsnnnnnnf",
     "attention_weights_backward": "xxsnnnnf",
     "cross_entropy": "xlssnnfi",
+    "pack_weights": "xsnnnnn",
     # Only where `has_gemm` is true of the type:
     "attention_forward": "xsxxxnnnnnf",
     "attention_backward": "xxxsxnnnnnf",

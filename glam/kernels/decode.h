@@ -6,38 +6,26 @@
 #define NARROW_UP_TO 256 /* columns of a weight that is read strip by strip */
 #define DECODE_PARALLEL_FROM 262144 /* elements of a weight or of keys: fewer are read by one thread */
 
-#define LANES 16 /* floats that are worked on together: positions of keys, columns of values */
+#ifdef __AVX512F__
+#define STRIP 64 /* columns of a packed weight whose sums are in registers */
+#else
+#define STRIP 32
+#endif
 
-typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
-typedef lanes loose_lanes __attribute__((aligned(4), may_alias)); /* anywhere in memory */
-
-typedef uint32_t wide_lanes __attribute__((vector_size(LANES * 4)));
-typedef uint16_t bf16_lanes __attribute__((vector_size(LANES * 2), aligned(2)));
-typedef int8_t i8_lanes __attribute__((vector_size(LANES), aligned(1)));
-
-static inline float widen_i8(int8_t x) { return (float)x; }
-
-static inline void store(float *y, lanes x) { *(loose_lanes *)y = x; }
-
-/* LANES weights in float32. */
-static inline lanes load_lanes_f32(const float *w) { return *(const loose_lanes *)w; }
-static inline lanes load_lanes_bf16(const bf16 *w) {
-    return (lanes)(__builtin_convertvector(*(const bf16_lanes *)w, wide_lanes) << 16);
-}
-static inline lanes load_lanes_i8(const int8_t *w) {
-    return __builtin_convertvector(*(const i8_lanes *)w, lanes);
-}
+#include "lanes.h"
 
 #define T float
 #define OF(name) name##_f32
 #include "product.inc"
 #include "product_t.inc"
+#include "packed.inc"
 #undef T
 #undef OF
 #define T bf16
 #define OF(name) name##_bf16
 #include "product.inc"
 #include "product_t.inc"
+#include "packed.inc"
 #undef T
 #undef OF
 #define T int8_t
@@ -47,7 +35,9 @@ static inline lanes load_lanes_i8(const int8_t *w) {
 #undef OF
 
 /* Element types of weights. */
-enum { IS_F32, IS_BF16, IS_I8 };
+enum { IS_F32, IS_BF16, IS_I8, IS_PACKED_F32, IS_PACKED_BF16 };
+
+static int is_bf16(i64 type) { return type == IS_BF16 || type == IS_PACKED_BF16; }
 
 /* What `sizes` holds. Types are those above, `dense_type` of all matrices but the experts'. */
 enum {
@@ -57,7 +47,8 @@ enum {
 
 /* What `weights` holds of each layer: addresses, and the hidden size of a feed-forward without
  * experts. Norms and the router are float32. 0 stands for what a layer does not have. After the
- * last layer come the embedding, the last norm, and the transpose of the embedding or 0. */
+ * last layer come the embedding, never packed, the last norm, and the transpose of the embedding,
+ * packed, or 0. */
 enum {
     ATTENTION_NORM, QUERY, KEY, VALUE, ATTENTION_OUT, FFN_NORM, ROUTER, ROUTER_BIAS, FFN_GATE,
     FFN_IN, FFN_OUT, FFN_HIDDEN, PER_LAYER
@@ -72,6 +63,8 @@ static void product(const float *x, i64 w, i64 type, float *y, i64 rows, i64 n, 
     if (type == IS_F32) product_f32(x, (const float *)w, y, rows, n, m, threads);
     if (type == IS_BF16) product_bf16(x, (const bf16 *)w, y, rows, n, m, threads);
     if (type == IS_I8) product_i8(x, (const int8_t *)w, y, rows, n, m, threads);
+    if (type == IS_PACKED_F32) product_packed_f32(x, (const float *)w, y, rows, n, m, threads);
+    if (type == IS_PACKED_BF16) product_packed_bf16(x, (const bf16 *)w, y, rows, n, m, threads);
 }
 
 /* A product whose columns are scaled, where there is a scale [m]. */
@@ -135,21 +128,21 @@ static struct decode_space decode_space(float *scratch, const i64 *sizes, i64 ro
 #undef T
 #undef OF
 
-/* Attention of a layer, added to x. keys [layers, cache rows, N, positions / LANES, D, LANES],
- * values [layers, cache rows, N, positions, D rounded up to LANES], both of the type of the dense
- * matrices; bias [layers, N, positions] is by distance, the farthest first. */
+/* Attention of a layer, added to x. keys [layers, cache rows, N, positions / LANES, D, LANES], in
+ * pairs of dimensions (see lanes.h), the last with zeros where D is odd; values [layers, cache rows,
+ * N, positions, D rounded up to LANES], in pairs of positions. Both have the type of the dense
+ * matrices, and every element is a number, whether it was written or not. bias [layers, N,
+ * positions + LANES] is by distance, the farthest first, with -infinity for positions ahead. */
 static void decode_attention(struct decode_space at, const i64 *texts, const i64 *positions,
                              const i64 *sizes, const i64 *weights, void *keys, void *values,
                              const float *bias, i64 rows, i64 layer, int threads) {
     i64 M = sizes[WIDTH], D = sizes[HEAD], A = sizes[HEADS] * D, type = sizes[DENSE_TYPE];
     const i64 *w = weights + layer * PER_LAYER;
-    float by = 1.0f / sqrtf((float)D);
     decode_norm(at.x, w[ATTENTION_NORM], at.normal, rows, M);
     product(at.normal, w[QUERY], type, at.query, rows, M, A, threads);
     product(at.normal, w[KEY], type, at.key, rows, M, A, threads);
     product(at.normal, w[VALUE], type, at.value, rows, M, A, threads);
-    for (i64 i = 0; i < rows * A; i++) at.query[i] *= by;
-    if (type == IS_BF16)
+    if (is_bf16(type))
         decode_heads_bf16(at, texts, positions, sizes, keys, values, bias, rows, layer, threads);
     else
         decode_heads_f32(at, texts, positions, sizes, keys, values, bias, rows, layer, threads);
@@ -212,8 +205,8 @@ static void decode_embed(float *x, const i64 *tokens, i64 embedding, i64 type, i
     for (i64 r = 0; r < rows; r++)
         for (i64 i = 0; i < M; i++) {
             i64 from = tokens[r] * M + i;
-            x[r * M + i] = by * (type == IS_F32 ? ((const float *)embedding)[from]
-                                                : widen_bf16(((const bf16 *)embedding)[from]));
+            x[r * M + i] = by * (is_bf16(type) ? widen_bf16(((const bf16 *)embedding)[from])
+                                              : ((const float *)embedding)[from]);
         }
 }
 
@@ -224,12 +217,14 @@ static void decode_logits(struct decode_space at, const i64 *sizes, const i64 *w
     for (i64 r = 0; r < rows; r++)
         if (wanted[r]) memmove(at.x + outputs++ * M, at.x + r * M, M * sizeof(float));
     decode_norm(at.x, w[1], at.normal, outputs, M);
+    int narrow = is_bf16(sizes[DENSE_TYPE]);
     if (w[2])
-        product(at.normal, w[2], sizes[DENSE_TYPE], logits, outputs, M, V, threads);
-    else if (sizes[DENSE_TYPE] == IS_F32)
-        product_t_f32(at.normal, (const float *)w[0], logits, outputs, M, V, threads);
-    else
+        product(at.normal, w[2], narrow ? IS_PACKED_BF16 : IS_PACKED_F32, logits, outputs, M, V,
+                threads);
+    else if (narrow)
         product_t_bf16(at.normal, (const bf16 *)w[0], logits, outputs, M, V, threads);
+    else
+        product_t_f32(at.normal, (const float *)w[0], logits, outputs, M, V, threads);
     if (cap > 0.0f)
         for (i64 i = 0; i < outputs * V; i++) logits[i] = cap * tanh_(logits[i] / cap);
 }

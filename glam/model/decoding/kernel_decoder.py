@@ -1,22 +1,22 @@
 """Decoding with kept keys and values by one CPU kernel for the whole model: a step has no
 operators between which an interpreter would run."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from glam import kernels
 from glam.model.decoding.decoder import Decoder
-from glam.model.decoding.kernel_weights import KernelWeights, layers_of
+from glam.model.decoding.kernel_weights import LANES, KernelWeights, layers_of
 from glam.model.decoding.sampling import Sampling, UselessWeightsError
 from glam.model.glam import Glam
 from glam.model.moe.router import Router
 
 ROWS_AT_ONCE = 32  # rows of a call: those of a prompt are its positions
 FIRST_LENGTH = 128  # positions of a new cache
-LANES = 16  # as in decode.h
 
 
 class KernelDecoder(Decoder):
@@ -87,8 +87,8 @@ class KernelDecoder(Decoder):
 
     def _copy(self, place: int, to: int, length: int) -> None:
         blocks = -(-length // LANES)
-        self.keys[:, to, :, :blocks] = self.keys[:, place, :, :blocks]
-        self.values[:, to, :, :length] = self.values[:, place, :, :length]
+        for kept in (self.keys, self.values):
+            kept[:, to, :, :blocks] = kept[:, place, :, :blocks]
 
     def _run(self, rows: list[tuple[int, int, int, bool]]) -> Float[Tensor, "B V"]:
         """The rows (token, place in the cache, position, whether its logits are wanted), some at a
@@ -143,7 +143,7 @@ class KernelDecoder(Decoder):
 
     def _make_room(self, rows: int, length: int) -> None:
         """A cache of at least so many rows and positions, with what it holds now."""
-        had_rows, had_length = self.values.shape[1], self.values.shape[3]
+        had_rows, had_length = self.keys.shape[1], self.keys.shape[3] * LANES
         if rows <= had_rows and length <= had_length:
             return
         longer = length > had_length  # then by twice as much at least, since growing is a copy
@@ -152,17 +152,18 @@ class KernelDecoder(Decoder):
         keys, values = self.keys, self.values
         self._new_cache(max(rows, had_rows), new_length)
         self.keys[:, :had_rows, :, : had_length // LANES] = keys
-        self.values[:, :had_rows, :, :had_length] = values
+        self.values[:, :had_rows, :, : had_length // LANES] = values
 
     def _new_cache(self, rows: int, length: int) -> None:
         config = self.config
         L, N, D = config.num_layers, config.num_heads, config.head_size
-        width = -(-D // LANES) * LANES
-        self.keys = torch.empty(L, rows, N, length // LANES, D, LANES, dtype=self.weights.dtype)
-        self.values = torch.empty(L, rows, N, length, width, dtype=self.weights.dtype)
+        width, blocks, dtype = -(-D // LANES) * LANES, length // LANES, self.weights.dtype
+        self.keys = torch.zeros(L, rows, N, blocks, -(-D // 2) * 2 * LANES, dtype=dtype)
+        self.values = torch.zeros(L, rows, N, blocks, width * LANES, dtype=dtype)
         layers = layers_of(self.model)
         by_distance = [layer.attention.position.by_distance(length) for layer in layers]
-        self.bias = torch.stack(by_distance).float().flip(-1).contiguous()
+        bias = torch.stack(by_distance).float().flip(-1)
+        self.bias = nn.functional.pad(bias, (0, LANES), value=-math.inf).contiguous()
         hidden = max(config.d_ff * config.top_k, config.d_model)
         floats = 3 * config.d_model + 4 * N * D + 2 * hidden + 2 * config.num_experts
         self.scratch = torch.zeros(ROWS_AT_ONCE * floats + self.threads * (length + width))

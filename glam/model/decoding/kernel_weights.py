@@ -11,6 +11,8 @@ from glam.model.glam import Glam, Layer
 from glam.model.moe.moe import MixtureOfExperts
 
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}  # as in decode.h
+PACKED = {torch.float32: 3, torch.bfloat16: 4}
+LANES = 16  # as in lanes.h
 TRANSPOSED_UP_TO = 2**22  # elements of an embedding whose transpose is read faster
 PER_EXPERT = 4  # w_in, w_out, and in int8 the scales of their columns
 
@@ -32,7 +34,7 @@ def layers_of(model: Glam) -> list[Layer]:
 
 
 class KernelWeights:
-    """Addresses of a model's weights: matrices in place, or copied to bfloat16 where the model
+    """Addresses of a model's weights: matrices in place, or packed in bfloat16 where the model
     rounds them so in its products; norms and routers in float32."""
 
     def __init__(self, model: Glam) -> None:
@@ -42,7 +44,9 @@ class KernelWeights:
         self._kept = list[Tensor]()  # copies that the addresses point to
         self.table = torch.tensor(self._of_layers())
         self.experts = torch.tensor(self._of_experts())  # [L, E, PER_EXPERT]
-        self.types = TYPES[self.dtype], TYPES[self.dtype]  # of dense matrices, of experts
+        experts = [weight.dtype for weight in model.parameters() if weight.ndim == 3]
+        of_experts = experts[0] if experts else self.dtype
+        self.types = self._type(model.embedding.w_VM.dtype), self._type(of_experts)
 
     @property
     def loads_at(self) -> Sequence[int]:
@@ -68,8 +72,8 @@ class KernelWeights:
             found.append(self._small(layer.ffn_norm.scale_M))
             found += self._of_feed_forward(layer)
         embedding, norm = self.model.embedding.w_VM, self.model.norm.scale_M
-        transposed = self._matrix(embedding.t()) if embedding.numel() <= TRANSPOSED_UP_TO else 0
-        return [*found, self._matrix(embedding), self._small(norm), transposed]
+        transposed = self._packed(embedding.t()) if embedding.numel() <= TRANSPOSED_UP_TO else 0
+        return [*found, self._address(embedding, self.dtype), self._small(norm), transposed]
 
     def _of_feed_forward(self, layer: Layer) -> list[int]:
         ffn = layer.ffn
@@ -93,11 +97,28 @@ class KernelWeights:
     def _of_mixture(self, layer: int, mixture: MixtureOfExperts) -> list[list[int]]:
         w_in, w_out = mixture.experts.w_in_EMH, mixture.experts.w_out_EHM
         first_in, first_out = self._matrix(w_in), self._matrix(w_out)
-        apart = w_in[0].numel() * self.dtype.itemsize
-        return [[first_in + e * apart, first_out + e * apart, 0, 0] for e in range(len(w_in))]
+        packed = w_in.dtype != self.dtype
+        apart_in, apart_out = (
+            (packed_size(*w.shape[1:]) if packed else w[0].numel()) * self.dtype.itemsize
+            for w in (w_in, w_out)
+        )
+        return [
+            [first_in + e * apart_in, first_out + e * apart_out, 0, 0] for e in range(len(w_in))
+        ]
+
+    def _type(self, dtype: torch.dtype) -> int:
+        """What the kernel is told of matrices in `dtype`."""
+        return (TYPES if dtype == self.dtype else PACKED)[self.dtype]
 
     def _matrix(self, weight: Tensor) -> int:
-        return self._address(weight, self.dtype)
+        """The address of a matrix or of a stack of them: a copy is packed."""
+        in_place = weight.dtype == self.dtype
+        return self._address(weight, self.dtype) if in_place else self._packed(weight)
+
+    def _packed(self, weight: Tensor) -> int:
+        """The address of a packed copy."""
+        self._kept.append(pack(weight.detach().float(), self.dtype))
+        return self._kept[-1].data_ptr()
 
     def _small(self, weight: Tensor) -> int:
         return self._address(weight, torch.float32)
@@ -105,3 +126,19 @@ class KernelWeights:
     def _address(self, weight: Tensor, dtype: torch.dtype) -> int:
         self._kept.append(weight.detach().to(dtype).contiguous())
         return self._kept[-1].data_ptr()
+
+
+def packed_size(rows: int, columns: int) -> int:
+    """Elements of a packed matrix."""
+    return -(-rows // 2) * 2 * -(-columns // LANES) * LANES
+
+
+def pack(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """A matrix in float32, or a stack of them, in the order in which the kernel reads it
+    (packed.inc)."""
+    (rows, columns), (row, column) = weight.shape[-2:], weight.stride()[-2:]
+    count = weight.numel() // (rows * columns)
+    packed = torch.empty(count * packed_size(rows, columns), dtype=dtype)
+    whole = weight if weight.is_contiguous() else weight.t()  # a transpose
+    kernels.call("pack_weights", packed, whole, count, rows, columns, row, column)
+    return packed

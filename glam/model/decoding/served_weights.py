@@ -74,7 +74,7 @@ class ServedWeights(KernelWeights):
         self.hits = self.misses = 0
         self._descriptor = os.open(file.path, os.O_RDONLY)
         super().__init__(model)
-        self.types = TYPES[self.dtype], TYPES[torch.int8 if int8 else torch.float32]
+        self.types = self.types[0], TYPES[torch.int8 if int8 else torch.float32]
 
     def close(self) -> None:
         """Closes the file: no expert is read after that."""
