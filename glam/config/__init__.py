@@ -10,7 +10,7 @@ Optimizers, schedules, balance losses, dispatchers, corpora and launchers are fo
 
 from glam.config._checks import unencodable
 from glam.config._data import COMPONENTS, DataConfig, FilterConfig, MixtureConfig
-from glam.config._evaluation import EvaluationConfig
+from glam.config._evaluation import OWN, EvaluationConfig
 from glam.config._hardware import LOGICAL_AXES, HardwareConfig, check_divisible
 from glam.config._load import GROUPS, TASK_CLASSES, from_mapping
 from glam.config._model import ModelConfig, RouterConfig
@@ -54,6 +54,7 @@ __all__ = [
     "LENGTH_PENALTIES",
     "LOGICAL_AXES",
     "OPTIMIZERS",
+    "OWN",
     "ROOT",
     "SCHEDULES",
     "TASKS",

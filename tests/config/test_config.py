@@ -157,6 +157,11 @@ def test_an_expert_has_the_fewest_slots_that_hold_its_even_share_times_the_facto
     ("given", "words"),
     [
         ({"num_fewshot": [0, 0]}, "evaluation.num_fewshot=0,0 must be different whole numbers"),
+        (
+            {"num_fewshot": ["few"]},
+            "num_fewshot=few must be different whole numbers from 0 to 10,000",
+        ),
+        ({"num_fewshot": ["own", "own"]}, "or own; for example evaluation.num_fewshot=0,1,own"),
         ({"num_fewshot": [-1]}, "evaluation.num_fewshot=-1 must be different whole numbers"),
         ({"name": "held_out", "limit": 3}, "evaluation.limit is about tasks, and evaluation=held"),
         ({"limit": 0}, "evaluation.limit=0 must be positive"),
