@@ -114,6 +114,8 @@ class GlamLM(TemplateLM):
         found = {row: LogLikelihood(0.0, True, 0) for row in rows if not row[1]}
         found |= self._known(rows)
         todo = sorted(set(rows) - set(found))  # equal rows once
+        if not todo:
+            return [found[row] for row in rows]
         with evaluating(self.model), Bar("log-likelihoods", len(todo), "answers") as bar:
             for batch, judged in self._judged(todo):
                 for row, (nats, is_greedy) in zip(batch, judged, strict=True):

@@ -172,3 +172,10 @@ def test_an_evaluation_that_makes_no_sense_is_refused(given, words):
     with pytest.raises(UserError) as refused:
         EvaluationConfig(**given)
     assert words in str(refused.value)
+
+
+def test_an_axis_without_a_rule_is_split_by_none():
+    described = {"peak_tflops": 1, "share_of_peak": 0.1, "memory_gb": 1}
+    both = HardwareConfig(mesh={"all": 2}, rules={"batch": "all", "experts": None}, **described)
+    assert both.rules == {"batch": "all"}
+    assert both.shards("experts") == 1

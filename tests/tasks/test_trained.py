@@ -12,6 +12,7 @@ from glam.config import (
     DataConfig,
     EvaluateTaskConfig,
     EvaluationConfig,
+    ExportTaskConfig,
     FilterConfig,
     GenerateTaskConfig,
     HardwareConfig,
@@ -34,6 +35,7 @@ from glam.tasks.list import list_all
 from glam.tasks.prepare import prepared_text
 from glam.tasks.report import report
 from glam.tasks.train import train
+from glam.tasks.trained import trained_run
 
 
 def write_text(folder: Path, word: str) -> None:
@@ -310,3 +312,38 @@ def test_a_run_is_named_once(home, data):
     run = run_in(home).path
     with pytest.raises(UserError, match="names a run twice; name different ones"):
         judge(home, data, f"{run},{run}")
+
+
+SERVING = [
+    ("active_threshold", 0.5, GenerateTaskConfig, EvaluateTaskConfig),
+    ("expert_scale", ["1/0:0"], GenerateTaskConfig, ExportTaskConfig),
+    ("memory_mb", 5.0, GenerateTaskConfig),
+    ("expert_type", "int8", GenerateTaskConfig),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "task"),
+    [(name, value, t) for name, value, *all_of in SERVING for t in all_of],
+)
+def test_a_key_of_experts_is_refused_of_a_dense_run(home, name, value, task):
+    dense = replace(asked(home), model=replace(asked(home).model, num_experts=1))
+    run = RunFolder.of(dense, resolve(dense))
+    run.path.mkdir()
+    run.write_config(dense)
+    config = asked(home, task(**{name: value}), run=str(run.path))
+    with pytest.raises(UserError, match=rf"task\.{name}=.* is about experts, and .* is dense"):
+        trained_run(config, [])
+
+
+def test_a_threshold_is_refused_where_a_token_has_one_expert(home):
+    one = replace(asked(home), model=replace(asked(home).model, top_k=1))
+    run = RunFolder.of(one, resolve(one))
+    run.path.mkdir()
+    run.write_config(one)
+    config = asked(home, GenerateTaskConfig(active_threshold=0.5), run=str(run.path))
+    with pytest.raises(
+        UserError, match=r"task\.active_threshold=0\.5 .* has model\.top_k=1; leave"
+    ):
+        trained_run(config, [])
+    trained_run(asked(home, GenerateTaskConfig(expert_scale=["1/0:0"]), run=str(run.path)), [])
