@@ -9,10 +9,10 @@ import pytest
 
 import glam
 from glam.config import (
+    BiasTaskConfig,
     DataConfig,
     EvaluateTaskConfig,
     EvaluationConfig,
-    ExportTaskConfig,
     FilterConfig,
     GenerateTaskConfig,
     HardwareConfig,
@@ -316,7 +316,7 @@ def test_a_run_is_named_once(home, data):
 
 SERVING = [
     ("active_threshold", 0.5, GenerateTaskConfig, EvaluateTaskConfig),
-    ("expert_scale", ["1/0:0"], GenerateTaskConfig, ExportTaskConfig),
+    ("expert_scale", ["1/0:0"], GenerateTaskConfig, BiasTaskConfig),
     ("memory_mb", 5.0, GenerateTaskConfig),
     ("expert_type", "int8", GenerateTaskConfig),
 ]
