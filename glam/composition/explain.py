@@ -24,7 +24,7 @@ EXPECTED = {
     "bool": "true or false",
     "str": "text",
     "list of str": "a list, as [one,two] or [one]",
-    "list of int": "whole numbers, as 0,1,8",
+    "list of int or str": "whole numbers, as 0,1,8",
 }
 
 

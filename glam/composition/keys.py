@@ -52,7 +52,7 @@ class Key:
         name = str(self.type) if get_args(self.type) else self.type.__name__
         name = (
             name.replace("list[str]", "list of str")
-            .replace("list[int]", "list of int")
+            .replace("list[int | str]", "list of int or str")
             .replace("dict[str, ", "mapping to ")
         )
         return name.rstrip("]").replace(" | None", " or null")
@@ -84,7 +84,7 @@ def known_keys() -> dict[str, Any]:
 
 def integer_keys() -> frozenset[str]:
     """The keys whose values are whole numbers."""
-    kinds = (int, int | None, list[int])
+    kinds = (int, int | None, list[int | str])
     return frozenset(key.name for key in all_keys() if key.type in kinds)
 
 

@@ -16,7 +16,7 @@ from glam.config._data import (
     FilterConfig,
     MixtureConfig,
 )
-from glam.config._evaluation import EvaluationConfig
+from glam.config._evaluation import OWN, EvaluationConfig
 from glam.config._executor import RayTasksConfig, SlurmTasksConfig
 from glam.config._hardware import LOGICAL_AXES, HardwareConfig, check_divisible
 from glam.config._load import GROUPS, TASK_CLASSES, from_mapping
@@ -70,6 +70,7 @@ __all__ = [
     "LENGTH_PENALTIES",
     "LOGICAL_AXES",
     "OPTIMIZERS",
+    "OWN",
     "ROOT",
     "SCHEDULES",
     "TASKS",

@@ -111,15 +111,18 @@ def words(section: str, config: object, *names: str) -> None:
             raise UserError(f"{section}{name}={value} must be a list of words, as [one,two]")
 
 
-def whole_numbers(section: str, config: object, low: int, high: int, *names: str) -> None:
+def whole_numbers(
+    section: str, config: object, low: int, high: int, *names: str, word: str
+) -> None:
     """Raise UserError for a list that holds anything but different whole numbers from `low` to
-    `high`."""
+    `high`, and `word`."""
     for name in names:
         value = getattr(config, name)
-        fits = all(type(number) is int and low <= number <= high for number in value)
+        numbers = [one for one in value if one != word]
+        fits = all(type(number) is int and low <= number <= high for number in numbers)
         if not fits or len(set(value)) < len(value):
             typed = ",".join(map(str, value))
             raise UserError(
                 f"{section}{name}={typed} must be different whole numbers from {low} to "
-                f"{high:,}, for example {section}{name}=0,1,8"
+                f"{high:,}, or {word}; for example {section}{name}=0,1,{word}"
             )

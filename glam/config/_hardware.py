@@ -27,8 +27,9 @@ class HardwareConfig:
     num_devices: int | None = None  # [devices] null: the size of the mesh, else 1
     # [devices] of each axis of the mesh: {axis: size}
     mesh: dict[str, int] = field(default_factory=dict[str, int])
-    # which axis of the mesh splits a logical axis of the tensors: {logical axis: mesh axis}
-    rules: dict[str, str] = field(default_factory=dict[str, str])
+    # which axis of the mesh splits a logical axis of the tensors: {logical axis: mesh axis}; null:
+    # none does
+    rules: dict[str, str | None] = field(default_factory=dict[str, str | None])
     scan: bool = False  # XLA: compile the layers as a loop, in the time of one layer
     topology: str | None = None  # of a TPU slice, as its compiler writes it: v4:2x2x2
     threads: int | None = None  # [threads] of one run; null: 1, or more for a large model
@@ -73,6 +74,7 @@ class HardwareConfig:
                     )
 
     def _check_layout(self) -> None:
+        self.rules = {axis: rule for axis, rule in self.rules.items() if rule is not None}
         for axis, size in self.mesh.items():
             if size < 1:
                 raise UserError(f"hardware.mesh.{axis}={size} must be positive")

@@ -1,12 +1,13 @@
 """Answers that a model writes: equal prompts once, and those with the same options side by side."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from glam.data import Tokenizer
 from glam.evaluation.generation import text_after
+from glam.evaluation.journal import Journal, key_of
 from glam.model import Glam
 from glam.model.decoding.beam import Beams, LengthPenalty
 from glam.model.decoding.continue_tokens import continue_tokens
@@ -14,7 +15,6 @@ from glam.model.decoding.sampling import Sampling
 from glam.progress import Bar
 
 MOST_NEW_TOKENS = 256  # of an answer, where its task does not say
-TAIL = 16  # tokens of the prompt that the letters of a new token may depend on
 BATCH = 16  # prompts
 
 
@@ -51,10 +51,13 @@ def _search(options: dict[str, Any]) -> Sampling | Beams:
 
 class Answers:
     """Written by a model, in a context of `max_length` tokens. Prompts lose their start where they
-    would leave no room for an answer."""
+    would leave no room for an answer. What the `journal` knows is not written again."""
 
-    def __init__(self, model: Glam, tokenizer: Tokenizer, max_length: int) -> None:
+    def __init__(
+        self, model: Glam, tokenizer: Tokenizer, max_length: int, journal: Journal | None = None
+    ) -> None:
         self.model, self.tokenizer, self.max_length = model, tokenizer, max_length
+        self.journal = journal
 
     def of(self, requests: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
         """Of each `(prompt, options)`, up to the first of its `until`."""
@@ -64,25 +67,38 @@ class Answers:
             groups.setdefault(key, {}).setdefault(prompt, []).append(n)
         found = [""] * len(requests)
         with Bar("answers", sum(map(len, groups.values())), "prompts") as bar:
-            for equal in groups.values():
+            for key, equal in groups.items():
                 first = next(iter(equal.values()))[0]
                 options = Options.of(requests[first][1], self.max_length)
-                prompts = sorted(equal, key=lambda prompt: -len(prompt))
-                for start in range(0, len(prompts), BATCH):
-                    batch = prompts[start : start + BATCH]
-                    for prompt, text in zip(batch, self._write(batch, options), strict=True):
+                for texts in self._of_equal_options(key, equal, options):
+                    for prompt, text in texts.items():
                         for n in equal[prompt]:
                             found[n] = text
-                    bar.advance(len(batch))
+                    bar.advance(len(texts))
         return found
+
+    def _of_equal_options(
+        self, key: str, prompts: Iterable[str], options: Options
+    ) -> Iterator[dict[str, str]]:
+        """Texts by their prompts, in batches; first those that are known. Equal draws of equal
+        prompts are one draw, so what is drawn may be known too."""
+        known = self.journal.known if self.journal is not None else {}
+        there = {one: known[place] for one in prompts if (place := key_of(key, one)) in known}
+        yield there
+        todo = sorted((one for one in prompts if one not in there), key=lambda one: -len(one))
+        for start in range(0, len(todo), BATCH):
+            batch = todo[start : start + BATCH]
+            texts = dict(zip(batch, self._write(batch, options), strict=True))
+            if self.journal is not None:
+                self.journal.add({key_of(key, one): text for one, text in texts.items()})
+            yield texts
 
     def _write(self, prompts: Sequence[str], options: Options) -> list[str]:
         tokenizer, room = self.tokenizer, self.max_length - options.max_tokens
         tokens = [[tokenizer.bos, *tokenizer.encode(prompt)][-room:] for prompt in prompts]
-        tails = [[tokenizer.bos, *prompt[1:][-TAIL:]] for prompt in tokens]
 
         def stop(text: int, new: list[int]) -> bool:
-            written = text_after(tokenizer, tails[text], new)
+            written = text_after(tokenizer, tokens[text], new)
             return any(end in written for end in options.until)
 
         new = continue_tokens(
@@ -95,7 +111,7 @@ class Answers:
             batch_size=BATCH,
             context=self.max_length,
         )
-        texts = [text_after(tokenizer, *both) for both in zip(tails, new, strict=True)]
+        texts = [text_after(tokenizer, *both) for both in zip(tokens, new, strict=True)]
         return [_up_to(text, options.until) for text in texts]
 
 

@@ -12,7 +12,7 @@ from glam.model.decoding.sampling import Sampling
 
 __all__ = ["Stream", "continue_tokens", "generate", "text_after"]
 
-TAIL = 8  # tokens before new ones that decide how these are decoded
+TAIL = 16  # tokens of the prompt that the letters of a new token may depend on
 CUT = "\N{REPLACEMENT CHARACTER}"  # what a character is decoded to before its last byte is there
 
 
@@ -47,10 +47,10 @@ def generate(
 
 
 def text_after(tokenizer: Tokenizer, prompt: Sequence[int], new: Sequence[int]) -> str:
-    """The text of the tokens `new`. Decoded together with the prompt (which begins with the
-    beginning of the document): the leading space of a piece depends on its predecessor."""
-    whole = tokenizer.decode([*prompt[1:], *new])
-    return whole[len(tokenizer.decode(prompt[1:])) :]
+    """The text of the tokens `new`. Decoded together with the end of the prompt (which begins with
+    the beginning of the document): the leading space of a piece depends on its predecessor."""
+    before = prompt[1:][-TAIL:]
+    return tokenizer.decode([*before, *new])[len(tokenizer.decode(before)) :]
 
 
 class Stream:
@@ -58,7 +58,7 @@ class Stream:
 
     def __init__(self, tokenizer: Tokenizer, prompt: str) -> None:
         self._tokenizer = tokenizer
-        self._before = [tokenizer.bos, *tokenizer.encode(prompt)[-TAIL:]]
+        self._before = [tokenizer.bos, *tokenizer.encode(prompt)]
         self._new = list[int]()
         self._told = 0  # characters of the new text
 

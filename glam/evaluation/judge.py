@@ -5,7 +5,7 @@
 
 import importlib.metadata
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -13,6 +13,7 @@ from typing import Any, cast
 from lm_eval.evaluator import evaluate
 from lm_eval.utils import handle_non_serializable
 
+from glam.config import OWN
 from glam.errors import UserError
 from glam.evaluation.harness import quiet
 from glam.evaluation.language_model import GlamLM
@@ -26,6 +27,7 @@ from glam.runs.evaluations import (
     SavedSuiteItems,
     by_task,
 )
+from glam.runs.judged import averages
 
 # Of the drawing of demonstrations: lm-eval's own, the same for all runs, so that they can be
 # compared item by item.
@@ -41,7 +43,7 @@ class SuiteResult:
     suite: str
     scores: list[TaskScore]
     missing: dict[str, str]
-    averages: dict[str, dict[str, Any]]  # by name: value, tasks, of
+    averages: dict[str, dict[str, Any]]  # by name, as `average_of` makes them
     versions: dict[str, str]
     lm_eval: dict[str, dict[str, Any]] = field(repr=False)  # by column, as lm-eval has it
 
@@ -84,31 +86,38 @@ class SuiteResult:
 def run_suite(
     lm: GlamLM,
     loaded: LoadedSuite,
-    num_fewshot: Sequence[int] = (),
+    num_fewshot: Sequence[int | str] = (),
     limit: int | None = None,
     seed: int = FEWSHOT_SEED,
+    done: Callable[[SuiteResult], None] = lambda _: None,
 ) -> SuiteResult:
-    """Judge all tasks of a suite, once for each of `num_fewshot`; empty: at each task's own number
-    of demonstrations. Only the first `limit` items of a task are taken."""
+    """Judge all tasks of a suite, once for each of `num_fewshot`; "own", and where it is empty: at
+    each task's own number of demonstrations. Only the first `limit` items of a task are taken.
+    `done` is told what each column found, as soon as it is there."""
     scores: list[TaskScore] = []
     raw: dict[str, dict[str, Any]] = {}
-    for shots in num_fewshot or (None,):
-        fit = all(isinstance(task, FitsContext) for task in loaded.tasks.values())
-        lm.check_lengths = partial(check_lengths, lm.max_length, None if fit else shots)
-        for name, task in loaded.tasks.items():
-            own = loaded.num_fewshot.get(name, task.get_config("num_fewshot") or 0)
-            task.set_config("num_fewshot", own if shots is None else shots)
-            task.set_fewshot_seed(seed)
-            if isinstance(task, FitsContext):
-                task.fit(lm.count_tokens, lm.max_length)
-            else:
-                check_demonstrations(name, task, own if shots is None else shots)
+    columns = _columns(loaded, num_fewshot)
+    for counts in columns.values():
+        for name, count in counts.items():
+            _check(name, loaded.tasks[name], count)
+    for column, counts in columns.items():
+        _set_up(lm, loaded.tasks, column, counts, seed)
         found, samples = _evaluate(lm, loaded.tasks, limit)
         _say_what_fits(lm, loaded.tasks)
-        column = "" if shots is None else f"{shots}-shot"
+        here = [
+            one
+            for name in loaded.tasks
+            for one in _scores_of(loaded, name, column, found, samples[name])
+        ]
+        done(_result(loaded, here, {column: found}))
+        scores += here
         raw[column] = found
-        for name in loaded.tasks:
-            scores += _scores_of(loaded, name, column, found, samples[name])
+    return _result(loaded, scores, raw)
+
+
+def _result(
+    loaded: LoadedSuite, scores: list[TaskScore], raw: dict[str, dict[str, Any]]
+) -> SuiteResult:
     return SuiteResult(
         suite=loaded.name,
         scores=scores,
@@ -117,6 +126,42 @@ def run_suite(
         versions={name: importlib.metadata.version(name) for name in PACKAGES},
         lm_eval=raw,
     )
+
+
+def _columns(loaded: LoadedSuite, num_fewshot: Sequence[int | str]) -> dict[str, dict[str, int]]:
+    """Demonstrations of each task, by column."""
+    own = {
+        name: int(loaded.num_fewshot.get(name, task.get_config("num_fewshot") or 0))
+        for name, task in loaded.tasks.items()
+    }
+    return {
+        "" if asked == OWN else f"{asked}-shot": own
+        if asked == OWN
+        else dict.fromkeys(own, int(asked))
+        for asked in num_fewshot or (OWN,)
+    }
+
+
+def _check(name: str, task: Any, num_fewshot: int) -> None:
+    """Raises UserError for more demonstrations than there are."""
+    if isinstance(task, FitsContext):
+        task.check(num_fewshot)
+    else:
+        check_demonstrations(name, task, num_fewshot)
+
+
+def _set_up(
+    lm: GlamLM, tasks: Mapping[str, Any], column: str, counts: Mapping[str, int], seed: int
+) -> None:
+    """Before a column is judged: demonstrations, and what is refused of the prompts' lengths."""
+    fit = all(isinstance(task, FitsContext) for task in tasks.values())
+    asked = next(iter(counts.values())) if column and not fit else None
+    lm.check_lengths = partial(check_lengths, lm.max_length, asked)
+    for name, task in tasks.items():
+        task.set_config("num_fewshot", counts[name])
+        task.set_fewshot_seed(seed)
+        if isinstance(task, FitsContext):
+            task.fit(lm.count_tokens, lm.max_length)
 
 
 def _say_what_fits(lm: GlamLM, tasks: Mapping[str, Any]) -> None:
@@ -243,20 +288,13 @@ def check_lengths(
 
 
 def _averages(loaded: LoadedSuite, scores: Sequence[TaskScore]) -> dict[str, dict[str, Any]]:
-    """Unweighted, over the tasks that were judged."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, tasks in loaded.averages.items():
-        of_tasks = [
-            one
-            for one in scores
-            if (one.is_first and one.task in tasks) or f"{one.task}/{one.metric}" in tasks
-        ]
-        for column in dict.fromkeys(one.column for one in of_tasks):
-            values = [one.value for one in of_tasks if one.column == column]
-            found[f"{name} {column}".rstrip()] = {
-                "value": sum(values) / len(values),
-                "tasks": len(values),
-                "of": len(tasks),
-                "published": _published(loaded, name, AVERAGE, column),
-            }
-    return found
+    asked = {
+        f"{name} {column}".rstrip(): {
+            "over": list(tasks),
+            "column": column,
+            "published": _published(loaded, name, AVERAGE, column),
+        }
+        for name, tasks in loaded.averages.items()
+        for column in dict.fromkeys(one.column for one in scores)
+    }
+    return averages(asked, [cast(SavedScore, vars(one)) for one in scores])

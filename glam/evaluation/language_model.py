@@ -11,6 +11,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from glam.evaluation.answers import Answers
 from glam.evaluation.held_out import evaluating
+from glam.evaluation.journal import Journal, key_of
 from glam.evaluation.padded_forward import PaddedForward
 from glam.evaluation.prefixes import Tokens, chunks
 from glam.evaluation.shared_forward import Target, judge
@@ -45,7 +46,8 @@ class GlamLM(TemplateLM):
 
     Prompts longer than `max_length` tokens lose their start; `check_lengths` is told, by task, how
     many tokens each has before anything is computed. `batch_tokens` bounds the tokens that are
-    computed together. Several `processes` share the rows of a batch.
+    computed together. Several `processes` share the rows of a batch. What the `journal` knows is
+    not computed again.
     """
 
     def __init__(
@@ -56,8 +58,10 @@ class GlamLM(TemplateLM):
         max_length: int,
         batch_tokens: int = 4096,
         processes: Processes = SINGLE,
+        journal: Journal | None = None,
     ) -> None:
         super().__init__()
+        self.journal = journal
         self.model, self.glam_tokenizer = model, tokenizer
         self.max_length, self.batch_tokens, self.processes = max_length, batch_tokens, processes
         self._device = next(model.parameters()).device
@@ -108,13 +112,24 @@ class GlamLM(TemplateLM):
     ) -> list[tuple[float, bool]]:
         rows = [self._row(context, continuation) for _, context, continuation in requests]
         found = {row: LogLikelihood(0.0, True, 0) for row in rows if not row[1]}
+        found |= self._known(rows)
         todo = sorted(set(rows) - set(found))  # equal rows once
+        if not todo:
+            return [found[row] for row in rows]
         with evaluating(self.model), Bar("log-likelihoods", len(todo), "answers") as bar:
             for batch, judged in self._judged(todo):
                 for row, (nats, is_greedy) in zip(batch, judged, strict=True):
                     found[row] = LogLikelihood(nats, is_greedy, len(row[1]))
+                if self.journal is not None:
+                    self.journal.add({key_of(row): found[row] for row in batch})
                 bar.advance(len(batch))
         return [found[row] for row in rows]
+
+    def _known(self, rows: Sequence[Target]) -> dict[Target, LogLikelihood]:
+        if self.journal is None or not self.journal.known:
+            return {}
+        known = {row: self.journal.known.get(key_of(row)) for row in set(rows)}
+        return {row: LogLikelihood(*one, len(row[1])) for row, one in known.items() if one}
 
     def _row(self, context: list[int], continuation: list[int]) -> Target:
         whole = (context + continuation)[-(self.max_length + 1) :]
@@ -172,6 +187,6 @@ class GlamLM(TemplateLM):
             length = 1 + len(self.glam_tokenizer.encode(request.args[0]))
             lengths.setdefault(request.task_name or "", []).append(length)
         self.check_lengths(lengths)
-        answers = Answers(self.model, self.glam_tokenizer, self.max_length)
+        answers = Answers(self.model, self.glam_tokenizer, self.max_length, self.journal)
         prompts = [cast(tuple[str, dict[str, Any]], request.args) for request in requests]
         return answers.of(prompts)

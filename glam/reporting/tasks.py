@@ -9,7 +9,7 @@ from rich.text import Text
 
 from glam.analysis.items import ItemDifference, item_differences
 from glam.analysis.tasks import above_chance, is_above_chance
-from glam.runs.evaluations import SavedScore, SavedSuite, SavedSuiteItems
+from glam.runs.evaluations import SavedScore, SavedSuite, SavedSuiteItems, column_title
 from glam.units import DASH, counted, fixed, in_message, signed, whole
 
 MOST_NAMED = 6  # tasks, in a sentence
@@ -70,6 +70,7 @@ def suites_on_page(suites: Sequence[SavedSuite]) -> list[dict[str, Any]]:
 def suite_table(saved: SavedSuite) -> tuple[list[str], list[list[str]]]:
     """Titles and rows of text: value and interval of each column, then chance and items."""
     columns = list(dict.fromkeys(one["column"] for one in saved["scores"]))
+    has_own = "" in columns
     models = published_models(saved)
     by_row: dict[tuple[str, str], dict[str, SavedScore]] = {}
     for one in saved["scores"]:
@@ -86,12 +87,15 @@ def suite_table(saved: SavedSuite) -> tuple[list[str], list[list[str]]]:
                 *(_published(found, columns, model) for model in models),
                 fixed(any_of["chance"]),
                 whole(any_of["items"]),
-                *([whole(any_of["num_fewshot"])] if columns == [""] else []),
+                *([whole(found[""]["num_fewshot"]) if "" in found else DASH] if has_own else []),
             ]
         )
         seen.add(task)
-    shots = ["shots"] if columns == [""] else []
-    scores = [column or "score (95 % interval)" for column in columns]
+    scores = [column_title(column) for column in columns]
+    if columns == [""]:
+        scores, shots = ["score (95 % interval)"], ["shots"]
+    else:
+        shots = [f"shots of {column_title('')}"] if has_own else []
     return ["task", "metric", *scores, *models, "chance", "items", *shots], rows
 
 
@@ -121,16 +125,24 @@ def _score(one: SavedScore | None) -> str:
 
 def average_lines(saved: SavedSuite) -> list[str]:
     """Each average in words, with how many of its tasks were judged."""
+    several = len({one["column"] for one in saved["scores"]}) > 1
     return [
-        f"{name}: {fixed(one['value'])}, mean of {one['tasks']} of {one['of']} scores{_beside(one)}"
+        f"{_average(name, one, several)}: {fixed(one['value'])}, "
+        f"mean of {one['tasks']} of {one['of']} scores{_beside(one)}"
         for name, one in saved["averages"].items()
     ]
+
+
+def _average(name: str, one: Mapping[str, Any], several: bool) -> str:
+    is_own = several and one.get("column") == ""
+    return f"{name} {column_title('')}" if is_own else name
 
 
 def chance_lines(saved: SavedSuite) -> list[str]:
     """Of each column, the tasks that are told from chance."""
     lines: list[str] = []
-    for column in dict.fromkeys(one["column"] for one in saved["scores"]):
+    columns = dict.fromkeys(one["column"] for one in saved["scores"])
+    for column in columns:
         mine = [one for one in saved["scores"] if one["is_first"] and one["column"] == column]
         p_values = above_chance({one["task"]: cast(dict[str, Any], one) for one in mine})
         if p_values:
@@ -138,7 +150,7 @@ def chance_lines(saved: SavedSuite) -> list[str]:
             of = f"{len(told)} of {counted(len(p_values), 'task')}"
             not_told = [name for name in p_values if name not in told]
             but = f"; not {', '.join(not_told)}" if told and 0 < len(not_told) <= MOST_NAMED else ""
-            where = f" ({column})" if column else ""
+            where = f" ({column_title(column)})" if column or len(columns) > 1 else ""
             lines.append(f"Told from chance at 5 % by Holm’s correction{where}: {of}{but}.")
     return lines
 

@@ -1,16 +1,19 @@
 """The folder `evaluation` of a run: the scores of every suite that it was judged on."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, cast
 
 from annotated_types import Ge
 from typing_extensions import TypedDict  # as pydantic needs it before Python 3.12
 
+from glam.config import OWN, EvaluationConfig
 from glam.errors import UserError
 from glam.files import read_json_if_there, strict
 from glam.log import log
 
 FOLDER = "evaluation"
+IN_NAME = ("limit", "max_length")  # keys of evaluation that are part of a suite's name where set
 ITEMS, HARNESS = ".items.json", ".lm_eval.json"
 Count = Annotated[int, Ge(0)]
 
@@ -28,7 +31,7 @@ class SavedScore(TypedDict):
     chance: float | None
     items: Count
     num_fewshot: Count
-    column: str
+    column: str  # "8-shot"; "" where each task has its own number of demonstrations
     is_first: bool
     items_digest: str
     published: NotRequired[dict[str, dict[str, Any]]]  # by model: value, source, doubt
@@ -65,6 +68,19 @@ class SavedSuiteItems(TypedDict):
     tasks: list[SavedItems]
 
 
+def name_of(suite: str, asked: EvaluationConfig) -> str:
+    """Of the files of a suite, and in tables: `glam29,limit=50` where other items or prompts were
+    asked for than by default, since those scores are others."""
+    usual = {one.name: one.default for one in fields(EvaluationConfig)}
+    set_here = [name for name in IN_NAME if getattr(asked, name) != usual[name]]
+    return ",".join([suite, *(f"{name}={getattr(asked, name)}" for name in set_here)])
+
+
+def column_title(column: str) -> str:
+    """Of a column among others."""
+    return column or OWN
+
+
 def file_of(suite: str, ending: str = ".json") -> str:
     """The name of a suite's file, within the folder of a run."""
     return f"{FOLDER}/{suite.replace('/', '-')}{ending}"
@@ -76,6 +92,11 @@ def read_suites(run: Path) -> list[SavedSuite]:
     files = sorted((run / FOLDER).glob("*.json"))
     of_suites = [file for file in files if not file.name.endswith((ITEMS, HARNESS))]
     return [found for file in of_suites if (found := _read(file, SavedSuite)) is not None]
+
+
+def read_suite(run: Path, suite: str) -> SavedSuite | None:
+    """The scores of a suite; None where they are not there, or not as they were written."""
+    return _read(run / file_of(suite), SavedSuite)
 
 
 def read_items(run: Path, suite: str) -> SavedSuiteItems | None:

@@ -1,13 +1,16 @@
 """`task=evaluate`: held-out loss per domain of a trained run, and a suite of tasks."""
 
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from glam.config import EvaluateTaskConfig, RunConfig
 from glam.log import log
 from glam.machine.processes import SINGLE, Processes
 from glam.machine.resources import resolve
-from glam.runs.evaluations import HARNESS, ITEMS, file_of
+from glam.runs.evaluations import file_of, name_of
 from glam.runs.folder import RunFolder
+from glam.runs.judged import keep
 from glam.tasks.prepare import HELD_OUT
 from glam.tasks.summary import with_mean
 from glam.tasks.trained import load_model, load_tokenizer, text_of, trained_runs
@@ -61,9 +64,9 @@ def _evaluate(run: RunFolder, config: RunConfig) -> "SuiteResult | None":
         print_losses(losses, bits)
     if loaded is None:
         return None
-    result = judge_suite(config, loaded, model, tokenizer)
+    kept = run if keeps else None
+    result = judge_suite(config, loaded, model, tokenizer, run=kept)
     if keeps:
-        keep_suite(run, result)
         _show_elsewhere(run, config)
     print_suite(run.path.name, result.content())
     return result
@@ -111,26 +114,32 @@ def judge_suite(
     model: "Glam",
     tokenizer: "Tokenizer",
     processes: Processes = SINGLE,
+    *,
+    run: RunFolder | None,
 ) -> "SuiteResult":
-    """Scores of the tasks, under bars."""
+    """Scores of the tasks, under bars. Each column is kept in the folder of the `run` as soon as
+    it is judged, and before that the answers so far, so that one that is killed goes on."""
+    from glam.evaluation.journal import journal
     from glam.evaluation.judge import run_suite
     from glam.evaluation.language_model import GlamLM
 
     asked, longest = config.evaluation, config.evaluation.max_length
     if next(model.parameters()).device.type == "xla":
         longest = config.training.sequence_length  # of every row there, whatever it holds
-    lm = GlamLM(model, tokenizer, max_length=longest, processes=processes)
-    return run_suite(lm, loaded, asked.num_fewshot, asked.limit)
+    named = replace(loaded, name=name_of(loaded.name, asked))
 
+    def done(found: "SuiteResult") -> None:
+        if run is not None:
+            keep(run, found.content(), found.items(), found.lm_eval)
 
-def keep_suite(run: RunFolder, result: "SuiteResult") -> None:
-    """Write the scores, those of the items, and lm-eval's own results into the run's folder."""
-    (run.path / file_of(result.suite)).parent.mkdir(exist_ok=True)
-    for column, found in result.lm_eval.items():
-        ending = f".{column}{HARNESS}" if column else HARNESS
-        run.write_plain_json(file_of(result.suite, ending), found)
-    run.write_json(file_of(result.suite, ITEMS), result.items())
-    run.write_json(file_of(result.suite), result.content())
+    with ExitStack() as stack:
+        so_far = None
+        if run is not None and processes.size == 1:
+            file = run.path / file_of(named.name, ".part")
+            file = file.with_name(f".{file.name}")
+            so_far = stack.enter_context(journal(file, model, max_length=longest))
+        lm = GlamLM(model, tokenizer, max_length=longest, processes=processes, journal=so_far)
+        return run_suite(lm, named, asked.num_fewshot, asked.limit, done=done)
 
 
 def held_out_losses(

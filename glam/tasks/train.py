@@ -20,7 +20,7 @@ from glam.runs.folder import RunFolder
 from glam.runs.identity import code_fingerprint
 from glam.runs.record import why_diverged
 from glam.runs.study_folder import StudyFolder
-from glam.tasks.evaluate import held_out_losses, judge_suite, keep_suite, load_suite
+from glam.tasks.evaluate import held_out_losses, judge_suite, load_suite
 from glam.tasks.generate import samples
 from glam.tasks.prepare import check_places, prepare_suite, prepared_text
 
@@ -241,8 +241,8 @@ def _tasks(
         loaded = load_suite(config, prepared)
         if loaded is None:
             return {}
-        judged = judge_suite(config, loaded, result.model, prepared.tokenizer, result.processes)
-        keep_suite(run, judged)
+        model, tokenizer = result.model, prepared.tokenizer
+        judged = judge_suite(config, loaded, model, tokenizer, result.processes, run=run)
     except Exception as error:
         # What one process alone runs into leaves the others waiting for it.
         if result.processes.size > 1 and not isinstance(error, UserError):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from glam.model import Glam
 
 # What a task takes from its own command; all else is the run's.
+OF_EXPERTS = ("expert_scale", "active_threshold", "expert_type", "memory_mb")  # keys of tasks
 OWN = ("task", "hardware", "seed", "run", "export")
 
 
@@ -54,7 +55,28 @@ def trained_run(config: RunConfig, overrides: list[str]) -> tuple[RunFolder, Run
             typed |= {name: whole[name]} if name else whole
         if section in ("cache_dir", "logger"):
             own[section] = getattr(config, section)
+    _check_experts(run, trained, config)
     return run, replace(trained, **own, evaluation=replace(trained.evaluation, **typed))
+
+
+def _check_experts(run: RunFolder, trained: RunConfig, config: RunConfig) -> None:
+    """Raises UserError for a key of experts where the run has none that it could be about."""
+    task, model = config.task, trained.model
+    usual = type(task)()
+    for name in OF_EXPERTS:
+        value = getattr(task, name, None)
+        if value == getattr(usual, name, None):
+            continue
+        if not model.is_sparse:
+            raise UserError(
+                f"task.{name}={value} is about experts, and {run.path.name} is dense: it has none; "
+                f"leave it out"
+            )
+        if name == "active_threshold" and model.top_k == 1:
+            raise UserError(
+                f"task.{name}={value} is about experts after a token's first, and "
+                f"{run.path.name} has model.top_k=1; leave it out"
+            )
 
 
 def load_model(run: RunFolder, config: RunConfig) -> "Glam":

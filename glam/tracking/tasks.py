@@ -3,14 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from glam.runs.evaluations import by_task, read_suites
+from glam.runs.evaluations import SavedScore, by_task, column_title, read_suites
 
 if TYPE_CHECKING:
     import wandb
 
 COLUMNS = (
-    *("suite", "task", "metric", "num_fewshot", "value", "stderr", "low", "high", "chance"),
-    "items",
+    *("suite", "task", "metric", "column", "num_fewshot", "value", "stderr", "low", "high"),
+    *("chance", "items"),
 )
 
 
@@ -24,8 +24,12 @@ def task_table(run: Path) -> "wandb.Table | None":
     import wandb
 
     rows: list[Any] = [
-        [saved["suite"], *(cast(dict[str, Any], one)[name] for name in COLUMNS[1:])]
+        [saved["suite"], *(_told(one)[name] for name in COLUMNS[1:])]
         for saved in read_suites(run)
         for one in saved["scores"]
     ]
     return wandb.Table(columns=[*COLUMNS], data=rows) if rows else None
+
+
+def _told(one: SavedScore) -> dict[str, Any]:
+    return {**cast(dict[str, Any], one), "column": column_title(one["column"])}

@@ -47,6 +47,7 @@ from glam.log import configure
         ("model.name=жук", 'model.name="жук"'),
         ("-m", "-m"),
         ("evaluation.num_fewshot=0,1,8", "evaluation.num_fewshot=[0,1,8]"),
+        ("evaluation.num_fewshot=0,1k,own", "evaluation.num_fewshot=[0,1000,own]"),
         ("evaluation.num_fewshot=1k", "evaluation.num_fewshot=[1000]"),
         ("evaluation.num_fewshot=[0,1]", "evaluation.num_fewshot=[0,1]"),
         ("evaluation.tasks=a,1e3", 'evaluation.tasks=[a,"1e3"]'),

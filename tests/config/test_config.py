@@ -162,6 +162,11 @@ def test_an_expert_has_the_fewest_slots_that_hold_its_even_share_times_the_facto
     ("given", "words"),
     [
         ({"num_fewshot": [0, 0]}, "evaluation.num_fewshot=0,0 must be different whole numbers"),
+        (
+            {"num_fewshot": ["few"]},
+            "num_fewshot=few must be different whole numbers from 0 to 10,000",
+        ),
+        ({"num_fewshot": ["own", "own"]}, "or own; for example evaluation.num_fewshot=0,1,own"),
         ({"num_fewshot": [-1]}, "evaluation.num_fewshot=-1 must be different whole numbers"),
         ({"name": "held_out", "limit": 3}, "evaluation.limit is about tasks, and evaluation=held"),
         ({"limit": 0}, "evaluation.limit=0 must be positive"),
@@ -172,3 +177,10 @@ def test_an_evaluation_that_makes_no_sense_is_refused(given, words):
     with pytest.raises(UserError) as refused:
         EvaluationConfig(**given)
     assert words in str(refused.value)
+
+
+def test_an_axis_without_a_rule_is_split_by_none():
+    described = {"peak_tflops": 1, "share_of_peak": 0.1, "memory_gb": 1}
+    both = HardwareConfig(mesh={"all": 2}, rules={"batch": "all", "experts": None}, **described)
+    assert both.rules == {"batch": "all"}
+    assert both.shards("experts") == 1

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import errno
 import io
+import json
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ import pytest
 import torch
 import toy
 from breaking import break_off
+from lm_eval.api.instance import Instance
 from processes import together
 
 from glam.config import AdafactorConfig, AdamWConfig, HardwareConfig, RunConfig
@@ -24,6 +26,8 @@ from glam.engines import fsdp, sharded_checkpoint
 from glam.engines.expert_parallel import ExpertParallel
 from glam.engines.sharded_checkpoint import ShardedCheckpointIO
 from glam.errors import Stopped, UserError
+from glam.evaluation.language_model import GlamLM
+from glam.machine.processes import SINGLE
 from glam.machine.resources import resolve
 from glam.model import Glam
 from glam.model.moe.grouped import grouped
@@ -112,11 +116,34 @@ TABLES = {
 }
 
 
+def judged(model, processes=SINGLE):
+    """Log-likelihoods and written answers, as tasks at the end of a run ask for them."""
+    lm = GlamLM(model, toy.ToyTokenizer(), max_length=16, processes=processes)
+    pairs = [("ABC", "DEF"), ("ABC", "D"), ("XYZXYZ", "XY")]
+    nats = lm.loglikelihood([Instance("loglikelihood", {}, pair, 0) for pair in pairs])
+    asked = ("ABCDEF", {"until": ["!"], "max_gen_toks": 5})
+    return [pair[0] for pair in nats], lm.generate_until([Instance("generate_until", {}, asked, 0)])
+
+
+def run_and_judge(path, config):
+    result = run(path, config)
+    found = judged(result.model, result.processes)
+    if result.processes.is_main:
+        (path / "judged.json").write_text(json.dumps(found))
+
+
 @pytest.mark.parametrize("table", TABLES)
-def test_another_table_is_the_same_run(tmp_path, in_one_process, table):
+def test_another_table_is_the_same_run_with_the_same_tasks(tmp_path, in_one_process, table):
     made = config(2, rules=TABLES[table], optimizer=OPTIMIZERS["adafactor"])
-    together(2, run, tmp_path, made)
-    assert_same_run(tmp_path, in_one_process / "adafactor")
+    together(2, run_and_judge, tmp_path, made)
+    one = in_one_process / "adafactor"
+    assert_same_run(tmp_path, one)
+    nats, texts = json.loads((tmp_path / "judged.json").read_text())
+    model = Glam(made.model)
+    model.load_state_dict(weights(one))
+    expected = judged(model)
+    assert nats == pytest.approx(expected[0], abs=1e-3)
+    assert texts == expected[1]
 
 
 def gradients(path, size):

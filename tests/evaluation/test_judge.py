@@ -97,6 +97,20 @@ def test_a_list_of_numbers_of_demonstrations_makes_columns(lm):
     assert alone == result.tasks()["choice, 2-shot"]
 
 
+def test_each_tasks_own_number_of_demonstrations_is_a_column_among_others(lm):
+    tasks = {"one": task("one", num_fewshot=3), "two": task("two")}
+    loaded = LoadedSuite(
+        name="toy", tasks=tasks, num_fewshot={"two": 1}, averages={"all": ("one",)}
+    )
+    told = []
+    result = run_suite(lm, loaded, [5, "own"], done=told.append)
+    firsts = [(one.column, one.task, one.num_fewshot) for one in result.scores if one.is_first]
+    assert firsts == [("5-shot", "one", 5), ("5-shot", "two", 5), ("", "one", 3), ("", "two", 1)]
+    assert list(result.averages) == ["all 5-shot", "all"]
+    assert [[*column.lm_eval] for column in told] == [["5-shot"], [""]]
+    assert [one for column in told for one in column.scores] == result.scores
+
+
 def test_a_suite_says_which_metrics_chance_averages_and_clusters_its_tasks_have(lm):
     loaded = LoadedSuite(
         name="toy",
@@ -115,7 +129,10 @@ def test_a_suite_says_which_metrics_chance_averages_and_clusters_its_tasks_have(
     pages = [sum(one.each[n::2]) - 3 * one.value for n in (0, 1)]
     assert one.stderr == pytest.approx((2 * sum(p * p for p in pages)) ** 0.5 / 6)
     [average] = result.averages.values()
-    assert average == {"value": (one.value + two.value) / 2, "tasks": 2, "of": 3, "published": {}}
+    assert average == {
+        **{"value": (one.value + two.value) / 2, "tasks": 2, "of": 3, "published": {}},
+        **{"over": ["one", "two", "three"], "column": ""},
+    }
     assert result.content()["missing"] == {"three": "it is not there"}
 
 
@@ -154,8 +171,10 @@ def test_items_are_told_apart_by_a_digest(lm):
 
 def test_more_demonstrations_than_there_are_documents_are_refused(lm):
     loaded = LoadedSuite(name="toy", tasks={"choice": task("choice", fewshot_split="test")})
+    told = []
     with pytest.raises(UserError) as refused:
-        run_suite(lm, loaded, [8])
+        run_suite(lm, loaded, [0, 8], done=told.append)
+    assert not told  # before any column is judged
     assert str(refused.value) == (
         "evaluation.num_fewshot=8: choice has 7 documents for demonstrations; take at most 7"
     )

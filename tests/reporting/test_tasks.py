@@ -45,6 +45,21 @@ def test_each_number_of_demonstrations_is_a_column():
     assert rows == [["arc", "acc", "0.500 [0.300, 0.700]", "0.600", "0.250", "40"]]
 
 
+def test_each_tasks_own_number_stands_beside_its_column():
+    averages = {
+        "all 0-shot": {"value": 0.5, "tasks": 1, "of": 1, "column": "0-shot"},
+        "all": {"value": 0.6, "tasks": 1, "of": 1, "column": ""},
+    }
+    suite = saved(score("arc", column="0-shot"), score("arc", column=""), averages=averages)
+    titles, rows = suite_table(suite)
+    assert titles == ["task", "metric", "0-shot", "own", "chance", "items", "shots of own"]
+    assert rows[0][-2:] == ["40", "2"]
+    words = printed(print_suite, "run-1", suite)
+    assert "all 0-shot: 0.500" in words
+    assert "all own: 0.600" in words
+    assert "correction (own): 1 of 1 task" in words
+
+
 def test_the_terminal_names_averages_and_what_is_left_out():
     averages = {"NLU": {"value": 0.5, "tasks": 1, "of": 2}}
     suite = saved(score("arc"), missing={"piqa": "its data is not there"}, averages=averages)

@@ -9,6 +9,7 @@ import pytest
 
 import glam
 from glam.config import (
+    BiasTaskConfig,
     DataConfig,
     EvaluateTaskConfig,
     EvaluationConfig,
@@ -34,6 +35,7 @@ from glam.tasks.list import list_all
 from glam.tasks.prepare import prepared_text
 from glam.tasks.report import report
 from glam.tasks.train import train
+from glam.tasks.trained import trained_run
 
 
 def write_text(folder: Path, word: str) -> None:
@@ -278,7 +280,7 @@ def test_tasks_are_judged_printed_kept_and_shown_on_the_page(home, data, cached,
     assert "0-shot" in out
     assert "2-shot" in out
     [saved] = read_suites(run.path)
-    assert saved["suite"] == "piqa"
+    assert saved["suite"] == "piqa,max_length=200"
     first = saved["scores"][0]
     assert (first["task"], first["metric"], first["items"], first["chance"]) == (
         *("piqa", "acc", 12),
@@ -286,8 +288,10 @@ def test_tasks_are_judged_printed_kept_and_shown_on_the_page(home, data, cached,
     )
     assert first["low"] < first["value"] < first["high"]
     assert {"lm_eval", "torch"} <= set(saved["versions"])
-    assert len(read_items(run.path, "piqa")["tasks"][0]["each"]) == 12
-    theirs = json.loads((run.path / "evaluation" / "piqa.2-shot.lm_eval.json").read_text())
+    assert len(read_items(run.path, "piqa,max_length=200")["tasks"][0]["each"]) == 12
+    theirs = json.loads(
+        (run.path / "evaluation" / "piqa,max_length=200.2-shot.lm_eval.json").read_text()
+    )
     assert theirs["n-shot"] == {"piqa": 2}
     assert not (run.path / "evaluation.json").exists()  # of losses, for which no text was read
     assert "piqa" in run.report_file.read_text()
@@ -308,3 +312,38 @@ def test_a_run_is_named_once(home, data):
     run = run_in(home).path
     with pytest.raises(UserError, match="names a run twice; name different ones"):
         judge(home, data, f"{run},{run}")
+
+
+SERVING = [
+    ("active_threshold", 0.5, GenerateTaskConfig, EvaluateTaskConfig),
+    ("expert_scale", ["1/0:0"], GenerateTaskConfig, BiasTaskConfig),
+    ("memory_mb", 5.0, GenerateTaskConfig),
+    ("expert_type", "int8", GenerateTaskConfig),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "task"),
+    [(name, value, t) for name, value, *all_of in SERVING for t in all_of],
+)
+def test_a_key_of_experts_is_refused_of_a_dense_run(home, name, value, task):
+    dense = replace(asked(home), model=replace(asked(home).model, num_experts=1))
+    run = RunFolder.of(dense, resolve(dense))
+    run.path.mkdir()
+    run.write_config(dense)
+    config = asked(home, task(**{name: value}), run=str(run.path))
+    with pytest.raises(UserError, match=rf"task\.{name}=.* is about experts, and .* is dense"):
+        trained_run(config, [])
+
+
+def test_a_threshold_is_refused_where_a_token_has_one_expert(home):
+    one = replace(asked(home), model=replace(asked(home).model, top_k=1))
+    run = RunFolder.of(one, resolve(one))
+    run.path.mkdir()
+    run.write_config(one)
+    config = asked(home, GenerateTaskConfig(active_threshold=0.5), run=str(run.path))
+    with pytest.raises(
+        UserError, match=r"task\.active_threshold=0\.5 .* has model\.top_k=1; leave"
+    ):
+        trained_run(config, [])
+    trained_run(asked(home, GenerateTaskConfig(expert_scale=["1/0:0"]), run=str(run.path)), [])

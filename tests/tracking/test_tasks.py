@@ -28,7 +28,7 @@ def judged(tmp_path):
 def test_a_table_has_a_row_for_each_metric(judged):
     table = task_table(judged.path)
     assert table.columns == list(COLUMNS)
-    assert table.data[0] == ["s", "arc", "acc", 0, 0.5, 0.1, 0.3, 0.7, 0.25, 20]
+    assert table.data[0] == ["s", "arc", "acc", "own", 0, 0.5, 0.1, 0.3, 0.7, 0.25, 20]
     assert [row[2] for row in table.data] == ["acc", "acc_norm"]
     assert task_table(judged.path / "nothing") is None
 

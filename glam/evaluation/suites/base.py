@@ -22,6 +22,11 @@ class FitsContext(ABC):
     """A task that puts as many demonstrations before an item as fit."""
 
     @abstractmethod
+    def check(self, num_fewshot: int) -> None:
+        """Raises UserError for more demonstrations than there are, unless they are its own number:
+        then it shows what there is."""
+
+    @abstractmethod
     def fit(self, count_tokens: Callable[[str], int], max_length: int) -> None:
         """Called before its requests are built. A prompt and its answer may have `max_length`
         tokens, the beginning of the document included, which `count_tokens` leaves out."""

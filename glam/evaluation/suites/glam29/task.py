@@ -66,7 +66,6 @@ class BenchmarkTask(ConfigurableTask, FitsContext):
     def build_all_requests(self, **rest: Any) -> None:
         """As lm-eval's; from then on the task has the number of demonstrations that it shows."""
         self._asked = int(self.get_config("num_fewshot") or 0)
-        self._check(self._asked)
         self._shown.clear()
         super().build_all_requests(**rest)  # pyright: ignore[reportUnknownMemberType]
         self.set_config("num_fewshot", round(self._mean_shown()))
@@ -78,11 +77,11 @@ class BenchmarkTask(ConfigurableTask, FitsContext):
         mean = self._mean_shown()
         return f"{mean:.1f} of {self._asked}" if mean < self._asked else ""
 
-    def _check(self, asked: int) -> None:
+    def check(self, num_fewshot: int) -> None:
         there = self._demonstrations_there()
-        if there < asked != self.benchmark.shots:
+        if there < num_fewshot != self.benchmark.shots:
             raise UserError(
-                f"evaluation.num_fewshot={asked}: {self.benchmark.title} has {there} "
+                f"evaluation.num_fewshot={num_fewshot}: {self.benchmark.title} has {there} "
                 "demonstrations; ask for fewer, or leave it out for as many as fit"
             )
 
