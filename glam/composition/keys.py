@@ -52,6 +52,7 @@ class Key:
         name = str(self.type) if get_args(self.type) else self.type.__name__
         name = (
             name.replace("list[str]", "list of str")
+            .replace("list[typing.Any]", "list of items")
             .replace("list[int]", "list of int")
             .replace("dict[str, ", "mapping to ")
         )

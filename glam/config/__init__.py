@@ -10,7 +10,6 @@ Optimizers, schedules, balance losses, dispatchers, corpora and launchers are fo
 
 from glam.config._checks import unencodable
 from glam.config._data import (
-    COMPONENTS,
     DataConfig,
     DedupConfig,
     FilterConfig,
@@ -39,6 +38,7 @@ from glam.config._tasks import (
 from glam.config._training import TrainingConfig
 from glam.config.balance_losses import BALANCE_LOSSES, BalanceLossConfig
 from glam.config.corpora import (
+    COMPONENTS,
     CORPORA,
     BadRecord,
     CorpusConfig,
@@ -49,6 +49,7 @@ from glam.config.corpora import (
     Source,
 )
 from glam.config.corpora.embedded import EmbeddedCorpusConfig
+from glam.config.corpora.hub import HubCorpusConfig, HubDataset
 from glam.config.corpora.local import LocalCorpusConfig
 from glam.config.dispatchers import DISPATCHERS, DispatcherConfig
 from glam.config.launchers import LAUNCHERS, LauncherConfig
@@ -94,6 +95,8 @@ __all__ = [
     "FilterConfig",
     "GenerateTaskConfig",
     "HardwareConfig",
+    "HubCorpusConfig",
+    "HubDataset",
     "LauncherConfig",
     "LinearScheduleConfig",
     "ListTaskConfig",
@@ -104,16 +107,16 @@ __all__ = [
     "OptimizerConfig",
     "PaperScheduleConfig",
     "PlanTaskConfig",
+    "RayTasksConfig",
     "Reader",
     "Record",
     "Role",
-    "RayTasksConfig",
     "RouterConfig",
     "RunConfig",
     "ScaledExpertsConfig",
     "ScheduleConfig",
-    "Source",
     "SlurmTasksConfig",
+    "Source",
     "StudyConfig",
     "TaskConfig",
     "TrainingConfig",
