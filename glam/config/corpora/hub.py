@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any, cast, get_args, get_type_hints
 
 from glam.config._checks import not_in_identity, positive, within
-from glam.config.corpora.base import COMPONENTS, CORPORA, ROLES, CorpusConfig, Role
+from glam.config.corpora.base import (
+    COMPONENTS,
+    CORPORA,
+    MAX_BAD_SHARE,
+    ROLES,
+    CorpusConfig,
+    Role,
+)
 from glam.errors import UserError, nearest, one_of
 from glam.files import check_type
 
@@ -101,7 +108,7 @@ class HubCorpusConfig(CorpusConfig):
     # names of those data sets to read; null: all
     only: list[str] | None = None
     # [share] of records that may be bad before a data set is refused
-    max_bad_share: float = 0.01
+    max_bad_share: float = MAX_BAD_SHARE
     # [hours] that nothing may arrive from the hub before it is given up
     retry_hours: float = not_in_identity(12.0)
     # [seconds] before the hub is asked again for the first time; each wait doubles, to a minute

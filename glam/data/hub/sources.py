@@ -45,6 +45,7 @@ def _source(dataset: HubDataset, corpus: HubCorpusConfig) -> Source:
             patience=Patience.of(corpus),
         ),
         license=dataset.license or listing.license,
+        max_bad_share=corpus.max_bad_share,
         origin=f"hf://datasets/{dataset.repo}@{listing.commit}",
     )
 
