@@ -53,6 +53,8 @@ class Key:
         name = (
             name.replace("list[str]", "list of str")
             .replace("list[int | str]", "list of int or str")
+            .replace("list[typing.Any]", "list of items")
+            .replace("list[int]", "list of int")
             .replace("dict[str, ", "mapping to ")
         )
         return name.rstrip("]").replace(" | None", " or null")

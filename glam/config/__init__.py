@@ -39,6 +39,7 @@ from glam.config._tasks import (
 from glam.config._training import TrainingConfig
 from glam.config.balance_losses import BALANCE_LOSSES, BalanceLossConfig
 from glam.config.corpora import (
+    COMPONENTS,
     CORPORA,
     BadRecord,
     CorpusConfig,
@@ -49,6 +50,7 @@ from glam.config.corpora import (
     Source,
 )
 from glam.config.corpora.embedded import EmbeddedCorpusConfig
+from glam.config.corpora.hub import HubCorpusConfig, HubDataset
 from glam.config.corpora.local import LocalCorpusConfig
 from glam.config.dispatchers import DISPATCHERS, DispatcherConfig
 from glam.config.launchers import LAUNCHERS, LauncherConfig
@@ -95,6 +97,8 @@ __all__ = [
     "FilterConfig",
     "GenerateTaskConfig",
     "HardwareConfig",
+    "HubCorpusConfig",
+    "HubDataset",
     "LauncherConfig",
     "LinearScheduleConfig",
     "ListTaskConfig",

@@ -4,12 +4,11 @@ from dataclasses import dataclass, field
 
 from glam.config._checks import not_in_identity, positive, within, words
 from glam.config._executor import EXECUTORS, RayTasksConfig, SlurmTasksConfig
-from glam.config.corpora import CorpusConfig
+from glam.config.corpora import COMPONENTS, CorpusConfig
 from glam.config.corpora.embedded import EmbeddedCorpusConfig
 from glam.errors import UserError, one_of
 
 THRESHOLD = 0.875  # of ranks: as many pages as Pareto sampling keeps
-COMPONENTS = ("webpages", "wikipedia", "conversations", "forums", "books", "news")
 
 
 @dataclass(kw_only=True)

@@ -15,6 +15,7 @@ from glam.config import (
     CorpusConfig,
     DataConfig,
     EmbeddedCorpusConfig,
+    HubCorpusConfig,
     LocalCorpusConfig,
     Reader,
     Role,
@@ -51,6 +52,7 @@ class EmbeddedSource:
             files=self.locate(),
             reader=self.reader,
             reader_name=self.reader.__name__,
+            license=self.license,
         )
 
 
@@ -126,7 +128,7 @@ def checked_sources(data: DataConfig) -> list[Source]:
 
 
 def _check_readable(sources: list[Source]) -> None:
-    for path in (path for source in sources for path in source.files):
+    for path in (path for source in sources if source.fetch is None for path in source.files):
         if not os.access(path, os.R_OK):
             raise UserError(
                 f"data.corpus: {path} cannot be read; make it readable, or leave it out"
@@ -158,6 +160,13 @@ def _(corpus: LocalCorpusConfig) -> list[Source]:
     from glam.data.local import local_sources
 
     return local_sources(corpus)
+
+
+@resolve.register
+def _(corpus: HubCorpusConfig) -> list[Source]:
+    from glam.data.hub import hub_sources
+
+    return hub_sources(corpus)
 
 
 @resolve.register

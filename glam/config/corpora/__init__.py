@@ -2,6 +2,7 @@
 `docs/extend.md` shows one. Those that come with glam are read by `glam.data`."""
 
 from glam.config.corpora.base import (
+    COMPONENTS,
     CORPORA,
     BadRecord,
     CorpusConfig,
@@ -15,4 +16,14 @@ from glam.config.registry import import_modules
 
 import_modules(__name__, __path__)
 
-__all__ = ["CORPORA", "BadRecord", "CorpusConfig", "Fetch", "Reader", "Record", "Role", "Source"]
+__all__ = [
+    "COMPONENTS",
+    "CORPORA",
+    "BadRecord",
+    "CorpusConfig",
+    "Fetch",
+    "Reader",
+    "Record",
+    "Role",
+    "Source",
+]

@@ -4,12 +4,14 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from glam.config.registry import Registry
 
+COMPONENTS = ("webpages", "wikipedia", "conversations", "forums", "books", "news")
 MAX_BAD_SHARE = 0.01  # of records: more says that the files are other than they are taken for
 Role = Literal["held_out", "curated", "pool"]
+ROLES: tuple[Role, ...] = get_args(Role)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,263 @@
+"""What files a part of a data set has, at which commit: asked of the hub once, then kept.
+
+The hub's own libraries say which files a configuration and a split are (`datasets`, from the data
+set's card) and what each file is (its size and its hash, which name its content). Nothing of the
+text is fetched for it.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from filelock import FileLock
+
+from glam.config import HubCorpusConfig, HubDataset
+from glam.data.hashing import digest
+from glam.data.hub.patience import Patience, patiently
+from glam.data.hub.refusals import no_network, told
+from glam.errors import UserError, nearest
+from glam.log import log
+from glam.progress import stage
+
+_VERSION = 1  # of the file
+_NAMES = 12  # shown in a message
+# Suffixes of text that can be read, compressed or not, and what they are to `datasets`.
+_KINDS = {
+    **{".parquet": "parquet", ".json": "json", ".jsonl": "json", ".ndjson": "json"},
+    **{".csv": "csv", ".txt": "text", ".wet": "wet"},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubFile:
+    """A file of a data set. `sha` is of its bytes: SHA-256, or git's SHA-1 of small files."""
+
+    path: str  # inside the repository
+    size: int  # [bytes]
+    sha: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The files of one part of a data set."""
+
+    repo: str
+    commit: str
+    license: str  # as the data set's card names it; empty where it does not
+    files: tuple[HubFile, ...]
+
+
+def listed(dataset: HubDataset, corpus: HubCorpusConfig) -> tuple[Path, Listing]:
+    """The listing of `dataset` and the file that holds it. The hub is asked where none is kept, by
+    one process: those that start together wait for it. Raises UserError for what is not there, or
+    may not be read."""
+    path = _place(dataset, folder(corpus))
+    if found := _kept(path):
+        return path, found
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if found := _kept(path):
+            return path, found
+        with stage(f"listing {dataset.repo}"):
+            found = _ask(dataset, Patience.of(corpus))
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps({"version": _VERSION, **asdict(found)}))
+        part.replace(path)
+    size = sum(file.size for file in found.files)
+    log.info(
+        f"{dataset.repo}: {len(found.files):,} files, {size / 1e9:,.2f} GB, at commit "
+        f"{found.commit[:12]}"
+    )
+    return path, found
+
+
+def folder(corpus: HubCorpusConfig) -> Path:
+    """Where listings and downloads lie."""
+    if corpus.folder is not None:
+        return Path(corpus.folder).expanduser().resolve()
+    from huggingface_hub import cached_assets_path
+
+    return cached_assets_path("glam", namespace="datasets", subfolder="hub")
+
+
+def read_listing(path: Path) -> Listing:
+    """Raises ValueError, KeyError or TypeError for a file that is no listing."""
+    content = json.loads(path.read_text())
+    if content.pop("version") != _VERSION:
+        raise ValueError(f"{path} is of another version")
+    content["files"] = tuple(HubFile(**file) for file in content["files"])
+    return Listing(**content)
+
+
+def _kept(path: Path) -> Listing | None:
+    try:
+        return read_listing(path)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        log.warning(f"{path} cannot be read as a listing; the hub is asked again")
+        return None
+
+
+def _place(dataset: HubDataset, root: Path) -> Path:
+    asked = [dataset.repo, dataset.configuration, dataset.split, dataset.files, dataset.revision]
+    name = dataset.repo.replace("/", "--")
+    return root / "listings" / f"{name}-{digest(asked)}.json"
+
+
+def _ask(dataset: HubDataset, patience: Patience) -> Listing:
+    """Asks the hub, again where that may help. Raises UserError where it does not."""
+    import httpx2
+    from huggingface_hub.utils import get_session
+
+    reached = False
+
+    def attempt() -> Listing:
+        nonlocal reached
+        get_session().timeout = patience.timeout  # the hub's client has none of its own
+        try:
+            info = _info(dataset, patience)
+        except httpx2.ConnectError as error:
+            if reached:
+                raise
+            raise no_network(dataset.repo, error) from None
+        reached = True
+        return _listing(dataset, info)
+
+    with told(dataset.repo, dataset.revision):
+        return patiently(f"listing {dataset.repo}", patience, attempt)
+
+
+def _info(dataset: HubDataset, patience: Patience) -> Any:
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    info = api.dataset_info(dataset.repo, revision=dataset.revision, timeout=patience.timeout)
+    if info.gated:  # which the files are, not their list
+        api.auth_check(dataset.repo, repo_type="dataset")
+    return info
+
+
+def _listing(dataset: HubDataset, info: Any) -> Listing:
+    root = f"datasets/{dataset.repo}@{info.sha}"
+    system = _file_system()
+    paths = _paths(dataset, info, f"hf://{root}")
+    entries: dict[str, Any] = {}
+    for parent in sorted({path.rpartition("/")[0] for path in paths}):
+        entries |= {entry["name"]: entry for entry in system.ls(parent, detail=True)}
+    files = [_file(entries[path], root) for path in paths]
+    return Listing(
+        repo=dataset.repo,
+        commit=info.sha,
+        license=_license(info.card_data),
+        files=tuple(sorted(files, key=lambda file: file.path)),
+    )
+
+
+def _file_system() -> Any:
+    """The very one that `datasets` uses, which keeps what it has listed."""
+    from datasets import config  # pyright: ignore[reportMissingTypeStubs]
+    from huggingface_hub import HfFileSystem
+
+    return HfFileSystem(endpoint=config.HF_ENDPOINT, token=None)
+
+
+def _file(entry: Any, root: str) -> HubFile:
+    return HubFile(
+        path=entry["name"].removeprefix(f"{root}/"),
+        size=entry["size"],
+        sha=entry["lfs"].sha256 if entry["lfs"] else entry["blob_id"],
+    )
+
+
+def _license(card: Any) -> str:
+    """What the card names, in one line: it may be several, or `other` with a name of its own."""
+    found = (card.get("license_name") or card.get("license")) if card else None
+    return ", ".join(found) if isinstance(found, list) else str(found or "")
+
+
+def _paths(dataset: HubDataset, info: Any, base: str) -> list[str]:
+    """The files of a configuration's split, as `datasets` finds them."""
+    from datasets.data_files import (  # pyright: ignore[reportMissingTypeStubs]
+        DataFilesList,
+        EmptyDatasetError,
+        get_data_patterns,
+        sanitize_patterns,
+    )
+
+    base, given = _configuration(dataset, info, base)
+    try:
+        patterns = cast(
+            dict[str, Any], sanitize_patterns(given) if given else get_data_patterns(base)
+        )
+    except EmptyDatasetError:
+        raise UserError(f"{dataset.repo} has no files; choose another data set") from None
+    if dataset.split not in map(str, patterns):
+        names = map(str, patterns)
+        raise UserError(
+            f"{dataset.repo}: there is no split {dataset.split!r}; {nearest(dataset.split, names)}"
+        )
+    try:
+        found = DataFilesList.from_patterns(
+            patterns[dataset.split], base_path=base, allowed_extensions=list(_KINDS)
+        )
+    except FileNotFoundError:
+        found = []
+    if not found:
+        asked = dataset.files or f"split {dataset.split!r}"
+        raise UserError(
+            f"{dataset.repo}: {asked} has no files of text at commit {info.sha[:12]}; choose "
+            f"another split, or give files=<glob inside the repository>"
+        )
+    paths = [path.removeprefix("hf://") for path in dict.fromkeys(found)]
+    return paths if given else _of_one_kind(paths)
+
+
+def _of_one_kind(paths: list[str]) -> list[str]:
+    """Those of the most common format: beside parquet, a .json tells of it and is no text."""
+    kinds = [_kind(path) for path in paths]
+    [(common, _)] = Counter(kinds).most_common(1)
+    return [path for path, kind in zip(paths, kinds, strict=True) if kind == common]
+
+
+def _kind(path: str) -> str:
+    suffixes = path.rpartition("/")[2].split(".")[1:]
+    return next(_KINDS[f".{suffix}"] for suffix in suffixes if f".{suffix}" in _KINDS)
+
+
+def _configuration(dataset: HubDataset, info: Any, base: str) -> tuple[str, Any]:
+    """The folder in which a configuration's files are looked for, and their patterns as the card
+    has them: None where it names none."""
+    from datasets.utils.metadata import MetadataConfigs  # pyright: ignore[reportMissingTypeStubs]
+
+    if dataset.files is not None:
+        return base, {dataset.split: [dataset.files]}
+    known = MetadataConfigs.from_dataset_card_data(info.card_data or {})
+    name = dataset.configuration or known.get_default_config_name()
+    if name is None and not known:
+        return base, None
+    found = known.get(cast(str, name))
+    if found is None:
+        raise UserError(f"{dataset.repo}: {_which(name, [str(each) for each in known])}")
+    inside = found.get("data_dir")
+    return (f"{base}/{inside.strip('/')}" if inside else base), found.get("data_files")
+
+
+def _which(name: str | None, names: list[str]) -> str:
+    """One clause that asks for one of the configurations, which `name` is not."""
+    if not names:
+        return (
+            f"there are no configurations; leave configuration={name} out, or give files=<glob "
+            f"inside the repository>"
+        )
+    if name is None:
+        return f"there are several configurations; choose one with configuration=: {_some(names)}"
+    return f"there is no configuration {name!r}; {nearest(name, names)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+    return ", ".join(names[:_NAMES]) + more

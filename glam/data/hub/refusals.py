@@ -1,0 +1,87 @@
+"""What the hub refuses, and a network that is not there, as one line with the way out."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from glam.errors import UserError, first_line, nearest
+
+
+@contextmanager
+def told(repo: str, revision: str | None = None) -> Generator[None]:
+    """Raises UserError for whatever of the hub's errors asking again does not mend."""
+    import httpx2
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        yield
+    except OfflineModeIsEnabled:
+        raise UserError(
+            f"{repo}: HF_HUB_OFFLINE is set, and this is not in the cache; unset it once to "
+            f"fetch the text, or choose data that is prepared already"
+        ) from None
+    except GatedRepoError:
+        raise UserError(
+            f"{repo} is gated; accept its terms at {_page(repo)}, then: hf auth login (or set "
+            f"HF_TOKEN)"
+        ) from None
+    except RepositoryNotFoundError:
+        raise UserError(
+            f"{repo}: there is no such data set on {_endpoint()}, or it is private; look at its "
+            f"name, or log in: hf auth login (or set HF_TOKEN)"
+        ) from None
+    except RevisionNotFoundError:
+        raise UserError(
+            f"{repo}: there is no revision {revision!r}; {nearest(str(revision), _revisions(repo))}"
+        ) from None
+    except (httpx2.UnsupportedProtocol, httpx2.InvalidURL):
+        raise UserError(
+            f"HF_ENDPOINT={_endpoint()} is no address of a hub; give one as https://huggingface.co"
+        ) from None
+    except HfHubHTTPError as error:
+        raise UserError(_of_status(repo, error)) from None
+
+
+def no_network(repo: str, error: Exception) -> UserError:
+    return UserError(
+        f"{repo}: {_endpoint()} cannot be reached ({first_line(error)}) and this data set is not "
+        f"listed yet; connect once to fetch its text (or set HF_ENDPOINT to a mirror); text that "
+        f"is prepared needs no network"
+    )
+
+
+def _of_status(repo: str, error: Exception) -> str:
+    response = getattr(error, "response", None)
+    status = response.status_code if response is not None else None
+    if status in (401, 403):
+        return (
+            f"{repo}: the hub answers {status}; log in: hf auth login (or set HF_TOKEN), and "
+            f"accept the terms at {_page(repo)} where it is gated"
+        )
+    return f"{repo}: the hub answers {status or first_line(error)}; see {_page(repo)}"
+
+
+def _revisions(repo: str) -> list[str]:
+    """Branches and tags; none where they cannot be asked for."""
+    from huggingface_hub import HfApi
+
+    try:
+        refs = HfApi().list_repo_refs(repo, repo_type="dataset")
+    except Exception:  # an answer is better than its details
+        return []
+    return [ref.name for ref in (*refs.branches, *refs.tags)]
+
+
+def _page(repo: str) -> str:
+    return f"{_endpoint()}/datasets/{repo}"
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT

@@ -1,0 +1,74 @@
+"""Data sets as sources: chosen on the command line, limited, prepared."""
+
+from typing import Any
+
+import pytest
+
+from glam.config import HubCorpusConfig, HubDataset
+from glam.data.hub import hub_sources
+from glam.data.hub.listing import HubFile
+from glam.data.hub.sources import within_limits
+from glam.errors import UserError
+
+FILES = tuple(HubFile(path=f"{i}.parquet", size=10**9, sha=str(i)) for i in range(100))
+
+
+def drawn(**limits: Any) -> list[int]:
+    return within_limits(FILES, HubDataset(repo="a/b", **limits))
+
+
+def test_a_limit_draws_files_from_everywhere_and_a_larger_one_adds_to_them() -> None:
+    few, more = drawn(limit_gb=10), drawn(limit_files=30)
+    assert (len(few), len(more)) == (10, 30)
+    assert set(few) < set(more)
+    assert few == sorted(few)
+    assert max(few) - min(few) > 50
+    assert drawn(limit_gb=0.1) == drawn(limit_files=1)
+    assert drawn() == list(range(100))
+    assert len(drawn(limit_gb=20, limit_files=7)) == len(drawn(limit_gb=7, limit_files=20)) == 7
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        (
+            {"repo": "a/b", "tekst": "x"},
+            r"datasets\[0\]: there is no key 'tekst'; did you mean text",
+        ),
+        ({"repo": "b"}, r"datasets\[0\].repo=b names no data set; give owner/name"),
+        ({"text": "x"}, r"datasets\[0\].repo=None names no data set"),
+        ({"repo": "a/b", "role": "web"}, r"datasets\[0\].role='web' is not known"),
+        (
+            {"repo": "a/b", "component": "book"},
+            r"component='book' is not known; did you mean books",
+        ),
+        ({"repo": "a/b", "limit_gb": -1}, r"limit_gb=-1 must be positive"),
+        ({"repo": "a/b", "limit_files": 1.5}, r"limit_files=1.5: .* valid integer"),
+        ({"repo": "a/b", "files": "*", "configuration": "c"}, "both choose files of a/b"),
+        (3, r"datasets\[0\]=3 must be keys and values"),
+    ],
+)
+def test_an_item_that_is_wrong_is_refused_by_its_key(item: Any, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        HubCorpusConfig(datasets=[item])
+
+
+def test_two_of_a_name_are_told_apart_by_the_user() -> None:
+    with pytest.raises(UserError, match=r"2 of them are called 'b'.*name: b-2"):
+        HubCorpusConfig(datasets=["a/b", "c/b"])
+    both = HubCorpusConfig(datasets=["a/b", {"repo": "c/b", "name": "other"}])
+    assert [one.domain_name for one in both.chosen()] == ["b", "other"]
+
+
+def test_only_some_of_them_can_be_read() -> None:
+    corpus = HubCorpusConfig(datasets=["a/b", "c/d"], only=["d"])
+    assert [one.repo for one in corpus.chosen()] == ["c/d"]
+    corpus.only = ["e"]
+    with pytest.raises(UserError, match=r"data.corpus.only: 'e' is not listed; choose from b, d"):
+        corpus.chosen()
+
+
+@pytest.mark.parametrize("datasets", [[], [{"repo": "a/b", "role": "held_out"}]])
+def test_a_corpus_needs_text_to_train_on(datasets: list[Any]) -> None:
+    with pytest.raises(UserError, match=r"leaves nothing to train on; add 'data.corpus.datasets="):
+        hub_sources(HubCorpusConfig(datasets=datasets))
