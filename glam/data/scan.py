@@ -181,7 +181,7 @@ def word_hashes(text: str) -> Hashes:
     places = np.flatnonzero(letters)
     powers = _powers(int(lengths.max()))[np.repeat(ends, lengths) - 1 - places]
     first = np.cumsum(lengths) - lengths
-    return _mixed(np.add.reduceat(letters[places] * powers, first))
+    return mixed(np.add.reduceat(letters[places] * powers, first))
 
 
 def ngram_hashes(words: Hashes, n: int) -> Hashes:
@@ -190,7 +190,7 @@ def ngram_hashes(words: Hashes, n: int) -> Hashes:
     hashes = np.full(count, n, np.uint64)
     for start in range(n if count else 0):
         hashes = hashes * _BASE + words[start : start + count]
-    return _mixed(hashes)
+    return mixed(hashes)
 
 
 def _bands(shingles: Hashes, dedup: DedupConfig) -> Hashes:
@@ -213,7 +213,7 @@ def _bands(shingles: Hashes, dedup: DedupConfig) -> Hashes:
 @cache
 def functions(count: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     """Odd multipliers and addends of a signature's hash functions."""
-    drawn = _mixed(np.arange(1, 2 * count + 1, dtype=np.uint64) * _BASE)
+    drawn = mixed(np.arange(1, 2 * count + 1, dtype=np.uint64) * _BASE)
     short = (drawn >> np.uint64(32)).astype(np.uint32)
     return short[:count] | np.uint32(1), short[count:]
 
@@ -237,7 +237,7 @@ def _powers(count: int) -> Hashes:
     return np.cumprod(bases)
 
 
-def _mixed(hashes: Hashes) -> Hashes:
+def mixed(hashes: Hashes) -> Hashes:
     """Splitmix64's finaliser: every bit depends on every bit."""
     hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
