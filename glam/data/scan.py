@@ -2,18 +2,20 @@
 a table.
 
 Words are runs of letters and digits in lower case, a code point at a time. Here is the definition,
-in numpy; a C kernel gives the same bits.
+in numpy; a C kernel (`glam/kernels/scan.h`) gives the same bits.
 """
 
+import ctypes
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glam.config import DedupConfig
+from glam.kernels import text_library
 
 VERSION = 1  # of every hash here
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # of polynomials of characters and of words
@@ -21,6 +23,7 @@ _BLOCK = 1 << 22  # characters of text that are worked on at once
 _FEW = 1 << 12  # n-grams whose hashes meet all functions of a signature at once
 
 Hashes = NDArray[np.uint64]
+_NONE: Hashes = np.empty(0, np.uint64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +71,8 @@ class Scan(NamedTuple):
 
 def scan(texts: Sequence[str], dedup: DedupConfig | None, table: NgramTable | None) -> Scan:
     """Signatures of texts and their n-grams in `table`. None leaves either out."""
-    parts = [_scan(texts[first:last], dedup, table) for first, last in _blocks(texts)]
+    run = _scan if text_library() is None else _scan_in_c
+    parts = [run(texts[first:last], dedup, table) for first, last in _blocks(texts)]
     starts = [first for first, _ in _blocks(texts)]
     width = dedup.bands if dedup else 0
     return Scan(
@@ -111,6 +115,60 @@ def _scan(texts: Sequence[str], dedup: DedupConfig | None, table: NgramTable | N
     return Scan(bands, np.concatenate(documents), np.concatenate(keys))
 
 
+def _scan_in_c(texts: Sequence[str], dedup: DedupConfig | None, table: NgramTable | None) -> Scan:
+    encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+    sizes = np.array([len(text) for text in encoded], np.int64)
+    chosen, looked_for = dedup or DedupConfig(bands=1), table or NgramTable.of((), _NONE)
+    multipliers, addends = functions(chosen.bands * chosen.rows)
+    bands = np.zeros((len(texts), dedup.bands if dedup else 0), np.uint64)
+    words = np.empty(int(sizes.max(initial=0)) // 2 + 1, np.uint64)  # one at least lies between two
+    lengths = np.array(looked_for.sizes, np.int64)
+    room = 1024 + int(sizes.sum()) // 16  # of hits, enough for nearly all texts
+    while True:
+        hit_documents, hit_keys = np.empty(room, np.int64), np.empty(room, np.uint64)
+        count = _function()(
+            b"".join(encoded), np.cumsum(sizes), len(texts), letter_table(), words,
+            chosen.ngram, bands.shape[1], chosen.rows, multipliers, addends, bands,
+            lengths, len(lengths), looked_for.bitmap, 8 * len(looked_for.bitmap) - 1,
+            hit_documents, hit_keys, room,
+        )  # fmt: skip
+        if count <= room:
+            return Scan(bands, *_each_once(hit_documents[:count], hit_keys[:count], looked_for))
+        room = count
+
+
+def _each_once(
+    documents: NDArray[np.int64], keys: Hashes, table: NgramTable
+) -> tuple[NDArray[np.int64], Hashes]:
+    """Hits of the bitmap that the table has: each key once a document, in ascending order."""
+    if not len(keys):
+        return documents, keys
+    known = table.is_key(keys)
+    documents, keys = documents[known], keys[known]
+    order = np.lexsort((keys, documents))
+    documents, keys = documents[order], keys[order]
+    first = np.ones(len(keys), bool)
+    first[1:] = (np.diff(documents) != 0) | (np.diff(keys) != 0)
+    return documents[first], keys[first]
+
+
+@cache
+def _function() -> Any:
+    """`scan` of scan.h, which holds no Python lock."""
+    built = text_library()
+    assert built is not None
+    n, array = ctypes.c_int64, np.ctypeslib.ndpointer
+    u8, u32, u64, i64 = (
+        array(kind, flags="C") for kind in (np.uint8, np.uint32, np.uint64, np.int64)
+    )
+    built.scan.argtypes = [
+        ctypes.c_char_p, i64, n, u32, u64, n, n, n, u32, u32, u64, i64, n, u8, ctypes.c_uint64,
+        i64, u64, n,
+    ]  # fmt: skip
+    built.scan.restype = n
+    return built.scan
+
+
 def word_hashes(text: str) -> Hashes:
     """A hash for each word of the text, in order: a polynomial of its code points, mixed."""
     points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
@@ -123,7 +181,7 @@ def word_hashes(text: str) -> Hashes:
     places = np.flatnonzero(letters)
     powers = _powers(int(lengths.max()))[np.repeat(ends, lengths) - 1 - places]
     first = np.cumsum(lengths) - lengths
-    return _mixed(np.add.reduceat(letters[places] * powers, first))
+    return mixed(np.add.reduceat(letters[places] * powers, first))
 
 
 def ngram_hashes(words: Hashes, n: int) -> Hashes:
@@ -132,7 +190,7 @@ def ngram_hashes(words: Hashes, n: int) -> Hashes:
     hashes = np.full(count, n, np.uint64)
     for start in range(n if count else 0):
         hashes = hashes * _BASE + words[start : start + count]
-    return _mixed(hashes)
+    return mixed(hashes)
 
 
 def _bands(shingles: Hashes, dedup: DedupConfig) -> Hashes:
@@ -155,7 +213,7 @@ def _bands(shingles: Hashes, dedup: DedupConfig) -> Hashes:
 @cache
 def functions(count: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     """Odd multipliers and addends of a signature's hash functions."""
-    drawn = _mixed(np.arange(1, 2 * count + 1, dtype=np.uint64) * _BASE)
+    drawn = mixed(np.arange(1, 2 * count + 1, dtype=np.uint64) * _BASE)
     short = (drawn >> np.uint64(32)).astype(np.uint32)
     return short[:count] | np.uint32(1), short[count:]
 
@@ -179,7 +237,7 @@ def _powers(count: int) -> Hashes:
     return np.cumprod(bases)
 
 
-def _mixed(hashes: Hashes) -> Hashes:
+def mixed(hashes: Hashes) -> Hashes:
     """Splitmix64's finaliser: every bit depends on every bit."""
     hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -29,16 +29,6 @@ static inline uint32_t finished(uint32_t h, const uint8_t *text, int64_t length)
     return h ^ (h >> 16);
 }
 
-/* Code point at `text`, of valid UTF-8, and its bytes. */
-static inline uint32_t code_point(const uint8_t *text, int *bytes) {
-    uint32_t c = text[0];
-    if (c < 0x80) return *bytes = 1, c;
-    *bytes = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
-    c &= 0x7fu >> *bytes;
-    for (int i = 1; i < *bytes; i++) c = (c << 6) | (text[i] & 0x3f);
-    return c;
-}
-
 /* Words of two letters and more, joined by single spaces; their number. */
 static int64_t words_of(const uint8_t *text, int64_t length, const uint8_t *is_letter,
                         uint8_t *joined, Word *words) {
