@@ -39,7 +39,15 @@ KERNELS = Library(
     name="kernels",
     sources=(
         *("kernels.c", "elementwise.inc", "adafactor.h", "gemm.h", "attention.inc", "experts.inc"),
-        *("loss.h", "decode.h", "lanes.h", "packed.inc", "attend.inc", "product.inc", "product_t.inc"),
+        *(
+            "loss.h",
+            "decode.h",
+            "lanes.h",
+            "packed.inc",
+            "attend.inc",
+            "product.inc",
+            "product_t.inc",
+        ),
     ),
     # Sums may be regrouped. Masked keys are infinities, which -ffast-math would not allow.
     flags=(
