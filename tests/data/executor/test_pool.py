@@ -38,7 +38,16 @@ def test_every_task_is_done_in_a_process_beside_this_one(tmp_path):
 
 
 def test_one_worker_is_this_process(tmp_path):
-    assert run([partial(executor_tasks.write, tmp_path / "a"), partial(executor_tasks.write, tmp_path / "b")], 1) == 20
+    assert (
+        run(
+            [
+                partial(executor_tasks.write, tmp_path / "a"),
+                partial(executor_tasks.write, tmp_path / "b"),
+            ],
+            1,
+        )
+        == 20
+    )
     assert (tmp_path / "a").read_text() == f"{os.getpid()} {threads()}"
 
 
