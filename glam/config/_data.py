@@ -21,14 +21,21 @@ class FilterConfig:
     threshold: float = THRESHOLD  # threshold: a page is kept when its score is higher
     # replace scores by their ranks within the pool; of raw scores, pareto keeps too few
     calibrate: bool = True
+    # where scores come from: classifier | published (with the text, as data.corpus names them)
+    scores: str = "classifier"
+    # a classifier that was trained before: its folder or file; null: one learns from curated text
+    model: str | None = None
     num_features: int = 262_144  # size of the classifier's hashed features
     ngrams: int = 2  # [words] longest n-gram that is a feature
     folds: int = 2  # cross-fitting: a page is scored by a classifier that did not train on it
 
     def __post_init__(self) -> None:
         one_of("data.filter.name", self.name, ("pareto", "threshold", "none"))
+        one_of("data.filter.scores", self.scores, ("classifier", "published"))
         positive("data.filter.", self, "alpha")
-        within("data.filter.", self, 0, 1, "threshold")
+        if self.calibrate or self.scores == "classifier":
+            within("data.filter.", self, 0, 1, "threshold")
+        self._check_scores()
         if self.name != "threshold" and self.threshold != THRESHOLD:
             raise UserError(
                 f"data.filter.threshold={self.threshold} but data.filter.name={self.name} has no "
@@ -37,6 +44,22 @@ class FilterConfig:
         within("data.filter.", self, 1, 2**31 - 1, "num_features")
         within("data.filter.", self, 1, 8, "ngrams")
         within("data.filter.", self, 2, 100, "folds")
+
+    def _check_scores(self) -> None:
+        if self.model is not None and not self.model.strip():
+            raise UserError("data.filter.model is empty; name a classifier, or leave it out")
+        if self.scores == "classifier":
+            return
+        if self.model is not None:
+            raise UserError(
+                f"data.filter.model={self.model} gives scores, and data.filter.scores=published "
+                f"takes those of the text; leave one out"
+            )
+        if self.name == "pareto" and not self.calibrate:
+            raise UserError(
+                "data.filter.calibrate=false takes scores for probabilities, and published ones "
+                "are of any scale; leave it out, or add data=threshold"
+            )
 
 
 @dataclass(kw_only=True)
@@ -90,6 +113,9 @@ class DataConfig:
     held_out_fraction: float = 0.05  # [share] of each domain's text, in whole documents
     # [MB] of training text that the tokenizer's vocabulary is learnt from
     tokenizer_megabytes: float = 8.0
+    # a tokenizer that was trained before: a SentencePiece .model, its folder, or a run's; null: one
+    # learns from the text
+    tokenizer: str | None = None
     seed: int = 0  # of the splits and the filter's sampling; the top-level seed orders the batches
     # who prepares the text: local (processes of this machine) | slurm | ray (extra: scale)
     executor: str = not_in_identity("local")
@@ -109,6 +135,8 @@ class DataConfig:
         one_of("data.executor", self.executor, EXECUTORS)
         positive("data.", self, "workers")
         within("data.", self, 0, 2**32 - 1, "seed")
+        if self.tokenizer is not None and not self.tokenizer.strip():
+            raise UserError("data.tokenizer is empty; name a tokenizer, or leave it out")
 
     @property
     def removes_near_copies(self) -> bool:

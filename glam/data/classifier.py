@@ -1,16 +1,13 @@
-"""Scores the pool's pages: a linear classifier on hashed n-grams, curated against pool.
+"""Scores pages: a linear classifier on hashed n-grams, curated text against the pool.
 
 Cross-fitted: documents are dealt into folds, and each page is scored by the classifier of the
-folds that its document is not in, so no page is scored by a classifier trained on it. Memory is
-constant: the classifiers learn from a sample, and the pool is scored batch by batch.
+folds that its document is not in, so no page is scored by a classifier trained on it.
 """
 
 # pyright: reportMissingTypeStubs=false
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import compress, islice
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,10 +15,8 @@ from numpy.typing import NDArray
 
 from glam.config import FilterConfig
 from glam.data.hashing import uniform
-from glam.data.pages import PagedSource
-from glam.data.quality import area_under_curve, count_scores
 from glam.data.scoring import products, vectorizer
-from glam.progress import Bar, bar
+from glam.progress import Bar
 
 SAMPLE = 10_000  # pages of each class that the classifiers learn from
 MANY = 1 << 20  # documents of a class; the draws of more are not ranked
@@ -100,7 +95,7 @@ def _features(config: FilterConfig, pages: Sequence[str], running: Bar | None) -
 
     hashed = vectorizer(config.num_features, config.ngrams, dtype=np.float32)
     rows: list[Any] = []
-    for batch in _batches(pages):
+    for batch in batches(pages):
         rows.append(hashed.transform(batch))
         if running:
             running.advance(len(batch))
@@ -130,86 +125,20 @@ def _fit(
 
 
 def deal(documents: NDArray[np.uint64], folds: int, seed: int) -> Folds:
-    """The fold of each document `[documents]`, by their distinct hashes: of even size by the ranks
-    of their draws, and by the draws themselves where there are too many to rank."""
-    draws = uniform(documents, seed, "folds")
+    """The fold of each document `[documents]` of a class, by their distinct hashes: folds are of
+    even size, by the ranks of the draws. Where there are too many to rank, see `by_draw`."""
     if len(documents) > MANY:
-        return (draws * folds).astype(np.intp)
-    return np.argsort(np.argsort(draws)) % folds
+        return by_draw(documents, folds, seed)
+    return np.argsort(np.argsort(uniform(documents, seed, "folds"))) % folds
 
 
-def _batches(pages: Iterable[str]) -> Iterator[list[str]]:
+def by_draw(documents: NDArray[np.uint64], folds: int, seed: int) -> Folds:
+    """The fold of each document `[documents]` by its hash alone, whatever else there is."""
+    return (uniform(documents, seed, "folds") * folds).astype(np.intp)
+
+
+def batches(pages: Iterable[str]) -> Iterator[list[str]]:
+    """As many pages as are hashed at once."""
     every = iter(pages)
     while batch := list(islice(every, _BATCH)):
         yield batch
-
-
-@dataclass(frozen=True, eq=False)
-class _Class:
-    """All pages of one class: fold, and whether sampled for training `[pages]`."""
-
-    sources: Sequence[PagedSource]
-    folds: Folds
-    sampled: NDArray[np.bool_]
-
-    def texts(self) -> Iterator[str]:
-        for source in self.sources:
-            yield from source.texts()
-
-    def sample(self) -> tuple[list[str], Folds]:
-        """The pages to train on and their folds."""
-        return list(compress(self.texts(), self.sampled)), self.folds[self.sampled]
-
-    def by_source(self, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """An array over all pages as one of each source."""
-        ends = np.cumsum([len(source.hashes) for source in self.sources])
-        names = [source.name for source in self.sources]
-        return dict(zip(names, np.split(values, ends[:-1]), strict=True))
-
-
-def write_quality(
-    folder: Path,
-    config: FilterConfig,
-    curated: Sequence[PagedSource],
-    pool: Sequence[PagedSource],
-    seed: int,
-) -> None:
-    """Score every page of `pool`; the classifier is kept as plain arrays beside the scores."""
-    good, web = (_class_of(sources, config.folds, seed) for sources in (curated, pool))
-    total = int(good.sampled.sum() + web.sampled.sum()) + len(web.folds)
-    with bar("quality classifier", total, "pages") as running:
-        sample = good.sample()
-        classifier = fit(config, sample, web.sample(), running)
-        scores = np.concatenate(list(_scores(classifier, web, running)))
-    mine = score(classifier, *sample)
-    auc = area_under_curve(count_scores(mine), count_scores(scores))
-    np.savez(folder / "classifier.npz", weights=classifier.weights, bias=classifier.bias)
-    _save(folder / "scores.npz", web.by_source(scores))
-    _save(folder / "folds.npz", good.by_source(good.folds) | web.by_source(web.folds))
-    (folder / "quality.json").write_text(json.dumps({"auc": auc}))
-
-
-def _class_of(sources: Sequence[PagedSource], folds: int, seed: int) -> _Class:
-    """Deals whole documents into folds, and draws the sample: both by hash, so that the order of
-    the corpus does not matter."""
-    owners = np.concatenate([source.owners for source in sources])
-    documents, document = np.unique(owners, return_inverse=True)
-    draws = uniform(np.concatenate([source.hashes for source in sources]), seed, "classifier")
-    sampled = np.zeros(len(draws), bool)
-    sampled[np.argsort(draws, kind="stable")[:SAMPLE]] = True
-    return _Class(sources, deal(documents, folds, seed)[document], sampled)
-
-
-def _scores(classifier: Classifier, web: _Class, running: Bar) -> Iterator[Floats]:
-    done = 0
-    for batch in _batches(web.texts()):
-        end = done + len(batch)
-        yield score(classifier, batch, web.folds[done:end])
-        running.advance(len(batch))
-        done = end
-
-
-def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """Arrays by number with their names beside: as keywords, a source called `file` would clash."""
-    numbered: dict[str, Any] = {f"a{i}": array for i, array in enumerate(arrays.values())}
-    np.savez(path, names=np.array(list(arrays)), **numbered)

@@ -20,11 +20,16 @@ from glam.data import split as splitting
 from glam.data import tokenizer as tokenizing
 from glam.data import tokens as encoding
 from glam.data.cache import Cache
+from glam.data.classifier import Classifier
+from glam.data.classifier_file import FOLDER, fingerprint, given_classifier
 from glam.data.documents import Documents, documents_key, store
-from glam.data.hashing import digest, uniform
+from glam.data.given_tokenizer import VERSION as GIVEN_VERSION
+from glam.data.given_tokenizer import given_model, import_tokenizer
+from glam.data.hashing import digest, file_digest, uniform
+from glam.data.judging import write_given_quality, write_quality
 from glam.data.quality import VERSION as QUALITY_VERSION
 from glam.data.quality import Quality, read_quality
-from glam.data.sources import checked_sources
+from glam.data.sources import EMBEDDED, checked_sources, trains_classifier
 from glam.errors import UserError
 from glam.progress import bar
 
@@ -68,7 +73,9 @@ class Pipeline:
         """Make tokenizer and scores, side by side: SentencePiece holds no Python lock."""
         background = ThreadPoolExecutor(1)
         try:
-            if not self._given and not self.cache.holds("tokenizer", self._tokenizer_inputs):
+            if self.data.tokenizer is not None:
+                _ = self.tokenizer  # before any text is read: it may be refused
+            elif not self._given and not self.cache.holds("tokenizer", self._tokenizer_inputs):
                 _ = self.pages  # once, before two stages ask for it
             tokenizer = background.submit(lambda: self.tokenizer)
             if self.filters:
@@ -92,7 +99,7 @@ class Pipeline:
         ]
         sides = splitting.split(domains, self.data.held_out_fraction, self.data.seed)
         _check_sides(self.sources, self.documents, sides)
-        if self.filters:
+        if self.filters and trains_classifier(self.data):
             _check_folds(self.sources, sides, self.data.filter.folds)
         return sides
 
@@ -117,10 +124,23 @@ class Pipeline:
         if self._given is not None:
             return self._given
         folder = self.cache.stage("tokenizer", self._tokenizer_inputs, self._make_tokenizer)
-        return tokenizing.Tokenizer(folder)
+        tokenizer = tokenizing.Tokenizer(folder)
+        if tokenizer.vocab_size != self.vocab_size:
+            raise UserError(
+                f"model.vocab_size={self.vocab_size} but data.tokenizer={self.data.tokenizer} has "
+                f"{tokenizer.vocab_size} pieces; set model.vocab_size={tokenizer.vocab_size}"
+            )
+        return tokenizer
+
+    @cached_property
+    def _given_model(self) -> Path | None:
+        """The file that `data.tokenizer` names."""
+        return None if self.data.tokenizer is None else given_model(self.data.tokenizer)
 
     @property
     def _tokenizer_inputs(self) -> dict[str, object]:
+        if self._given_model is not None:
+            return {"version": GIVEN_VERSION, "given": file_digest(self._given_model)}
         return {
             "version": [tokenizing.VERSION, paging.VERSION],
             "text": self.text_key,
@@ -129,7 +149,10 @@ class Pipeline:
         }
 
     def _make_tokenizer(self, folder: Path) -> None:
-        tokenizing.train_tokenizer(folder, self._sample(), self.vocab_size)
+        if self._given_model is None:
+            tokenizing.train_tokenizer(folder, self._sample(), self.vocab_size)
+        else:
+            import_tokenizer(self._given_model, folder)
 
     def _sample(self) -> list[str]:
         """Pages from all the training text, whatever the filter keeps."""
@@ -188,19 +211,35 @@ class Pipeline:
         return {
             "version": [QUALITY_VERSION, paging.VERSION],
             "text": self.text_key,
-            "classifier": [config.num_features, config.ngrams, config.folds],
+            "classifier": [config.num_features, config.ngrams, config.folds]
+            if self.given_classifier is None
+            else fingerprint(self.given_classifier),
         }
 
-    def _judge(self, folder: Path) -> None:
-        # scikit-learn takes a second to import: not where the scores are cached.
-        from glam.data.classifier import write_quality
+    @cached_property
+    def given_classifier(self) -> Classifier | None:
+        """The one that `data.filter.model` names."""
+        return given_classifier(self.data.filter)
 
+    @property
+    def classifier(self) -> Path | None:
+        """The folder of the classifier that was trained here, with its card."""
+        if not self.filters or not trains_classifier(self.data):
+            return None
+        return self.cache.stage("quality", self._quality_inputs, self._judge) / FOLDER
+
+    def _judge(self, folder: Path) -> None:
         roles = [source.role for source in self.sources]
         curated, pool = (
             [pages for pages, role in zip(self.pages, roles, strict=True) if role == wanted]
             for wanted in ("curated", "pool")
         )
-        write_quality(folder, self.data.filter, curated, pool, self.data.seed)
+        if self.given_classifier is not None:
+            return write_given_quality(folder, self.given_classifier, pool)
+        licenses = {row.name: row.license for row in EMBEDDED}
+        if self.data.corpus.name != "embedded":
+            licenses = {}
+        return write_quality(folder, self.data.filter, curated, pool, self.data.seed, licenses)
 
 
 def _await(stage: str, future: "Future[tokenizing.Tokenizer]") -> None:

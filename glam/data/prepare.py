@@ -61,6 +61,7 @@ def prepare(
         quality=_quality(texts, pipeline),
         text_fingerprint=text_fingerprint(pipeline.sources),
         texts=Texts(pipeline),
+        classifier=pipeline.classifier,
     )
 
 
@@ -210,4 +211,5 @@ def _quality(texts: list[_Text], pipeline: Pipeline) -> dict[str, Any]:
     if not filtered:
         return {}
     share = {text.source.name: float(text.kept.mean()) for text in filtered if len(text.kept)}
-    return {"auc": pipeline.quality.auc, "kept_share": share}
+    auc = pipeline.quality.auc
+    return ({} if auc is None else {"auc": auc}) | {"kept_share": share}

@@ -1,6 +1,7 @@
 """The result of preparation: tokens by component for training and evaluation, and statistics."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,9 @@ class PreparedData:
 
     `funnel` has a row for each source and step (read, distinct, held out, training, pages, kept)
     with documents (pages, from there on), characters and, once encoded, tokens. `samples` are
-    pages that the filter kept and dropped, with their scores; `quality` has `auc` and
-    `kept_share` by source; it is empty without a filter."""
+    pages that the filter kept and dropped, with their scores; `quality` has
+    `kept_share` by source, and the `auc` of a classifier that was trained here; it is empty without
+    a filter."""
 
     fingerprint: str  # of the tokens
     tokenizer: Tokenizer
@@ -50,6 +52,7 @@ class PreparedData:
     quality: dict[str, Any] = field(default_factory=dict[str, Any])
     text_fingerprint: str = ""  # of the text as it was read
     texts: Texts | None = None  # the text itself; None where only its tokens are known
+    classifier: Path | None = None  # the folder of the quality classifier that was trained here
 
     @property
     def domains(self) -> list[str]:

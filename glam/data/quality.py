@@ -20,10 +20,10 @@ _PRECISION = 2.0**16  # of published scores
 @dataclass(frozen=True, eq=False)
 class Quality:
     """What the classifier found: `scores[source] [pages]`, the probability of being curated, and
-    the area under its ROC curve on pages it did not train on."""
+    the area under its ROC curve on pages it did not train on; of one that was given None."""
 
     scores: dict[str, NDArray[np.float64]]
-    auc: float
+    auc: float | None
 
 
 def read_quality(folder: Path) -> Quality:
@@ -59,6 +59,17 @@ class Ranks:
         nothing."""
         ranks = (np.cumsum(self.counts) - self.counts / 2) / self.pages
         return ranks[np.searchsorted(self.values, scores)]
+
+
+def write_ranks(folder: Path, ranks: Ranks) -> None:
+    """Keep the ranks in `folder`."""
+    np.save(folder / "values.npy", ranks.values)
+    np.save(folder / "counts.npy", ranks.counts)
+
+
+def read_ranks(folder: Path) -> Ranks:
+    """The ranks that `write_ranks` left in `folder`."""
+    return Ranks(np.load(folder / "values.npy"), np.load(folder / "counts.npy"))
 
 
 def merge_counts(parts: Iterable[Counts]) -> Ranks:

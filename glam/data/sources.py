@@ -117,14 +117,20 @@ def checked_sources(data: DataConfig) -> list[Source]:
     sources = resolve(data.corpus)
     _check_readable(sources)
     roles = {source.role for source in sources}
-    if data.filter.name != "none" and "pool" in roles and "curated" not in roles:
+    if trains_classifier(data) and "pool" in roles and "curated" not in roles:
         raise UserError(
             f"data.filter.name={data.filter.name} learns from curated text and the corpus has "
             f"none; set data.corpus.curated=[…] (embedded: add speeches or scripture to "
-            f"data.corpus.sources), or data=unfiltered"
+            f"data.corpus.sources), data.filter.model=<a trained classifier>, or data=unfiltered"
         )
     _check_left_out(data.left_out, {source.name: source.role for source in sources})
     return sources
+
+
+def trains_classifier(data: DataConfig) -> bool:
+    """Whether the filter's scores are those of a classifier that has to learn from the text."""
+    chosen = data.filter
+    return chosen.name != "none" and chosen.model is None and chosen.scores == "classifier"
 
 
 def _check_readable(sources: list[Source]) -> None:

@@ -3,27 +3,21 @@
 import re
 from collections.abc import Iterator
 
-# Control characters say nothing, and U+2581 is SentencePiece's mark for a space: with either
-# left in, decoding would not give back what was encoded, and bits per byte would not be exact.
-_SPACE_MARK = "\u2581"
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 _SPACE = re.compile(r"\s")
 
 
 def clean(text: str) -> str:
-    """Text that survives tokenizing exactly: no control characters, no lone surrogates."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace(_SPACE_MARK, "_")
+    """Text without what says nothing: control characters, lone surrogates, white space around."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     return _CONTROL.sub(" ", text).encode("utf-8", "replace").decode().strip()
 
 
 def reserved_in(text: str) -> dict[str, int]:
     """What `clean` replaces of characters that are seen, by name; empty for most texts."""
-    found = {
-        "U+2581 by _": text.count(_SPACE_MARK),
-        "lone surrogates by ?": 0 if text.isascii() else len(_SURROGATE.findall(text)),
-    }
-    return {name: count for name, count in found.items() if count}
+    count = 0 if text.isascii() else len(_SURROGATE.findall(text))
+    return {"lone surrogates by ?": count} if count else {}
 
 
 def pages(text: str, limit: int) -> Iterator[str]:

@@ -1,8 +1,11 @@
 """SentencePiece unigram with byte fallback, trained once and named by its vocabulary."""
 
+# pyright: reportMissingTypeStubs=false
 import re
 import shutil
 from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +18,32 @@ from glam.errors import UserError, first_line
 
 VERSION = 1
 _SMALLEST = 264  # 256 bytes, unknown, beginning, end, newline and a few letters
-_UNKNOWN = "\u2585"  # text may hold it: it is encoded by its bytes
-_MODEL, _VOCAB = "tokenizer.model", "tokenizer.vocab"
+# Text may hold SentencePiece's own signs, for unknown text and for a space. It is encoded by their
+# bytes.
+_UNKNOWN, _SPACE = "\u2585", "\u2581"
+MODEL, VOCAB = "tokenizer.model", "tokenizer.vocab"
 
 
 class Tokenizer:
-    """Text to tokens and back, without loss for text that went through `text.clean`."""
+    """Text to tokens and back, without loss for any text that UTF-8 can hold."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         # Typed loosely: sentencepiece ships no types.
         try:
-            self._model: Any = sentencepiece.SentencePieceProcessor(model_file=str(folder / _MODEL))
+            self._model: Any = sentencepiece.SentencePieceProcessor(model_file=str(folder / MODEL))
             # The .model's bytes may differ between runs that learn the same vocabulary.
-            self.fingerprint = file_digest(folder / _VOCAB)
+            self.fingerprint = file_digest(folder / VOCAB)
         except (OSError, RuntimeError) as error:
             raise UserError(
                 f"{folder}: its tokenizer cannot be read ({first_line(error)}); bring back "
-                f"{_MODEL} and {_VOCAB}"
+                f"{MODEL} and {VOCAB}"
             ) from None
         self.vocab_size: int = self._model.vocab_size()
         self.bos: int = self._model.bos_id()
         self.eos: int = self._model.eos_id()
         self.unknown: int = self._model.unk_id()
+        self._space: list[int] = [self._model.piece_to_id(f"<0x{b:02X}>") for b in _SPACE.encode()]
         self.num_bytes: NDArray[np.uint8] = np.array(
             [self._num_bytes(token) for token in range(self.vocab_size)], np.uint8
         )
@@ -45,20 +51,30 @@ class Tokenizer:
     @staticmethod
     def is_in(folder: Path) -> bool:
         """Whether a tokenizer lies in `folder`."""
-        return (folder / _MODEL).is_file() and (folder / _VOCAB).is_file()
+        return (folder / MODEL).is_file() and (folder / VOCAB).is_file()
 
     def copy_to(self, folder: Path) -> None:
         """Copy the tokenizer's two files into `folder`, each whole or not at all."""
-        for name in (_VOCAB, _MODEL):
+        for name in (VOCAB, MODEL):
             part = folder / f".{name}.part"
             shutil.copyfile(self._folder / name, part)
             part.replace(folder / name)
 
     def encode(self, text: str) -> list[int]:
+        if _SPACE in text:
+            return self._joined(self._model.encode(text.split(_SPACE)))
         return self._model.encode(text)
 
     def encode_batch(self, texts: Sequence[str], threads: int) -> list[list[int]]:
+        if any(_SPACE in text for text in texts):
+            parts = [text.split(_SPACE) for text in texts]
+            encoded = iter(self._model.encode(list(chain(*parts)), num_threads=threads))
+            return [self._joined(list(islice(encoded, len(each)))) for each in parts]
         return self._model.encode(list(texts), num_threads=threads)
+
+    def _joined(self, parts: list[list[int]]) -> list[int]:
+        """Tokens of the parts of a text, with the bytes of SentencePiece's space between them."""
+        return list(chain(parts[0], *([*self._space, *part] for part in parts[1:])))
 
     def decode(self, tokens: Sequence[int]) -> str:
         return self._model.decode(list(tokens))
@@ -70,6 +86,25 @@ class Tokenizer:
     def score(self, token: int) -> float:
         """The log-probability of a token in the unigram model."""
         return self._model.get_score(token)
+
+    @cached_property
+    def _proto(self) -> Any:
+        from sentencepiece import sentencepiece_model_pb2
+
+        library: Any = sentencepiece_model_pb2
+        proto = library.ModelProto()
+        proto.ParseFromString(self._model.serialized_model_proto())
+        return proto
+
+    @property
+    def is_unigram(self) -> bool:
+        """Whether text is cut by the pieces' probabilities; else BPE."""
+        return self._proto.trainer_spec.model_type == self._proto.trainer_spec.UNIGRAM
+
+    @property
+    def unsplit(self) -> list[str]:
+        """Pieces that text is cut at first, such as a newline."""
+        return [p.piece for p in self._proto.pieces if p.type == p.USER_DEFINED]
 
     def pieces(self) -> list[str]:
         """What each token stands for, a leading space as "▁"; control tokens and bytes as "<...>",
@@ -106,7 +141,9 @@ def train_tokenizer(folder: Path, sample: Iterable[str], vocab_size: int) -> Non
     try:
         trainer.train(
             # SentencePiece skips, without a word, a text that holds its sign for unknown pieces.
-            sentence_iterator=(text.replace(_UNKNOWN, "\n") for text in sample),
+            sentence_iterator=(
+                text.replace(_UNKNOWN, "\n").replace(_SPACE, "\n") for text in sample
+            ),
             model_prefix=str(folder / "tokenizer"),
             vocab_size=vocab_size,
             model_type="unigram",

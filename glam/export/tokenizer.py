@@ -1,13 +1,15 @@
 """Our SentencePiece tokenizer as the `tokenizer.json` of Hugging Face's `tokenizers`.
 
 The same pieces, scores and fallback to bytes, so a text gets the same tokens but where two ways to
-cut it have the same score: "....", of pieces ".." and "...", is such a tie.
+cut it have the same score: "....", of pieces ".." and "...", is such a tie. And "▁" (U+2581), by
+which both write a space, is read as one there.
 """
 
 from pathlib import Path
 from typing import Any
 
 from glam.data import Tokenizer
+from glam.errors import UserError
 from glam.files import to_json
 
 WRITTEN = r"<(?=(0x[0-9A-F]{2}|unk|s|/s)>)"  # where text begins that looks like a piece of no text
@@ -36,7 +38,13 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, sequence_length: int) ->
 
 
 def fast_tokenizer(tokenizer: Tokenizer) -> Any:
-    """As an object of the package `tokenizers`, which has no types."""
+    """As an object of the package `tokenizers`, which has no types. Raises UserError for one that
+    cuts text in another way."""
+    if not tokenizer.is_unigram:
+        raise UserError(
+            "task=export writes unigram tokenizers, and that of this run is BPE; its "
+            "tokenizer.model is a file of SentencePiece, which transformers converts"
+        )
     import tokenizers
     from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
@@ -44,7 +52,9 @@ def fast_tokenizer(tokenizer: Tokenizer) -> Any:
     pieces = [(tokenizer.piece(n), tokenizer.score(n)) for n in range(tokenizer.vocab_size)]
     fast = library.Tokenizer(models.Unigram(pieces, tokenizer.unknown, byte_fallback=True))
     fast.normalizer = normalizers.Replace(" ", "▁")
-    splits = [pre_tokenizers.Split(at, "isolated") for at in ("\n", library.Regex(WRITTEN))]
+    splits = [
+        pre_tokenizers.Split(at, "isolated") for at in (*tokenizer.unsplit, library.Regex(WRITTEN))
+    ]
     fast.pre_tokenizer = pre_tokenizers.Sequence(splits)
     steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     fast.decoder = decoders.Sequence(steps)

@@ -24,6 +24,10 @@ def prepare(config: RunConfig, overrides: list[str]) -> None:
     prepare_suite(config, prepared)
     tokens = sum(component.num_tokens for component in prepared.components)
     print(f"{tokens:,} training tokens in {len(prepared.components)} components; ready to train")
+    if prepared.classifier is not None:
+        print(
+            f"quality classifier  {prepared.classifier}  (data.filter.model=… gives it to another)"
+        )
 
 
 def check_places(config: RunConfig) -> None:
@@ -41,6 +45,12 @@ def prepared_text(config: RunConfig, tokenizer: "Tokenizer | None" = None) -> "P
         from glam.data import prepare as prepare_data
 
         if tokenizer is None and config.model.init_from is not None:
+            if config.data.tokenizer is not None:
+                raise UserError(
+                    f"data.tokenizer={config.data.tokenizer}: the weights of "
+                    f"model.init_from={config.model.init_from} have a tokenizer of their own; "
+                    f"leave data.tokenizer out"
+                )
             tokenizer = initial_tokenizer(config)
         return prepare_data(config.data, config.model.vocab_size, config.cache_path, tokenizer)
 

@@ -92,7 +92,8 @@ def _own_tokenizer(config: RunConfig, run: RunFolder) -> "Tokenizer | None":
     """Of a run that goes on and took its tokenizer from elsewhere."""
     from glam.data import Tokenizer
 
-    goes_on = config.model.init_from is not None and run.has_begun and not config.rerun
+    elsewhere = config.model.init_from is not None or config.data.tokenizer is not None
+    goes_on = elsewhere and run.has_begun and not config.rerun
     return Tokenizer(run.path) if goes_on and Tokenizer.is_in(run.path) else None
 
 

@@ -1,95 +1,69 @@
-"""The classifier against its slow definition: one plain fit for each fold, on the other folds."""
-
-import json
-import random
-from collections.abc import Iterator
-from pathlib import Path
+"""Scores, and how documents are dealt into folds."""
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.feature_extraction.text import HashingVectorizer
-from sklearn.linear_model import LogisticRegression
 
-from glam.config import FilterConfig
-from glam.data.classifier import write_quality
-from glam.data.hashing import document_hash
-from glam.data.pages import PagedSource, paged
-from glam.data.quality import read_quality
+from glam.data import classifier as module
+from glam.data.classifier import Classifier, by_draw, deal, score
 
-CONFIG = FilterConfig(num_features=4096, folds=3)
-FORMAL = [a + b for a in ("ver", "con", "pro") for b in ("atum", "ition", "ence")]
-SLANG = [a + b for a in ("lol", "gr8", "omg") for b in ("z", "xx", "yo")]
-
-
-def source(name: str, special: list[str], documents: int) -> PagedSource:
-    def texts() -> Iterator[str]:
-        for i in range(documents):
-            rng = random.Random(f"{name} {i}")
-            yield " ".join(rng.choice([*special, "and", "the"]) for _ in range(40 + 20 * i))
-
-    hashes = np.array([document_hash(text) for text in texts()], np.uint64)
-    return paged(name, hashes, texts, limit=200)
+RNG = np.random.default_rng(0)
+REAL = RNG.normal(size=(2, 4096)), RNG.normal(size=2)
+WORDS = ["state", "union", "lol", "u", "the", "of", "Straße", "naïve", "7th", "gr8", "\n"]
+PAGES = st.lists(
+    st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join), min_size=1, max_size=5
+)
 
 
-CURATED = [source("laws", FORMAL, 6), source("epics", FORMAL, 5)]
-POOL = [source("posts", SLANG, 7), source("chats", FORMAL + SLANG, 8)]
+@given(PAGES)
+def test_a_score_is_the_probability_that_the_fold_gives(pages: list[str]) -> None:
+    classifier = Classifier.rounded(*REAL, ngrams=2)
+    folds = np.arange(len(pages)) % 2
+    rows = HashingVectorizer(n_features=4096, ngram_range=(1, 2)).transform(pages)
+    logits = (rows @ REAL[0].T + REAL[1])[np.arange(len(pages)), folds]
+    scores = score(classifier, pages, folds)
+    np.testing.assert_allclose(scores, 1 / (1 + np.exp(-logits)), atol=1e-5)
+    # Few scores are distinct, whatever the number of pages.
+    found = np.log(scores / (1 - scores))
+    np.testing.assert_allclose(np.rint(found * 2**16), found * 2**16, atol=0.3)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("quality")
-    write_quality(path, CONFIG, CURATED, POOL, seed=0)
-    return path
+def test_a_score_does_not_depend_on_the_pages_beside() -> None:
+    classifier = Classifier.rounded(*REAL, ngrams=3)
+    pages = ["state of the union " * i + "lol" for i in range(30)]
+    folds = np.arange(30) % 2
+    alone = [score(classifier, [page], folds[i : i + 1]).item() for i, page in enumerate(pages)]
+    assert score(classifier, pages, folds).tolist() == alone
 
 
-def folds(folder: Path) -> dict[str, np.ndarray]:
-    with np.load(folder / "folds.npz") as file:
-        return {name: file[f"a{i}"] for i, name in enumerate(file["names"])}
+@pytest.mark.parametrize("largest", [0.0, 1e-9, 0.5, 64.0, 1000.0, 3e8])
+def test_weights_of_any_size_fit_whole_numbers(largest: float) -> None:
+    weights = RNG.uniform(-largest, largest, (3, 100))
+    weights[1, 5] = -largest
+    made = Classifier.rounded(weights, np.zeros(3), ngrams=1)
+    step = 2.0**-made.exponent
+    np.testing.assert_allclose(made.weights * step, weights, atol=step / 2)
+    assert step <= max(2.0**-24, largest * 2.0**-28)
 
 
-def test_pages_of_a_document_share_a_fold_and_every_fold_has_documents(folder: Path) -> None:
-    for pool in POOL:
-        mine = folds(folder)[pool.name]
-        for owner in np.unique(pool.owners):
-            assert len(set(mine[pool.owners == owner].tolist())) == 1
-        assert set(mine.tolist()) == set(range(CONFIG.folds))
+@given(st.sets(st.integers(0, 2**64 - 1), min_size=1, max_size=60), st.integers(2, 7))
+def test_folds_are_of_even_size_and_follow_from_the_draws(found: set[int], folds: int) -> None:
+    documents = np.array(sorted(found), np.uint64)
+    sizes = np.bincount(deal(documents, folds, 0), minlength=folds)
+    assert sizes.max() - sizes.min() <= 1
 
 
-def test_a_page_is_scored_by_a_classifier_that_never_saw_its_document(folder: Path) -> None:
-    vectorizer = HashingVectorizer(n_features=4096, ngram_range=(1, 2), dtype=np.float32)
-    scores = read_quality(folder).scores
-    for fold in range(CONFIG.folds):
-        good, web = ([text for each in kind for text in texts_of(each, folder, fold, False)]
-                     for kind in (CURATED, POOL))  # fmt: skip
-        judge = LogisticRegression(solver="liblinear", class_weight="balanced")
-        judge.fit(vectorizer.transform(good + web), [1] * len(good) + [0] * len(web))
-        for pool in POOL:
-            slow = judge.predict_proba(vectorizer.transform(texts_of(pool, folder, fold, True)))
-            mine = scores[pool.name][folds(folder)[pool.name] == fold]
-            np.testing.assert_allclose(mine, slow[:, 1], atol=1e-5)
-
-
-def texts_of(pages: PagedSource, folder: Path, fold: int, inside: bool) -> list[str]:
-    dealt = folds(folder)[pages.name]
-    return [text for text, f in zip(pages.texts(), dealt, strict=True) if (f == fold) == inside]
-
-
-def test_the_auc_tells_formal_from_slang(folder: Path) -> None:
-    quality = read_quality(folder)
-    assert 0.5 < quality.auc <= 1
-    assert quality.scores["posts"].mean() < quality.scores["chats"].mean()
-
-
-def test_equal_input_gives_equal_scores(folder: Path, tmp_path: Path) -> None:
-    write_quality(tmp_path, CONFIG, CURATED, POOL, seed=0)
-    again, before = read_quality(tmp_path), read_quality(folder)
-    for name, scores in before.scores.items():
-        np.testing.assert_array_equal(again.scores[name], scores)
-
-
-def test_nothing_is_saved_that_needs_unpickling(folder: Path) -> None:
-    assert {path.suffix for path in folder.iterdir()} == {".npz", ".json"}
-    for path in folder.glob("*.npz"):
-        with np.load(path, allow_pickle=False) as file:
-            assert all(file[name].dtype != object for name in file.files)
-    json.loads((folder / "quality.json").read_text())
+def test_folds_of_too_many_documents_to_rank_follow_from_each_ones_hash(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    documents = np.sort(RNG.integers(0, 2**63, 30_000, dtype=np.uint64))
+    ranked = deal(documents, 3, 0)
+    monkeypatch.setattr(module, "MANY", 1000)
+    drawn = deal(documents, 3, 0)
+    np.testing.assert_array_equal(drawn, by_draw(documents, 3, 0))
+    np.testing.assert_array_equal(drawn[::7], deal(documents[::7], 3, 0))
+    assert not np.array_equal(drawn, ranked)
+    np.testing.assert_allclose(np.bincount(drawn) / 30_000, 1 / 3, atol=0.02)
+    assert not np.array_equal(drawn, by_draw(documents, 3, 1))

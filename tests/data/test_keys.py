@@ -34,6 +34,9 @@ FOLLOWS = {
     "filter.num_features": {"quality"},
     "filter.ngrams": {"quality"},
     "filter.folds": {"quality"},
+    "filter.model": {"quality"},
+    "filter.scores": set(),
+    "tokenizer": {"tokenizer", "tokens"},
     # Which of the scored pages are kept is chosen anew every time.
     "filter.name": set(),
     "filter.alpha": set(),
@@ -59,12 +62,18 @@ def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.setattr(Cache, "stage", stage)
     monkeypatch.setattr(documents, "Documents", lambda folder: folder)
     monkeypatch.setattr(pipeline, "read_quality", lambda folder: folder)
-    monkeypatch.setattr(
-        pipeline.tokenizing, "Tokenizer", lambda folder: SimpleNamespace(fingerprint=str(folder))
-    )
+    monkeypatch.setattr(pipeline, "given_model", Path)
+    monkeypatch.setattr(pipeline, "file_digest", str)
+    monkeypatch.setattr(pipeline, "given_classifier", lambda config: config.model)
+    monkeypatch.setattr(pipeline, "fingerprint", str)
 
     def of(data: DataConfig, vocab_size: int = 400) -> dict[str, set[str]]:
         made.clear()
+        monkeypatch.setattr(
+            pipeline.tokenizing,
+            "Tokenizer",
+            lambda folder: SimpleNamespace(fingerprint=str(folder), vocab_size=vocab_size),
+        )
         running = Pipeline(data, vocab_size, tmp_path)
         _ = running.documents, running.tokenizer, running.quality
         for index in range(len(running.sources)):
@@ -86,6 +95,9 @@ def others(data: DataConfig, tmp_path: Path) -> dict[str, Any]:
         "corpus.curated": [*corpus.curated, str(good)],
         "corpus.held_out": [f"{corpus.files[0]}/chats.jsonl"],
         "left_out": ["posts"],
+        "filter.model": "a/classifier",
+        "filter.scores": "published",
+        "tokenizer": "a.model",
         "corpus.name": "local",
         "dedup.near": False,
         "dedup.threshold": 0.8,

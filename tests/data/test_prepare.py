@@ -312,16 +312,16 @@ def test_what_may_not_be_left_out_is_one_line(data: DataConfig, cache: Path) -> 
             prepare(dataclasses.replace(data, left_out=left_out), VOCAB, cache)
 
 
-def test_characters_that_no_token_can_hold_are_counted_and_nothing_else_is_lost(
+def test_characters_that_utf8_cannot_hold_are_counted_and_nothing_else_is_lost(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    lines = [f"word{i} \u2581 and \u2585 of {'many ' * 40}{i}" for i in range(20)]
+    lines = [f"word{i} \ud83d \u2581 and \u2585 of {'many ' * 40}{i}" for i in range(20)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in lines))
     data = DataConfig(corpus=LocalCorpusConfig(files=[str(tmp_path)]), filter=UNFILTERED)
     prepared = prepare(data, 280, tmp_path / "cache")
-    assert caplog.messages == ["a: replaced what no token can hold: 20 U+2581 by _"]
+    assert caplog.messages == ["a: replaced what no token can hold: 20 lone surrogates by ?"]
     found = [text for side in (texts, held_out_texts) for text in side(prepared)["a"]]
-    assert sorted(found) == sorted(text.replace("\u2581", "_") for text in lines)
+    assert sorted(found) == sorted(text.replace("\ud83d", "?") for text in lines)
 
 
 def test_descriptors_do_not_grow_with_the_number_of_domains(tmp_path: Path) -> None:

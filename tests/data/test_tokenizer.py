@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from glam.data import PreparedData, Tokenizer
-from glam.data.text import clean
 from glam.data.tokenizer import train_tokenizer
 from glam.errors import UserError
 
@@ -22,21 +21,39 @@ SAMPLE = [f"the {a} of {b} was {a}{b}ed" for a in ("cat", "dog", "bird") for b i
 MARKS = st.sampled_from(
     ["<s>", "</s>", "<unk>", "<0x41>", "\u2581", "\u2585", "\n\n", "  ", "\t", "\ufffd"]
 )
-ANY = st.lists(st.one_of(st.text(max_size=20), MARKS), max_size=8).map("".join)
+ANY = st.lists(
+    st.one_of(st.text(st.characters(codec="utf-8"), max_size=20), MARKS), max_size=8
+).map("".join)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(ANY)
-def test_any_clean_text_comes_back_exactly(prepared: PreparedData, text: str) -> None:
+def test_any_text_comes_back_exactly(prepared: PreparedData, text: str) -> None:
     tokenizer = prepared.tokenizer
-    assert tokenizer.decode(tokenizer.encode(clean(text))) == clean(text)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(ANY, min_size=1, max_size=5))
+def test_texts_get_the_tokens_that_each_gets_alone(
+    prepared: PreparedData, texts: list[str]
+) -> None:
+    tokenizer = prepared.tokenizer
+    assert tokenizer.encode_batch(texts, 1) == [tokenizer.encode(text) for text in texts]
+
+
+def test_every_character_comes_back(prepared: PreparedData) -> None:
+    every = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+    texts = ["".join(every[i : i + 256]) for i in range(0, len(every), 256)]
+    encoded = prepared.tokenizer.encode_batch(texts, 1)
+    assert [prepared.tokenizer.decode(tokens) for tokens in encoded] == texts
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(ANY)
 def test_bytes_of_tokens_add_up_to_bytes_of_text(prepared: PreparedData, text: str) -> None:
-    tokens = prepared.tokenizer.encode(clean(text))
-    assert prepared.tokenizer.num_bytes[tokens].sum() == len(clean(text).encode())
+    tokens = prepared.tokenizer.encode(text)
+    assert prepared.tokenizer.num_bytes[tokens].sum() == len(text.encode())
 
 
 def test_beginning_and_end_stand_for_no_text(prepared: PreparedData) -> None:
