@@ -9,13 +9,7 @@ Optimizers, schedules, balance losses, dispatchers, corpora and launchers are fo
 """
 
 from glam.config._checks import unencodable
-from glam.config._data import (
-    COMPONENTS,
-    DataConfig,
-    DedupConfig,
-    FilterConfig,
-    MixtureConfig,
-)
+from glam.config._data import DataConfig, DedupConfig, FilterConfig, MixtureConfig
 from glam.config._evaluation import OWN, EvaluationConfig
 from glam.config._executor import RayTasksConfig, SlurmTasksConfig
 from glam.config._hardware import LOGICAL_AXES, HardwareConfig, check_divisible

@@ -13,10 +13,10 @@ class SlurmTasksConfig:
     """Of `data.executor=slurm`: what each task of a stage asks of the cluster. What is None is the
     cluster's default."""
 
-    partition: str | None = None
+    partition: str | None = None  # of the cluster
     time: str = "02:00:00"  # [h:m:s] that a task may take; one of 256 MB takes a minute or two
-    qos: str | None = None
-    account: str | None = None
+    qos: str | None = None  # quality of service
+    account: str | None = None  # that is charged
     memory_gb: int = 4  # [GB] of a task
     workers: int = 256  # tasks at once
     array_size: int = 1000  # the most tasks that the cluster takes in one array

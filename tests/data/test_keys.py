@@ -43,6 +43,11 @@ FOLLOWS = {
     "filter.threshold": set(),
     "filter.calibrate": set(),
     "left_out": set(),
+    # Who does the work.
+    "executor": set(),
+    "workers": set(),
+    **{f"slurm.{field.name}": set() for field in fields(DataConfig().slurm)},
+    **{f"ray.{field.name}": set() for field in fields(DataConfig().ray)},
     # Copies are told between reading and splitting.
     **{f"dedup.{field.name}": set() for field in fields(DataConfig().dedup)},
     **{f"mixture.{field.name}": set() for field in fields(DataConfig().mixture)},
@@ -108,6 +113,8 @@ def others(data: DataConfig, tmp_path: Path) -> dict[str, Any]:
 def another(value: Any) -> Any:
     if isinstance(value, bool):
         return not value
+    if value is None or isinstance(value, dict):
+        return 1 if value is None else {"a": 1}
     return value + ("x" if isinstance(value, str) else 1)
 
 

@@ -122,7 +122,8 @@ def _quiet_executor() -> Any:
         """Without partition where none is named, and without a job that merges statistics."""
 
         def get_sbatch_args(self, max_array: int = 1) -> dict[str, Any]:
-            found: dict[str, Any] = super().get_sbatch_args(max_array)
+            parent: Any = super()  # whose methods have half their types
+            found: dict[str, Any] = parent.get_sbatch_args(max_array)
             return {name: value for name, value in found.items() if value is not None}
 
         def launch_merge_stats(self) -> None:
