@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.data.prepared import PreparedData
+from glam.data.tokens import Encoded
+
+_ROWS = 1024  # looked at at once
 
 
 class HeldOutBatch(NamedTuple):
@@ -29,17 +32,18 @@ def held_out(
 ) -> Iterator[HeldOutBatch]:
     """The held-out documents of a domain, packed end to end into rows. Of more than `max_tokens`,
     evenly spaced rows are taken: the first documents need not be typical."""
-    targets, rows = _targets_and_rows(prepared, domain, sequence_length, max_tokens)
-    tokens = prepared.held_out[domain].tokens
-    starts = prepared.held_out[domain].offsets[:-1]
+    encoded = prepared.held_out[domain]
+    eos = prepared.tokenizer.eos
+    rows = _rows(len(encoded.tokens), sequence_length, max_tokens)
     for first in range(0, len(rows), batch_size):
         slots = _slots(rows[first : first + batch_size], sequence_length, batch_size)
-        mask = (slots >= 0) & (slots < len(tokens))
+        mask = (slots >= 0) & (slots < len(encoded.tokens))
         inside = np.where(mask, slots, 0)
-        document = np.where(mask, np.searchsorted(starts, inside, side="right"), len(starts) + 1)
+        targets, document = _targets(encoded, inside, eos)
+        document = np.where(mask, document + 1, len(encoded) + 1)
         yield HeldOutBatch(
-            np.where(mask, tokens[inside], prepared.tokenizer.eos).astype(np.int64),
-            np.where(mask, targets[inside], prepared.tokenizer.eos).astype(np.int64),
+            np.where(mask, encoded.tokens[inside], eos).astype(np.int64),
+            np.where(mask, targets, eos).astype(np.int64),
             (document - document[:, :1]).astype(np.int32),
             mask,
             document - 1,
@@ -50,21 +54,31 @@ def held_out_bytes(
     prepared: PreparedData, domain: str, sequence_length: int, max_tokens: int | None = None
 ) -> int:
     """UTF-8 bytes of the text that the targets of `held_out` encode; eos counts as none."""
-    targets, rows = _targets_and_rows(prepared, domain, sequence_length, max_tokens)
-    slots = _slots(rows, sequence_length, len(rows))
-    covered = targets[slots[slots < len(targets)]]
-    return int(prepared.tokenizer.num_bytes[covered].sum(dtype=np.int64))
-
-
-def _targets_and_rows(
-    prepared: PreparedData, domain: str, sequence_length: int, max_tokens: int | None
-) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
     encoded = prepared.held_out[domain]
-    targets = np.append(encoded.tokens[1:], encoded.tokens[:0].dtype.type(prepared.tokenizer.eos))
-    targets[encoded.offsets[1:] - 1] = prepared.tokenizer.eos
-    every = -(-len(targets) // sequence_length)
+    rows = _rows(len(encoded.tokens), sequence_length, max_tokens)
+    total = 0
+    for first in range(0, len(rows), _ROWS):  # held-out text may be of any size
+        some = rows[first : first + _ROWS]
+        slots = _slots(some, sequence_length, len(some))
+        covered, _ = _targets(encoded, slots[slots < len(encoded.tokens)], prepared.tokenizer.eos)
+        total += int(prepared.tokenizer.num_bytes[covered].sum(dtype=np.int64))
+    return total
+
+
+def _rows(num_slots: int, sequence_length: int, max_tokens: int | None) -> NDArray[np.int64]:
+    every = -(-num_slots // sequence_length)
     chosen = every if max_tokens is None else min(every, max(1, max_tokens // sequence_length))
-    return targets, np.arange(chosen) * every // chosen
+    return np.arange(chosen) * every // chosen
+
+
+def _targets(
+    encoded: Encoded, slots: NDArray[np.int64], eos: int
+) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
+    """The token after each slot, eos after a document's last one, and the slot's document."""
+    document = np.searchsorted(encoded.offsets, slots, side="right") - 1
+    is_last = encoded.offsets[document + 1] - 1 == slots
+    following = encoded.tokens[np.where(is_last, slots, slots + 1)]
+    return np.where(is_last, following.dtype.type(eos), following), document
 
 
 def _slots(rows: NDArray[np.int64], sequence_length: int, batch_size: int) -> NDArray[np.int64]:

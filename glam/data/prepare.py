@@ -14,7 +14,7 @@ from glam.data.cache import manifest_digest
 from glam.data.documents import text_fingerprint
 from glam.data.hashing import digest, uniform
 from glam.data.pipeline import Pipeline
-from glam.data.prepared import Component, PreparedData, join
+from glam.data.prepared import AnyComponent, PreparedData, join
 from glam.data.quality import calibrated, keeps
 from glam.data.texts import Texts
 from glam.data.tokenizer import Tokenizer
@@ -103,7 +103,9 @@ def _scores(pipeline: Pipeline) -> dict[str, NDArray[np.float64]]:
     return {name: each.astype(np.float64) for name, each in raw.items()}
 
 
-def _components(texts: list[_Text], mixture: MixtureConfig, left_out: list[str]) -> list[Component]:
+def _components(
+    texts: list[_Text], mixture: MixtureConfig, left_out: list[str]
+) -> list[AnyComponent]:
     """The components that the corpus has text for, with the paper's weights shared out anew."""
     texts = [text for text in texts if text.source.name not in left_out]
     present = {

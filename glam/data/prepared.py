@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glam.data.packed import PackedComponent
 from glam.data.texts import Texts
 from glam.data.tokenizer import Tokenizer
 from glam.data.tokens import Encoded
+
+MOST_ORDERED = 1 << 20  # documents of a component whose places are held in memory: 25 bytes each
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +25,7 @@ class Component:
     weight: float  # share of the training tokens
     parts: tuple[NDArray[np.integer], ...]  # tokens of each source of the component
     sources: NDArray[np.uint8]  # of each part, an index into `PreparedData.sources`
-    part: NDArray[np.uint8]
+    part: NDArray[np.uint16]
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
 
@@ -30,6 +33,9 @@ class Component:
     def num_tokens(self) -> int:
         """Slots of one epoch, a bos for each document included."""
         return int(self.lengths.sum())
+
+
+AnyComponent = Component | PackedComponent
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +51,7 @@ class PreparedData:
     fingerprint: str  # of the tokens
     tokenizer: Tokenizer
     sources: list[str]
-    components: list[Component]
+    components: list[AnyComponent]
     held_out: dict[str, Encoded]
     funnel: list[dict[str, Any]]
     samples: dict[str, list[dict[str, Any]]]
@@ -60,15 +66,25 @@ class PreparedData:
 
 
 def join(
-    name: str, weight: float, parts: list[tuple[int, Encoded, NDArray[np.bool_]]]
-) -> Component:
-    """A component of the kept documents of its sources: `(source, encoded, kept [documents])`."""
+    name: str, weight: float, parts: list[tuple[int, Encoded, NDArray[np.bool_] | None]]
+) -> AnyComponent:
+    """A component of the kept documents of its sources: `(source, encoded, kept [documents])`, with
+    None for `kept` where all are. Up to `MOST_ORDERED` documents are trained on in an order of
+    their own; of more, rows are."""
+    sources = np.array([source for source, _, _ in parts], np.uint8)
+    many = sum(len(encoded) for _, encoded, _ in parts) > MOST_ORDERED
+    if many and all(kept is None for *_, kept in parts):
+        return PackedComponent(name, weight, tuple(part for _, part, _ in parts), sources)
+    chosen = [
+        (encoded, np.ones(len(encoded), bool) if kept is None else kept)
+        for _, encoded, kept in parts
+    ]
     return Component(
         name=name,
         weight=weight,
-        parts=tuple(encoded.tokens for _, encoded, _ in parts),
-        sources=np.array([source for source, _, _ in parts], np.uint8),
-        part=np.repeat(np.arange(len(parts)), [kept.sum() for *_, kept in parts]).astype(np.uint8),
-        starts=np.concatenate([encoded.offsets[:-1][kept] for _, encoded, kept in parts]),
-        lengths=np.concatenate([encoded.lengths[kept] for _, encoded, kept in parts]),
+        parts=tuple(encoded.tokens for encoded, _ in chosen),
+        sources=sources,
+        part=np.repeat(np.arange(len(parts)), [kept.sum() for _, kept in chosen]).astype(np.uint16),
+        starts=np.concatenate([encoded.offsets[:-1][kept] for encoded, kept in chosen]),
+        lengths=np.concatenate([encoded.lengths[kept] for encoded, kept in chosen]),
     )

@@ -2,7 +2,7 @@
 the rule as GPT-3 published it), or a threshold for comparison."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +92,7 @@ def _summed(parts: list[Counts]) -> Counts:
     return values, counts
 
 
-def calibrated(scores: dict[str, NDArray[np.floating]]) -> dict[str, NDArray[np.float64]]:
+def calibrated(scores: Mapping[str, NDArray[np.floating]]) -> dict[str, NDArray[np.float64]]:
     """Scores by source as their ranks within the whole pool."""
     ranks = merge_counts(count_scores(each) for each in scores.values())
     return {name: ranks.rank(each) for name, each in scores.items()}

@@ -6,6 +6,9 @@ row may start within a document. A document longer than a few rows is cut into s
 ordered apart: one book would else fill its component for hundreds of steps on end. Which component
 a row belongs to follows a fixed cycle that keeps to the mixture's weights at every length. So batch
 `i` follows from `i` alone.
+
+Of a component of more than a million documents rows are ordered, not documents
+(`glam.data.packed`): nothing is then held in memory for each.
 """
 
 from types import EllipsisType
@@ -15,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.config import COMPONENTS
+from glam.data.packed import PackedComponent, PackedRun
 from glam.data.prepared import Component, PreparedData
 
 _CYCLE = 10_000  # rows after which the mixture's pattern repeats
@@ -51,7 +55,7 @@ class TrainStream:
         self.sequence_length, self.batch_size = sequence_length, batch_size
         self._names = [component.name for component in prepared.components]
         self._runs = [
-            _EndlessRun(component, prepared.tokenizer.eos, seed, _STRETCH * sequence_length)
+            _run_of(component, prepared.tokenizer.eos, seed, sequence_length)
             for component in prepared.components
         ]
         self._cycle = mixture_cycle([component.weight for component in prepared.components])
@@ -93,6 +97,14 @@ def mixture_cycle(weights: list[float]) -> NDArray[np.int64]:
     kind = np.repeat(np.arange(len(counts)), counts)
     rank = np.arange(_CYCLE) - (np.cumsum(counts) - counts)[kind]
     return kind[np.argsort((rank + 0.5) / counts[kind], kind="stable")]
+
+
+def _run_of(
+    component: Component | PackedComponent, eos: int, seed: int, length: int
+) -> "_EndlessRun | PackedRun":
+    if isinstance(component, PackedComponent):
+        return PackedRun(component, eos, seed, length)
+    return _EndlessRun(component, eos, seed, _STRETCH * length)
 
 
 class _EndlessRun:

@@ -69,18 +69,29 @@ def read_encoded(folder: Path, tokenizer: Tokenizer) -> Encoded:
     empty = path.stat().st_size == 0  # which cannot be mapped
     dtype = tokenizer.dtype
     tokens = np.zeros(0, dtype) if empty else _mapped(path, dtype)
-    parts = (np.load(folder / f"{name}.npy") for name in ("offsets", "hashes", "characters"))
+    parts = (mapped_array(folder / f"{name}.npy") for name in ("offsets", "hashes", "characters"))
     return Encoded(tokens, *parts)
 
 
-def _mapped(path: Path, dtype: type[np.unsignedinteger]) -> Tokens:
+def mapped_array(path: Path) -> NDArray[Any]:
+    """What `np.save` wrote of one dimension, memory-mapped."""
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+        _, _, dtype = np.lib.format.read_array_header_1_0(file)
+        begin = file.tell()
+    if path.stat().st_size == begin:
+        return np.zeros(0, dtype)
+    return _mapped(path, dtype, begin)
+
+
+def _mapped(path: Path, dtype: Any, begin: int = 0) -> NDArray[Any]:
     """A file's numbers, memory-mapped without a descriptor that stays open: Python's own map holds
     one, and a corpus may have hundreds of domains."""
     import pyarrow  # pyright: ignore[reportMissingTypeStubs]
 
     library: Any = pyarrow
     with library.memory_map(str(path)) as file:
-        return np.frombuffer(file.read_buffer(), dtype)
+        return np.frombuffer(file.read_buffer(), dtype, offset=begin)
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
