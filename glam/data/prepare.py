@@ -140,7 +140,7 @@ def _components(
     ]
 
 
-def _fingerprint(texts: list[_Text], components: list[Component], tokenizer: Tokenizer) -> str:
+def _fingerprint(texts: list[_Text], components: list[AnyComponent], tokenizer: Tokenizer) -> str:
     """Of all the tokens that are served, by content."""
     return digest(
         [
