@@ -75,7 +75,7 @@ class Pipeline:
         copies = digest(self._copies_inputs)
         self._split_key = digest([splitting.VERSION, copies, data.held_out_fraction, data.seed])
         # All that determines the text of both sides and its pages.
-        self.text_key = digest([self._split_key, data.page_characters])
+        self.text_key = digest([self._split_key, paging.VERSION, data.page_characters])
 
     @property
     def filters(self) -> bool:
@@ -384,9 +384,7 @@ class Pipeline:
             model = typed_path("data.filter.model", config.model)
             return partial(judging.write_given_scores, pages=pages, classifier=model)
         if config.scores == "published":
-            return partial(
-                judging.write_published_scores, pages=pages, shard=self.shards[place]
-            )
+            return partial(judging.write_published_scores, pages=pages, shard=self.shards[place])
         return partial(
             judging.write_scores, pages=pages, classifier=self._trained, seed=self.data.seed
         )
