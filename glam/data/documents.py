@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from glam.config import BadRecord, Source
 from glam.data.cache import Cache
+from glam.data.formats.bad import check_share, in_words
 from glam.data.hashing import digest, document_hash, file_digest
 from glam.data.text import clean, reserved_in
 from glam.errors import UserError
@@ -114,10 +115,17 @@ def _write(source: Source, folder: Path) -> None:
 def _read(source: Source) -> Iterator[str]:
     """The source's documents. Raises UserError where a file cannot be read after all."""
     try:
+        records, counts, first = 0, Counter[str](), ""
         for found in source.reader(source.files):
+            records += 1
             if isinstance(found, BadRecord):
-                raise UserError(f"data.corpus: {found.place}: {found.kind}; mend it")
-            yield found if isinstance(found, str) else found.text
+                first = first or found.place
+                counts[found.kind] += found.count
+            else:
+                yield found if isinstance(found, str) else found.text
+        check_share(source.name, records, counts, first, source.max_bad_share)
+        if counts:
+            log.warning(f"{source.name}: left out what is no document: {in_words(counts)}")
     except OSError as error:
         raise UserError(
             f"data.corpus: {error.filename or source.name} cannot be read ({error.strerror}); "
