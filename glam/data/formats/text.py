@@ -11,7 +11,7 @@ from glam.data.formats.fields import Fields
 from glam.data.formats.lines import BOM
 from glam.data.formats.unpack import Gap, chunks, expansion
 
-_LEAST = 4_096  # bytes of a section; fewer, if need be, that a file has _SECTIONS of them
+_LEAST, _SMALLEST = 4_096, 200  # bytes of a section; fewer, that a file has _SECTIONS of them
 _SECTIONS = 40
 _LONGEST = 4  # times as long, a section ends without a blank line
 _BLANK_LINE = re.compile(rb"\n[ \t\r]*\n\s*")
@@ -21,8 +21,8 @@ def read(path: Path, fields: Fields) -> Iterator[Record | BadRecord]:
     """The document of a `.txt`, or its sections: those of a file alone in its domain
     (`Spec.sections`), and of one that is larger than a record may be.
 
-    A section ends at the first blank line behind 4 kB (of a small file, behind a fortieth of it).
-    Where none comes within four times as much it ends at a line's end, else at white space."""
+    A section ends at the first blank line behind 4 kB; of a small file, behind a fortieth of it or
+    200 bytes. Where none comes within four times as much it ends at a line's end, or a word's."""
     source = chunks(path)
     if fields.spec.sections:
         yield from _sections(path, source)
@@ -55,7 +55,7 @@ def _document(path: Path, line: int, raw: bytes) -> Record | BadRecord:
 
 def _sections(path: Path, source: Iterable[bytes | Gap]) -> Iterator[Record | BadRecord]:
     size = int(path.stat().st_size * expansion(path))
-    least = max(1, min(_LEAST, size // _SECTIONS))
+    least = max(_SMALLEST, min(_LEAST, size // _SECTIONS))
     rest, line = b"", 1
     for chunk in chain(source, [b""]):
         is_last = not chunk or isinstance(chunk, Gap)
