@@ -6,6 +6,7 @@ keep torch's operators for all others: another device, float64, no C compiler. `
 the functions of `text.c`, which prepare text.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from glam.kernels.build import library, switched_off, text_library
@@ -30,9 +31,8 @@ def __getattr__(name: str) -> Any:
     """What takes tensors, imported late: whoever prepares text needs no torch."""
     if name.startswith("_"):
         raise AttributeError(name)
-    from glam.kernels import calls
-
-    return getattr(calls, name)
+    # `from glam.kernels import calls` would ask this function for `calls`.
+    return getattr(import_module("glam.kernels.calls"), name)
 
 
 __all__ = [

@@ -192,6 +192,6 @@ def test_a_scaling_law_has_the_sizes_and_the_tokens_that_its_fit_needs(form):
 
 def test_an_experiment_whose_text_is_not_written_yet_says_what_writes_it(genre):
     (genre / "spoilt.jsonl").unlink()
-    words = "names no .jsonl .*; python -m experiments.one_genre.corpus writes it"
+    words = "names no file of text .*; python -m experiments.one_genre.corpus writes it"
     with pytest.raises(UserError, match=words):
         cells_of("one_genre/quick")

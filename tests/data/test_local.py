@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from glam.config import LocalCorpusConfig
+from glam.config import LocalCorpusConfig, Record
 from glam.data.local import local_sources
 from glam.errors import UserError
 
@@ -12,7 +12,12 @@ Write = Callable[[str, str], Path]
 
 
 def read(corpus: LocalCorpusConfig) -> dict[str, list[str]]:
-    return {s.name: list(s.reader(s.files)) for s in local_sources(corpus)}
+    found: dict[str, list[str]] = {}
+    for source in local_sources(corpus):
+        records = list(source.reader(source.files))
+        assert all(isinstance(record, Record) for record in records)
+        found[source.name] = [record.text for record in records if isinstance(record, Record)]
+    return found
 
 
 def test_files_folders_and_globs_are_read_each_file_once(write: Write, tmp_path: Path) -> None:
@@ -51,38 +56,15 @@ def test_held_out_text_is_only_evaluated_on_and_keeps_its_name_apart(write: Writ
         local_sources(LocalCorpusConfig(held_out=[str(exam)]))
 
 
-@pytest.mark.parametrize(
-    ("line", "says"),
-    [
-        ('{"body": "x"}', r"posts.jsonl:2: no field 'text', .*choose from body"),
-        ('{"texts": "x"}', r"posts.jsonl:2: .* did you mean texts\?"),
-        ('{"text": "x"', r"posts.jsonl:2: not JSON \(Expecting ',' delimiter, column \d+\)"),
-        ('{"text": 3}', r"posts.jsonl:2: 'text' is int, not text"),
-        ('["x"]', r"posts.jsonl:2: a line must be an object"),
-    ],
-)
-def test_a_bad_line_is_named_by_file_and_line(write: Write, line: str, says: str) -> None:
-    path = write("posts.jsonl", f'{{"text": "fine"}}\n{line}\n')
-    with pytest.raises(UserError, match=says) as refusal:
-        read(LocalCorpusConfig(files=[str(path)]))
-    assert "\n" not in str(refusal.value)
-
-
-def test_text_that_is_not_utf8_is_refused_with_its_place(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes(b"caf\xe9")
-    (tmp_path / "b.jsonl").write_bytes(b'{"text": "x"}\n{"text": "caf\xe9"}\n')
-    for name, place in (("a.txt", "a.txt is not UTF-8"), ("b.jsonl", "b.jsonl:2: not UTF-8")):
-        with pytest.raises(UserError, match=place):
-            read(LocalCorpusConfig(files=[str(tmp_path / name)]))
-
-
 def test_what_names_no_text_is_refused(write: Write, tmp_path: Path) -> None:
     write("web/posts.jsonl", "{}")
-    write("table.csv", "a,b")
+    write("page.html", "a,b")
+    write("crawl.warc.gz", "")
     (tmp_path / "empty").mkdir()
     for given, says in (
         ("web/post.jsonl", r"did you mean posts.jsonl\?"),
-        ("table.csv", "converted first"),
+        ("page.html", "converted first"),
+        ("crawl.warc.gz", "take the crawl's .wet"),
         ("empty", "the folder holds none"),
         ("no/where/*.txt", "looked in"),
     ):
@@ -92,11 +74,43 @@ def test_what_names_no_text_is_refused(write: Write, tmp_path: Path) -> None:
         local_sources(LocalCorpusConfig())
 
 
-def test_more_domains_than_a_byte_can_name_are_refused(tmp_path: Path) -> None:
-    for i in range(256):
-        (tmp_path / f"{i}.jsonl").write_text("")
-    with pytest.raises(UserError, match="256 domains"):
-        local_sources(LocalCorpusConfig(files=[str(tmp_path)]))
+def test_text_that_is_read_as_before_keeps_its_key(write: Write) -> None:
+    path = str(write("posts.jsonl", '{"text": "one"}\n'))
+    names = [
+        local_sources(LocalCorpusConfig(files=[path], **keys))[0].reader_name
+        for keys in (
+            {},
+            {"max_bad_share": 0.5},
+            {"text_field": "doc.text", "domain_field": "source", "score_field": "score"},
+            {"max_record_megabytes": 1.0},
+        )
+    ]
+    assert names == [
+        "local:text",
+        "local:text",
+        "local:doc.text:domain=source:score=score,True",
+        "local:text:most=1000000",
+    ]
+
+
+def test_a_single_txt_is_cut_into_sections_and_a_folder_of_them_is_not(
+    write: Write, tmp_path: Path
+) -> None:
+    text = "\n\n".join(f"{n} " + "word " * 300 for n in range(50))
+    book = write("one/book.txt", text)
+    write("two/a.txt", text)
+    write("two/b.txt", "short")
+    alone = read(LocalCorpusConfig(files=[str(book)]))["one"]
+    assert len(alone) > 10
+    assert read(LocalCorpusConfig(files=[str(tmp_path)])) == {"one": alone, "two": [text, "short"]}
+
+
+def test_scores_are_asked_of_web_text_alone(write: Write) -> None:
+    good, web = write("good.jsonl", '{"text": "x"}'), write("web.jsonl", '{"text": "y", "s": 2}')
+    corpus = LocalCorpusConfig(files=[str(web)], curated=[str(good)], score_field="s")
+    curated, pool = local_sources(corpus)
+    assert list(curated.reader(curated.files)) == [Record("x")]
+    assert list(pool.reader(pool.files)) == [Record("y", score=2.0)]
 
 
 def test_a_pipe_in_place_of_a_file_is_refused_and_not_read(tmp_path: Path) -> None:
@@ -118,5 +132,5 @@ def test_held_out_text_is_kept_out_by_whatever_name_it_is_listed(
 def test_an_empty_pattern_names_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.txt").write_text("not meant")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"data.corpus.files: '' names no .jsonl or .txt file"):
+    with pytest.raises(UserError, match=r"data.corpus.files: '' names no file of text \("):
         local_sources(LocalCorpusConfig(files=[""]))

@@ -240,12 +240,29 @@ def test_too_little_text_is_refused_with_what_to_give(
         assert says in refusal(data, given, tmp_path / "cache")
 
 
-def test_what_a_reader_says_of_a_line_deep_in_a_file_is_passed_on(
+def test_too_many_bad_records_are_refused_with_the_first_and_the_share_that_fits(
     write: Callable[[str, str], Path], data: DataConfig, tmp_path: Path
 ) -> None:
-    path = write("good.jsonl", '{"text": "some words"}\n' * 500 + "{\n")
+    path = write("good.jsonl", '{"text": "some words"}\n' * 500 + "{\n" * 6)
     message = refusal(data, LocalCorpusConfig(curated=[str(path)]), tmp_path / "cache")
-    assert message.startswith(f"{path}:501: not JSON")
+    assert message == (
+        f"data.corpus.max_bad_share=0.01 but of 506 records of good 6 are no documents (1.2 %: "
+        f"6 not JSON; the first is {path}:501); mend them, or set data.corpus.max_bad_share=0.02"
+    )
+
+
+def test_a_few_bad_records_are_left_out_and_said(
+    data: DataConfig, corpus: LocalCorpusConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(corpus.curated[0], tmp_path / "curated")
+    with (tmp_path / "curated/laws.jsonl").open("a") as file:
+        file.write('{"text": "cut')
+    ours = LocalCorpusConfig(
+        files=corpus.files, curated=[str(tmp_path / "curated")], max_bad_share=0.05
+    )
+    prepared = prepare(dataclasses.replace(data, corpus=ours), VOCAB, tmp_path / "cache")
+    assert rows(prepared, "training")["laws"]["documents"] > 50
+    assert any(line.startswith("laws: ") and "1 not JSON" in line for line in caplog.messages)
 
 
 def test_a_mixture_of_nothing_is_refused(data: DataConfig, cache: Path) -> None:
@@ -374,11 +391,11 @@ def test_a_cache_that_is_read_only_serves_where_it_is_complete(
 def test_a_reader_that_fails_in_mid_file_is_one_line(
     data: DataConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(path: Path, _: str):
+    def broken(path: Path, _: int):
         raise OSError(5, "Input/output error", str(path))
         yield
 
-    monkeypatch.setattr("glam.data.local._lines", broken)
+    monkeypatch.setattr("glam.data.formats.jsonl.lines", broken)
     with pytest.raises(
         UserError, match=r"data.corpus: .*jsonl cannot be read \(Input/output error"
     ):

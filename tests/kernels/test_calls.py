@@ -2,6 +2,8 @@
 depends on the number of threads."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -223,3 +225,8 @@ def test_adafactor_does_not_depend_on_the_threads(shape):
         return p, rows, columns
 
     same_for_any_threads(compute)
+
+
+def test_what_takes_tensors_is_found_before_anything_else_has_imported_it():
+    code = "import glam.kernels, sys; assert 'torch' not in sys.modules; glam.kernels.supported"
+    subprocess.run([sys.executable, "-c", code], check=True)

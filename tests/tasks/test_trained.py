@@ -169,7 +169,7 @@ def test_without_its_text_and_cache_a_run_writes_the_same_and_loads(home, capsys
     assert glam.load(run.path, device="cpu").loss("buy 3 then").tokens > 1
     assert not (home / "cache").exists()
     caplog.clear()
-    with pytest.raises(UserError, match=r"data.corpus.files: .* names no .jsonl or .txt file"):
+    with pytest.raises(UserError, match=r"data.corpus.files: .* names no file of text"):
         evaluated(home)
     assert caplog.messages == []
 
