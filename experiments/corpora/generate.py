@@ -10,8 +10,8 @@ from experiments.corpora.copies import jaccard, near_copy
 from glam.data.sources import EMBEDDED
 from glam.data.text import clean
 
-EXACT, NEAR = 0.10, 0.05  # of web pages: copies of an earlier page
 ITEMS, PLANTED = 1000, 500  # evaluation items, and those of them that stand in a page
+LEAST = 0.5  # Jaccard similarity of a near copy with its page, about
 MEAN_BYTES = 2350  # of a page, about
 # Kinds of page and their shares: a source's sentences, or its whole tweets.
 WEB = ("reviews",) * 15 + ("tweets",) * 2 + ("wikipedia",) * 2 + ("speeches",)
@@ -41,11 +41,13 @@ class Item:
 
 
 class Corpus:
-    """Web pages and curated documents by number. `megabytes` is what evaluation items are spread
-    over; `low` is the least Jaccard similarity of a near copy."""
+    """Web pages and curated documents by number. Shares `exact` and `near` of the pages are copies
+    of an earlier one; `megabytes` is what evaluation items are spread over."""
 
-    def __init__(self, megabytes: float, seed: int = 0, low: float = 0.5) -> None:
-        self._seed, self._low = seed, low
+    def __init__(
+        self, megabytes: float, seed: int = 0, exact: float = 0.10, near: float = 0.05
+    ) -> None:
+        self._seed, self._exact, self._near = seed, exact, near
         self._sentences, held = _pools()
         self.items = _items(held)
         # Of every so many pages the first original carries an item, until all that are planted are.
@@ -59,7 +61,7 @@ class Corpus:
             return Page(text=text, genre=genre, kind=kind, origin=origin, items=items)
         draw = self._draw("near", index)
         other = self._text(genre, self._draw("other", index))
-        changed, how = near_copy(text, draw.uniform(self._low, 1), other, draw)
+        changed, how = near_copy(text, draw.uniform(LEAST, 1), other, draw)
         return Page(
             text=changed,
             genre=genre,
@@ -85,9 +87,9 @@ class Corpus:
 
     def _kind(self, index: int) -> str:
         drawn = self._draw("kind", index).random()
-        if index == 0 or drawn >= EXACT + NEAR:
+        if index == 0 or drawn >= self._exact + self._near:
             return "original"
-        return "exact" if drawn < EXACT else "near"
+        return "exact" if drawn < self._exact else "near"
 
     def _original(self, index: int) -> tuple[str, str, tuple[int, ...]]:
         draw = self._draw("page", index)
