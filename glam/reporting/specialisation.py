@@ -69,7 +69,8 @@ def information_plots(analysis: Json) -> list[Plot]:
         rows = [row for row in analysis["information"] if row["about"] == about]
         if not rows:
             continue
-        figure, axes = panel(PAGE, width=WIDTH * 0.66, height=2.3)
+        # Three in a row: as wide as a third of the page, beside two of WIDTH.
+        figure, axes = panel(PAGE, width=WIDTH * 0.75, height=2.6)
         x, excess = range(len(rows)), [row["excess"] for row in rows]
         low = [row["excess"] - row["low"] for row in rows]
         high = [row["high"] - row["excess"] for row in rows]
@@ -132,7 +133,7 @@ def information_rows(analysis: Json) -> list[dict[str, str]]:
 def agreement_rows(analysis: Json) -> list[dict[str, str]]:
     """By two layers: how much the expert in one says of that in the other."""
     return [
-        {"layers": " and ".join(map(str, row["layers"])), **_bits(row)}
+        {"layers": f"{SPACE}and{SPACE}".join(map(str, row["layers"])), **_bits(row)}
         for row in analysis["agreement"]
     ]
 
