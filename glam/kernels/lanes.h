@@ -34,7 +34,8 @@ static inline lanes load_lanes_i8(const int8_t *w) {
 
 /* Two rows of a matrix with `width` columns: one after the other in float32; in bfloat16 column by
  * column, so that a word of 32 bits holds both elements of a column, and widening it takes a shift
- * and a mask. `place` is where an element lies, `load_pair` has LANES columns of both rows. */
+ * and a mask. `place` is where an element lies, `load_pair` has LANES columns of both rows,
+ * `store_pair` rounds a column. */
 static inline i64 place_f32(i64 odd, i64 column, i64 width) { return odd * width + column; }
 static inline i64 place_bf16(i64 odd, i64 column, i64 width) {
     (void)width;
@@ -51,4 +52,12 @@ static inline void load_pair_bf16(const bf16 *pair, i64 column, i64 width, lanes
     wide_lanes both = *(const loose_wide_lanes *)(pair + 2 * column);
     *even = (lanes)(both << 16);
     *odd = (lanes)(both & 0xffff0000u);
+}
+static inline void store_pair_f32(float *pair, i64 column, i64 width, float even, float odd) {
+    pair[column] = even;
+    pair[width + column] = odd;
+}
+static inline void store_pair_bf16(bf16 *pair, i64 column, i64 width, float even, float odd) {
+    (void)width;
+    ((uint32_t *)pair)[column] = narrow_bf16(even) | (uint32_t)narrow_bf16(odd) << 16;
 }

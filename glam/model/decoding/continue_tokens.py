@@ -109,11 +109,9 @@ def _write(
     while True:
         done = set[int]()
         for tokens in steps:  # those drawn ahead of a text's end are left out
-            done |= {
-                row
-                for row, text in enumerate(texts)
-                if row not in done and is_done(text, tokens[row])
-            }
+            for row, text in enumerate(texts):
+                if row not in done and is_done(text, tokens[row]):
+                    done.add(row)
         rows = [row for row in range(len(texts)) if row not in done]
         if not rows or time.monotonic() > until:
             return

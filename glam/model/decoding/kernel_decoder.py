@@ -3,9 +3,12 @@ operators between which an interpreter would run."""
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from glam import kernels
@@ -13,7 +16,7 @@ from glam.model.decoding.decoder import Decoder
 from glam.model.decoding.kernel_weights import LANES, KernelWeights, layers_of
 from glam.model.decoding.sampling import Sampling, UselessWeightsError
 from glam.model.glam import Glam
-from glam.model.moe.router import Router
+from glam.model.moe.moe import MixtureOfExperts
 
 ROWS_AT_ONCE = 32  # rows of a call: those of a prompt are its positions
 FIRST_LENGTH = 128  # positions of a new cache
@@ -137,8 +140,9 @@ class KernelDecoder(Decoder):
 
     def numbers(self) -> tuple[float, float]:
         """The cap of the logits, 0 for none, and the threshold."""
-        routers = (part for part in self.model.modules() if isinstance(part, Router))
-        threshold = next((router.active_threshold for router in routers), -1.0)
+        ffns = (layer.ffn for layer in layers_of(self.model))
+        mixtures = (ffn for ffn in ffns if isinstance(ffn, MixtureOfExperts))
+        threshold = next((each.router.active_threshold for each in mixtures), -1.0)
         return self.config.logit_cap or 0.0, threshold
 
     def _make_room(self, rows: int, length: int) -> None:
@@ -160,9 +164,9 @@ class KernelDecoder(Decoder):
         width, blocks, dtype = -(-D // LANES) * LANES, length // LANES, self.weights.dtype
         self.keys = torch.zeros(L, rows, N, blocks, -(-D // 2) * 2 * LANES, dtype=dtype)
         self.values = torch.zeros(L, rows, N, blocks, width * LANES, dtype=dtype)
-        layers = layers_of(self.model)
-        by_distance = [layer.attention.position.by_distance(length) for layer in layers]
-        bias = torch.stack(by_distance).float().flip(-1)
+        positions = [layer.attention.position for layer in layers_of(self.model)]
+        bias = torch.stack([each.bias_NR for each in positions]).detach().float()
+        bias = bias[..., positions[0].buckets(length).flip(0)]
         self.bias = nn.functional.pad(bias, (0, LANES), value=-math.inf).contiguous()
         hidden = max(config.d_ff * config.top_k, config.d_model)
         floats = 3 * config.d_model + 4 * N * D + 2 * hidden + 2 * config.num_experts
@@ -185,6 +189,7 @@ class _Step:
         self.columns, self._logits = columns, torch.empty(rows, decoder.config.vocab_size)
         self._tokens, self._positions = columns[0].numpy(), columns[2].numpy()
         self._run = decoder.bound(columns, self._logits)
+        self._ahead = dict[tuple[int, Sampling], _Ahead]()
 
     def __call__(self, tokens: Sequence[int]) -> Float[Tensor, "B V"]:
         self._tokens[:] = tokens
@@ -198,10 +203,27 @@ class _Step:
         """Several steps by one call, each drawn by the numbers of a row of `numbers`."""
         self._tokens[:] = tokens
         self._positions[:] = self._decoder.lengths
-        steps, (_, rows), V = len(numbers), self.columns.shape, self._logits.shape[1]
-        written = torch.zeros(steps, rows, dtype=torch.int64)
+        steps = len(numbers)
+        key = steps, sampling
+        if key not in self._ahead:
+            self._ahead[key] = self._bound_ahead(steps, sampling)
+        run, drawn_by, written = self._ahead[key]
+        drawn_by[:] = numbers
+        return None if run() else written.tolist()
+
+    def _bound_ahead(self, steps: int, sampling: Sampling) -> "_Ahead":
+        rows, V = self._logits.shape
+        written, drawn_by = torch.zeros(steps, rows, dtype=torch.int64), torch.zeros(steps, rows)
         workspace = torch.empty(V), torch.empty(V, dtype=torch.int64)
-        arrays = (*self._decoder.tables(), self._logits, torch.tensor(numbers), *workspace, written)
+        arrays = (*self._decoder.tables(), self._logits, drawn_by, *workspace, written)
         ends = (rows, steps, *self._decoder.numbers(), sampling.temperature, sampling.top_p)
-        failed = kernels.call("decode_ahead", *self.columns.unbind(0), *arrays, *ends)
-        return None if failed else written.tolist()  # pyright: ignore
+        run = kernels.bind("decode_ahead", *self.columns.unbind(0), *arrays, *ends)
+        return _Ahead(run, drawn_by.numpy(), written.numpy())
+
+
+class _Ahead(NamedTuple):
+    """So many steps by one call, with the numbers that draw and the tokens drawn."""
+
+    run: Callable[[], int]
+    drawn_by: NDArray[np.float32]  # [steps, rows]
+    written: NDArray[np.int64]  # [steps, rows]

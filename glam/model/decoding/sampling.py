@@ -59,7 +59,9 @@ class Sampler:
         return [choose(row, temperature, top_p, number) for row, number in rows]
 
     def draw(self, texts: Sequence[int], steps: int) -> list[list[float]]:
-        """The next `steps` numbers of each text, [steps, texts]."""
+        """The next `steps` numbers of each text, [steps, texts]; zeros where none is needed."""
+        if self.sampling.temperature == 0:
+            return [[0.0] * len(texts)] * steps
         return [[next(self.numbers[text]) for text in texts] for _ in range(steps)]
 
 

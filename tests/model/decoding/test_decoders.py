@@ -73,19 +73,33 @@ def test_weights_in_bfloat16_are_read_as_they_are(shape, kernels_here):
     torch.testing.assert_close(logits_of(KernelDecoder(model)), exact, rtol=1e-4, atol=1e-3)
 
 
-def test_a_model_that_computes_in_bfloat16_decodes_by_weights_rounded_so(kernels_here):
-    rounded, model = model_of(num_experts=4), model_of(num_experts=4)
-    for weight in rounded.parameters():
-        if weight.ndim > 1 and weight.shape[-1] not in (4, 32):  # but for router and bias
-            weight.data = weight.bfloat16().float()
+def computing_in_bfloat16(**shape):
+    model = model_of(**shape)
     model.dtype = torch.bfloat16
+    return model
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_model_that_computes_in_bfloat16_decodes_by_weights_rounded_so(shape, kernels_here):
+    rounded = model_of(**shape)
+    for name, weight in rounded.named_parameters():
+        if not name.endswith(("scale_M", "router.w_ME", "bias_E", "bias_NR")):
+            weight.data = weight.bfloat16().float()
     exact = logits_of(RoundsWhatItKeeps(rounded))
-    torch.testing.assert_close(logits_of(KernelDecoder(model)), exact, rtol=1e-4, atol=1e-3)
+    found = logits_of(KernelDecoder(computing_in_bfloat16(**shape)))
+    torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("make", [CachedDecoder, KernelDecoder])
-def test_a_text_does_not_depend_on_its_batch(make, kernels_here):
-    model = model_of(num_experts=4)
+@pytest.mark.parametrize(
+    ("make", "make_model"),
+    [
+        (CachedDecoder, model_of),
+        (KernelDecoder, model_of),
+        (KernelDecoder, computing_in_bfloat16),
+    ],
+)
+def test_a_text_does_not_depend_on_its_batch(make, make_model, kernels_here):
+    model = make_model(num_experts=4, d_ff=70)
     together = make(model)
     found = torch.stack([together.start(PROMPTS).clone(), together.step([7, 8, 9]).clone()])
     for row, prompt in enumerate(PROMPTS):
@@ -140,8 +154,9 @@ def test_the_random_policy_of_training_is_off_as_it_writes(kernels_here):
     torch.testing.assert_close(logits_of(KernelDecoder(model)), exact, rtol=1e-5, atol=1e-4)
 
 
-def test_threads_change_nothing(kernels_here):
-    model = model_of(num_experts=4, vocab_size=9000, d_model=32, d_ff=9000, moe_every=2)
+@pytest.mark.parametrize("make_model", [model_of, computing_in_bfloat16])
+def test_threads_change_nothing(make_model, kernels_here):
+    model = make_model(num_experts=4, vocab_size=9000, d_model=32, d_ff=9000, moe_every=2)
     before, found = torch.get_num_threads(), []
     try:
         for threads in (1, 2):
