@@ -16,6 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from glam.data.digests import Digests, digests_in
 from glam.data.hashing import digest, file_digest
 from glam.errors import NO_SPACE, UserError
 from glam.log import log
@@ -29,6 +30,7 @@ class Cache:
 
     def __init__(self, root: Path, needs: int) -> None:
         self.root, self.needs = root, needs
+        self._digests = digests_in(root)
 
     def folder(self, name: str, inputs: dict[str, Any]) -> Path:
         """Where a stage lies, or will."""
@@ -41,12 +43,12 @@ class Cache:
 
     def holds(self, name: str, inputs: dict[str, Any]) -> bool:
         """Whether a stage is there, intact."""
-        return _damage(self.folder(name, inputs)) is None
+        return _damage(self.folder(name, inputs), self._digests) is None
 
     def stage(self, name: str, inputs: dict[str, Any], build: Callable[[Path], None]) -> Path:
         """The folder of stage `name` for `inputs`; `build` fills it unless it is there, intact."""
         folder = self.folder(name, inputs)
-        if _damage(folder) is None:
+        if _damage(folder, self._digests) is None:
             return folder
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -57,7 +59,7 @@ class Cache:
         return folder
 
     def _make(self, folder: Path, build: Callable[[Path], None]) -> None:
-        damage = _damage(folder)
+        damage = _damage(folder, self._digests)
         if damage is None:  # another job built it while we waited
             return
         if folder.exists():
@@ -66,7 +68,7 @@ class Cache:
             folder.unlink()
         for old in (folder, *self.root.glob(f"{folder.name}.part-*")):
             shutil.rmtree(old, ignore_errors=True)
-        self._check_space()
+        self.check_space(self.needs)
         part = self.root / f"{folder.name}.part-{os.getpid()}"
         part.mkdir()
         try:
@@ -76,12 +78,14 @@ class Cache:
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
-    def _check_space(self) -> None:
-        free = shutil.disk_usage(self.root).free
-        if free < self.needs:
+    def check_space(self, needs: int) -> None:
+        """Raises UserError where the disk has less than so many bytes free."""
+        there = next(path for path in (self.root, *self.root.absolute().parents) if path.exists())
+        free = shutil.disk_usage(there).free
+        if free < needs:
             raise UserError(
                 f"cache_dir={self.root} has {byte_size(free)} free and preparing the text may "
-                f"need {byte_size(self.needs)}; free some space or set cache_dir=<another disk>"
+                f"need {byte_size(needs)}; free some space or set cache_dir=<another disk>"
             )
 
 
@@ -99,12 +103,12 @@ def _write_manifest(folder: Path) -> None:
     (folder / _MANIFEST).write_text(json.dumps(entries, indent=1))
 
 
-def _damage(folder: Path) -> str | None:
+def _damage(folder: Path, digests: Digests) -> str | None:
     """Why a stage's folder cannot be used, in a few words; None where it is intact. Raises
     UserError for what is no folder and for what cannot be read: neither is ours to remove."""
     try:
         if folder.is_dir() or not os.path.lexists(folder):
-            return _unlike_manifest(folder)
+            return _unlike_manifest(folder, digests)
     except OSError as error:  # which says nothing of what is in it
         raise UserError(
             f"cache_dir={folder.parent}: {folder.name} cannot be read ({error.strerror}); make it "
@@ -116,7 +120,7 @@ def _damage(folder: Path) -> str | None:
     )
 
 
-def _unlike_manifest(folder: Path) -> str | None:
+def _unlike_manifest(folder: Path, digests: Digests) -> str | None:
     """What of a stage is not as its manifest says. Raises OSError for what cannot be read."""
     manifest = folder / _MANIFEST
     if manifest.exists() and not manifest.is_file():
@@ -129,7 +133,7 @@ def _unlike_manifest(folder: Path) -> str | None:
             path = folder / name
             if (found := path.stat().st_size) != size:
                 return f"{name} has {found} bytes, not {size}"
-            if file_digest(path, sampled=True) != content:
+            if digests.of(path, sampled=True)[1] != content:
                 return f"{name} has changed"
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         return f"{Path(error.filename or folder).name} is missing"
@@ -155,7 +159,8 @@ def _locked(path: Path, stage: str) -> Generator[None]:
 
 def _refusal(root: Path, error: OSError) -> Exception:
     """A UserError for a disk that is full or cannot be written; else the error itself."""
-    if error.errno in NO_SPACE:
+    # numpy tells a full disk without its number.
+    if error.errno in NO_SPACE or " requested and " in str(error):
         return UserError(f"cache_dir={root}: no space left; free some or set cache_dir=<a disk>")
     here = str(error.filename or "").startswith(str(root))
     closed = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST)

@@ -9,7 +9,7 @@ import xxhash
 from numpy.typing import NDArray
 
 _CHUNK = 1 << 20
-_WHOLE = 64 * _CHUNK  # files up to this size are hashed in full even when only sampled
+_WHOLE = 1024 * _CHUNK  # files up to this size are hashed in full even when only sampled
 
 
 def digest(value: Any) -> str:

@@ -1,114 +1,164 @@
-"""Judges every page of the pool: a classifier fitted on a sample of both classes, or one that is
-given. Memory is constant: the classifiers learn from a sample, and the pool is scored batch by
-batch."""
+"""The quality filter's stages: a classifier fitted on a sample, the scores of each shard's pages,
+and the scores of the whole pool in counts."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glam.config import FilterConfig
-from glam.data.classifier import SAMPLE, Classifier, Floats, Folds, batches, deal, fit, score
-from glam.data.classifier_file import FOLDER, TrainedOn, save_classifier
-from glam.data.hashing import uniform
-from glam.data.pages import PagedSource
-from glam.data.quality import area_under_curve, count_scores
-from glam.progress import Bar, bar
+from glam.data.classifier import MANY, SAMPLE, Classifier, Folds, batches, by_draw, deal, fit, score
+from glam.data.classifier_file import (
+    FOLDER,
+    WEIGHTS,
+    TrainedOn,
+    load_classifier,
+    save_classifier,
+    write_weights,
+)
+from glam.data.executor import advance
+from glam.data.pages import Pages
+from glam.data.quality import (
+    Ranks,
+    area_under_curve,
+    count_scores,
+    merge_counts,
+    rounded,
+    write_ranks,
+)
+from glam.data.sample import lowest
+from glam.data.shards import Shard
+from glam.errors import UserError
+from glam.progress import bar
+
+QUALITY = "quality.json"
+_POOL_DEAL = "pool.npy"
+_COUNTS = "counts.npz"
 
 
 @dataclass(frozen=True, eq=False)
-class _Class:
-    """All pages of one class: fold, and whether sampled for training `[pages]`."""
+class Deal:
+    """The fold of each document of a class. The hashes of few documents are known, and folds are of
+    even size; of many documents the fold follows from the draw alone."""
 
-    sources: Sequence[PagedSource]
-    folds: Folds
-    sampled: NDArray[np.bool_]
+    documents: NDArray[np.uint64] | None  # ascending; None: too many
+    folds: int
+    seed: int
 
-    def texts(self) -> Iterator[str]:
-        for source in self.sources:
-            yield from source.texts()
+    @classmethod
+    def of_class(cls, pages: Sequence[Pages], folds: int, seed: int) -> "Deal":
+        known = np.zeros(0, np.uint64)
+        for each in pages:
+            known = np.union1d(known, each.owners)
+            if len(known) > MANY:
+                return cls(None, folds, seed)
+        return cls(known, folds, seed)
 
-    def sample(self) -> tuple[list[str], Folds]:
-        """The pages to train on and their folds."""
-        return list(compress(self.texts(), self.sampled)), self.folds[self.sampled]
+    def of(self, owners: NDArray[np.uint64]) -> Folds:
+        """The folds of documents with these hashes."""
+        if self.documents is None:
+            return by_draw(owners, self.folds, self.seed)
+        every = deal(self.documents, self.folds, self.seed)
+        return every[np.searchsorted(self.documents, owners)]
 
-    def by_source(self, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """An array over all pages as one of each source."""
-        ends = np.cumsum([len(source.hashes) for source in self.sources])
-        names = [source.name for source in self.sources]
-        return dict(zip(names, np.split(values, ends[:-1]), strict=True))
+    def save(self, path: Path) -> None:
+        np.save(path, np.zeros(0, np.uint64) if self.documents is None else self.documents)
+
+    @classmethod
+    def read(cls, path: Path, folds: int, seed: int) -> "Deal":
+        documents: NDArray[np.uint64] = np.load(path)
+        return cls(documents if len(documents) else None, folds, seed)
 
 
-def write_quality(
-    folder: Path,
-    config: FilterConfig,
-    curated: Sequence[PagedSource],
-    pool: Sequence[PagedSource],
-    seed: int,
-    licenses: Mapping[str, str],
+def write_classifier(
+    folder: Path, config: FilterConfig, curated: Sequence[Pages], pool: Sequence[Pages], seed: int
 ) -> None:
-    """Score every page of `pool` by classifiers that tell it from `curated`; they are kept beside
-    the scores, with their card, which names the `licenses` of sources."""
-    good, web = (_class_of(sources, config.folds, seed) for sources in (curated, pool))
-    total = int(good.sampled.sum() + web.sampled.sum()) + len(web.folds)
-    with bar("quality classifier", total, "pages") as running:
-        sample = good.sample()
-        classifier = fit(config, sample, web.sample(), running)
-        scores = np.concatenate(list(_scores(classifier, web, running)))
-    auc = area_under_curve(count_scores(score(classifier, *sample)), count_scores(scores))
-    trained_on = [
-        TrainedOn(
-            source=source.name,
-            role=role,
-            documents=len(np.unique(source.owners)),
-            pages=len(source.hashes),
-            license=licenses.get(source.name, ""),
-        )
-        for role, sources in (("curated", curated), ("pool", pool))
-        for source in sources
+    """Fit the classifier on the pages of lowest draws of both classes."""
+    good, web = (Deal.of_class(each, config.folds, seed) for each in (curated, pool))
+    samples = [_sample(pages, its, seed) for pages, its in ((curated, good), (pool, web))]
+    with bar("quality classifier", sum(len(texts) for texts, _ in samples), "pages") as running:
+        classifier = fit(config, *samples, running)
+    write_weights(folder / WEIGHTS, classifier)
+    web.save(folder / _POOL_DEAL)
+    _save_counts(folder, score(classifier, *samples[0]))
+
+
+def _sample(shards: Sequence[Pages], dealt: Deal, seed: int) -> tuple[list[str], Folds]:
+    """Pages of a class to learn from, in the order in which they were read, and their folds."""
+    chosen = lowest(shards, "classifier", seed, SAMPLE, in_bytes=False)
+    texts = [
+        text for pages, places in zip(shards, chosen, strict=True) for text in pages.texts(places)
     ]
-    save_classifier(folder / FOLDER, classifier, auc, trained_on, seed)
-    _save(folder / "scores.npz", web.by_source(scores))
-    _save(folder / "folds.npz", good.by_source(good.folds) | web.by_source(web.folds))
-    (folder / "quality.json").write_text(json.dumps({"auc": auc}))
+    owners = [pages.owners[places] for pages, places in zip(shards, chosen, strict=True)]
+    return texts, dealt.of(np.concatenate(owners))
 
 
-def write_given_quality(folder: Path, given: Classifier, pool: Sequence[PagedSource]) -> None:
-    """Score every page of `pool` by a classifier that was trained elsewhere."""
-    folds = np.zeros(sum(len(source.hashes) for source in pool), np.intp)
-    web = _Class(pool, folds, np.zeros(len(folds), bool))
-    with bar("quality classifier", len(folds), "pages") as running:
-        scores = np.concatenate(list(_scores(given.mean(), web, running)))
-    _save(folder / "scores.npz", web.by_source(scores))
-    (folder / "quality.json").write_text(json.dumps({"auc": None}))
+def write_scores(folder: Path, pages: Pages, classifier: Path, seed: int) -> None:
+    """Score every page of a shard by the classifiers that were not trained on its document."""
+    judge = load_classifier(classifier)
+    folds = Deal.read(classifier / _POOL_DEAL, judge.folds, seed).of(pages.owners)
+    _score(folder, pages, judge, folds)
 
 
-def _class_of(sources: Sequence[PagedSource], folds: int, seed: int) -> _Class:
-    """Deals whole documents into folds, and draws the sample: both by hash, so that the order of
-    the corpus does not matter."""
-    owners = np.concatenate([source.owners for source in sources])
-    documents, document = np.unique(owners, return_inverse=True)
-    draws = uniform(np.concatenate([source.hashes for source in sources]), seed, "classifier")
-    sampled = np.zeros(len(draws), bool)
-    sampled[np.argsort(draws, kind="stable")[:SAMPLE]] = True
-    return _Class(sources, deal(documents, folds, seed)[document], sampled)
+def write_given_scores(folder: Path, pages: Pages, classifier: Path) -> None:
+    """Score every page of a shard by a classifier that was trained elsewhere."""
+    judge = load_classifier(classifier).mean()
+    _score(folder, pages, judge, np.zeros(len(pages.hashes), np.intp))
 
 
-def _scores(classifier: Classifier, web: _Class, running: Bar) -> Iterator[Floats]:
-    done = 0
-    for batch in batches(web.texts()):
+def write_published_scores(folder: Path, pages: Pages, shard: Path) -> None:
+    """Pages with the scores that their documents came with. Those without come last."""
+    scores = Shard(shard).scores
+    if scores is None:
+        raise UserError(
+            "data.filter.scores=published but a part of the pool has none; name their field with "
+            "data.corpus.score_field, or leave data.filter.scores out"
+        )
+    found = rounded(scores[pages.documents])
+    _save_scores(folder, np.where(np.isnan(found), -np.inf, found))
+
+
+def _score(folder: Path, pages: Pages, judge: Classifier, folds: Folds) -> None:
+    scores, done = np.zeros(len(folds)), 0
+    for batch in batches(pages.texts()):
         end = done + len(batch)
-        yield score(classifier, batch, web.folds[done:end])
-        running.advance(len(batch))
+        scores[done:end] = score(judge, batch, folds[done:end])
+        advance(sum(map(len, batch)))
         done = end
+    _save_scores(folder, scores)
 
 
-def _save(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """Arrays by number with their names beside: as keywords, a source called `file` would clash."""
-    numbered: dict[str, Any] = {f"a{i}": array for i, array in enumerate(arrays.values())}
-    np.savez(path, names=np.array(list(arrays)), **numbered)
+def write_pool_ranks(folder: Path, scores: Sequence[Path]) -> Ranks:
+    """Merge the counts of a pool's shards."""
+    ranks = merge_counts(_counts(each) for each in scores)
+    write_ranks(folder, ranks)
+    return ranks
+
+
+def write_card(
+    folder: Path, classifier: Path, ranks: Ranks, trained_on: list[TrainedOn], seed: int
+) -> None:
+    """Write the classifier with its card, which tells how well it parts the pool from the curated
+    pages that the classifiers of the other folds learnt from."""
+    auc = area_under_curve(_counts(classifier), (ranks.values, ranks.counts))
+    save_classifier(folder / FOLDER, load_classifier(classifier), auc, trained_on, seed)
+    (folder / QUALITY).write_text(json.dumps({"auc": auc}))
+
+
+def _save_scores(folder: Path, scores: NDArray[np.float64]) -> None:
+    """`scores.npy [pages]`, and how many have each score."""
+    np.save(folder / "scores.npy", scores)
+    _save_counts(folder, scores)
+
+
+def _save_counts(folder: Path, scores: NDArray[np.float64]) -> None:
+    values, counts = count_scores(scores)
+    np.savez(folder / _COUNTS, values=values, counts=counts)
+
+
+def _counts(folder: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    with np.load(folder / _COUNTS) as file:
+        return file["values"], file["counts"]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,34 +10,40 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from glam.config import COMPONENTS, DataConfig, MixtureConfig, Source
+from glam.config import COMPONENTS, DataConfig, MixtureConfig
 from glam.data.cache import manifest_digest
 from glam.data.documents import text_fingerprint
+from glam.data.encode import SAMPLES, drawn, shown
 from glam.data.hashing import digest, uniform
+from glam.data.index import Domain
 from glam.data.pipeline import Pipeline
 from glam.data.prepared import AnyComponent, PreparedData, join
-from glam.data.quality import calibrated, keeps
 from glam.data.texts import Texts
 from glam.data.tokenizer import Tokenizer
 from glam.data.tokens import Encoded, read_encoded
 from glam.errors import UserError
 from glam.runs.folder import why_closed
 
-_SAMPLES = 10  # pages shown of each kind
-_SHOWN = 600  # characters of each
-
 
 @dataclass(frozen=True, eq=False)
-class _Text:
-    """One source, encoded: what is kept of its training documents, and their scores."""
+class _Part:
+    """One shard, encoded: what is kept of its training documents, and their scores."""
 
-    index: int
-    source: Source
+    number: int  # of its domain
+    domain: Domain
     folder: Path
     training: Encoded
-    held_out: Encoded
-    scores: NDArray[np.float64] | None  # None: not filtered
-    kept: NDArray[np.bool_]
+    scores: NDArray[np.float64] | None  # None: not filtered, or only kept pages are encoded
+    kept: NDArray[np.bool_] | None  # None: all
+    is_chosen: bool  # only pages that the filter keeps are encoded
+
+    @cached_property
+    def counts(self) -> dict[str, list[int]]:
+        return json.loads((self.folder / "counts.json").read_text())
+
+    @property
+    def num_kept(self) -> int:
+        return len(self.training) if self.kept is None else int(self.kept.sum())
 
 
 def prepare(
@@ -48,18 +55,25 @@ def prepare(
     unreadable or too little."""
     pipeline = Pipeline(data, vocab_size, cache, tokenizer)
     pipeline.run()
-    texts = _read(pipeline)
-    components = _components(texts, data.mixture, data.left_out)
+    parts = _read(pipeline)
+    domains = pipeline.index.domains
+    held_out = [
+        read_encoded(pipeline.held_out(number), pipeline.tokenizer)
+        for number in range(len(domains))
+    ]
+    components = _components(parts, data.mixture, data.left_out)
     return PreparedData(
-        fingerprint=_fingerprint(texts, components, pipeline.tokenizer),
+        fingerprint=_fingerprint(parts, components, pipeline.tokenizer),
         tokenizer=pipeline.tokenizer,
-        sources=[text.source.name for text in texts],
+        sources=[domain.name for domain in domains],
         components=components,
-        held_out={text.source.name: text.held_out for text in texts if len(text.held_out)},
-        funnel=[row for text in texts for row in _funnel(text)],
-        samples=_samples(texts, pipeline.tokenizer, data.seed),
-        quality=_quality(texts, pipeline),
-        text_fingerprint=text_fingerprint(pipeline.sources),
+        held_out={
+            domain.name: each for domain, each in zip(domains, held_out, strict=True) if len(each)
+        },
+        funnel=_funnel(pipeline, parts, held_out),
+        samples=_samples(parts, pipeline.tokenizer, data.seed),
+        quality=_quality(parts, pipeline),
+        text_fingerprint=text_fingerprint(pipeline.sources, cache),
         texts=Texts(pipeline),
         classifier=pipeline.classifier,
     )
@@ -76,56 +90,58 @@ def check_cache(data: DataConfig, vocab_size: int, cache: Path) -> None:
         )
 
 
-def _read(pipeline: Pipeline) -> list[_Text]:
-    scores = _scores(pipeline)
-    texts: list[_Text] = []
-    for index, source in enumerate(pipeline.sources):
-        folder = pipeline.encoded(index)
-        training, held_out = (
-            read_encoded(folder / side, pipeline.tokenizer) for side in ("training", "held_out")
+def _read(pipeline: Pipeline) -> list[_Part]:
+    parts: list[_Part] = []
+    for place, shard in enumerate(pipeline.index.shards):
+        domain = pipeline.index.domains[shard.domain]
+        folder = pipeline.tokens[place]
+        training = read_encoded(folder / "training", pipeline.tokenizer)
+        is_filtered = pipeline.filters and domain.role == "pool"
+        kept, scores = None, None
+        if domain.name in pipeline.data.left_out:
+            kept = np.zeros(len(training), bool)
+        if is_filtered and not pipeline.is_large:
+            choice = pipeline.choice(place)
+            scores = choice.scored()
+            chosen = choice.keeps(scores, training.hashes)
+            kept = chosen if kept is None else kept & chosen
+        parts.append(
+            _Part(
+                number=shard.domain,
+                domain=domain,
+                folder=folder,
+                training=training,
+                scores=scores,
+                kept=kept,
+                is_chosen=is_filtered and pipeline.is_large,
+            )
         )
-        mine = scores.get(source.name)
-        kept = np.full(len(training), source.name not in pipeline.data.left_out)
-        if mine is not None:
-            draws = uniform(training.hashes, pipeline.data.seed, "pareto")
-            kept &= keeps(mine, draws, pipeline.data.filter)
-        texts.append(_Text(index, source, folder, training, held_out, mine, kept))
-    return texts
-
-
-def _scores(pipeline: Pipeline) -> dict[str, NDArray[np.float64]]:
-    """Scores of the pool's pages by source; none where nothing is filtered."""
-    if not pipeline.filters:
-        return {}
-    raw = pipeline.quality.scores
-    if pipeline.data.filter.calibrate:
-        return calibrated(raw)
-    return {name: each.astype(np.float64) for name, each in raw.items()}
+    return parts
 
 
 def _components(
-    texts: list[_Text], mixture: MixtureConfig, left_out: list[str]
+    parts: list[_Part], mixture: MixtureConfig, left_out: list[str]
 ) -> list[AnyComponent]:
     """The components that the corpus has text for, with the paper's weights shared out anew."""
-    texts = [text for text in texts if text.source.name not in left_out]
+    parts = [part for part in parts if part.domain.name not in left_out]
     present = {
-        name: parts
+        name: its
         for name in COMPONENTS
         if getattr(mixture, name)
-        and (parts := [t for t in texts if t.source.component == name and len(t.training)])
+        and (its := [part for part in parts if part.domain.component == name and _pages(part)])
     }
     if not present:
-        names = sorted({text.source.component for text in texts if len(text.training)})
+        names = sorted({part.domain.component for part in parts if _pages(part)})
         if not names:  # what is not left out has no text
             raise UserError(f"data.left_out={left_out} leaves nothing to train on; shorten it")
         raise UserError(
             f"data.mixture.{names[0]}=0 leaves nothing to train on, for the corpus has only "
             f"{' and '.join(names)}; give it a weight"
         )
-    for name, parts in present.items():
-        if not any(text.kept.any() for text in parts):
+    for name, its in present.items():
+        if not any(part.num_kept for part in its):
             raise UserError(
-                f"data.filter keeps none of the {sum(len(text.kept) for text in parts):,} pages of "
+                f"data.filter keeps none of the {sum(map(_pages, its)):,} pages of "
                 f"{name}; give more text, data.filter.calibrate=true, a lower "
                 f"data.filter.threshold where that is the filter, or data=unfiltered"
             )
@@ -134,13 +150,18 @@ def _components(
         join(
             name,
             getattr(mixture, name) / total,
-            [(text.index, text.training, text.kept) for text in parts],
+            [(part.number, part.training, part.kept) for part in its],
         )
-        for name, parts in present.items()
+        for name, its in present.items()
     ]
 
 
-def _fingerprint(texts: list[_Text], components: list[AnyComponent], tokenizer: Tokenizer) -> str:
+def _pages(part: _Part) -> int:
+    """Pages, or curated documents, that the filter chooses from."""
+    return part.counts["pages"][0] if part.is_chosen else len(part.training)
+
+
+def _fingerprint(parts: list[_Part], components: list[AnyComponent], tokenizer: Tokenizer) -> str:
     """Of all the tokens that are served, by content."""
     return digest(
         [
@@ -148,70 +169,130 @@ def _fingerprint(texts: list[_Text], components: list[AnyComponent], tokenizer: 
             [[component.name, component.weight] for component in components],
             [
                 [
-                    text.source.name,
-                    text.source.component,
-                    manifest_digest(text.folder),
-                    xxhash.xxh3_64_hexdigest(np.packbits(text.kept).tobytes()),
+                    part.domain.name,
+                    part.domain.component,
+                    manifest_digest(part.folder),
+                    _digest_of(part),
                 ]
-                for text in texts
+                for part in parts
             ],
         ]
     )
 
 
-def _funnel(text: _Text) -> list[dict[str, Any]]:
-    source, training, kept = text.source, text.training, text.kept
-    counts: dict[str, list[int]] = json.loads((text.folder / "counts.json").read_text())
-    tokens = {"held out": len(text.held_out.tokens)}
-    for step, chosen in (("pages", np.ones(len(training), bool)), ("kept", kept)):
-        counts[step] = [int(chosen.sum()), int(training.characters[chosen].sum())]
-        tokens[step] = int(training.lengths[chosen].sum())
-    return [
-        {
-            "source": source.name,
-            "component": source.component,
-            "role": source.role,
-            "step": step,
-            "documents": documents,
-            "characters": characters,
-            "tokens": tokens.get(step),
-        }
-        for step, (documents, characters) in counts.items()
-    ]
+def _digest_of(part: _Part) -> str:
+    """Of the choice among what is encoded."""
+    kept = np.ones(len(part.training), bool) if part.kept is None else part.kept
+    return xxhash.xxh3_64_hexdigest(np.packbits(kept).tobytes())
 
 
-def _samples(texts: list[_Text], tokenizer: Tokenizer, seed: int) -> dict[str, list[Any]]:
-    """A few pages that the filter kept and dropped, drawn by their hash."""
-    return {
-        "kept": _some_pages([(t, t.kept) for t in texts], tokenizer, seed),
-        "dropped": _some_pages([(t, ~t.kept) for t in texts], tokenizer, seed),
-    }
+_STEPS = ("read", "distinct", "held out", "training", "pages", "kept")
 
 
-def _some_pages(
-    choices: list[tuple[_Text, NDArray[np.bool_]]], tokenizer: Tokenizer, seed: int
+def _funnel(
+    pipeline: Pipeline, parts: list[_Part], held_out: list[Encoded]
 ) -> list[dict[str, Any]]:
-    drawn: list[tuple[float, _Text, int]] = []
-    for text, chosen in choices:
-        if text.scores is not None:
-            pages = np.flatnonzero(chosen)
-            draws = uniform(text.training.hashes[pages], seed, "shown")
-            best = np.argsort(draws, kind="stable")[:_SAMPLES]
-            drawn += [(float(draws[i]), text, int(pages[i])) for i in best]
-    drawn.sort(key=lambda each: each[0])
-    shown: list[dict[str, Any]] = []
-    for _, text, page in drawn[:_SAMPLES]:
-        assert text.scores is not None
-        body = tokenizer.decode(text.training.document(page)[1:].tolist())
-        body = body if len(body) <= _SHOWN else body[: _SHOWN - 1] + "…"
-        shown.append({"source": text.source.name, "score": float(text.scores[page]), "text": body})
-    return shown
+    """A row for each domain and step."""
+    rows: list[dict[str, Any]] = []
+    for number, domain in enumerate(pipeline.index.domains):
+        sizes: dict[str, list[int]] = dict(pipeline.funnel[number])
+        tokens: dict[str, int | None] = {"held out": len(held_out[number].tokens)}
+        mine = [part for part in parts if part.number == number]
+        if domain.role != "pool":
+            sizes["pages"] = sizes["training"]
+        found = [_kept(part, pipeline.tokenizer) for part in mine]
+        sizes["kept"] = [sum(each[i] for each in found) for i in range(3)]
+        tokens["kept"] = sum(each[3] for each in found)
+        if not any(part.is_chosen for part in mine):
+            tokens["pages"] = sum(len(part.training.tokens) for part in mine)
+        rows += [
+            {
+                "source": domain.name,
+                "component": domain.component,
+                "role": domain.role,
+                "step": step,
+                "documents": sizes[step][0],
+                "characters": sizes[step][1],
+                "megabytes": sizes[step][2] / 1e6,
+                "tokens": tokens.get(step),
+            }
+            for step in _STEPS
+        ]
+        rows[-len(_STEPS)]["bad_records"] = _bad(pipeline, number)
+        rows[1 - len(_STEPS)] |= {
+            f"{kind}_copies": sizes[f"{kind} copies"][0] for kind in ("exact", "near")
+        }
+    return rows
 
 
-def _quality(texts: list[_Text], pipeline: Pipeline) -> dict[str, Any]:
-    filtered = [text for text in texts if text.scores is not None]
-    if not filtered:
+def _kept(part: _Part, tokenizer: Tokenizer) -> tuple[int, int, int, int]:
+    """Documents, characters, bytes and tokens of what is kept of a shard."""
+    training, kept = part.training, part.kept
+    if part.is_chosen:
+        if kept is not None:
+            return 0, 0, 0, 0
+        documents, num_bytes = part.counts["kept"]
+        return documents, int(training.characters.sum()), num_bytes, len(training.tokens)
+    kept = np.ones(len(training), bool) if kept is None else kept
+    chosen = np.repeat(kept, training.lengths)
+    return (
+        int(kept.sum()),
+        int(training.characters[kept].sum()),
+        int(tokenizer.num_bytes[training.tokens[chosen]].sum(dtype=np.int64)),
+        int(training.lengths[kept].sum()),
+    )
+
+
+def _bad(pipeline: Pipeline, number: int) -> dict[str, int]:
+    """Bad records by kind, at the first domain of each source."""
+    domains = pipeline.index.domains
+    source = domains[number].source
+    first = next(place for place, domain in enumerate(domains) if domain.source == source)
+    return pipeline.index.bad[source] if number == first else {}
+
+
+def _samples(parts: list[_Part], tokenizer: Tokenizer, seed: int) -> dict[str, list[Any]]:
+    """A few pages that the filter kept and dropped, drawn by their hash."""
+    found: dict[str, list[Any]] = {}
+    for kind in ("kept", "dropped"):
+        drawn: list[tuple[float, _Part, Any]] = []
+        for part in parts:
+            drawn += [(draw, part, what) for draw, what in _some_pages(part, kind, seed)]
+        drawn.sort(key=lambda each: each[0])
+        found[kind] = [_sample(part, what, tokenizer) for _, part, what in drawn[:SAMPLES]]
+    return found
+
+
+def _some_pages(part: _Part, kind: str, seed: int) -> list[tuple[float, Any]]:
+    """A shard's pages to show with their draws: what was written of them, or their places."""
+    if part.is_chosen:
+        written = json.loads((part.folder / "samples.json").read_text())
+        return [(each["draw"], each) for each in written[kind]]
+    if part.scores is None:
+        return []
+    assert part.kept is not None
+    places = drawn(part.training.hashes, part.kept == (kind == "kept"), seed)
+    draws = uniform(part.training.hashes[places], seed, "shown")
+    return list(zip(draws.tolist(), places.tolist(), strict=True))
+
+
+def _sample(part: _Part, what: Any, tokenizer: Tokenizer) -> dict[str, Any]:
+    if isinstance(what, dict):
+        return {"source": part.domain.name, "score": what["score"], "text": what["text"]}
+    assert part.scores is not None
+    text = shown(tokenizer.decode(part.training.document(what)[1:].tolist()))
+    return {"source": part.domain.name, "score": float(part.scores[what]), "text": text}
+
+
+def _quality(parts: list[_Part], pipeline: Pipeline) -> dict[str, Any]:
+    if not pipeline.filters:
         return {}
-    share = {text.source.name: float(text.kept.mean()) for text in filtered if len(text.kept)}
-    auc = pipeline.quality.auc
+    pages, kept = dict[str, int](), dict[str, int]()
+    for part in parts:
+        if part.domain.role == "pool":
+            name = part.domain.name
+            pages[name] = pages.get(name, 0) + _pages(part)
+            kept[name] = kept.get(name, 0) + part.num_kept
+    share = {name: kept[name] / pages[name] for name in pages if pages[name]}
+    auc = pipeline.auc
     return ({} if auc is None else {"auc": auc}) | {"kept_share": share}

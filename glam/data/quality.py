@@ -1,7 +1,6 @@
 """Which pages the filter keeps, from their scores: ranks, then Pareto sampling (paper section 3;
 the rule as GPT-3 published it), or a threshold for comparison."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +23,6 @@ class Quality:
 
     scores: dict[str, NDArray[np.float64]]
     auc: float | None
-
-
-def read_quality(folder: Path) -> Quality:
-    """Scores and area under the ROC curve, as the stage `quality` left them in `folder`."""
-    with np.load(folder / "scores.npz") as file:
-        scores = {name: file[f"a{i}"] for i, name in enumerate(file["names"].tolist())}
-    return Quality(scores, json.loads((folder / "quality.json").read_text())["auc"])
 
 
 Counts = tuple[NDArray[np.float64], NDArray[np.int64]]

@@ -1,17 +1,15 @@
 """The text itself on its two sides, as words that a person reads: whatever the filter keeps of it,
 and before a tokenizer cuts it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.config import Source
 from glam.data.cache import Cache
-from glam.data.documents import Documents
 from glam.data.hashing import uniform
 from glam.data.pipeline import Pipeline
-from glam.data.split import Sides
+from glam.data.shards import Shard
 
 
 class Texts:
@@ -33,37 +31,47 @@ class Texts:
     def held_out(self, characters: int, documents: int) -> dict[str, list[str]]:
         """By domain: at most so many held-out documents, drawn by hash, and of their text as much
         from the beginning of each as makes at most `characters` in all."""
-        return {
-            source.name: _beginnings(stored, _first(stored, side.held_out, documents), characters)
-            for source, stored, side in self._every()
-            if side.held_out.size
-        }
+        found: dict[str, list[str]] = {}
+        for number, domain in enumerate(self._pipeline.index.domains):
+            chosen = _first(self._shards(number, "held_out"), documents)
+            sizes = [shard.characters[its] for shard, its in chosen]
+            if sizes and (limit := _common_limit(np.concatenate(sizes), characters)):
+                found[domain.name] = [
+                    text[:limit] for shard, its in chosen for text in shard.texts(its)
+                ]
+        return found
 
     def training(self, characters: int) -> Iterator[str]:
         """Training documents, filtered out or not: of more than about `characters` an equal share
-        of every source, drawn by hash."""
-        every = self._every()
-        total = sum(int(stored.characters[side.training].sum()) for _, stored, side in every)
+        of every domain, drawn by hash."""
+        total = sum(steps["training"][1] for steps in self._pipeline.counts)
         share = min(1.0, characters / max(1, total))
-        for _, stored, side in every:
-            drawn = uniform(stored.hashes[side.training], 0, "texts") < share
-            yield from stored.texts(side.training[drawn])
+        for number in range(len(self._pipeline.index.domains)):
+            for shard, side in self._shards(number, "training"):
+                yield from shard.texts(side[uniform(shard.hashes[side], 0, "texts") < share])
 
-    def _every(self) -> list[tuple[Source, Documents, Sides]]:
+    def _shards(self, domain: int, side: str) -> Iterator[tuple[Shard, NDArray[np.int64]]]:
+        """The shards of a domain, and which of their documents are on a side."""
         whole = self._pipeline
-        return list(zip(whole.sources, whole.documents, whole.sides, strict=True))
+        for place in whole.index.of_domain(domain):
+            yield Shard(whole.shards[place]), getattr(whole.side(place), side)
 
 
-def _first(stored: Documents, side: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def _first(
+    shards: Iterable[tuple[Shard, NDArray[np.int64]]], count: int
+) -> list[tuple[Shard, NDArray[np.int64]]]:
     """`count` documents of a side, by their hashes, in the order in which they were read."""
-    order = np.argsort(uniform(stored.hashes[side], 0, "texts"), kind="stable")
-    return np.sort(side[order[:count]])
-
-
-def _beginnings(stored: Documents, chosen: NDArray[np.int64], characters: int) -> list[str]:
-    """The documents, the longest cut to one length: the greatest that `characters` allow."""
-    limit = _common_limit(stored.characters[chosen], characters)
-    return [text[:limit] for text in stored.texts(chosen)]
+    found: list[tuple[Shard, NDArray[np.int64]]] = []
+    draws, owner, place = np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64)
+    for number, (shard, side) in enumerate(shards):
+        found.append((shard, side))
+        draws = np.concatenate([draws, uniform(shard.hashes[side], 0, "texts")])
+        owner = np.concatenate([owner, np.full(len(side), number)])
+        place = np.concatenate([place, side])
+        first = np.argsort(draws, kind="stable")[:count]
+        draws, owner, place = draws[first], owner[first], place[first]
+    chosen = [np.sort(place[owner == number]) for number in range(len(found))]
+    return [(shard, its) for (shard, _), its in zip(found, chosen, strict=True) if len(its)]
 
 
 def _common_limit(sizes: NDArray[np.int64], total: int) -> int:

@@ -28,7 +28,7 @@ class Tokenizer:
     """Text to tokens and back, without loss for any text that UTF-8 can hold."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         # Typed loosely: sentencepiece ships no types.
         try:
             self._model: Any = sentencepiece.SentencePieceProcessor(model_file=str(folder / MODEL))
@@ -57,7 +57,7 @@ class Tokenizer:
         """Copy the tokenizer's two files into `folder`, each whole or not at all."""
         for name in (VOCAB, MODEL):
             part = folder / f".{name}.part"
-            shutil.copyfile(self._folder / name, part)
+            shutil.copyfile(self.folder / name, part)
             part.replace(folder / name)
 
     def encode(self, text: str) -> list[int]:

@@ -4,7 +4,9 @@ A document is stored as [bos, t1 … tn]. Training text of the pool is stored pa
 page a document of its own, with its hash; the filter is then a choice among pages.
 """
 
-from collections.abc import Iterable, Iterator
+import shutil
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glam.data.executor import advance, threads
 from glam.data.hashing import text_hash
 from glam.data.tokenizer import Tokenizer
-from glam.machine.resources import num_cores
-from glam.progress import Bar
 
 VERSION = 1
 _BATCH = 2_000_000  # characters encoded at once
@@ -44,20 +45,18 @@ class Encoded:
         return self.tokens[self.offsets[index] : self.offsets[index + 1]]
 
 
-def write_encoded(folder: Path, texts: Iterable[str], tokenizer: Tokenizer, running: Bar) -> None:
+def write_encoded(folder: Path, texts: Iterable[str], tokenizer: Tokenizer) -> None:
     """Encode documents into `folder`, in constant memory but for 24 bytes a document."""
     folder.mkdir()
-    lengths: list[int] = [0]
-    hashes: list[int] = []
-    characters: list[int] = []
+    lengths, hashes, characters = array("q", [0]), array("Q"), array("q")
     with (folder / "tokens.bin").open("wb") as file:
         for batch in _batches(texts):
-            for text, tokens in zip(batch, tokenizer.encode_batch(batch, num_cores()), strict=True):
+            for text, tokens in zip(batch, tokenizer.encode_batch(batch, threads()), strict=True):
                 file.write(np.array([tokenizer.bos, *tokens], tokenizer.dtype).tobytes())
                 lengths.append(len(tokens) + 1)
                 hashes.append(text_hash(text))
                 characters.append(len(text))
-            running.advance(sum(map(len, batch)))
+            advance(sum(map(len, batch)))
     np.save(folder / "offsets.npy", np.cumsum(lengths, dtype=np.int64))
     np.save(folder / "hashes.npy", np.array(hashes, np.uint64))
     np.save(folder / "characters.npy", np.array(characters, np.int64))
@@ -71,6 +70,19 @@ def read_encoded(folder: Path, tokenizer: Tokenizer) -> Encoded:
     tokens = np.zeros(0, dtype) if empty else _mapped(path, dtype)
     parts = (mapped_array(folder / f"{name}.npy") for name in ("offsets", "hashes", "characters"))
     return Encoded(tokens, *parts)
+
+
+def join_encoded(folder: Path, parts: Sequence[Path]) -> None:
+    """Write the documents of several folders of encoded text, one after the other, into one."""
+    with (folder / "tokens.bin").open("wb") as file:
+        for part in parts:
+            with (part / "tokens.bin").open("rb") as tokens:
+                shutil.copyfileobj(tokens, file, 1 << 20)
+    lengths = [np.diff(np.load(part / "offsets.npy")) for part in parts]
+    np.save(folder / "offsets.npy", np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths])))
+    for name in ("hashes", "characters"):
+        arrays = [np.load(part / f"{name}.npy") for part in parts]
+        np.save(folder / f"{name}.npy", np.concatenate(arrays))
 
 
 def mapped_array(path: Path) -> NDArray[Any]:
