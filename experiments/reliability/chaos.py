@@ -38,7 +38,7 @@ LONGEST = 600.0  # [s] of a line that nobody disturbs
 PHASES = {
     "start": (),
     "tokenizer": ("cache/tokenizer-*.part-*",),
-    "cache": ("cache/documents-*.part-*", "cache/tokens-*.part-*", "cache/quality-*.part-*"),
+    "cache": ("cache/documents-*.part-*", "cache/tokens-*.part-*", "cache/scores-*.part-*"),
     "training": ("runs/*/metrics.csv",),
     "checkpoint": ("runs/*/checkpoints/.step-*",),
     "evaluation": ("runs/*/checkpoints/step-{last}/manifest.json",),

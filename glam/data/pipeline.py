@@ -75,7 +75,7 @@ class Pipeline:
         copies = digest(self._copies_inputs)
         self._split_key = digest([splitting.VERSION, copies, data.held_out_fraction, data.seed])
         # All that determines the text of both sides and its pages.
-        self.text_key = digest([self._split_key, data.page_characters])
+        self.text_key = digest([self._split_key, paging.VERSION, data.page_characters])
 
     @property
     def filters(self) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from glam.config import DataConfig, LocalCorpusConfig
 from glam.data import PreparedData, prepare
+
+sys.path.append(str(Path(__file__).parent))  # made_shards.py
 
 VOCAB = 400
 COMMON = [a + b for a in ("ka", "lo", "mi", "ne", "tu", "sa") for b in ("r", "n", "st", "l", "m")]

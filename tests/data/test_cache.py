@@ -155,7 +155,7 @@ def test_a_stage_that_cannot_be_read_is_refused_and_not_removed(
     def unreadable(path: Path, *_: object, **__: object) -> str:
         raise OSError(code, os.strerror(code), str(path))
 
-    monkeypatch.setattr("glam.data.cache.file_digest", unreadable)
+    monkeypatch.setattr("glam.data.digests.file_digest", unreadable)
     with pytest.raises(UserError, match=rf"{folder.name} cannot be read \({os.strerror(code)}"):
         cache.stage("tokens", {}, build)
     assert (folder / "b.txt").exists()

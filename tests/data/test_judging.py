@@ -1,131 +1,184 @@
-"""The classifier against its slow definition: one plain fit for each fold, on the other folds."""
+"""The quality filter's stages against their slow definition: one plain fit for each fold, on the
+other folds; and one ranking of all documents for the folds."""
 
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors import safe_open
+from made_shards import pages_of
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from glam.config import FilterConfig
-from glam.data.classifier_file import CARD, FOLDER, README, load_classifier
-from glam.data.hashing import document_hash
-from glam.data.judging import write_given_quality, write_quality
-from glam.data.pages import PagedSource, paged
-from glam.data.quality import read_quality
+from glam.data import judging
+from glam.data.classifier_file import CARD, FOLDER, README, TrainedOn, load_classifier
+from glam.data.hashing import uniform
+from glam.data.judging import (
+    QUALITY,
+    Deal,
+    write_card,
+    write_classifier,
+    write_given_scores,
+    write_pool_ranks,
+    write_published_scores,
+    write_scores,
+)
+from glam.data.pages import Pages
+from glam.data.quality import read_ranks
+from glam.errors import UserError
 
 CONFIG = FilterConfig(num_features=4096, folds=3)
 FORMAL = [a + b for a in ("ver", "con", "pro") for b in ("atum", "ition", "ence")]
 SLANG = [a + b for a in ("lol", "gr8", "omg") for b in ("z", "xx", "yo")]
+TRAINED_ON = [
+    TrainedOn(source="laws", role="curated", documents=6, pages=31, license="public domain"),
+    TrainedOn(source="chats", role="pool", documents=8, pages=1234, license=""),
+]
 
 
-def source(name: str, special: list[str], documents: int) -> PagedSource:
-    def texts() -> Iterator[str]:
-        for i in range(documents):
-            rng = random.Random(f"{name} {i}")
-            yield " ".join(rng.choice([*special, "and", "the"]) for _ in range(40 + 20 * i))
-
-    hashes = np.array([document_hash(text) for text in texts()], np.uint64)
-    return paged(name, hashes, texts, limit=200)
+def texts(name: str, special: list[str], documents: int) -> list[str]:
+    draws = [random.Random(f"{name} {i}") for i in range(documents)]
+    return [
+        " ".join(rng.choice([*special, "and", "the"]) for _ in range(40 + 20 * i))
+        for i, rng in enumerate(draws)
+    ]
 
 
-CURATED = [source("laws", FORMAL, 6), source("epics", FORMAL, 5)]
-LICENSES = {"laws": "public domain"}
-POOL = [source("posts", SLANG, 7), source("chats", FORMAL + SLANG, 8)]
+class Judged:
+    """Two curated shards and two of the pool, judged."""
+
+    def __init__(self, root: Path, sources: Path) -> None:
+        self.classifier, self.ranks = root / "classifier", root / "ranks"
+        made = {
+            "laws": (FORMAL, 6),
+            "epics": (FORMAL, 5),
+            "posts": (SLANG, 7),
+            "chats": (FORMAL + SLANG, 8),
+        }
+        shards = [
+            pages_of(sources / name, texts(name, *of), 200)
+            if not (sources / name).exists()
+            else Pages(sources / name / "pages", sources / name / "shard", 200)
+            for name, of in made.items()
+        ]
+        self.curated, self.pool = shards[:2], shards[2:]
+        for path in (self.classifier, self.ranks):
+            path.mkdir()
+        write_classifier(self.classifier, CONFIG, self.curated, self.pool, 0)
+        self.scores: list[np.ndarray] = []
+        for i, pages in enumerate(self.pool):
+            (root / str(i)).mkdir()
+            write_scores(root / str(i), pages, self.classifier, 0)
+            self.scores.append(np.load(root / str(i) / "scores.npy"))
+        ranks = write_pool_ranks(self.ranks, [root / "0", root / "1"])
+        write_card(self.ranks, self.classifier, ranks, TRAINED_ON, 0)
+
+    def folds(self, shards: list[Pages], pages: Pages) -> np.ndarray:
+        """The slow definition: the parity of a document's rank among all of its class."""
+        every = np.unique(np.concatenate([each.owners for each in shards]))
+        ranks = np.argsort(np.argsort(uniform(every, 0, "folds"))) % CONFIG.folds
+        return ranks[np.searchsorted(every, pages.owners)]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("quality")
-    write_quality(path, CONFIG, CURATED, POOL, 0, LICENSES)
-    return path
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
+    return Judged(tmp_path_factory.mktemp("judged"), tmp_path_factory.mktemp("sources"))
 
 
-def folds(folder: Path) -> dict[str, np.ndarray]:
-    with np.load(folder / "folds.npz") as file:
-        return {name: file[f"a{i}"] for i, name in enumerate(file["names"])}
-
-
-def test_pages_of_a_document_share_a_fold_and_every_fold_has_documents(folder: Path) -> None:
-    for pool in POOL:
-        mine = folds(folder)[pool.name]
-        for owner in np.unique(pool.owners):
-            assert len(set(mine[pool.owners == owner].tolist())) == 1
+def test_pages_of_a_document_share_a_fold_and_every_fold_has_documents(judged: Judged) -> None:
+    dealt = Deal.read(judged.classifier / "pool.npy", CONFIG.folds, 0)
+    for pages in judged.pool:
+        mine = dealt.of(pages.owners)
+        np.testing.assert_array_equal(mine, judged.folds(judged.pool, pages))
         assert set(mine.tolist()) == set(range(CONFIG.folds))
 
 
-def test_a_page_is_scored_by_a_classifier_that_never_saw_its_document(folder: Path) -> None:
+def test_folds_of_many_documents_follow_from_their_draws_alone(
+    judged: Judged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "MANY", 10)
+    dealt = Deal.of_class(judged.pool, 2, seed=3)
+    assert dealt.documents is None
+    owners = judged.pool[1].owners
+    np.testing.assert_array_equal(dealt.of(owners), uniform(owners, 3, "folds") >= 0.5)
+
+
+def test_a_page_is_scored_by_a_classifier_that_never_saw_its_document(judged: Judged) -> None:
     vectorizer = HashingVectorizer(n_features=4096, ngram_range=(1, 2), dtype=np.float32)
-    scores = read_quality(folder).scores
+    kinds = (judged.curated, judged.pool)
     for fold in range(CONFIG.folds):
-        good, web = ([text for each in kind for text in texts_of(each, folder, fold, False)]
-                     for kind in (CURATED, POOL))  # fmt: skip
+        good, web = (
+            [
+                text
+                for pages in kind
+                for text, f in zip(pages.texts(), judged.folds(kind, pages), strict=True)
+                if f != fold
+            ]
+            for kind in kinds
+        )
         judge = LogisticRegression(solver="liblinear", class_weight="balanced")
         judge.fit(vectorizer.transform(good + web), [1] * len(good) + [0] * len(web))
-        for pool in POOL:
-            slow = judge.predict_proba(vectorizer.transform(texts_of(pool, folder, fold, True)))
-            mine = scores[pool.name][folds(folder)[pool.name] == fold]
-            np.testing.assert_allclose(mine, slow[:, 1], atol=1e-5)
+        for pages, scores in zip(judged.pool, judged.scores, strict=True):
+            mine = judged.folds(judged.pool, pages) == fold
+            texts = list(pages.texts(np.flatnonzero(mine)))
+            slow = judge.predict_proba(vectorizer.transform(texts))
+            np.testing.assert_allclose(scores[mine], slow[:, 1], atol=1e-5)
 
 
-def texts_of(pages: PagedSource, folder: Path, fold: int, inside: bool) -> list[str]:
-    dealt = folds(folder)[pages.name]
-    return [text for text, f in zip(pages.texts(), dealt, strict=True) if (f == fold) == inside]
+def test_the_auc_tells_formal_from_slang(judged: Judged) -> None:
+    assert 0.5 < json.loads((judged.ranks / QUALITY).read_text())["auc"] <= 1
+    assert judged.scores[0].mean() < judged.scores[1].mean()
 
 
-def test_the_auc_tells_formal_from_slang(folder: Path) -> None:
-    quality = read_quality(folder)
-    assert 0.5 < quality.auc <= 1
-    assert quality.scores["posts"].mean() < quality.scores["chats"].mean()
+def test_ranks_are_of_the_pages_of_all_shards(judged: Judged) -> None:
+    everything = np.concatenate(judged.scores)
+    ranks = read_ranks(judged.ranks).rank(judged.scores[1])
+    slow = [((everything < x).mean() + (everything <= x).mean()) / 2 for x in judged.scores[1]]
+    np.testing.assert_allclose(ranks, slow)
 
 
-def test_equal_input_gives_equal_scores(folder: Path, tmp_path: Path) -> None:
-    write_quality(tmp_path, CONFIG, CURATED, POOL, 0, LICENSES)
-    again, before = read_quality(tmp_path), read_quality(folder)
-    for name, scores in before.scores.items():
-        np.testing.assert_array_equal(again.scores[name], scores)
+def test_nothing_is_saved_that_needs_unpickling(judged: Judged) -> None:
+    files = [p for f in (judged.classifier, judged.ranks) for p in f.rglob("*") if p.is_file()]
+    assert {path.suffix for path in files} == {".npy", ".npz", ".json", ".safetensors", ".md"}
+    for path in files:
+        if path.suffix in (".npz", ".npy"):
+            np.load(path, allow_pickle=False)
 
 
-def test_nothing_is_saved_that_needs_unpickling(folder: Path) -> None:
-    files = {path for path in folder.rglob("*") if path.is_file()}
-    assert {path.suffix for path in files} == {".npz", ".json", ".safetensors", ".md"}
-    for path in folder.glob("*.npz"):
-        with np.load(path, allow_pickle=False) as file:
-            assert all(file[name].dtype != object for name in file.files)
-    json.loads((folder / "quality.json").read_text())
-
-
-def test_the_card_tells_what_the_classifier_was_trained_on(folder: Path) -> None:
-    card = json.loads((folder / FOLDER / CARD).read_text())
+def test_the_card_tells_what_the_classifier_was_trained_on(judged: Judged) -> None:
+    card = json.loads((judged.ranks / FOLDER / CARD).read_text())
     assert (card["num_features"], card["ngrams"], card["folds"]) == (4096, 2, 3)
-    assert card["auc"] == read_quality(folder).auc
-    told = [(row["source"], row["role"], row["documents"], row["license"])
-            for row in card["trained_on"]]  # fmt: skip
-    assert told == [
-        ("laws", "curated", 6, "public domain"), ("epics", "curated", 5, ""),
-        ("posts", "pool", 7, ""), ("chats", "pool", 8, ""),
-    ]  # fmt: skip
-    readme = (folder / FOLDER / README).read_text()
-    pages = len(CURATED[0].hashes)
-    assert f"| laws | curated | 6 | {pages} | public domain |" in readme
+    assert card["auc"] == json.loads((judged.ranks / QUALITY).read_text())["auc"]
+    assert [row["source"] for row in card["trained_on"]] == ["laws", "chats"]
+    readme = (judged.ranks / FOLDER / README).read_text()
+    assert "| laws | curated | 6 | 31 | public domain |" in readme
+    assert "| chats | pool | 8 | 1,234 | not known |" in readme
     assert f"{card['auc']:.4f}" in readme
 
 
 def test_a_classifier_that_is_given_scores_pages_by_the_mean_of_its_folds(
-    folder: Path, tmp_path: Path
+    judged: Judged, tmp_path: Path
 ) -> None:
-    write_given_quality(tmp_path, load_classifier(folder), POOL)
-    given = read_quality(tmp_path)
-    assert given.auc is None
-    with safe_open(folder / FOLDER / "classifier.safetensors", "numpy") as file:
-        weights, bias = file.get_tensor("weights"), file.get_tensor("bias")
-        scale = 2.0 ** -load_classifier(folder).exponent
+    write_given_scores(tmp_path, judged.pool[1], judged.ranks / FOLDER)
+    given = load_classifier(judged.ranks / FOLDER)
+    weights = given.weights.mean(0) * 2.0**-given.exponent
     vectorizer = HashingVectorizer(n_features=4096, ngram_range=(1, 2))
-    for pool in POOL:
-        logits = vectorizer.transform(pool.texts()) @ weights.mean(0) * scale + bias.mean()
-        slow = 1 / (1 + np.exp(-logits))
-        np.testing.assert_allclose(given.scores[pool.name], slow, atol=1e-5)
+    logits = vectorizer.transform(judged.pool[1].texts()) @ weights + given.bias.mean()
+    np.testing.assert_allclose(
+        np.load(tmp_path / "scores.npy"), 1 / (1 + np.exp(-logits)), atol=1e-5
+    )
+
+
+def test_published_scores_are_those_of_a_pages_document_and_none_come_last(
+    tmp_path: Path,
+) -> None:
+    pages = pages_of(tmp_path / "a", ["word " * 60, "other " * 10, "third"], 200)
+    with pytest.raises(UserError, match="data.filter.scores=published but"):
+        write_published_scores(tmp_path, pages, tmp_path / "a" / "shard")
+    np.save(tmp_path / "a" / "shard" / "scores.npy", np.array([3.5, np.nan, -1.0]))
+    write_published_scores(tmp_path, pages, tmp_path / "a" / "shard")
+    assert np.load(tmp_path / "scores.npy").tolist() == [3.5, 3.5, -np.inf, -1.0]
+    ranks = write_pool_ranks(tmp_path, [tmp_path])
+    assert ranks.rank(np.load(tmp_path / "scores.npy")).tolist() == [0.75, 0.75, 0.125, 0.375]

@@ -11,62 +11,82 @@ import pytest
 from config_fields import keys, with_value
 
 from glam.config import DataConfig, LocalCorpusConfig, Source
-from glam.data import PreparedData, documents, pipeline, prepare
+from glam.data import PreparedData, pipeline, prepare
 from glam.data.cache import Cache
-from glam.data.documents import documents_key
+from glam.data.digests import Digests
+from glam.data.documents import unit_key
 from glam.data.hashing import digest
+from glam.data.index import Domain, Index, ShardEntry
 from glam.data.pipeline import Pipeline
 
-STAGES = {"documents", "tokenizer", "tokens", "quality"}
+STAGES = {
+    *("documents", "signatures", "copies", "sides", "funnel", "pages"),
+    *("tokenizer", "classifier", "scores", "ranks", "tokens"),
+}
 # The stages that follow from each field. A field that is added is missed here by name.
-TEXT = STAGES - {"documents"}
+TOLD = STAGES - {"documents", "signatures"}
+DIVIDED = TOLD - {"copies"}
+PAGED = DIVIDED - {"sides"}
+JUDGED = {"classifier", "scores", "ranks"}
 FOLLOWS = {
     "vocab_size": {"tokenizer", "tokens"},
     "tokenizer_megabytes": {"tokenizer", "tokens"},
-    "held_out_fraction": TEXT,
-    "page_characters": TEXT,
-    "seed": TEXT,
+    "held_out_fraction": DIVIDED,
+    "page_characters": PAGED,
+    "seed": DIVIDED,
     "corpus.name": set(),  # says which class the rest of it is
     "corpus.files": STAGES,
     "corpus.curated": STAGES,
-    "corpus.held_out": TEXT,  # the same documents, on another side
+    "corpus.held_out": TOLD,  # the same documents, on another side
     "corpus.text_field": STAGES,
-    "filter.num_features": {"quality"},
-    "filter.ngrams": {"quality"},
-    "filter.folds": {"quality"},
-    "filter.model": {"quality"},
-    "filter.scores": set(),
-    "tokenizer": {"tokenizer", "tokens"},
+    "filter.num_features": JUDGED,
+    "filter.ngrams": JUDGED,
+    "filter.folds": JUDGED,
     # Which of the scored pages are kept is chosen anew every time.
     "filter.name": set(),
     "filter.alpha": set(),
     "filter.threshold": set(),
     "filter.calibrate": set(),
+    "filter.model": JUDGED,
+    "filter.scores": JUDGED,
+    "tokenizer": {"tokenizer", "tokens"},
     "left_out": set(),
     # Who does the work.
     "executor": set(),
     "workers": set(),
     **{f"slurm.{field.name}": set() for field in fields(DataConfig().slurm)},
     **{f"ray.{field.name}": set() for field in fields(DataConfig().ray)},
-    # Copies are told between reading and splitting.
-    **{f"dedup.{field.name}": set() for field in fields(DataConfig().dedup)},
+    "dedup.near": TOLD,
+    "dedup.bands": TOLD | {"signatures"},
+    "dedup.rows": TOLD | {"signatures"},
+    "dedup.ngram": TOLD | {"signatures"},
+    "dedup.threshold": TOLD,
     **{f"mixture.{field.name}": set() for field in fields(DataConfig().mixture)},
 }
 
 
+@pytest.fixture(params=["small", "large"])
+def pool(request: pytest.FixtureRequest) -> str:
+    """Of a large pool only kept pages are encoded."""
+    return request.param
+
+
 @pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """The names of all stages of a configuration, of which none is made. A tokenizer's vocabulary
-    is another wherever its stage is."""
+def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pool: str) -> Any:
+    """The names of all stages of a configuration, of which none is made: each unit is one shard. A
+    tokenizer's vocabulary is another wherever its stage is."""
     made: dict[str, set[str]] = {}
 
     def stage(self: Cache, name: str, inputs: dict[str, Any], build: Any) -> Path:
         made.setdefault(name, set()).add(digest(inputs))
         return Path(digest(inputs))
 
+    def run_stage(_: Any, cache: Cache, name: str, tasks: Any, *words: str) -> list[Path]:
+        return [stage(cache, name, task.inputs, None) for task in tasks]
+
     monkeypatch.setattr(Cache, "stage", stage)
-    monkeypatch.setattr(documents, "Documents", lambda folder: folder)
-    monkeypatch.setattr(pipeline, "read_quality", lambda folder: folder)
+    monkeypatch.setattr(pipeline, "run_stage", run_stage)
+    monkeypatch.setattr(pipeline, "write_copies", lambda *_: None)
     monkeypatch.setattr(pipeline, "given_model", Path)
     monkeypatch.setattr(pipeline, "file_digest", str)
     monkeypatch.setattr(pipeline, "given_classifier", lambda config: config.model)
@@ -77,15 +97,35 @@ def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         monkeypatch.setattr(
             pipeline.tokenizing,
             "Tokenizer",
-            lambda folder: SimpleNamespace(fingerprint=str(folder), vocab_size=vocab_size),
+            lambda folder: SimpleNamespace(
+                fingerprint=str(folder), vocab_size=vocab_size, folder=folder
+            ),
         )
         running = Pipeline(data, vocab_size, tmp_path)
-        _ = running.documents, running.tokenizer, running.quality
-        for index in range(len(running.sources)):
-            running.encoded(index)
+        vars(running).update(index=index_of(running, pool), counts=[], _executor=None)
+        _ = running.copies, running.sides, running.tokenizer, running.tokens
+        _ = running._trained, running.scores, running.ranks  # pyright: ignore[reportPrivateUsage]
+        if data.removes_near_copies:
+            running._write_copies(tmp_path)  # pyright: ignore[reportPrivateUsage]
+        made["funnel"] = {digest(running._funnel_inputs)}  # pyright: ignore[reportPrivateUsage]
         return dict(made)
 
     return of
+
+
+def index_of(running: Pipeline, pool: str) -> Index:
+    domains = [
+        Domain(name=each.name, role=each.role, component=each.component, source=number)
+        for number, each in enumerate(running.sources)
+    ]
+    size = 10**9 if pool == "large" else 1
+    shards = [
+        ShardEntry(
+            unit=i, number=0, key=u.key, domain=u.number, documents=1, characters=1, bytes=size
+        )
+        for i, u in enumerate(running.units)
+    ]
+    return Index(domains=domains, shards=shards, records=[])
 
 
 def others(data: DataConfig, tmp_path: Path) -> dict[str, Any]:
@@ -100,13 +140,14 @@ def others(data: DataConfig, tmp_path: Path) -> dict[str, Any]:
         "corpus.curated": [*corpus.curated, str(good)],
         "corpus.held_out": [f"{corpus.files[0]}/chats.jsonl"],
         "left_out": ["posts"],
+        "corpus.name": "local",
+        "dedup.near": False,
+        "filter.name": "threshold",
         "filter.model": "a/classifier",
         "filter.scores": "published",
         "tokenizer": "a.model",
-        "corpus.name": "local",
-        "dedup.near": False,
         "dedup.threshold": 0.8,
-        "filter.name": "threshold",
+        "executor": "ray",
     }
 
 
@@ -119,7 +160,7 @@ def another(value: Any) -> Any:
 
 
 def test_the_names_of_stages_follow_from_what_decides_their_content_and_from_nothing_else(
-    data: DataConfig, names: Any, tmp_path: Path
+    data: DataConfig, names: Any, tmp_path: Path, pool: str
 ) -> None:
     before, values = names(data), others(data, tmp_path)
     assert before.keys() == STAGES
@@ -129,25 +170,28 @@ def test_the_names_of_stages_follow_from_what_decides_their_content_and_from_not
         for part in key.split("."):
             value = getattr(value, part)
         found[key] = names(with_value(data, key, values[key] if key in values else another(value)))
+    chosen = [key for key in FOLLOWS if key.startswith("filter.") and pool == "large"]
+    follows = FOLLOWS | {key: FOLLOWS[key] | {"tokens"} for key in chosen}
     assert {
         key: {stage for stage in STAGES if stages[stage] != before[stage]}
         for key, stages in found.items()
-    } == FOLLOWS
+    } == follows
     # A name that two fields changed to one would take the one's content for the other's.
     for stage in STAGES:
-        asked = [key for key in FOLLOWS if stage in FOLLOWS[key]]
+        asked = [key for key in follows if stage in follows[key]]
         assert len({frozenset(found[key][stage]) for key in asked}) == len(asked)
 
 
+@pytest.mark.parametrize("pool", ["small"], indirect=True)
 @pytest.mark.parametrize(
     ("version", "stages"),
     [
-        ("glam.data.documents._VERSION", STAGES),
-        ("glam.data.pipeline.splitting.VERSION", TEXT),
-        ("glam.data.pipeline.paging.VERSION", TEXT),
+        ("glam.data.documents.VERSION", STAGES),
+        ("glam.data.pipeline.splitting.VERSION", DIVIDED),
+        ("glam.data.pipeline.paging.VERSION", PAGED),
         ("glam.data.pipeline.tokenizing.VERSION", {"tokenizer", "tokens"}),
         ("glam.data.pipeline.encoding.VERSION", {"tokens"}),
-        ("glam.data.pipeline.QUALITY_VERSION", {"quality"}),
+        ("glam.data.pipeline.QUALITY_VERSION", JUDGED),
     ],
 )
 def test_a_new_version_of_a_step_renames_the_stages_that_it_makes(
@@ -169,15 +213,18 @@ def test_documents_are_named_by_all_that_they_follow_from_and_not_by_their_place
         given = {"name": "a", "role": "pool", "component": "books", "reader_name": "local:text"}
         return Source(files=(file,), reader=lambda paths: iter([]), **{**given, **changes})
 
-    one = documents_key(source("here"))
-    assert documents_key(source("there")) == one
-    assert documents_key(source("here", component="news", role="curated")) == one
+    def key(source: Source) -> str:
+        return unit_key(source, Digests())
+
+    one = key(source("here"))
+    assert key(source("there")) == one
+    assert key(source("here", component="news", role="curated")) == one
     changed = [
         source("edited", text="two"),  # as long
         source("here", name="b"),
         source("here", reader_name="local:body"),
     ]
-    assert len({one, *map(documents_key, changed)}) == 4
+    assert len({one, *map(key, changed)}) == 4
 
 
 def served(prepared: PreparedData) -> list[Any]:

@@ -117,10 +117,10 @@ def test_a_text_that_cannot_be_read_is_one_line(
     monkeypatch.undo()
     sources = checked_sources(data)
 
-    def denied(path: Path) -> str:
+    def denied(path: Path, _: bool) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("glam.data.documents.file_digest", denied)
+    monkeypatch.setattr("glam.data.digests.file_digest", denied)
     (tmp_path / "web/book/1.txt").write_text("anew, so that it is read anew")
     with pytest.raises(UserError, match=r"book/1\.txt cannot be read \(Permission denied\)"):
         text_fingerprint(sources)

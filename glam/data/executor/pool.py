@@ -13,10 +13,12 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from types import ModuleType
 from typing import Any
 
 from glam.data.executor.progress import heard_by
@@ -149,9 +151,22 @@ def _hired() -> _Worker:
     context = multiprocessing.get_context(method)
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs,), daemon=False)
-    process.start()
+    with _nameless_main():
+        process.start()
     theirs.close()  # so that reading ends when the worker does
     return _Worker(process, ours)
+
+
+@contextmanager
+def _nameless_main() -> Generator[None]:
+    """A worker imports the script that started its parent, and one that prepares text without
+    asking `if __name__ == "__main__"` would do all of it again there. No task needs that script."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _dismiss(staff: list[_Worker]) -> None:

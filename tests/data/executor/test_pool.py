@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -89,3 +90,26 @@ def test_an_interrupt_ends_the_processes(tmp_path):
     with Bar("test", 10) as running, pytest.raises(KeyboardInterrupt):
         run_in_processes("stage", [partial(executor_tasks.wait_for_ever, path)], [10], running, 1)
     assert not psutil.pid_exists(int(path.read_text()))
+
+
+def test_a_script_that_starts_processes_is_not_run_again_in_them(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from functools import partial
+from pathlib import Path
+import executor_tasks
+from glam.data.executor.pool import LocalExecutor
+from glam.progress import Bar
+print("begun", flush=True)
+with Bar("test", 2) as running:
+    tasks = [partial(executor_tasks.write, Path({str(tmp_path)!r}) / name) for name in "ab"]
+    LocalExecutor(2).run("stage", tasks, [1, 1], running)
+"""
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("begun\n", 0)
+    assert (tmp_path / "a").exists()
+    assert (tmp_path / "b").exists()
