@@ -134,12 +134,13 @@ def read_unit(folder: Path, source: Source) -> None:
     shards, left = _Shards(folder), sum(source.file_sizes())
     with (folder / "bad.jsonl").open("w", encoding="utf-8") as bad:
         for found in _records(source):
-            counts["records"] += 1
             if isinstance(found, BadRecord):
-                counts["bad"][found.kind] += 1
+                counts["records"] += found.count
+                counts["bad"][found.kind] += found.count
                 counts.setdefault("first_bad", found.place)
                 _set_aside(found, bad)
                 continue
+            counts["records"] += 1
             counts["replaced"].update(reserved_in(found.text))
             if text := clean(found.text):
                 domain = source.name if found.domain is None else domain_name(found.domain)

@@ -78,7 +78,7 @@ def write_classifier(
 ) -> None:
     """Fit the classifier on the pages of lowest draws of both classes."""
     good, web = (Deal.of_class(each, config.folds, seed) for each in (curated, pool))
-    samples = [_sample(pages, its, seed) for pages, its in ((curated, good), (pool, web))]
+    samples = _sample(curated, good, seed), _sample(pool, web, seed)
     with bar("quality classifier", sum(len(texts) for texts, _ in samples), "pages") as running:
         classifier = fit(config, *samples, running)
     write_weights(folder / WEIGHTS, classifier)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from glam.config import DataConfig, Source, typed_path
+from glam.config import DataConfig, Role, Source, typed_path
 from glam.data import documents as reading
 from glam.data import judging
 from glam.data import pages as paging
@@ -331,7 +331,7 @@ class Pipeline:
 
     # ---- quality
 
-    def _pages_of(self, role: str) -> list[Pages]:
+    def _pages_of(self, role: Role) -> list[Pages]:
         every = self.index.shards
         return [pages for i, pages in self.pages.items() if self._role(every[i]) == role]
 
@@ -504,7 +504,7 @@ class Pipeline:
     def _named(self, place: int) -> list[Any]:
         return self.index.shards[place].inputs
 
-    def _role(self, shard: ShardEntry) -> str:
+    def _role(self, shard: ShardEntry) -> Role:
         return self.index.domains[shard.domain].role
 
     @cached_property

@@ -150,14 +150,7 @@ def _components(
         join(
             name,
             getattr(mixture, name) / total,
-            [
-                (
-                    part.number,
-                    part.training,
-                    np.ones(len(part.training), bool) if part.kept is None else part.kept,
-                )
-                for part in its
-            ],
+            [(part.number, part.training, part.kept) for part in its],
         )
         for name, its in present.items()
     ]

@@ -28,5 +28,5 @@ def lowest(
         order = np.argsort(draws, kind="stable")
         before = np.cumsum(sizes[order]) - sizes[order]
         kept = order[before < most]
-        draws, sizes, shard_of, place = (x[kept] for x in (draws, sizes, shard_of, place))
+        draws, sizes, shard_of, place = draws[kept], sizes[kept], shard_of[kept], place[kept]
     return [np.sort(place[shard_of == number]) for number in range(len(shards))]

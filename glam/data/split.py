@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,14 @@ TRAINING, HELD_OUT, EXACT_COPY, NEAR_COPY = range(4)
 _BINS = 1 << 16  # ranges of draws
 
 Sizes = list[int]  # documents, characters, bytes
+
+
+class _Drawn(NamedTuple):
+    """Documents of a shard that may be held out, `[documents]` each."""
+
+    indices: NDArray[np.int64]
+    draws: NDArray[np.float64]
+    sizes: NDArray[np.int64]  # [characters]
 
 
 @dataclass(frozen=True)
@@ -103,27 +112,28 @@ class _HeldOut:
             return
         before = held[self._last] - sums[self._last]
         found = [self._in_last(shard) for shard in shards]
-        draws, sizes = (np.concatenate([each[i] for each in found]) for i in (1, 2))
+        draws = np.concatenate([each.draws for each in found])
+        sizes = np.concatenate([each.sizes for each in found])
         order = np.argsort(draws, kind="stable")
         taken = np.zeros(len(draws), bool)
         taken[order] = before + np.cumsum(sizes[order]) - sizes[order] < target
-        ends = np.cumsum([len(draws) for _, draws, _ in found])[:-1]
-        for shard, (indices, *_), chosen in zip(shards, found, np.split(taken, ends), strict=True):
-            self._among[shard.folder] = indices[chosen]
+        ends = np.cumsum([len(each.draws) for each in found])[:-1]
+        for shard, each, chosen in zip(shards, found, np.split(taken, ends), strict=True):
+            self._among[shard.folder] = each.indices[chosen]
 
-    def _in_last(self, shard: Divided) -> tuple[NDArray[np.int64], ...]:
+    def _in_last(self, shard: Divided) -> _Drawn:
         [(indices, draws, sizes)] = self._each([shard])
         inside = _bins(draws) == self._last
-        return indices[inside], draws[inside], sizes[inside]
+        return _Drawn(indices[inside], draws[inside], sizes[inside])
 
-    def _each(self, shards: Sequence[Divided]) -> Iterator[tuple[NDArray[np.int64], ...]]:
-        """Of each shard the documents that may be held out: indices, draws and characters."""
+    def _each(self, shards: Sequence[Divided]) -> Iterator[_Drawn]:
+        """Of each shard the documents that may be held out."""
         for divided in shards:
             shard = Shard(divided.folder)
             may = np.load(divided.copies) == 0
             indices = np.flatnonzero(may & (shard.characters <= self._most))
             draws = uniform(shard.hashes[indices], self._seed, "held out")
-            yield indices, draws, shard.characters[indices]
+            yield _Drawn(indices, draws, shard.characters[indices])
 
 
 def _bins(draws: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -175,7 +175,7 @@ def test_published_scores_are_those_of_a_pages_document_and_none_come_last(
     tmp_path: Path,
 ) -> None:
     pages = pages_of(tmp_path / "a", ["word " * 60, "other " * 10, "third"], 200)
-    with pytest.raises(UserError, match="data.filter.scores=published but"):
+    with pytest.raises(UserError, match=r"data.filter.scores=published but"):
         write_published_scores(tmp_path, pages, tmp_path / "a" / "shard")
     np.save(tmp_path / "a" / "shard" / "scores.npy", np.array([3.5, np.nan, -1.0]))
     write_published_scores(tmp_path, pages, tmp_path / "a" / "shard")
