@@ -32,7 +32,7 @@ test: .venv/dev .venv/docs ## every test; those of XLA where .venv-xla exists
 	  $(XLA_TEST) -m xla tests/engines tests/planning; \
 	else echo "XLA tests left out: no .venv-xla here (make xla builds it)"; fi
 
-bench: .venv/bench ## rerun every benchmark of experiments/benchmarks, peers beside ours
+bench: .venv/bench .venv-peers/ready ## rerun every benchmark of experiments/benchmarks, peers beside ours
 	@OMP_NUM_THREADS=1 .venv/bin/python -m experiments.benchmarks
 
 KILLS ?= 50
@@ -69,8 +69,8 @@ lock: .venv/dev ## resolve the pinned versions anew
 
 xla: .venv-xla/ready ## build .venv-xla (torch 2.9 with torch_xla; 7 GB)
 
-clean: ## forget .venv, .venv-xla and the caches (runs/ stays)
-	rm -rf .venv .venv-xla cache .pytest_cache .ruff_cache .hypothesis
+clean: ## forget the environments and the caches (runs/ stays)
+	rm -rf .venv .venv-xla .venv-peers cache .pytest_cache .ruff_cache .hypothesis
 
 # Each environment is made anew when its lock changes; the stamp is written last.
 .venv/run: requirements.lock
@@ -95,6 +95,14 @@ TITAN := torchtitan==0.3.0 spmd-types==0.2.3 triton==3.9.0 tyro==1.0.17 docstrin
 .venv/bench: requirements-bench.lock .venv/run
 	@.venv/bin/python $(PIP) -r requirements-bench.lock
 	@.venv/bin/python $(PIP) --no-deps $(TITAN)
+	@touch $@
+
+# Their xxhash is older than ours, with which datatrove's MinHash fails.
+.venv-peers/ready: Makefile
+	@$(NEEDS_PYTHON)
+	@[ -x .venv-peers/bin/python ] || $(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python $(PIP) datatrove==0.10.1 rensa==0.5.0 xxhash==3.8.2 orjson==3.13.0 \
+	  regex==2026.11.19 tokenizers==0.23.3 pyyaml==6.0.4
 	@touch $@
 
 .venv-xla/ready: requirements-xla.txt requirements.lock

@@ -24,6 +24,7 @@ NAMES = (
     "pipeline",
     "scores",
     "overhead",
+    "copies",
 )
 
 

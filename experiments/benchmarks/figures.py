@@ -129,5 +129,6 @@ FIGURES: dict[str, tuple[str, tuple[str, ...], Callable[[Row], str], str]] = {
     ),
     "scores": ("Scoring pages, against scikit-learn", ("ngrams",), _candidate, "ratio"),
     "overhead": ("What is not training", ("unit",), lambda row: str(row["what"]), "value"),
+    "copies": ("Copies: CPU microseconds a page", ("task",), _candidate, "us_a_document"),
     "growth": ("", (), _candidate, "growth"),
 }
