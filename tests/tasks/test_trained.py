@@ -302,7 +302,7 @@ def test_tasks_are_judged_printed_kept_and_shown_on_the_page(home, data, cached,
     ("changes", "words"),
     [
         ({"data_dir": "/no"}, r"evaluation\.data_dir=/no is no folder; name one that has"),
-        ({"num_fewshot": [0, 5000]}, "num_fewshot=5000: piqa has 12 documents for demonstrations"),
+        ({"num_fewshot": [0, 5000]}, "num_fewshot=5000: piqa has 11 documents for demonstrations"),
     ],
 )
 def test_what_cannot_be_judged_is_refused_before_a_model_is_read(
