@@ -17,8 +17,10 @@ LARGEST_EXPONENT = 18
 NUMBER = re.compile(r"([+-]?(?:\d[\d_]*)?\.?\d*)(?:e([+-]?\d{1,4}))?([kmbgt]?)", re.IGNORECASE)
 FREE_TEXT = ("task.prompt",)  # read as it stands, commas and brackets too
 SPECIAL = re.compile(r"[,\[\]{}()'\"=]")
-LISTS = ("evaluation.num_fewshot", "evaluation.tasks")  # never a grid, with -m neither
+# Never a grid, with -m neither.
+LISTS = ("evaluation.num_fewshot", "evaluation.tasks", "task.expert_scale")
 SUITE_OR_TASKS = re.compile(r"[\w./+-]+(?:,[\w./+-]+)*")
+PLAIN_WORD = re.compile(r"[\w./+:-]+", re.ASCII)
 OF_ANOTHER_KEY = "study.baseline"  # read as the key is whose value it is
 # What Hydra would read as a number or a boolean, and write otherwise (`1e3` as 1000.0), and what
 # it does not read for a `~`: a whole value, or one of a list.
@@ -48,7 +50,7 @@ def _as_lists(argument: str, is_grid: bool) -> list[str]:
     `run=a,b` is a grid's where there is one, else text that names several runs."""
     key, _, value = argument.partition("=")
     if key in LISTS and value not in ("", "null") and value[0] not in "[\"'":
-        return [f"{key}=[{value}]"]
+        return [f"{key}=[{','.join(map(_item, value.split(',')))}]"]
     if key == "run" and "," in value and not is_grid and value[0] not in "[\"'":
         return [f'{key}="{value}"']
     if key == "evaluation" and SUITE_OR_TASKS.fullmatch(value):
@@ -57,6 +59,11 @@ def _as_lists(argument: str, is_grid: bool) -> list[str]:
             check_tasks(names)
             return [f"{key}=lm_eval", f"{key}.tasks=[{value}]"]
     return [argument]
+
+
+def _item(word: str) -> str:
+    """Of a list, as Hydra reads it."""
+    return word if PLAIN_WORD.fullmatch(word) else _quoted(_uninterpolated(word))
 
 
 def _normalized(argument: str) -> str:

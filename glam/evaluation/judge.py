@@ -96,10 +96,7 @@ def run_suite(
     `done` is told what each column found, as soon as it is there."""
     scores: list[TaskScore] = []
     raw: dict[str, dict[str, Any]] = {}
-    columns = _columns(loaded, num_fewshot)
-    for counts in columns.values():
-        for name, count in counts.items():
-            _check(name, loaded.tasks[name], count)
+    columns = check_columns(loaded, num_fewshot)
     for column, counts in columns.items():
         _set_up(lm, loaded.tasks, column, counts, seed)
         found, samples = _evaluate(lm, loaded.tasks, limit)
@@ -128,18 +125,24 @@ def _result(
     )
 
 
-def _columns(loaded: LoadedSuite, num_fewshot: Sequence[int | str]) -> dict[str, dict[str, int]]:
-    """Demonstrations of each task, by column."""
+def check_columns(
+    loaded: LoadedSuite, num_fewshot: Sequence[int | str]
+) -> dict[str, dict[str, int]]:
+    """Demonstrations of each task, by column. Raises UserError for more than there are."""
     own = {
         name: int(loaded.num_fewshot.get(name, task.get_config("num_fewshot") or 0))
         for name, task in loaded.tasks.items()
     }
-    return {
+    columns = {
         "" if asked == OWN else f"{asked}-shot": own
         if asked == OWN
         else dict.fromkeys(own, int(asked))
         for asked in num_fewshot or (OWN,)
     }
+    for counts in columns.values():
+        for name, count in counts.items():
+            _check(name, loaded.tasks[name], count)
+    return columns
 
 
 def _check(name: str, task: Any, num_fewshot: int) -> None:

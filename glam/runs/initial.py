@@ -75,7 +75,9 @@ def find_initial(config: RunConfig) -> Initial:
     if named == LATEST:
         raise UserError(f"{KEY}=latest would be another run tomorrow; name a run")
     if typed.is_dir() and RunFolder.containing(named) is None:
-        raise UserError(f"{KEY}={named} is neither a run nor a folder that task=export wrote")
+        raise UserError(
+            f"{KEY}={named} is neither a run nor a folder that task=export wrote; name one of them"
+        )
     try:
         return _of_run(named, find_run(named, config.runs_path))
     except UserError as error:

@@ -11,7 +11,7 @@ from glam.machine.resources import resolve
 from glam.runs.evaluations import file_of, name_of
 from glam.runs.folder import RunFolder
 from glam.runs.judged import keep
-from glam.tasks.prepare import HELD_OUT
+from glam.tasks.prepare import HELD_OUT, check_data_dir
 from glam.tasks.summary import with_mean
 from glam.tasks.trained import load_model, load_tokenizer, text_of, trained_runs
 
@@ -94,17 +94,21 @@ def needs_text(config: RunConfig) -> bool:
 
 def load_suite(config: RunConfig, prepared: "PreparedData | None") -> "LoadedSuite | None":
     """The tasks of `evaluation`, ready to be judged; None where it asks for held-out loss alone.
-    Raises UserError for a task that there is not, and where no task has its data."""
+    Raises UserError for a task that there is not, where no task has its data, and for more
+    demonstrations than there are."""
     if config.evaluation.name == HELD_OUT:
         return None
+    from glam.evaluation.judge import check_columns
     from glam.evaluation.suites import SUITES
     from glam.progress import stage
 
+    check_data_dir(config.evaluation)
     suite = SUITES[config.evaluation.name]()
     with stage("loading tasks"):
         loaded = suite.load(config.evaluation, prepared if suite.needs_text else None)
     for task, why in loaded.missing.items():
         log.warning(f"{task} is left out: {why}")
+    check_columns(loaded, config.evaluation.num_fewshot)
     return loaded
 
 

@@ -1,8 +1,9 @@
 """`task=prepare`: text to packed tokens, cached."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glam.config import RunConfig
+from glam.config import EvaluationConfig, RunConfig
 from glam.errors import UserError
 from glam.log import log
 from glam.machine.resources import pin_threads, resolve
@@ -62,12 +63,23 @@ def prepare_suite(config: RunConfig, prepared: "PreparedData") -> None:
         return
     from glam.evaluation.suites import SUITES
 
+    check_data_dir(config.evaluation)
     suite = SUITES[config.evaluation.name]()
     suite.check(config.evaluation)
     try:
         suite.prepare(prepared)
     except UserError as error:
         log.warning(f"evaluation={suite.name}: its tasks cannot be made beforehand ({error})")
+
+
+def check_data_dir(evaluation: EvaluationConfig) -> None:
+    """Raises UserError for a folder of the tasks' data that is not there."""
+    folder = evaluation.data_dir
+    if folder and not Path(folder).expanduser().is_dir():
+        raise UserError(
+            f"evaluation.data_dir={folder} is no folder; name one that has the tasks' data "
+            f"(docs/tasks.md says its layout), or leave it out for the Hugging Face hub"
+        )
 
 
 def initial_tokenizer(config: RunConfig) -> "Tokenizer":

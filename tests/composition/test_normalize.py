@@ -48,6 +48,8 @@ from glam.log import configure
         ("-m", "-m"),
         ("evaluation.num_fewshot=0,1,8", "evaluation.num_fewshot=[0,1,8]"),
         ("evaluation.num_fewshot=0,1k,own", "evaluation.num_fewshot=[0,1000,own]"),
+        ("evaluation.tasks=ünï,a b,${x}", r'evaluation.tasks=["ünï","a b","\${x}"]'),
+        ("task.expert_scale=1/3:0,1/4:0.5", "task.expert_scale=[1/3:0,1/4:0.5]"),
         ("evaluation.num_fewshot=1k", "evaluation.num_fewshot=[1000]"),
         ("evaluation.num_fewshot=[0,1]", "evaluation.num_fewshot=[0,1]"),
         ("evaluation.tasks=a,1e3", 'evaluation.tasks=[a,"1e3"]'),

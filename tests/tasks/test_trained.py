@@ -29,6 +29,7 @@ from glam.machine.resources import resolve
 from glam.model import Glam
 from glam.runs.evaluations import read_items, read_suites
 from glam.runs.folder import RunFolder
+from glam.tasks import evaluate as evaluation
 from glam.tasks.evaluate import evaluate
 from glam.tasks.generate import generate
 from glam.tasks.list import list_all
@@ -259,7 +260,7 @@ def data(home):
 
 def judge(home: Path, data: Path, runs: str, **changes) -> None:
     judged = EvaluationConfig(
-        name="lm_eval", tasks=["piqa"], data_dir=str(data), max_length=200, **changes
+        name="lm_eval", tasks=["piqa"], max_length=200, **{"data_dir": str(data), **changes}
     )
     config = replace(asked(home, EvaluateTaskConfig(), run=runs), evaluation=judged)
     evaluate(config, ["evaluation=lm_eval", f"evaluation.num_fewshot={judged.num_fewshot}"])
@@ -295,6 +296,21 @@ def test_tasks_are_judged_printed_kept_and_shown_on_the_page(home, data, cached,
     assert theirs["n-shot"] == {"piqa": 2}
     assert not (run.path / "evaluation.json").exists()  # of losses, for which no text was read
     assert "piqa" in run.report_file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data_dir": "/no"}, r"evaluation\.data_dir=/no is no folder; name one that has"),
+        ({"num_fewshot": [0, 5000]}, "num_fewshot=5000: piqa has 11 documents for demonstrations"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused_before_a_model_is_read(
+    home, data, cached, monkeypatch, changes, words
+):
+    monkeypatch.setattr(evaluation, "load_model", lambda *_: pytest.fail("read"))
+    with pytest.raises(UserError, match=words):
+        judge(home, data, str(run_in(home).path), **changes)
 
 
 def test_two_runs_are_compared_on_the_same_items(home, data, cached, capsys):
