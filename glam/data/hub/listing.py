@@ -24,6 +24,7 @@ from glam.progress import stage
 
 _VERSION = 1  # of the file
 _NAMES = 12  # shown in a message
+_FOOTER = 1 << 16  # bytes that are asked for at once
 # Suffixes of text that can be read, compressed or not, and what they are to `datasets`.
 _KINDS = {
     **{".parquet": "parquet", ".json": "json", ".jsonl": "json", ".ndjson": "json"},
@@ -47,6 +48,7 @@ class Listing:
     repo: str
     commit: str
     license: str  # as the data set's card names it; empty where it does not
+    columns: tuple[str, ...]  # of the first file where that is parquet, a.b for b inside a
     files: tuple[HubFile, ...]
 
 
@@ -88,6 +90,7 @@ def read_listing(path: Path) -> Listing:
     content = json.loads(path.read_text())
     if content.pop("version") != _VERSION:
         raise ValueError(f"{path} is of another version")
+    content["columns"] = tuple(content["columns"])
     content["files"] = tuple(HubFile(**file) for file in content["files"])
     return Listing(**content)
 
@@ -153,6 +156,7 @@ def _listing(dataset: HubDataset, info: Any) -> Listing:
         repo=dataset.repo,
         commit=info.sha,
         license=_license(info.card_data),
+        columns=_columns(system, paths[0]),
         files=tuple(sorted(files, key=lambda file: file.path)),
     )
 
@@ -171,6 +175,21 @@ def _file(entry: Any, root: str) -> HubFile:
         size=entry["size"],
         sha=entry["lfs"].sha256 if entry["lfs"] else entry["blob_id"],
     )
+
+
+def _columns(system: Any, path: str) -> tuple[str, ...]:
+    """Of a parquet, whose table of contents is asked for alone: a few kilobytes."""
+    import pyarrow.parquet  # pyright: ignore[reportMissingTypeStubs]
+
+    if not path.endswith(".parquet"):
+        return ()
+    library: Any = pyarrow.parquet
+    with system.open(path, "rb", block_size=_FOOTER) as file:
+        try:
+            schema = library.ParquetFile(file).schema
+        except ValueError:  # none, or a damaged one: whoever reads it says so
+            return ()
+        return tuple(schema.column(index).path for index in range(len(schema.names)))
 
 
 def _license(card: Any) -> str:

@@ -11,8 +11,8 @@ from glam.config import HubDataset, Reader
 
 def reader_of(dataset: HubDataset) -> tuple[Reader, str]:
     """The reader and its name, which is part of cache keys."""
-    columns = [dataset.text, dataset.domain, dataset.score]
-    return partial(_records, text=dataset.text), f"hub:{json.dumps(columns)}"
+    columns = [dataset.text_field, dataset.domain_field, dataset.score_field]
+    return partial(_records, text=dataset.text_field), f"hub:{json.dumps(columns)}"
 
 
 def _records(paths: Sequence[Path], text: str) -> Iterator[str]:

@@ -1,10 +1,18 @@
 """Data sets as sources: chosen on the command line, limited, prepared."""
 
+import json
+import random
+from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_hub import COMMIT, FakeHub, FakeRepo
+from hydra import compose, initialize_config_dir
 
-from glam.config import HubCorpusConfig, HubDataset
+from glam.composition.overrides import CONF
+from glam.composition.schema import register, to_run_config
+from glam.config import COMPONENTS, DataConfig, HubCorpusConfig, HubDataset
+from glam.data import prepare
 from glam.data.hub import hub_sources
 from glam.data.hub.listing import HubFile
 from glam.data.hub.sources import within_limits
@@ -32,11 +40,11 @@ def test_a_limit_draws_files_from_everywhere_and_a_larger_one_adds_to_them() -> 
     ("item", "says"),
     [
         (
-            {"repo": "a/b", "tekst": "x"},
-            r"datasets\[0\]: there is no key 'tekst'; did you mean text",
+            {"repo": "a/b", "text_feeld": "x"},
+            r"datasets\[0\]: there is no key 'text_feeld'; did you mean text_field",
         ),
         ({"repo": "b"}, r"datasets\[0\].repo=b names no data set; give owner/name"),
-        ({"text": "x"}, r"datasets\[0\].repo=None names no data set"),
+        ({"text_field": "x"}, r"datasets\[0\].repo=None names no data set"),
         ({"repo": "a/b", "role": "web"}, r"datasets\[0\].role='web' is not known"),
         (
             {"repo": "a/b", "component": "book"},
@@ -72,3 +80,51 @@ def test_only_some_of_them_can_be_read() -> None:
 def test_a_corpus_needs_text_to_train_on(datasets: list[Any]) -> None:
     with pytest.raises(UserError, match=r"leaves nothing to train on; add 'data.corpus.datasets="):
         hub_sources(HubCorpusConfig(datasets=datasets))
+
+
+def test_a_limit_of_the_corpus_holds_for_each() -> None:
+    corpus = HubCorpusConfig(
+        datasets=["a/b", {"repo": "a/c", "limit_gb": 1}, {"repo": "a/d", "limit_gb": 9}], limit_gb=2
+    )
+    assert [one.limit_gb for one in corpus.chosen()] == [2, 1, 2]
+
+
+def test_there_is_a_choice_for_each_component_and_each_has_a_licence_and_a_commit() -> None:
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        corpus = to_run_config(compose("config", ["data/corpus=hub_paper"])).data.corpus
+    assert isinstance(corpus, HubCorpusConfig)
+    chosen = corpus.chosen()
+    assert {one.component for one in chosen} == set(COMPONENTS)
+    assert all(one.license and one.revision and one.limit_gb for one in chosen)
+
+
+def test_a_hub_is_prepared_as_local_text_is_and_once(hub: FakeHub, tmp_path: Path) -> None:
+    rng = random.Random(0)
+    words = [f"w{i}" for i in range(300)]
+    for repo in ("some/web", "some/books"):
+        lines = [" ".join(rng.choices(words, k=80)) for _ in range(60)]
+        parts = {f"data/train-{i}.jsonl": lines[20 * i : 20 * i + 20] for i in range(3)}
+        files = {
+            name: "".join(json.dumps({"text": line}) + "\n" for line in part).encode()
+            for name, part in parts.items()
+        }
+        hub.repos[repo] = FakeRepo(files, {"license": "cc0-1.0"})
+    corpus = HubCorpusConfig(
+        datasets=["some/web", {"repo": "some/books", "component": "books", "role": "unfiltered"}],
+        folder=str(tmp_path / "hub"),
+    )
+    data = DataConfig(corpus=corpus, tokenizer_megabytes=1.0)
+    data.filter.name = "none"
+    first = prepare(data, 320, tmp_path / "cache")
+    read = {row["source"]: row["documents"] for row in first.funnel if row["step"] == "read"}
+    assert read == {"web": 60, "books": 60}
+    assert first.origins[0] == {
+        "name": "books",
+        "license": "cc0-1.0",
+        "origin": f"hf://datasets/some/books@{COMMIT}",
+    }
+    hub.requests.clear()
+    again = prepare(data, 320, tmp_path / "cache")
+    assert (again.fingerprint, hub.requests) == (first.fingerprint, [])
+    assert not list((tmp_path / "hub").rglob("*.jsonl"))
