@@ -111,7 +111,7 @@ class HubCorpusConfig(CorpusConfig):
     # [GB] of each data set at most, as its files are stored; null: what its own limit_gb says
     limit_gb: float | None = None
     # [share] of records that may be bad before a data set is refused
-    max_bad_share: float = MAX_BAD_SHARE
+    max_bad_share: float = not_in_identity(MAX_BAD_SHARE)
     # [hours] that nothing may arrive from the hub before it is given up
     retry_hours: float = not_in_identity(12.0)
     # [seconds] before the hub is asked again for the first time; each wait doubles, to a minute
