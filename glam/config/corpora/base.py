@@ -64,6 +64,8 @@ class Source:
     content: tuple[str, ...] | None = None  # a digest of each file; None: hashed from its bytes
     sizes: tuple[int, ...] | None = None  # [bytes] of each file; None: those of the files here
     fetch: Fetch | None = None  # None: the files are here
+    # bytes of text for each byte of its files, about; None: the files tell
+    expansion: float | None = None
     license: str = ""  # of the text, where it is known; part of no key
     origin: str = ""  # where the text is from, as a run records it; part of no key
 

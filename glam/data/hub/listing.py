@@ -48,7 +48,8 @@ class Listing:
     repo: str
     commit: str
     license: str  # as the data set's card names it; empty where it does not
-    columns: tuple[str, ...]  # of the first file where that is parquet, a.b for b inside a
+    # of the first file where that is parquet: stored and unpacked bytes, a.b for b inside a
+    columns: dict[str, tuple[int, int]]
     files: tuple[HubFile, ...]
 
 
@@ -90,7 +91,7 @@ def read_listing(path: Path) -> Listing:
     content = json.loads(path.read_text())
     if content.pop("version") != _VERSION:
         raise ValueError(f"{path} is of another version")
-    content["columns"] = tuple(content["columns"])
+    content["columns"] = {name: tuple(sizes) for name, sizes in content["columns"].items()}
     content["files"] = tuple(HubFile(**file) for file in content["files"])
     return Listing(**content)
 
@@ -177,19 +178,26 @@ def _file(entry: Any, root: str) -> HubFile:
     )
 
 
-def _columns(system: Any, path: str) -> tuple[str, ...]:
+def _columns(system: Any, path: str) -> dict[str, tuple[int, int]]:
     """Of a parquet, whose table of contents is asked for alone: a few kilobytes."""
     import pyarrow.parquet  # pyright: ignore[reportMissingTypeStubs]
 
     if not path.endswith(".parquet"):
-        return ()
+        return {}
     library: Any = pyarrow.parquet
     with system.open(path, "rb", block_size=_FOOTER) as file:
         try:
-            schema = library.ParquetFile(file).schema
+            found = library.ParquetFile(file).metadata
         except ValueError:  # none, or a damaged one: whoever reads it says so
-            return ()
-        return tuple(schema.column(index).path for index in range(len(schema.names)))
+            return {}
+    sizes: dict[str, tuple[int, int]] = {}
+    for group in map(found.row_group, range(found.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            stored, unpacked = sizes.get(column.path_in_schema, (0, 0))
+            stored += column.total_compressed_size
+            unpacked += column.total_uncompressed_size
+            sizes[column.path_in_schema] = stored, unpacked
+    return sizes
 
 
 def _license(card: Any) -> str:
