@@ -15,6 +15,7 @@ from typing import Any, cast
 from filelock import FileLock
 
 from glam.config import HubCorpusConfig, HubDataset
+from glam.data.formats import SUFFIXES, format_of
 from glam.data.hashing import digest
 from glam.data.hub.patience import Patience, patiently
 from glam.data.hub.refusals import no_network, told
@@ -25,11 +26,6 @@ from glam.progress import stage
 _VERSION = 1  # of the file
 _NAMES = 12  # shown in a message
 _FOOTER = 1 << 16  # bytes that are asked for at once
-# Suffixes of text that can be read, compressed or not, and what they are to `datasets`.
-_KINDS = {
-    **{".parquet": "parquet", ".json": "json", ".jsonl": "json", ".ndjson": "json"},
-    **{".csv": "csv", ".txt": "text", ".wet": "wet"},
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,17 +225,17 @@ def _paths(dataset: HubDataset, info: Any, base: str) -> list[str]:
         )
     try:
         found = DataFilesList.from_patterns(
-            patterns[dataset.split], base_path=base, allowed_extensions=list(_KINDS)
+            patterns[dataset.split], base_path=base, allowed_extensions=list(SUFFIXES)
         )
     except FileNotFoundError:
         found = []
-    if not found:
+    paths = [path.removeprefix("hf://") for path in dict.fromkeys(found) if _kind(path)]
+    if not paths:
         asked = dataset.files or f"split {dataset.split!r}"
         raise UserError(
             f"{dataset.repo}: {asked} has no files of text at commit {info.sha[:12]}; choose "
             f"another split, or give files=<glob inside the repository>"
         )
-    paths = [path.removeprefix("hf://") for path in dict.fromkeys(found)]
     return paths if given else _of_one_kind(paths)
 
 
@@ -251,8 +247,8 @@ def _of_one_kind(paths: list[str]) -> list[str]:
 
 
 def _kind(path: str) -> str:
-    suffixes = path.rpartition("/")[2].split(".")[1:]
-    return next(_KINDS[f".{suffix}"] for suffix in suffixes if f".{suffix}" in _KINDS)
+    kind = format_of(path.rpartition("/")[2])
+    return ".json" if kind == ".jsonl" else kind  # which are one to `datasets`
 
 
 def _configuration(dataset: HubDataset, info: Any, base: str) -> tuple[str, Any]:

@@ -1,17 +1,22 @@
 """Data sets as sources: chosen on the command line, limited, prepared."""
 
+import gzip
+import io
 import json
 import random
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 import pytest
 from fake_hub import COMMIT, FakeHub, FakeRepo
 from hydra import compose, initialize_config_dir
 
 from glam.composition.overrides import CONF
 from glam.composition.schema import register, to_run_config
-from glam.config import COMPONENTS, DataConfig, HubCorpusConfig, HubDataset
+from glam.config import COMPONENTS, DataConfig, HubCorpusConfig, HubDataset, Record
 from glam.data import prepare
 from glam.data.hub import hub_sources
 from glam.data.hub.listing import HubFile
@@ -97,6 +102,53 @@ def test_there_is_a_choice_for_each_component_and_each_has_a_licence_and_a_commi
     chosen = corpus.chosen()
     assert {one.component for one in chosen} == set(COMPONENTS)
     assert all(one.license and one.revision and one.limit_gb for one in chosen)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl.zst", "a.json.gz", "a.json", "a.csv"])
+def test_files_of_each_kind_are_read(hub: FakeHub, tmp_path: Path, name: str) -> None:
+    rows = [{"doc": f"one {i}", "of": "x" if i % 2 else "y", "good": i} for i in range(4)]
+    hub.repos["some/text"] = FakeRepo({f"data/train-{name}": packed(rows, name)})
+    item = {"repo": "some/text", "text_field": "doc", "domain_field": "of", "score_field": "good"}
+    [source] = hub_sources(HubCorpusConfig(datasets=[item], folder=str(tmp_path / "hub")))
+    with source.here([0]) as paths:
+        found = list(source.reader(paths))
+    assert found == [Record(row["doc"], row["of"], row["good"]) for row in rows]
+
+
+def packed(rows: list[dict[str, Any]], name: str) -> bytes:
+    """A file of rows, as its suffixes say."""
+    table = pa.Table.from_pylist(rows)
+    buffer = io.BytesIO()
+    if name.endswith(".parquet"):
+        pq.write_table(table, buffer)
+        return buffer.getvalue()
+    if name.endswith(".csv"):
+        pa_csv.write_csv(table, buffer)
+        return buffer.getvalue()
+    whole = json.dumps(rows) if ".json" in name else ""
+    if name != "a.json":
+        whole = "".join(json.dumps(row) + "\n" for row in rows)
+    if name.endswith(".gz"):
+        return gzip.compress(whole.encode())
+    return pa.compress(whole.encode(), "zstd", asbytes=True) if ".zst" in name else whole.encode()
+
+
+def test_a_data_set_without_text_is_refused(hub: FakeHub, tmp_path: Path) -> None:
+    hub.repos["some/text"] = FakeRepo({"data/train-0.jsonl": b'{"text": ""}\n' * 3})
+    corpus = HubCorpusConfig(datasets=["some/text"], folder=str(tmp_path / "hub"))
+    data = DataConfig(corpus=corpus)
+    data.filter.name = "none"
+    with pytest.raises(UserError, match=r"data\.corpus"):
+        prepare(data, 320, tmp_path / "cache")
+
+
+def test_a_field_that_no_line_has_is_refused_with_the_nearest(hub: FakeHub, tmp_path: Path) -> None:
+    hub.repos["some/text"] = FakeRepo({"data/train-0.jsonl": b'{"text": "a"}\n' * 3})
+    item = {"repo": "some/text", "text_field": "tekst"}
+    data = DataConfig(corpus=HubCorpusConfig(datasets=[item], folder=str(tmp_path / "hub")))
+    data.filter.name = "none"
+    with pytest.raises(UserError, match=r"no field 'tekst'.*did you mean text\?"):
+        prepare(data, 320, tmp_path / "cache")
 
 
 def test_a_hub_is_prepared_as_local_text_is_and_once(hub: FakeHub, tmp_path: Path) -> None:
