@@ -1,7 +1,6 @@
 """How much text there is, told beforehand."""
 
 import gzip
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
