@@ -51,6 +51,4 @@ def preparation(config: RunConfig) -> dict[str, Any] | None:
 def _workers(data: DataConfig) -> int:
     if data.executor == "slurm":
         return data.slurm.workers
-    if data.executor == "ray":
-        return data.ray.workers
-    return data.workers or num_cores()
+    return data.workers or num_cores()  # Ray's cluster is asked for nothing yet

@@ -198,25 +198,21 @@ def _columns(system: Any, path: str) -> dict[str, tuple[int, int]]:
 
 def _license(card: Any) -> str:
     """What the card names, in one line: it may be several, or `other` with a name of its own."""
-    found = (card.get("license_name") or card.get("license")) if card else None
-    return ", ".join(found) if isinstance(found, list) else str(found or "")
+    found: Any = (card.get("license_name") or card.get("license") or "") if card else ""
+    return found if isinstance(found, str) else ", ".join(map(str, found))
 
 
 def _paths(dataset: HubDataset, info: Any, base: str) -> list[str]:
     """The files of a configuration's split, as `datasets` finds them."""
-    from datasets.data_files import (  # pyright: ignore[reportMissingTypeStubs]
-        DataFilesList,
-        EmptyDatasetError,
-        get_data_patterns,
-        sanitize_patterns,
-    )
+    from datasets import data_files  # pyright: ignore[reportMissingTypeStubs]
 
+    library: Any = data_files
     base, given = _configuration(dataset, info, base)
     try:
-        patterns = cast(
-            dict[str, Any], sanitize_patterns(given) if given else get_data_patterns(base)
+        patterns: dict[str, Any] = (
+            library.sanitize_patterns(given) if given else library.get_data_patterns(base)
         )
-    except EmptyDatasetError:
+    except data_files.EmptyDatasetError:
         raise UserError(f"{dataset.repo} has no files; choose another data set") from None
     if dataset.split not in map(str, patterns):
         names = map(str, patterns)
@@ -224,7 +220,7 @@ def _paths(dataset: HubDataset, info: Any, base: str) -> list[str]:
             f"{dataset.repo}: there is no split {dataset.split!r}; {nearest(dataset.split, names)}"
         )
     try:
-        found = DataFilesList.from_patterns(
+        found: list[str] = library.DataFilesList.from_patterns(
             patterns[dataset.split], base_path=base, allowed_extensions=list(SUFFIXES)
         )
     except FileNotFoundError:
@@ -254,11 +250,12 @@ def _kind(path: str) -> str:
 def _configuration(dataset: HubDataset, info: Any, base: str) -> tuple[str, Any]:
     """The folder in which a configuration's files are looked for, and their patterns as the card
     has them: None where it names none."""
-    from datasets.utils.metadata import MetadataConfigs  # pyright: ignore[reportMissingTypeStubs]
+    from datasets.utils import metadata  # pyright: ignore[reportMissingTypeStubs]
 
+    library: Any = metadata
     if dataset.files is not None:
         return base, {dataset.split: [dataset.files]}
-    known = MetadataConfigs.from_dataset_card_data(info.card_data or {})
+    known = library.MetadataConfigs.from_dataset_card_data(info.card_data or {})
     name = dataset.configuration or known.get_default_config_name()
     if name is None and not known:
         return base, None
