@@ -12,7 +12,12 @@ from glam.errors import UserError
 from glam.log import log
 
 MOST_DOMAINS = 255  # each slot of a batch names its domain in a byte
-_SUFFIX = {"curated": "-curated", "pool": "-web", "held_out": "-held-out"}
+_SUFFIX = {
+    "curated": "-curated",
+    "unfiltered": "-unfiltered",
+    "pool": "-web",
+    "held_out": "-held-out",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,8 @@ from glam.data.tokens import join_encoded
 from glam.errors import UserError
 from glam.progress import bar
 
-_PRIORITY = {"held_out": 0, "curated": 1, "pool": 2}  # of copies the lowest stays
+# Of copies the lowest stays.
+_PRIORITY = {"held_out": 0, "curated": 1, "unfiltered": 1, "pool": 2}
 _FEW_BYTES = 32_000_000  # of files: starting processes would take longer than reading them
 _ON_DISK = 1.5  # bytes that are written for each byte that is read
 

@@ -10,7 +10,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from glam.config import COMPONENTS, DataConfig, MixtureConfig
+from glam.config import COMPONENTS, DataConfig, MixtureConfig, Source
 from glam.data.cache import manifest_digest
 from glam.data.documents import text_fingerprint
 from glam.data.encode import SAMPLES, drawn, shown
@@ -74,9 +74,18 @@ def prepare(
         samples=_samples(parts, pipeline.tokenizer, data.seed),
         quality=_quality(parts, pipeline),
         text_fingerprint=text_fingerprint(pipeline.sources, cache),
+        origins=_origins(pipeline.sources),
         texts=Texts(pipeline),
         classifier=pipeline.classifier,
     )
+
+
+def _origins(sources: list[Source]) -> list[dict[str, str]]:
+    return [
+        {"name": source.name, "license": source.license, "origin": source.origin}
+        for source in sources
+        if source.license or source.origin
+    ]
 
 
 def check_cache(data: DataConfig, vocab_size: int, cache: Path) -> None:

@@ -57,6 +57,8 @@ class PreparedData:
     samples: dict[str, list[dict[str, Any]]]
     quality: dict[str, Any] = field(default_factory=dict[str, Any])
     text_fingerprint: str = ""  # of the text as it was read
+    # by source: name, license and origin (of a hub: repository and commit), where they are known
+    origins: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
     texts: Texts | None = None  # the text itself; None where only its tokens are known
     classifier: Path | None = None  # the folder of the quality classifier that was trained here
 

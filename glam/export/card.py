@@ -52,6 +52,7 @@ def model_card(config: RunConfig, record: Record) -> str:
         loss=record.part("loss"),
         bits=record.part("bits_per_byte"),
         sources=_sources(config, record.data),
+        origins=[each for each in record.data.get("origins", []) if each["origin"]],
         epochs=mapping(record.data.get("epochs")),
         scores=scores,
         scaled=config.task.expert_scale if isinstance(config.task, ScaledExpertsConfig) else [],
@@ -101,9 +102,10 @@ def _plain_spaces(written: Callable[..., str]) -> Callable[..., str]:
 
 def _sources(config: RunConfig, data: Json) -> list[Json]:
     """By source: what is trained on, or held out, and its licence."""
-    licences = {source.name: source.license for source in EMBEDDED}
-    if config.data.corpus.name != "embedded":
-        licences = {}
+    licences: dict[str, str] = {}
+    if config.data.corpus.name == "embedded":  # a run of glam 0.2 recorded none
+        licences = {source.name: source.license for source in EMBEDDED}
+    licences |= {each["name"]: each["license"] for each in data.get("origins", [])}
     rows = {(row["source"], row["step"]): row for row in data.get("funnel", [])}
     found: list[Json] = []
     for name in dict.fromkeys(source for source, _ in rows):
@@ -115,7 +117,7 @@ def _sources(config: RunConfig, data: Json) -> list[Json]:
                 "documents": kept.get("documents"),
                 "tokens": kept.get("tokens"),
                 "held_out": held_out.get("documents"),
-                "licence": licences.get(name, UNKNOWN_LICENCE),
+                "licence": licences.get(name) or UNKNOWN_LICENCE,
             }
         )
     return found

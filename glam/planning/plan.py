@@ -68,6 +68,7 @@ def plan(
         "layout": layout(config) if lies else [],
         "layout_problem": problem and str(problem),
         "compiled": None,  # by the TPU's compiler, where it is asked
+        "preparation": None,  # of the text, where it is not in packages
         **_time_and_energy(config, target),
     }
 

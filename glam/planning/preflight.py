@@ -19,20 +19,20 @@ def check_fits(config: RunConfig, resources: Resources, overrides: Sequence[str]
     disk. The message about memory has several lines: a first line that is complete by itself, a
     table of the bytes needed, and commands that fit, which extend `overrides`."""
     needed = memory(config, resources.precision)
-    free_disk = _free_disk(config.runs_path)
+    free = free_disk(config.runs_path)
     if needed.total > resources.memory_bytes:
-        suggestions = Search(config, resources, overrides, free_disk).run()
+        suggestions = Search(config, resources, overrides, free).run()
         raise UserError("\n".join(_refusal(config, resources, needed, suggestions, overrides)))
     on_disk = checkpoint_bytes(config)
-    if on_disk > free_disk:
+    if on_disk > free:
         raise UserError(
-            f"runs_dir={config.runs_dir} has {byte_size(free_disk)} free and the checkpoints of "
+            f"runs_dir={config.runs_dir} has {byte_size(free)} free and the checkpoints of "
             f"model={config.model.name} need {byte_size(on_disk)}; name a folder on a larger disk "
             f"with runs_dir=..."
         )
 
 
-def _free_disk(path: Path) -> int:
+def free_disk(path: Path) -> int:
     """Free bytes of the file system that `path` is or will be on."""
     while not path.exists():
         path = path.parent

@@ -44,6 +44,7 @@ def rows(plans: Sequence[Plan]) -> list[Row]:
         *_section("Memory of one device", plans, _bytes),
         *_section("Sent by one device in a step", plans, _sent),
         *_section("As the TPU's compiler has it, of one chip", plans, _compiled),
+        *_section("Preparing the text, once", plans, _preparation),
         *_section("The whole run", plans, _cost),
     ]
     return [row for row in found if row.kind == "head" or set(row.texts) != {DASH}]
@@ -142,6 +143,23 @@ def _sent_in(sent: Mapping[str, Mapping[str, int]], before: str) -> Iterator[tup
         yield before + name, f"{si(one['bytes'], 'B')} in {one['count']:,}"
 
 
+def _preparation(plan: Plan) -> dict[str, str]:
+    told = mapping(plan["preparation"])
+    if not told:
+        return {}
+    return {
+        "files": whole(told["files"]),
+        "  as they are stored": si(told["stored_bytes"], "B"),
+        "  fetched from a hub": si(told["fetched_bytes"] or None, "B"),
+        "text in them": si(told["text_bytes"], "B"),
+        "disk": si(told["disk_bytes"], "B"),
+        "  free there": si(told["free_bytes"], "B"),
+        "  enough": "yes" if told["fits"] else "NO",
+        "processes": whole(told["workers"]),
+        "time ": duration(3600 * told["hours"]),
+    }
+
+
 def _cost(plan: Plan) -> dict[str, str]:
     return {
         "devices": whole(plan["devices"]),
@@ -183,6 +201,8 @@ def notes(plans: Sequence[Plan]) -> list[str]:
     said = [f"Refused by the TPU's compiler: {refusal}." for refusal in refusals if refusal]
     for plan in plans:
         said.append(f"Throughput: {plan['throughput_source']}.")
+        if told := mapping(plan["preparation"]):
+            said.append(f"Preparation: {told['source']}.")
         said.append(_energy_note(plan))
         if plan["bytes_per_device"] and plan["devices"] > 1:
             said.append(

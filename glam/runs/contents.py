@@ -155,12 +155,22 @@ class Sample(TypedDict):
 
 
 @strict(unknown="allow")
+class Origin(TypedDict):
+    """Where a source of text is from, and under which licence."""
+
+    name: str
+    license: str
+    origin: str
+
+
+@strict(unknown="allow")
 class Data(TypedDict):
     """`data.json`: the text of a run."""
 
     fingerprint: NotRequired[str]
     text_fingerprint: NotRequired[str | None]
     funnel: list[FunnelRow]
+    origins: NotRequired[list[Origin]]
     samples: NotRequired[dict[str, list[Sample]]]
     quality: NotRequired[dict[str, Any]]
     epochs: NotRequired[dict[str, Amount]]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glam.config import PlanTaskConfig, RunConfig
+from glam.config import DataConfig, PlanTaskConfig, RunConfig
 from glam.errors import UserError
 from glam.log import log
 from glam.machine.environments import to_xla_environment
@@ -41,6 +41,7 @@ def show_plans(configs: Sequence[RunConfig], name: str, *, several: bool) -> Non
     ]
     if task.compile:
         _compile(configs, plans)
+    _prepare(configs, plans)
     match task.format:
         case "json":
             print(pages.as_json(plans, several=several))
@@ -74,6 +75,19 @@ def _calibrate(configs: Sequence[RunConfig]) -> "list[Throughput]":
             if timed[file].kind == "under load":
                 log.warning(f"{timed[file].source}; time it again on an idle machine")
     return [timed[file] for file in files]
+
+
+def _prepare(configs: Sequence[RunConfig], plans: Sequence[dict[str, Any]]) -> None:
+    """Puts what preparing the text takes beside what training does; of each text once."""
+    from glam.planning.preparation import preparation
+
+    texts: list[DataConfig] = []
+    told: list[dict[str, Any] | None] = []
+    for config, made in zip(configs, plans, strict=True):
+        if config.data not in texts:
+            texts.append(config.data)
+            told.append(preparation(config))
+        made["preparation"] = told[texts.index(config.data)]
 
 
 def _check_compiles(configs: Sequence[RunConfig]) -> None:

@@ -191,6 +191,7 @@ def _describe(config: RunConfig, run: RunFolder, prepared: "PreparedData") -> No
     data = {
         "fingerprint": prepared.fingerprint,
         "text_fingerprint": prepared.text_fingerprint,
+        "origins": prepared.origins,
         "funnel": prepared.funnel,
         "samples": prepared.samples,
         "quality": prepared.quality,

@@ -45,6 +45,16 @@ def test_a_small_run_is_in_units_of_its_size_and_dispatch_is_told_of_the_activat
     assert re.search(r"activations\s+\S+ MB\s+\d+%\s+of it for dispatch", text)
 
 
+def test_preparing_the_text_is_told_where_there_is_some_to_prepare():
+    sizes = {"stored_bytes": 2e9, "fetched_bytes": 0, "text_bytes": 5e9, "disk_bytes": 8e9}
+    time = {"free_bytes": 7e9, "fits": False, "workers": 2, "hours": 1.5, "source": "3 MB/s"}
+    text = told([{**TINY, "preparation": {"files": 40, **sizes, **time}}])
+    assert re.search(r"text in them\s+5.00 GB\s+disk\s+8.00 GB\s+free there\s+7.00 GB", text)
+    assert re.search(r"enough\s+NO", text)
+    assert "Preparation: 3 MB/s." in text
+    assert "Preparing" not in told([TINY])
+
+
 def test_a_plan_that_does_not_fit_says_what_would():
     assert any("training.rematerialize=true it does" in note for note in notes([LARGE]))
     assert not any("Does not fit" in note for note in notes([TINY]))

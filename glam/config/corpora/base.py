@@ -10,7 +10,8 @@ from glam.config.registry import Registry
 
 COMPONENTS = ("webpages", "wikipedia", "conversations", "forums", "books", "news")
 MAX_BAD_SHARE = 0.01  # of records: more says that the files are other than they are taken for
-Role = Literal["held_out", "curated", "pool"]
+# Curated text teaches the quality filter, which picks from the pool; unfiltered text does neither.
+Role = Literal["held_out", "curated", "unfiltered", "pool"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
@@ -54,7 +55,7 @@ class Source:
     pickled, for the processes that read."""
 
     name: str  # of the domain, in tables and columns
-    role: Role  # curated text teaches the quality filter, which picks from the pool
+    role: Role
     component: str  # of the paper's mixture, one of COMPONENTS
     files: Sequence[Path]  # their contents are part of the cache keys
     reader: Reader
@@ -63,6 +64,8 @@ class Source:
     content: tuple[str, ...] | None = None  # a digest of each file; None: hashed from its bytes
     sizes: tuple[int, ...] | None = None  # [bytes] of each file; None: those of the files here
     fetch: Fetch | None = None  # None: the files are here
+    # bytes of text for each byte of its files, about; None: the files tell
+    expansion: float | None = None
     license: str = ""  # of the text, where it is known; part of no key
     origin: str = ""  # where the text is from, as a run records it; part of no key
 

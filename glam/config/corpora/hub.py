@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast, get_args, get_type_hints
 
 from glam.config._checks import not_in_identity, positive, within
@@ -29,11 +29,12 @@ class HubDataset:
     split: str = "train"  # of the configuration
     files: str | None = None  # a glob inside the repository, instead of configuration and split
     revision: str | None = None  # branch, tag or commit; None: the main branch when first listed
-    text: str = "text"  # the column that holds the text; a.b: field b inside column a
-    domain: str | None = None  # the column that names each document's domain
-    score: str | None = None  # the column with a published quality score
+    text_field: str = "text"  # the column that holds the text; a.b: field b inside column a
+    domain_field: str | None = None  # the column that names each document's domain
+    score_field: str | None = None  # the column with a published quality score
     component: str = "webpages"  # of the paper's mixture
-    role: Role = "pool"  # pool (filtered), curated (trains the filter) or held_out
+    # pool (filtered), curated (teaches the filter), unfiltered (neither) or held_out
+    role: Role = "pool"
     name: str | None = None  # of the domain; None: that of the repository
     limit_gb: float | None = None  # [GB] of files at most, as they are stored; at least one file
     limit_files: int | None = None  # files at most
@@ -102,13 +103,15 @@ class HubCorpusConfig(CorpusConfig):
     `glam.data.hub`."""
 
     name: str = "hub"
-    # what to read: [owner/name, {repo: owner/name, configuration: …, split: train, text: text,
+    # what to read: [owner/name, {repo: owner/name, configuration: …, split: train, text_field: …,
     # component: webpages, role: pool}, …]; docs/hub.md has every key
     datasets: list[Any] = field(default_factory=lambda: [])
     # names of those data sets to read; null: all
     only: list[str] | None = None
+    # [GB] of each data set at most, as its files are stored; null: what its own limit_gb says
+    limit_gb: float | None = None
     # [share] of records that may be bad before a data set is refused
-    max_bad_share: float = MAX_BAD_SHARE
+    max_bad_share: float = not_in_identity(MAX_BAD_SHARE)
     # [hours] that nothing may arrive from the hub before it is given up
     retry_hours: float = not_in_identity(12.0)
     # [seconds] before the hub is asked again for the first time; each wait doubles, to a minute
@@ -122,6 +125,7 @@ class HubCorpusConfig(CorpusConfig):
 
     def __post_init__(self) -> None:
         within("data.corpus.", self, 0, 1, "max_bad_share")
+        positive("data.corpus.", self, "limit_gb")
         within("data.corpus.", self, 0, 24 * 365, "retry_hours")
         positive("data.corpus.", self, "retry_seconds", "timeout_seconds")
         hub_datasets(self.datasets)
@@ -129,7 +133,8 @@ class HubCorpusConfig(CorpusConfig):
     def chosen(self) -> list[HubDataset]:
         """The data sets to read, in the order of their names. Raises UserError for a name in
         `only` that none of them has."""
-        datasets = sorted(hub_datasets(self.datasets), key=lambda one: one.domain_name)
+        datasets = [self._limited(one) for one in hub_datasets(self.datasets)]
+        datasets.sort(key=lambda one: one.domain_name)
         if self.only is None:
             return datasets
         names = [one.domain_name for one in datasets]
@@ -137,3 +142,7 @@ class HubCorpusConfig(CorpusConfig):
             if name not in names:
                 raise UserError(f"data.corpus.only: {name!r} is not listed; {nearest(name, names)}")
         return [one for one in datasets if one.domain_name in self.only]
+
+    def _limited(self, dataset: HubDataset) -> HubDataset:
+        limits = [limit for limit in (dataset.limit_gb, self.limit_gb) if limit is not None]
+        return replace(dataset, limit_gb=min(limits, default=None))

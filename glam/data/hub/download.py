@@ -91,8 +91,7 @@ def fetch(listing: Listing, file: HubFile, place: Path, patience: Patience) -> N
 
 def _go_on(listing: Listing, file: HubFile, part: Path, patience: Patience) -> None:
     """Asks for what is missing of a file and appends it."""
-    from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+    from huggingface_hub import hf_hub_url, utils
 
     if (start := _size(part)) > file.size:
         part.unlink()
@@ -102,14 +101,16 @@ def _go_on(listing: Listing, file: HubFile, part: Path, patience: Patience) -> N
         return
     url = hf_hub_url(listing.repo, file.path, repo_type="dataset", revision=listing.commit)
     # Compressed on the way, a part could not be gone on with.
-    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+    client: Any = utils
+    headers = {**client.build_hf_headers(), "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-    session: Any = get_session()
-    with session.stream("GET", url, headers=headers, timeout=patience.timeout) as response:
+    with client.get_session().stream(
+        "GET", url, headers=headers, timeout=patience.timeout
+    ) as response:
         if response.status_code >= 400:
             response.read()
-        hf_raise_for_status(response)
+        client.hf_raise_for_status(response)
         goes_on = start and response.status_code == 206
         with part.open("ab" if goes_on else "wb") as out:
             for block in response.iter_raw():  # as it comes: of a cut nothing is lost

@@ -15,6 +15,7 @@ from typing import Any, cast
 from filelock import FileLock
 
 from glam.config import HubCorpusConfig, HubDataset
+from glam.data.formats import SUFFIXES, format_of
 from glam.data.hashing import digest
 from glam.data.hub.patience import Patience, patiently
 from glam.data.hub.refusals import no_network, told
@@ -24,11 +25,7 @@ from glam.progress import stage
 
 _VERSION = 1  # of the file
 _NAMES = 12  # shown in a message
-# Suffixes of text that can be read, compressed or not, and what they are to `datasets`.
-_KINDS = {
-    **{".parquet": "parquet", ".json": "json", ".jsonl": "json", ".ndjson": "json"},
-    **{".csv": "csv", ".txt": "text", ".wet": "wet"},
-}
+_FOOTER = 1 << 16  # bytes that are asked for at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +44,8 @@ class Listing:
     repo: str
     commit: str
     license: str  # as the data set's card names it; empty where it does not
+    # of the first file where that is parquet: stored and unpacked bytes, a.b for b inside a
+    columns: dict[str, tuple[int, int]]
     files: tuple[HubFile, ...]
 
 
@@ -88,6 +87,7 @@ def read_listing(path: Path) -> Listing:
     content = json.loads(path.read_text())
     if content.pop("version") != _VERSION:
         raise ValueError(f"{path} is of another version")
+    content["columns"] = {name: tuple(sizes) for name, sizes in content["columns"].items()}
     content["files"] = tuple(HubFile(**file) for file in content["files"])
     return Listing(**content)
 
@@ -153,6 +153,7 @@ def _listing(dataset: HubDataset, info: Any) -> Listing:
         repo=dataset.repo,
         commit=info.sha,
         license=_license(info.card_data),
+        columns=_columns(system, paths[0]),
         files=tuple(sorted(files, key=lambda file: file.path)),
     )
 
@@ -173,27 +174,45 @@ def _file(entry: Any, root: str) -> HubFile:
     )
 
 
+def _columns(system: Any, path: str) -> dict[str, tuple[int, int]]:
+    """Of a parquet, whose table of contents is asked for alone: a few kilobytes."""
+    import pyarrow.parquet  # pyright: ignore[reportMissingTypeStubs]
+
+    if not path.endswith(".parquet"):
+        return {}
+    library: Any = pyarrow.parquet
+    with system.open(path, "rb", block_size=_FOOTER) as file:
+        try:
+            found = library.ParquetFile(file).metadata
+        except ValueError:  # none, or a damaged one: whoever reads it says so
+            return {}
+    sizes: dict[str, tuple[int, int]] = {}
+    for group in map(found.row_group, range(found.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            stored, unpacked = sizes.get(column.path_in_schema, (0, 0))
+            stored += column.total_compressed_size
+            unpacked += column.total_uncompressed_size
+            sizes[column.path_in_schema] = stored, unpacked
+    return sizes
+
+
 def _license(card: Any) -> str:
     """What the card names, in one line: it may be several, or `other` with a name of its own."""
-    found = (card.get("license_name") or card.get("license")) if card else None
-    return ", ".join(found) if isinstance(found, list) else str(found or "")
+    found: Any = (card.get("license_name") or card.get("license") or "") if card else ""
+    return found if isinstance(found, str) else ", ".join(map(str, found))
 
 
 def _paths(dataset: HubDataset, info: Any, base: str) -> list[str]:
     """The files of a configuration's split, as `datasets` finds them."""
-    from datasets.data_files import (  # pyright: ignore[reportMissingTypeStubs]
-        DataFilesList,
-        EmptyDatasetError,
-        get_data_patterns,
-        sanitize_patterns,
-    )
+    from datasets import data_files  # pyright: ignore[reportMissingTypeStubs]
 
+    library: Any = data_files
     base, given = _configuration(dataset, info, base)
     try:
-        patterns = cast(
-            dict[str, Any], sanitize_patterns(given) if given else get_data_patterns(base)
+        patterns: dict[str, Any] = (
+            library.sanitize_patterns(given) if given else library.get_data_patterns(base)
         )
-    except EmptyDatasetError:
+    except data_files.EmptyDatasetError:
         raise UserError(f"{dataset.repo} has no files; choose another data set") from None
     if dataset.split not in map(str, patterns):
         names = map(str, patterns)
@@ -201,18 +220,18 @@ def _paths(dataset: HubDataset, info: Any, base: str) -> list[str]:
             f"{dataset.repo}: there is no split {dataset.split!r}; {nearest(dataset.split, names)}"
         )
     try:
-        found = DataFilesList.from_patterns(
-            patterns[dataset.split], base_path=base, allowed_extensions=list(_KINDS)
+        found: list[str] = library.DataFilesList.from_patterns(
+            patterns[dataset.split], base_path=base, allowed_extensions=list(SUFFIXES)
         )
     except FileNotFoundError:
         found = []
-    if not found:
+    paths = [path.removeprefix("hf://") for path in dict.fromkeys(found) if _kind(path)]
+    if not paths:
         asked = dataset.files or f"split {dataset.split!r}"
         raise UserError(
             f"{dataset.repo}: {asked} has no files of text at commit {info.sha[:12]}; choose "
             f"another split, or give files=<glob inside the repository>"
         )
-    paths = [path.removeprefix("hf://") for path in dict.fromkeys(found)]
     return paths if given else _of_one_kind(paths)
 
 
@@ -224,18 +243,19 @@ def _of_one_kind(paths: list[str]) -> list[str]:
 
 
 def _kind(path: str) -> str:
-    suffixes = path.rpartition("/")[2].split(".")[1:]
-    return next(_KINDS[f".{suffix}"] for suffix in suffixes if f".{suffix}" in _KINDS)
+    kind = format_of(path.rpartition("/")[2])
+    return ".json" if kind == ".jsonl" else kind  # which are one to `datasets`
 
 
 def _configuration(dataset: HubDataset, info: Any, base: str) -> tuple[str, Any]:
     """The folder in which a configuration's files are looked for, and their patterns as the card
     has them: None where it names none."""
-    from datasets.utils.metadata import MetadataConfigs  # pyright: ignore[reportMissingTypeStubs]
+    from datasets.utils import metadata  # pyright: ignore[reportMissingTypeStubs]
 
+    library: Any = metadata
     if dataset.files is not None:
         return base, {dataset.split: [dataset.files]}
-    known = MetadataConfigs.from_dataset_card_data(info.card_data or {})
+    known = library.MetadataConfigs.from_dataset_card_data(info.card_data or {})
     name = dataset.configuration or known.get_default_config_name()
     if name is None and not known:
         return base, None

@@ -74,7 +74,7 @@ def _passing(error: Exception) -> tuple[str, float] | None:
 
     if isinstance(error, HfHubHTTPError):
         response = error.response
-        if response is None or response.status_code not in _PASSING:
+        if response.status_code not in _PASSING:
             return None
         asked = response.headers.get("Retry-After", "")
         return f"the hub answers {response.status_code}", float(asked) if asked.isdigit() else 0.0

@@ -29,9 +29,11 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
         "HUGGINGFACE_CO_URL_TEMPLATE": hub.endpoint + template,
         "HF_TOKEN_PATH": str(tmp_path / "no-token"),
         "HF_HUB_CACHE": str(tmp_path / "cache"),
+        "HF_HUB_OFFLINE": False,  # which other tests set
     }.items():
         monkeypatch.setattr(constants, name, value)
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.endpoint)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(http, "time", SimpleNamespace(sleep=lambda _: None))
     close_session()
     yield hub

@@ -125,7 +125,8 @@ def test_sizes_and_hashes_are_listed_and_nothing_is_fetched(wiki: FakeHub, chose
     assert source.file_sizes() == tuple(len(each) for each in content)
     assert source.content == tuple(hashlib.sha256(each).hexdigest() for each in content)
     assert (source.license, source.origin) == ("odc-by", f"hf://datasets/some/wiki@{COMMIT}")
-    assert wiki.fetched() == []
+    # Of the first one, what is in it: the table at its end.
+    assert [line.partition(" bytes=")[0][-18:] for line in wiki.fetched()] == ["de/train-0.parquet"]
 
 
 def test_the_hub_is_asked_once_and_the_commit_stays(wiki: FakeHub, chosen: Chosen) -> None:
@@ -173,6 +174,14 @@ def test_a_hub_that_is_silent_is_asked_again(wiki: FakeHub, chosen: Chosen) -> N
         ({"configuration": "dee"}, "there is no configuration 'dee'; did you mean de?"),
         ({"configuration": "de", "split": "tets"}, "no split 'tets'; did you mean test?"),
         ({"configuration": "de", "split": "empty"}, "split 'empty' has no files of text at commit"),
+        (
+            {"configuration": "de", "text_field": "tekst"},
+            "no column 'tekst', which text_field names; did you mean text?",
+        ),
+        (
+            {"configuration": "de", "score_field": "text.score"},
+            r"no column 'text.score', which score_field names",
+        ),
         ({"files": "fr/*"}, r"fr/\* has no files of text"),
     ],
 )

@@ -1,0 +1,46 @@
+"""What preparing the text takes, told before it is read."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from glam.config import DataConfig, LocalCorpusConfig, RunConfig
+from glam.planning.preparation import FIXED_SECONDS, ON_DISK, UNFILTERED, preparation
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RunConfig:
+    (tmp_path / "web.jsonl").write_bytes(b'{"text": "word"}\n' * 1000)
+    data = DataConfig(corpus=LocalCorpusConfig(files=[str(tmp_path / "web.jsonl")]))
+    data.filter.name = "none"
+    data.workers = 4
+    return RunConfig(data=data, cache_dir=str(tmp_path / "cache"))
+
+
+def test_hours_and_disk_follow_from_the_bytes_of_text(config: RunConfig) -> None:
+    found = preparation(config)
+    assert found is not None
+    assert (found["files"], found["text_bytes"], found["workers"]) == (1, 17_000, 4)
+    assert found["disk_bytes"] == ON_DISK * 17_000
+    assert found["hours"] * 3600 == pytest.approx(FIXED_SECONDS + 17_000 / UNFILTERED / 4)
+    assert found["fits"]
+
+
+def test_a_disk_that_is_too_small_is_said(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glam.planning.preparation.free_disk", lambda _: 25_000)
+    found = preparation(config)
+    assert found is not None
+    assert (found["fits"], found["free_bytes"]) == (False, 25_000)
+
+
+def test_text_in_packages_is_not_planned_and_text_that_is_not_here_is_said(
+    config: RunConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert preparation(RunConfig()) is None
+    assert not caplog.text
+    absent = replace(config.data, corpus=LocalCorpusConfig(files=["/nowhere/web.jsonl"]))
+    assert preparation(replace(config, data=absent)) is None
+    assert "the preparation of the text is not planned: data.corpus.files" in caplog.text
