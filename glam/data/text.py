@@ -4,20 +4,32 @@ import re
 from collections.abc import Iterator
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 _SPACE = re.compile(r"\s")
+# As bytes, for these are many times faster: control characters but newlines, by spaces.
+_CONTROL = bytes(
+    0x20 if byte == 0x7F or (byte < 0x20 and byte != 0x0A) else byte for byte in range(256)
+)
+_CONTROL_OF_TWO_BYTES = re.compile(rb"\xc2[\x80-\x9f]")
 
 
 def clean(text: str) -> str:
     """Text without what says nothing: control characters, lone surrogates, white space around."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _CONTROL.sub(" ", text).encode("utf-8", "replace").decode().strip()
+    encoded = text.encode("utf-8", "replace")
+    if b"\r" in encoded:
+        encoded = encoded.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    encoded = encoded.translate(_CONTROL)
+    if b"\xc2" in encoded:
+        encoded = _CONTROL_OF_TWO_BYTES.sub(b" ", encoded)
+    return encoded.decode().strip()
 
 
 def reserved_in(text: str) -> dict[str, int]:
     """What `clean` replaces of characters that are seen, by name; empty for most texts."""
-    count = 0 if text.isascii() else len(_SURROGATE.findall(text))
-    return {"lone surrogates by ?": count} if count else {}
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return {"lone surrogates by ?": len(_SURROGATE.findall(text))}
+    return {}
 
 
 def pages(text: str, limit: int) -> Iterator[str]:

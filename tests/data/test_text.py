@@ -1,3 +1,5 @@
+import re
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +31,18 @@ def test_no_crumb_is_left_at_the_end() -> None:
 @given(st.text(st.characters(codec=None), max_size=200))
 def test_cleaning_twice_changes_nothing_more(text: str) -> None:
     assert clean(clean(text)) == clean(text)
+
+
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+ODD = st.sampled_from("\r\n\t \x00\x1c\x7f\x80\x85\x9f\xa0\xc2\ud800\udfff\u2581\u2028é日")
+
+
+@given(st.text(ODD | st.characters(codec=None), max_size=60))
+def test_control_characters_are_spaces_whatever_stands_beside_them(text: str) -> None:
+    slow = CONTROL.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))
+    assert clean(text) == slow.encode("utf-8", "replace").decode().strip()
+    count = sum(0xD800 <= ord(character) < 0xE000 for character in text)
+    assert sum(reserved_in(text).values()) == count
 
 
 def test_a_lone_surrogate_and_control_characters_are_replaced() -> None:
