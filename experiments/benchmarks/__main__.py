@@ -22,6 +22,7 @@ NAMES = (
     "growth",
     "threads",
     "pipeline",
+    "scores",
     "overhead",
 )
 

@@ -127,6 +127,7 @@ FIGURES: dict[str, tuple[str, tuple[str, ...], Callable[[Row], str], str]] = {
         lambda row: str(row["stage"]),
         "cpu_s",
     ),
+    "scores": ("Scoring pages, against scikit-learn", ("ngrams",), _candidate, "ratio"),
     "overhead": ("What is not training", ("unit",), lambda row: str(row["what"]), "value"),
     "growth": ("", (), _candidate, "growth"),
 }
