@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from glam.config import typed_path
-from glam.data.tokenizer import MODEL, VOCAB
+from glam.data.tokenizer import MODEL, SPACE, VOCAB
 from glam.errors import UserError, first_line
 from glam.log import log
 
@@ -77,6 +77,8 @@ def _check(model: Any, file: Path) -> None:
         reason = f"normalises text ({normalizer.name or 'by a table'}), which would not come back"
     elif not trainer.byte_fallback or single_bytes != 256:
         reason = "has no pieces for single bytes, so text that it has no piece for would be lost"
+    elif SPACE not in names:
+        reason = "has no piece for a space"
     elif trainer.treat_whitespace_as_suffix or not normalizer.escape_whitespaces:
         reason = "writes white space in a way of its own"
     elif trainer.model_type not in (trainer.UNIGRAM, trainer.BPE):

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from glam.config import DataConfig, Role, Source, typed_path
+from glam.config import DataConfig, Role, Source
 from glam.data import documents as reading
 from glam.data import judging
 from glam.data import pages as paging
@@ -29,7 +29,14 @@ from glam.data import tokenizer as tokenizing
 from glam.data import tokens as encoding
 from glam.data.cache import Cache
 from glam.data.classifier import Classifier
-from glam.data.classifier_file import FOLDER, TrainedOn, fingerprint, given_classifier
+from glam.data.classifier_file import (
+    FOLDER,
+    WEIGHTS,
+    TrainedOn,
+    fingerprint,
+    given_classifier,
+    write_weights,
+)
 from glam.data.dedup import VERSION as DEDUP_VERSION
 from glam.data.dedup import Signed, write_copies
 from glam.data.digests import digests_in
@@ -47,7 +54,7 @@ from glam.data.sample import lowest
 from glam.data.scan import VERSION as SCAN_VERSION
 from glam.data.shards import SHARD_BYTES
 from glam.data.signatures import write_signatures
-from glam.data.sources import EMBEDDED, checked_sources, trains_classifier
+from glam.data.sources import checked_sources, trains_classifier
 from glam.data.tokens import join_encoded
 from glam.errors import UserError
 from glam.progress import bar
@@ -356,11 +363,14 @@ class Pipeline:
         }
 
     @cached_property
-    def _trained(self) -> Path:
-        """The folder of the classifier that learns from this text."""
+    def _judge(self) -> Path:
+        """The folder of the classifier that learns from this text, or of the one that is given."""
         return self.cache.stage("classifier", self._classifier_inputs, self._write_classifier)
 
     def _write_classifier(self, folder: Path) -> None:
+        if self.given_classifier is not None:
+            write_weights(folder / WEIGHTS, self.given_classifier)
+            return
         curated, pool = self._pages_of("curated"), self._pages_of("pool")
         judging.write_classifier(folder, self.data.filter, curated, pool, self.data.seed)
 
@@ -382,12 +392,11 @@ class Pipeline:
     def _scorer(self, place: int) -> Callable[[Path], None]:
         pages, config = self.pages[place], self.data.filter
         if config.model is not None:
-            model = typed_path("data.filter.model", config.model)
-            return partial(judging.write_given_scores, pages=pages, classifier=model)
+            return partial(judging.write_given_scores, pages=pages, classifier=self._judge)
         if config.scores == "published":
             return partial(judging.write_published_scores, pages=pages, shard=self.shards[place])
         return partial(
-            judging.write_scores, pages=pages, classifier=self._trained, seed=self.data.seed
+            judging.write_scores, pages=pages, classifier=self._judge, seed=self.data.seed
         )
 
     @cached_property
@@ -399,19 +408,17 @@ class Pipeline:
         ranks = judging.write_pool_ranks(folder, list(self.scores.values()))
         if trains_classifier(self.data):
             trained_on = self._trained_on()
-            judging.write_card(folder, self._trained, ranks, trained_on, self.data.seed)
+            judging.write_card(folder, self._judge, ranks, trained_on, self.data.seed)
 
     def _trained_on(self) -> list[TrainedOn]:
-        licenses = {row.name: row.license for row in EMBEDDED}
-        if self.data.corpus.name != "embedded":
-            licenses = {}
+        """The domains that the classifier learnt from, for its card."""
         return [
             TrainedOn(
                 source=domain.name,
                 role=role,
                 documents=self.counts[number]["training"][0],
                 pages=self.funnel[number]["pages"][0],
-                license=licenses.get(domain.name) or self.sources[domain.source].license,
+                license=self.sources[domain.source].license,
             )
             for role in ("curated", "pool")
             for number, domain in enumerate(self.index.domains)

@@ -17,10 +17,10 @@ from glam.data.hashing import file_digest
 from glam.errors import UserError, first_line
 
 VERSION = 1
-_SMALLEST = 264  # 256 bytes, unknown, beginning, end, newline and a few letters
+_SMALLEST = 262  # 256 bytes, unknown, beginning, end, newline, space and a letter
 # Text may hold SentencePiece's own signs, for unknown text and for a space. It is encoded by their
 # bytes.
-_UNKNOWN, _SPACE = "\u2585", "\u2581"
+_UNKNOWN, SPACE = "\u2585", "\u2581"
 MODEL, VOCAB = "tokenizer.model", "tokenizer.vocab"
 
 
@@ -43,7 +43,7 @@ class Tokenizer:
         self.bos: int = self._model.bos_id()
         self.eos: int = self._model.eos_id()
         self.unknown: int = self._model.unk_id()
-        self._space: list[int] = [self._model.piece_to_id(f"<0x{b:02X}>") for b in _SPACE.encode()]
+        self._space: list[int] = [self._model.piece_to_id(f"<0x{b:02X}>") for b in SPACE.encode()]
         self.num_bytes: NDArray[np.uint8] = np.array(
             [self._num_bytes(token) for token in range(self.vocab_size)], np.uint8
         )
@@ -61,13 +61,13 @@ class Tokenizer:
             part.replace(folder / name)
 
     def encode(self, text: str) -> list[int]:
-        if _SPACE in text:
-            return self._joined(self._model.encode(text.split(_SPACE)))
+        if SPACE in text:
+            return self._joined(self._model.encode(text.split(SPACE)))
         return self._model.encode(text)
 
     def encode_batch(self, texts: Sequence[str], threads: int) -> list[list[int]]:
-        if any(_SPACE in text for text in texts):
-            parts = [text.split(_SPACE) for text in texts]
+        if any(SPACE in text for text in texts):
+            parts = [text.split(SPACE) for text in texts]
             encoded = iter(self._model.encode(list(chain(*parts)), num_threads=threads))
             return [self._joined(list(islice(encoded, len(each)))) for each in parts]
         return self._model.encode(list(texts), num_threads=threads)
@@ -142,7 +142,7 @@ def train_tokenizer(folder: Path, sample: Iterable[str], vocab_size: int) -> Non
         trainer.train(
             # SentencePiece skips, without a word, a text that holds its sign for unknown pieces.
             sentence_iterator=(
-                text.replace(_UNKNOWN, "\n").replace(_SPACE, "\n") for text in sample
+                text.replace(_UNKNOWN, "\n").replace(SPACE, "\n") for text in sample
             ),
             model_prefix=str(folder / "tokenizer"),
             vocab_size=vocab_size,
@@ -154,6 +154,7 @@ def train_tokenizer(folder: Path, sample: Iterable[str], vocab_size: int) -> Non
             add_dummy_prefix=False,
             remove_extra_whitespaces=False,
             user_defined_symbols=["\n"],
+            required_chars=SPACE,  # text without spaces is learnt from, and other text is encoded
             max_sentence_length=1 << 30,
             minloglevel=3,
         )

@@ -32,12 +32,12 @@ LIKE = {
 TEXT = st.text(st.sampled_from("  the cat\n\nÜé日\u2581\u2585<s>\t") | st.characters(codec="utf-8"))
 
 
-def trained(folder: Path, **options: Any) -> Path:
+def trained(folder: Path, sample: list[str] = SAMPLE, **options: Any) -> Path:
     """A model of SentencePiece's own trainer, with its own defaults."""
     folder.mkdir(exist_ok=True)
     given = {"vocab_size": 280, "byte_fallback": True, "minloglevel": 3, "num_threads": 1}
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(SAMPLE), model_prefix=str(folder / "m"), **{**given, **options}
+        sentence_iterator=iter(sample), model_prefix=str(folder / "m"), **{**given, **options}
     )
     return folder / "m.model"
 
@@ -104,6 +104,13 @@ def test_a_model_from_which_text_would_not_come_back_is_refused(
     with pytest.raises(UserError, match=rf"^data.tokenizer=.*{reason}.*; name another, or leave"):
         import_tokenizer(trained(tmp_path / "given", **options), tmp_path)
     assert not (tmp_path / MODEL).exists()
+
+
+def test_a_model_without_a_piece_for_a_space_is_refused(tmp_path: Path) -> None:
+    """It would give three bytes for one."""
+    file = trained(tmp_path / "given", ["日本語のテキスト"], **LIKE["ours"], vocab_size=267)
+    with pytest.raises(UserError, match=r"has no piece for a space; name another"):
+        import_tokenizer(file, tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"no model at all", bytes(range(256)) * 9, b"\x0a\x02"])

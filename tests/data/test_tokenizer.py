@@ -73,6 +73,22 @@ def test_a_vocabulary_too_large_for_the_text_names_the_largest_that_works(tmp_pa
     assert Tokenizer(tmp_path).vocab_size == largest
 
 
+@pytest.mark.parametrize(
+    "text", ["a", "7", "é", "ab", "a\n", "hello", "日本語のテキスト", "aaaa aaaa"]
+)
+def test_however_little_the_text_the_vocabulary_that_the_refusal_names_is_learnt(
+    text: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"model.vocab_size=\d+ or less") as refusal:
+        train_tokenizer(tmp_path, [text], 2048)
+    largest = int(re.findall(r"model.vocab_size=(\d+) or less", str(refusal.value))[0])
+    train_tokenizer(tmp_path, [text], largest)
+    tokenizer = Tokenizer(tmp_path)
+    other = f"{text} and  other\n\ttext, 日本 \u2581"  # a space, though the text had none
+    assert tokenizer.decode(tokenizer.encode(other)) == other
+    assert tokenizer.num_bytes[tokenizer.encode(other)].sum() == len(other.encode())
+
+
 def test_a_vocabulary_too_small_for_the_characters_is_refused(tmp_path: Path) -> None:
     letters = ["".join(map(chr, range(0x4E00, 0x4E00 + 300)))] * 3
     for size in (100, 300):
