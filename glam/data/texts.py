@@ -22,6 +22,7 @@ class TrainingPart:
     """The training documents of a shard."""
 
     place: int  # of the shard, among all
+    domain: str
     key: list[Any]  # what names it
     limit: int | None  # characters of a page where training sees pages; None: whole documents
     characters: int  # of the shard
@@ -82,6 +83,7 @@ class Texts:
         return [
             TrainingPart(
                 place=place,
+                domain=domain.name,
                 key=shard.inputs,
                 limit=whole.data.page_characters if domain.role == "pool" else None,
                 characters=shard.characters,

@@ -13,7 +13,7 @@ from glam.data.contamination import (
     EvaluationItems,
     held_out_items,
     overlap,
-    overlapping_pages,
+    overlapping,
 )
 
 VOCAB = 400
@@ -75,7 +75,7 @@ def cleaned(data, cache, planted):
     return prepare(config, VOCAB, cache, items=lambda texts: [planted])
 
 
-def test_removed_text_is_trained_on_no_more_and_all_else_is(prepared, cleaned, planted, data):
+def test_removed_text_is_trained_on_no_more_and_all_else_is(prepared, cleaned, planted):
     wanted = {tuple(words(item.stretches[0])) for item in planted.load() if item.task == "there"}
 
     def units(which):
@@ -96,19 +96,23 @@ def test_removed_text_is_trained_on_no_more_and_all_else_is(prepared, cleaned, p
     assert any(map(has_planted, before))
     assert not any(map(has_planted, after))
     assert after < before
-    pages = overlapping_pages(prepared.texts, [planted], data.page_characters)
-    removed = sum(int(each.sum()) for each in pages.values())
+    folders = overlapping(prepared.texts, [planted])
+    removed = sum(int(np.load(each / "units.npy").sum()) for each in folders.values())
     assert len(before - after) <= removed  # some pages the filter had dropped
 
 
-def test_what_is_removed_is_counted_in_the_funnel(prepared, cleaned, planted, data):
+def test_what_is_removed_is_counted_in_the_funnel(prepared, cleaned, planted):
     def rows(which):
         return {(row["source"], row["step"]): row["documents"] for row in which.funnel}
 
-    pages = overlapping_pages(prepared.texts, [planted], data.page_characters)
-    for name, marks in pages.items():
-        assert rows(cleaned)[name, "without overlap"] == np.count_nonzero(~marks)
-        assert rows(cleaned)[name, "pages"] == len(marks)
+    left = {name: 0 for name in prepared.sources}
+    for part in prepared.texts.parts():
+        marks = np.load(overlapping(prepared.texts, [planted])[part.place] / "units.npy")
+        left[part.domain] += np.count_nonzero(~marks)
+    for name, units in left.items():
+        assert rows(cleaned)[name, "without overlap"] == units <= rows(cleaned)[name, "pages"]
+        assert rows(cleaned)[name, "kept"] <= units
+    assert sum(left.values()) < sum(rows(cleaned)[name, "pages"] for name in left)
     assert not any(step == "without overlap" for _, step in rows(prepared))
 
 
