@@ -9,7 +9,13 @@ Optimizers, schedules, balance losses, dispatchers, corpora and launchers are fo
 """
 
 from glam.config._checks import unencodable
-from glam.config._data import DataConfig, DedupConfig, FilterConfig, MixtureConfig
+from glam.config._data import (
+    ContaminationConfig,
+    DataConfig,
+    DedupConfig,
+    FilterConfig,
+    MixtureConfig,
+)
 from glam.config._evaluation import OWN, EvaluationConfig
 from glam.config._executor import RayTasksConfig, SlurmTasksConfig
 from glam.config._hardware import LOGICAL_AXES, HardwareConfig, check_divisible
@@ -77,6 +83,7 @@ __all__ = [
     "BadRecord",
     "BalanceLossConfig",
     "BiasTaskConfig",
+    "ContaminationConfig",
     "CorpusConfig",
     "DataConfig",
     "DedupConfig",

@@ -99,6 +99,16 @@ class DedupConfig:
 
 
 @dataclass(kw_only=True)
+class ContaminationConfig:
+    """Training text that has n-grams of evaluation items (paper section 5; GPT-3, appendix C)."""
+
+    # what overlaps is left out of training: pages of web-like text, and whole curated documents
+    remove: bool = False
+    # the overlap is looked for, told, and scores of the items without any stand beside the whole
+    report: bool = field(default=True, metadata={"result": False})
+
+
+@dataclass(kw_only=True)
 class DataConfig:
     """Text: its sources, how it is filtered and mixed, and what is held out."""
 
@@ -106,6 +116,7 @@ class DataConfig:
     filter: FilterConfig = field(default_factory=FilterConfig)
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
     dedup: DedupConfig = field(default_factory=DedupConfig)
+    contamination: ContaminationConfig = field(default_factory=ContaminationConfig)
     # sources that are evaluated on but not trained on: [names]
     left_out: list[str] = field(default_factory=lambda: [])
     # [characters] longer web documents are cut into pages of this size before they are scored

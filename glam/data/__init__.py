@@ -5,7 +5,7 @@ batch = TrainStream(prepared, sequence_length=128, batch_size=8, seed=0).batch(0
 """
 
 from glam.data.held_out import HeldOutBatch, held_out, held_out_bytes
-from glam.data.prepare import check_cache, prepare
+from glam.data.prepare import cached_texts, check_cache, prepare
 from glam.data.prepared import Component, PreparedData
 from glam.data.sources import EMBEDDED
 from glam.data.stream import Batch, TrainStream
@@ -21,6 +21,7 @@ __all__ = [
     "Texts",
     "Tokenizer",
     "TrainStream",
+    "cached_texts",
     "check_cache",
     "held_out",
     "held_out_bytes",

@@ -59,8 +59,11 @@ def write_tokens(
     tokenizer: Path,
     pages: Pages | None = None,
     choice: Choice | None = None,
+    removed: Path | None = None,
 ) -> None:
-    """Encode a shard's `pages` where they are given, as `choice` chooses; else whole documents."""
+    """Encode a shard's `pages` where they are given, as `choice` chooses; else whole documents. Of
+    those that are chosen, the ones that overlap with evaluation sets are left out: the folder
+    `removed` says which."""
     whole, each, encoder = Shard(shard), Sides.read(sides), Tokenizer(tokenizer)
     counts = _counts(whole, each)
     if pages is None:
@@ -69,15 +72,21 @@ def write_tokens(
         training = pages.texts()
     else:
         scores = choice.scored()
-        kept = choice.keeps(scores, pages.hashes)
+        clean = clean_units(removed, len(scores))
+        kept = choice.keeps(scores, pages.hashes) & clean
         training = pages.texts(np.flatnonzero(kept))
         counts["pages"] = pages.counts
         counts["kept"] = [int(kept.sum()), int(pages.num_bytes[kept].sum())]
-        found = _samples(pages, scores, kept, choice.seed)
+        found = _samples(pages, scores, kept, clean, choice.seed)
         (folder / "samples.json").write_text(json.dumps(found))
     write_encoded(folder / "training", training, encoder)
     write_encoded(folder / "held_out", whole.texts(each.held_out), encoder)
     (folder / "counts.json").write_text(json.dumps(counts))
+
+
+def clean_units(removed: Path | None, count: int) -> NDArray[np.bool_]:
+    """Which pages or documents do not overlap with evaluation sets `[count]`."""
+    return np.ones(count, bool) if removed is None else ~np.load(removed / "units.npy")
 
 
 def _counts(shard: Shard, sides: Sides) -> dict[str, Any]:
@@ -105,7 +114,11 @@ def shown(text: str) -> str:
 
 
 def _samples(
-    pages: Pages, scores: NDArray[np.float64], kept: NDArray[np.bool_], seed: int
+    pages: Pages,
+    scores: NDArray[np.float64],
+    kept: NDArray[np.bool_],
+    clean: NDArray[np.bool_],
+    seed: int,
 ) -> dict[str, list[dict[str, Any]]]:
     def some(chosen: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
         places = np.sort(drawn(pages.hashes, chosen, seed))
@@ -113,4 +126,4 @@ def _samples(
         for place, draw, text in zip(places, draws, pages.texts(places), strict=True):
             yield {"draw": float(draw), "score": float(scores[place]), "text": shown(text)}
 
-    return {"kept": list(some(kept)), "dropped": list(some(~kept))}
+    return {"kept": list(some(kept)), "dropped": list(some(clean & ~kept))}

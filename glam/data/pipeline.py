@@ -65,6 +65,9 @@ _FEW_BYTES = 32_000_000  # of files: starting processes would take longer than r
 _ON_DISK = 1.5  # bytes that are written for each byte that is read
 
 
+Removal = Callable[["Pipeline"], dict[int, Path]]
+
+
 class Pipeline:
     """Every stage by name, made on first use and at most once."""
 
@@ -74,8 +77,10 @@ class Pipeline:
         vocab_size: int,
         cache: Path,
         tokenizer: tokenizing.Tokenizer | None = None,
+        removal: Removal | None = None,
     ) -> None:
         self.data, self.vocab_size, self._given = data, vocab_size, tokenizer
+        self._removal = removal
         self.sources = checked_sources(data)
         self.digests = digests_in(cache)
         self.units = reading.units_of(self.sources, self.digests)
@@ -108,6 +113,11 @@ class Pipeline:
             and all(holds("tokens", self._tokens_inputs(i)) for i in self._places)
             and all(holds("held_out", self._held_out_inputs(i)) for i in self._joined)
         )
+
+    @property
+    def has_documents(self) -> bool:
+        """Whether all of the text is in the cache, as it was read."""
+        return all(self.cache.holds("documents", unit.inputs) for unit in self.units)
 
     def run(self) -> None:
         """Make tokenizer and scores, side by side: SentencePiece holds no Python lock; then what
@@ -162,7 +172,7 @@ class Pipeline:
             )
             for unit in self.units
         ]
-        return run_stage(self._executor, self.cache, "documents", tasks, "reading", "bytes")
+        return run_stage(self.executor, self.cache, "documents", tasks, "reading", "bytes")
 
     def _check_space(self) -> None:
         missing = [u for u in self.units if not self.cache.folder("documents", u.inputs).exists()]
@@ -450,6 +460,16 @@ class Pipeline:
         rule, seed = self.data.filter, self.data.seed
         return Choice(scores=self.scores[place], ranks=self.ranks, rule=rule, seed=seed)
 
+    # ---- overlap with evaluation sets
+
+    @cached_property
+    def removed(self) -> dict[int, Path]:
+        """By shard, a folder that says what of it is left out of training for its overlap, as
+        `glam.data.contamination` writes it; none where nothing is."""
+        if self._removal is None or not self.data.contamination.remove:
+            return {}
+        return self._removal(self)
+
     # ---- tokens
 
     @cached_property
@@ -469,8 +489,11 @@ class Pipeline:
             "shard": self._named(place),
             "role": self._role(shard),
             "tokenizer": self.tokenizer.fingerprint,
-            "kept": [self._classifier_inputs, rule] if chosen else None,
+            "kept": [self._classifier_inputs, rule, *self._removed_name(place)] if chosen else None,
         }
+
+    def _removed_name(self, place: int) -> list[str]:
+        return [self.removed[place].name] if place in self.removed else []
 
     def _encoder(self, place: int) -> Callable[[Path], None]:
         is_pool = self._role(self.index.shards[place]) == "pool"
@@ -481,6 +504,7 @@ class Pipeline:
             tokenizer=self.tokenizer.folder,
             pages=self.pages[place] if is_pool else None,
             choice=self.choice(place) if is_pool and self.filters and self.is_large else None,
+            removed=self.removed.get(place),
         )
 
     def held_out(self, domain: int) -> Path:
@@ -516,7 +540,7 @@ class Pipeline:
         return self.index.domains[shard.domain].role
 
     @cached_property
-    def _executor(self) -> Executor:
+    def executor(self) -> Executor:
         if self.data.executor == "local" and sum(u.size for u in self.units) < _FEW_BYTES:
             return LocalExecutor(1)
         return executor_of(self.data, self.cache.root)
@@ -537,7 +561,7 @@ class Pipeline:
             StageTask(inputs=each, build=build(i), size=self.index.shards[i].characters)
             for i, each in zip(places, every, strict=True)
         ]
-        folders = run_stage(self._executor, self.cache, name, tasks, label, "characters")
+        folders = run_stage(self.executor, self.cache, name, tasks, label, "characters")
         return dict(zip(places, folders, strict=True))
 
 

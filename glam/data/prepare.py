@@ -1,6 +1,7 @@
 """From a configuration to tokens: runs the pipeline and tells what it did."""
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 
 from glam.config import COMPONENTS, DataConfig, MixtureConfig, Source
 from glam.data.cache import manifest_digest
+from glam.data.contamination import EvaluationItems, held_out_items, overlapping
 from glam.data.documents import text_fingerprint
-from glam.data.encode import SAMPLES, drawn, shown
+from glam.data.encode import SAMPLES, clean_units, drawn, shown
 from glam.data.hashing import digest, uniform
 from glam.data.index import Domain
-from glam.data.pipeline import Pipeline
+from glam.data.pipeline import Pipeline, Removal
 from glam.data.prepared import AnyComponent, PreparedData, join
 from glam.data.texts import Texts
 from glam.data.tokenizer import Tokenizer
@@ -35,6 +37,7 @@ class _Part:
     training: Encoded
     scores: NDArray[np.float64] | None  # None: not filtered, or only kept pages are encoded
     kept: NDArray[np.bool_] | None  # None: all
+    clean: NDArray[np.bool_]  # without overlap with evaluation sets, where that is removed
     is_chosen: bool  # only pages that the filter keeps are encoded
 
     @cached_property
@@ -46,14 +49,26 @@ class _Part:
         return len(self.training) if self.kept is None else int(self.kept.sum())
 
 
+Items = Callable[[Texts], Sequence[EvaluationItems]]
+
+
+def _held_out_alone(texts: Texts) -> Sequence[EvaluationItems]:
+    return [held_out_items(texts)]
+
+
 def prepare(
-    data: DataConfig, vocab_size: int, cache: Path, tokenizer: Tokenizer | None = None
+    data: DataConfig,
+    vocab_size: int,
+    cache: Path,
+    tokenizer: Tokenizer | None = None,
+    items: Items = _held_out_alone,
 ) -> PreparedData:
     """Prepare the text that `data` describes, or find it in `cache`. The first time shows bars
     and may take a minute; afterwards it takes a fraction of a second. A `tokenizer` that is given,
-    as a trained run's, is used; else one is trained. Raises `UserError` for text that is missing,
-    unreadable or too little."""
-    pipeline = Pipeline(data, vocab_size, cache, tokenizer)
+    as a trained run's, is used; else one is trained. `items` are those of evaluation sets, of which
+    `data.contamination.remove` leaves out what overlaps. Raises `UserError` for text that is
+    missing, unreadable or too little."""
+    pipeline = Pipeline(data, vocab_size, cache, tokenizer, _removal(items))
     pipeline.run()
     parts = _read(pipeline)
     domains = pipeline.index.domains
@@ -88,11 +103,28 @@ def _origins(sources: list[Source]) -> list[dict[str, str]]:
     ]
 
 
-def check_cache(data: DataConfig, vocab_size: int, cache: Path) -> None:
+def _removal(items: Items) -> Removal:
+    def removal(pipeline: Pipeline) -> dict[int, Path]:
+        texts = Texts(pipeline)
+        return overlapping(texts, items(texts))
+
+    return removal
+
+
+def cached_texts(data: DataConfig, vocab_size: int, cache: Path) -> Texts | None:
+    """The text that `data` describes where `cache` has it read; None where it has not. Raises
+    UserError for text that is missing."""
+    pipeline = Pipeline(data, vocab_size, cache)
+    return Texts(pipeline) if pipeline.has_documents else None
+
+
+def check_cache(
+    data: DataConfig, vocab_size: int, cache: Path, items: Items = _held_out_alone
+) -> None:
     """Raises UserError where the text is not in `cache` yet, and nothing can be written there."""
     if (reason := why_closed(cache)) is None:
         return
-    if not Pipeline(data, vocab_size, cache).is_cached:
+    if not Pipeline(data, vocab_size, cache, removal=_removal(items)).is_cached:
         raise UserError(
             f"cache_dir={cache} cannot be written ({reason}), and it does not hold this text "
             f"whole; name another folder with cache_dir=..."
@@ -114,6 +146,10 @@ def _read(pipeline: Pipeline) -> list[_Part]:
             scores = choice.scored()
             chosen = choice.keeps(scores, training.hashes)
             kept = chosen if kept is None else kept & chosen
+        is_chosen = is_filtered and pipeline.is_large
+        clean = clean_units(None if is_chosen else pipeline.removed.get(place), len(training))
+        if not clean.all():
+            kept = clean if kept is None else kept & clean
         parts.append(
             _Part(
                 number=shard.domain,
@@ -122,7 +158,8 @@ def _read(pipeline: Pipeline) -> list[_Part]:
                 training=training,
                 scores=scores,
                 kept=kept,
-                is_chosen=is_filtered and pipeline.is_large,
+                clean=clean,
+                is_chosen=is_chosen,
             )
         )
     return parts
@@ -196,6 +233,7 @@ def _digest_of(part: _Part) -> str:
 
 
 _STEPS = ("read", "distinct", "held out", "training", "pages", "kept")
+_CLEAN = "without overlap"  # a step before the last, where overlap is removed
 
 
 def _funnel(
@@ -210,6 +248,9 @@ def _funnel(
         if domain.role != "pool":
             sizes["pages"] = sizes["training"]
         found = [_kept(part, pipeline.tokenizer) for part in mine]
+        if pipeline.removed:
+            sizes[_CLEAN] = _clean_sizes(pipeline, number)
+        steps = [*_STEPS[:-1], *([_CLEAN] if pipeline.removed else []), _STEPS[-1]]
         sizes["kept"] = [sum(each[i] for each in found) for i in range(3)]
         tokens["kept"] = sum(each[3] for each in found)
         if not any(part.is_chosen for part in mine):
@@ -225,13 +266,21 @@ def _funnel(
                 "megabytes": sizes[step][2] / 1e6,
                 "tokens": tokens.get(step),
             }
-            for step in _STEPS
+            for step in steps
         ]
-        rows[-len(_STEPS)]["bad_records"] = _bad(pipeline, number)
-        rows[1 - len(_STEPS)] |= {
+        rows[-len(steps)]["bad_records"] = _bad(pipeline, number)
+        rows[1 - len(steps)] |= {
             f"{kind}_copies": sizes[f"{kind} copies"][0] for kind in ("exact", "near")
         }
     return rows
+
+
+def _clean_sizes(pipeline: Pipeline, domain: int) -> list[int]:
+    """Pages or documents, characters and bytes that are left of a domain without overlap; nothing
+    of one that is not trained on."""
+    folders = (pipeline.removed.get(place) for place in pipeline.index.of_domain(domain))
+    found = [json.loads((each / "counts.json").read_text()) for each in folders if each]
+    return [sum(sizes) for sizes in zip([0, 0, 0], *found, strict=True)]
 
 
 def _kept(part: _Part, tokenizer: Tokenizer) -> tuple[int, int, int, int]:
@@ -280,7 +329,8 @@ def _some_pages(part: _Part, kind: str, seed: int) -> list[tuple[float, Any]]:
     if part.scores is None:
         return []
     assert part.kept is not None
-    places = drawn(part.training.hashes, part.kept == (kind == "kept"), seed)
+    chosen = part.kept if kind == "kept" else part.clean & ~part.kept
+    places = drawn(part.training.hashes, chosen, seed)
     draws = uniform(part.training.hashes[places], seed, "shown")
     return list(zip(draws.tolist(), places.tolist(), strict=True))
 

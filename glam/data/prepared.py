@@ -42,11 +42,11 @@ AnyComponent = Component | PackedComponent
 class PreparedData:
     """Tokens to train on and to hold out, memory-mapped.
 
-    `funnel` has a row for each source and step (read, distinct, held out, training, pages, kept)
-    with documents (pages, from there on), characters and, once encoded, tokens. `samples` are
-    pages that the filter kept and dropped, with their scores; `quality` has
-    `kept_share` by source, and the `auc` of a classifier that was trained here; it is empty without
-    a filter."""
+    `funnel` has a row for each source and step (read, distinct, held out, training, pages, kept;
+    before the last one `without overlap`, where that is removed) with documents (pages, from there
+    on), characters and, once encoded, tokens. `samples` are pages that the filter kept and dropped,
+    with their scores; `quality` has `kept_share` by source, and the `auc` of a classifier that was
+    trained here; it is empty without a filter."""
 
     fingerprint: str  # of the tokens
     tokenizer: Tokenizer

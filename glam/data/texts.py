@@ -2,14 +2,36 @@
 and before a tokenizer cuts it."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glam.data.cache import Cache
+from glam.data.executor import Executor
 from glam.data.hashing import uniform
 from glam.data.pipeline import Pipeline
 from glam.data.shards import Shard
+from glam.data.split import Sides
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPart:
+    """The training documents of a shard."""
+
+    place: int  # of the shard, among all
+    domain: str
+    key: list[Any]  # what names it
+    limit: int | None  # characters of a page where training sees pages; None: whole documents
+    characters: int  # of the shard
+    shard: Path
+    sides: Path
+
+    def texts(self) -> Iterator[str]:
+        """The documents in the order in which they were read."""
+        return Shard(self.shard).texts(Sides.read(self.sides).training)
 
 
 class Texts:
@@ -49,6 +71,38 @@ class Texts:
         for number in range(len(self._pipeline.index.domains)):
             for shard, side in self._shards(number, "training"):
                 yield from shard.texts(side[uniform(shard.hashes[side], 0, "texts") < share])
+
+    def parts(self) -> list[TrainingPart]:
+        """All training documents, filtered out or not, but those of domains that are left out."""
+        whole = self._pipeline
+        _ = whole.counts  # which refuses too little text
+        domains = [
+            None if domain.name in self.left_out or domain.role == "held_out" else domain
+            for domain in whole.index.domains
+        ]
+        return [
+            TrainingPart(
+                place=place,
+                domain=domain.name,
+                key=shard.inputs,
+                limit=whole.data.page_characters if domain.role == "pool" else None,
+                characters=shard.characters,
+                shard=whole.shards[place],
+                sides=whole.sides / f"{place}.npy",
+            )
+            for place, shard in enumerate(whole.index.shards)
+            if (domain := domains[shard.domain]) is not None
+        ]
+
+    @property
+    def left_out(self) -> list[str]:
+        """Domains that nothing is trained on, in alphabetical order."""
+        return sorted(self._pipeline.data.left_out)
+
+    @property
+    def executor(self) -> Executor:
+        """Who works on parts of the text."""
+        return self._pipeline.executor
 
     def _shards(self, domain: int, side: str) -> Iterator[tuple[Shard, NDArray[np.int64]]]:
         """The shards of a domain, and which of their documents are on a side."""

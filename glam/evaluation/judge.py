@@ -17,7 +17,7 @@ from glam.config import OWN
 from glam.errors import UserError
 from glam.evaluation.harness import quiet
 from glam.evaluation.language_model import GlamLM
-from glam.evaluation.scores import TaskScore, digest, score
+from glam.evaluation.scores import TaskScore, digest, score, with_clean
 from glam.evaluation.suites.base import AVERAGE, FitsContext, LoadedSuite
 from glam.log import log
 from glam.runs.evaluations import (
@@ -214,23 +214,34 @@ def _scores_of(
         metric, _, kept = key.partition(",")
         of_filter = [one for one in samples if one["filter"] == kept and metric in one]
         is_guessable = not rows or metric.startswith("acc")
-        rows.append(
-            score(
-                task=name,
-                metric=metric if kept == "none" else f"{metric} ({kept})",
-                value=float(metrics[key]),
-                stderr=found["results"][name].get(f"{metric}_stderr,{kept}"),
-                chance=chance if is_guessable else None,
-                num_fewshot=found["n-shot"][name],
-                each=[one[metric] for one in of_filter],
-                clusters=None if cluster is None else [cluster(one["doc"]) for one in of_filter],
-                items_digest=digest([one["doc_hash"] for one in of_filter]),
-                column=column,
-                is_first=not rows,
-                published=_published(loaded, name, metric, column),
-            )
+        found_score = score(
+            task=name,
+            metric=metric if kept == "none" else f"{metric} ({kept})",
+            value=float(metrics[key]),
+            stderr=found["results"][name].get(f"{metric}_stderr,{kept}"),
+            chance=chance if is_guessable else None,
+            num_fewshot=found["n-shot"][name],
+            each=[one[metric] for one in of_filter],
+            clusters=None if cluster is None else [cluster(one["doc"]) for one in of_filter],
+            items_digest=digest([one["doc_hash"] for one in of_filter]),
+            column=column,
+            is_first=not rows,
+            published=_published(loaded, name, metric, column),
         )
+        rows.append(_beside_clean(loaded, found_score, metric, of_filter))
     return rows
+
+
+def _beside_clean(
+    loaded: LoadedSuite, whole: TaskScore, metric: str, samples: Sequence[dict[str, Any]]
+) -> TaskScore:
+    """The score with that of the items without overlap, where the overlap is known."""
+    dirty = loaded.dirty.get(whole.task)
+    if dirty is None:
+        return whole
+    aggregate = loaded.tasks[whole.task].aggregation()[metric]
+    of_samples = [bool(dirty[one["doc_id"]]) for one in samples]
+    return with_clean(whole, of_samples, [one[metric] for one in samples], aggregate)
 
 
 def _published(

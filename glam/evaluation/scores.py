@@ -3,9 +3,9 @@ scores, and the score of each item."""
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,18 @@ class TaskScore:
     each: tuple[float, ...] = field(repr=False)  # of every item; empty where an item has no number
     clusters: tuple[str, ...] | None = field(repr=False)  # what each item belongs to
     items_digest: str  # the same for the same items in the same order
+    # `Measured` on the items without overlap with training text; None: the overlap is not known
+    clean: dict[str, Any] | None = None
+
+
+class Measured(NamedTuple):
+    """A metric over some items."""
+
+    items: int
+    value: float | None
+    stderr: float | None
+    low: float | None
+    high: float | None
 
 
 def score(
@@ -48,24 +60,54 @@ def score(
     numbers = _numbers(each)
     is_mean = bool(numbers) and math.isclose(float(np.mean(numbers)), value, abs_tol=1e-9)
     error = float(stderr) if isinstance(stderr, (int, float)) else None
-    independent = len(each) if clusters is None else len(set(clusters))
-    if is_mean:
-        error = standard_error(numbers, clusters)
-    low, high = None, None
-    if is_mean and clusters is None and set(numbers) <= {0.0, 1.0}:
-        low, high = wilson(int(sum(numbers)), len(numbers))
-    elif error is not None and math.isfinite(error) and independent > 1:
-        low, high = around(value, error, independent - 1)
+    found = (
+        _mean(value, numbers, clusters) if is_mean else _other(value, error, len(each), clusters)
+    )
     return TaskScore(
-        value=value,
-        stderr=error,
-        low=low,
-        high=high,
-        items=len(each),
+        **found._asdict(),
         each=tuple(numbers) if is_mean else (),
         clusters=None if clusters is None else tuple(clusters),
         **names,
     )
+
+
+def with_clean(
+    whole: TaskScore,
+    dirty: Sequence[bool],
+    each: Sequence[Any],
+    aggregate: Callable[[Sequence[Any]], float],
+) -> TaskScore:
+    """The score, and beside it that of the items that are not `dirty`. `each` and `aggregate` are
+    lm-eval's, for a metric that is no mean; it has no interval of them."""
+    kept = [place for place, is_dirty in enumerate(dirty) if not is_dirty]
+    chosen = [each[place] for place in kept]
+    clusters = None if whole.clusters is None else [whole.clusters[place] for place in kept]
+    if not kept:
+        found = Measured(0, None, None, None, None)
+    elif whole.each:
+        numbers = _numbers(chosen)
+        found = _mean(float(np.mean(numbers)), numbers, clusters)
+    else:
+        found = _other(float(aggregate(chosen)), None, len(chosen), clusters)
+    return replace(whole, clean=found._asdict())
+
+
+def _mean(value: float, numbers: Sequence[float], clusters: Sequence[str] | None) -> Measured:
+    error = standard_error(numbers, clusters)
+    if clusters is None and set(numbers) <= {0.0, 1.0}:
+        interval = wilson(int(sum(numbers)), len(numbers))
+        return Measured(len(numbers), value, error, *interval)
+    return _other(value, error, len(numbers), clusters)
+
+
+def _other(
+    value: float, error: float | None, items: int, clusters: Sequence[str] | None
+) -> Measured:
+    """Of a metric whose standard error is known, or is not."""
+    independent = items if clusters is None else len(set(clusters))
+    if error is None or not math.isfinite(error) or independent < 2:
+        return Measured(items, value, error, None, None)
+    return Measured(items, value, error, *around(value, error, independent - 1))
 
 
 def digest(hashes: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import yaml
 
-from glam.reporting import bias, curves, experts, funnel, layout, specialisation
+from glam.reporting import bias, curves, experts, funnel, layout, overlap, specialisation
 from glam.reporting.page import render
 from glam.reporting.reproduce import command
 from glam.reporting.tasks import suites_on_page
@@ -47,6 +47,7 @@ def content(record: Record) -> dict[str, Any]:
         "funnel": funnel.table(found),
         "funnel_amounts": funnel.amounts(found),
         "funnel_figures": funnel.figures(found),
+        "overlap": overlap.section(record.overlap),
         "epochs": epochs(record),
         "samples": samples(record),
         "generated": [{key: str(text) for key, text in one.items()} for one in record.generated],

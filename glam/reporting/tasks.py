@@ -9,7 +9,13 @@ from rich.text import Text
 
 from glam.analysis.items import ItemDifference, item_differences
 from glam.analysis.tasks import above_chance, is_above_chance
-from glam.runs.evaluations import SavedScore, SavedSuite, SavedSuiteItems, column_title
+from glam.runs.evaluations import (
+    SavedClean,
+    SavedScore,
+    SavedSuite,
+    SavedSuiteItems,
+    column_title,
+)
 from glam.units import DASH, counted, fixed, in_message, signed, whole
 
 MOST_NAMED = 6  # tasks, in a sentence
@@ -25,6 +31,11 @@ PUBLISHED = (
     "was found (docs/glam29.md)."
 )
 
+CLEAN = (
+    "clean: the score of those items that have no n-gram of 8 to 13 words in common with the "
+    "training text (docs/contamination.md)."
+)
+
 
 def print_suite(run: str, saved: SavedSuite, console: Console | None = None) -> None:
     """A row for each task and metric, a column for each number of demonstrations."""
@@ -35,6 +46,8 @@ def print_suite(run: str, saved: SavedSuite, console: Console | None = None) -> 
         console.print(Text(line), soft_wrap=True)
     if published_models(saved):
         console.print(Text(PUBLISHED, style="dim"))
+    if has_clean(saved):
+        console.print(Text(CLEAN, style="dim"), soft_wrap=True)
     for task, why in saved["missing"].items():
         console.print(Text(f"{task}: left out, {why}", style="dim"), soft_wrap=True)
 
@@ -62,6 +75,7 @@ def suites_on_page(suites: Sequence[SavedSuite]) -> list[dict[str, Any]]:
         titles, rows = suite_table(saved)
         left_out = [f"{task}: left out, {why}" for task, why in saved["missing"].items()]
         note = [PUBLISHED] if published_models(saved) else []
+        note += [CLEAN] if has_clean(saved) else []
         lines = [*average_lines(saved), *chance_lines(saved), *note, *left_out]
         found.append({"name": saved["suite"], "titles": titles, "rows": rows, "lines": lines})
     return found
@@ -72,6 +86,7 @@ def suite_table(saved: SavedSuite) -> tuple[list[str], list[list[str]]]:
     columns = list(dict.fromkeys(one["column"] for one in saved["scores"]))
     has_own = "" in columns
     models = published_models(saved)
+    clean = columns if has_clean(saved) else []
     by_row: dict[tuple[str, str], dict[str, SavedScore]] = {}
     for one in saved["scores"]:
         by_row.setdefault((one["task"], one["metric"]), {})[one["column"]] = one
@@ -84,19 +99,28 @@ def suite_table(saved: SavedSuite) -> tuple[list[str], list[list[str]]]:
                 "" if task in seen else task,
                 metric,
                 *(_score(found.get(column)) for column in columns),
+                *(_clean(found.get(column)) for column in clean),
                 *(_published(found, columns, model) for model in models),
                 fixed(any_of["chance"]),
                 whole(any_of["items"]),
+                *([_clean_items(any_of)] if clean else []),
                 *([whole(found[""]["num_fewshot"]) if "" in found else DASH] if has_own else []),
             ]
         )
         seen.add(task)
     scores = [column_title(column) for column in columns]
+    on_clean = [f"{column_title(column)} clean" for column in clean]
     if columns == [""]:
-        scores, shots = ["score (95 % interval)"], ["shots"]
+        scores, on_clean, shots = ["score (95 % interval)"], on_clean and ["clean"], ["shots"]
     else:
         shots = [f"shots of {column_title('')}"] if has_own else []
-    return ["task", "metric", *scores, *models, "chance", "items", *shots], rows
+    last = ["chance", "items", *(["of them clean"] if clean else []), *shots]
+    return ["task", "metric", *scores, *on_clean, *models, *last], rows
+
+
+def has_clean(saved: SavedSuite) -> bool:
+    """Whether the overlap of its items with training text is known."""
+    return any(one.get("clean") for one in saved["scores"])
 
 
 def published_models(saved: SavedSuite) -> list[str]:
@@ -114,7 +138,17 @@ def _figure(published: Mapping[str, Any]) -> str:
     return fixed(published["value"]) + ("?" if published["doubt"] else "")
 
 
-def _score(one: SavedScore | None) -> str:
+def _clean(one: SavedScore | None) -> str:
+    """The score on the items without overlap."""
+    return _score((one or {}).get("clean"))
+
+
+def _clean_items(one: SavedScore) -> str:
+    clean = one.get("clean")
+    return DASH if clean is None else whole(clean["items"])
+
+
+def _score(one: SavedScore | SavedClean | None) -> str:
     if one is None:
         return DASH
     value = fixed(one["value"])

@@ -75,6 +75,27 @@ class TaskResult(TypedDict):
 
 
 @strict(unknown="allow")
+class TaskOverlap(TypedDict):
+    """Items of a task whose n-grams stand in the training text."""
+
+    n: Count  # [words] of an n-gram, at most
+    items: Count
+    dirty: Count  # items with any n-gram in the training text
+    share: Amount  # of the items, that are dirty
+    rare: Count  # items with an n-gram that is no common phrase
+    common: Count  # items with a common phrase; what is left where the overlap is removed
+    ngrams_found: Amount  # mean share of an item's n-grams
+
+
+@strict(unknown="allow")
+class Overlap(TypedDict):
+    """`overlap.json`: the training text beside evaluation sets."""
+
+    removed: bool  # whether what overlaps is left out of training
+    suites: dict[str, dict[str, TaskOverlap]]  # by suite and task
+
+
+@strict(unknown="allow")
 class Summary(TypedDict):
     """`summary.json`. docs/outputs.md says what each key means; later versions add some, and those
     that a version did not have are absent."""
@@ -88,6 +109,7 @@ class Summary(TypedDict):
     loss: NotRequired[ByDomain]
     bits_per_byte: NotRequired[ByDomain]
     tasks: NotRequired[dict[str, dict[str, TaskResult]]]  # by suite and task
+    overlap: NotRequired[dict[str, dict[str, TaskOverlap]]]  # by suite and task
     num_experts: NotRequired[Count]
     parameters: NotRequired[dict[str, Count]]
     flops_per_token: NotRequired[dict[str, Count]]

@@ -19,6 +19,18 @@ Count = Annotated[int, Ge(0)]
 
 
 @strict(unknown="allow")
+class SavedClean(TypedDict):
+    """A metric on the items without overlap with training text; None where there is no such
+    item."""
+
+    items: Count
+    value: float | None
+    stderr: float | None
+    low: float | None
+    high: float | None
+
+
+@strict(unknown="allow")
 class SavedScore(TypedDict):
     """A metric of a task at a number of demonstrations."""
 
@@ -35,6 +47,7 @@ class SavedScore(TypedDict):
     is_first: bool
     items_digest: str
     published: NotRequired[dict[str, dict[str, Any]]]  # by model: value, source, doubt
+    clean: NotRequired[SavedClean | None]  # None where the overlap is not known
 
 
 @strict(unknown="allow")

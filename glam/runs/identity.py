@@ -51,10 +51,13 @@ def could_be(config: RunConfig, identity: str) -> bool:
 
 def _chosen(config: RunConfig) -> dict[str, Any]:
     default = RunConfig()
-    return {
+    chosen = {
         name: _differing(getattr(config, name), getattr(default, name))
         for name in DETERMINES_THE_RESULT
     }
+    if config.data.contamination.remove:  # what overlaps with these items is not trained on
+        chosen["items"] = [config.evaluation.name, config.evaluation.tasks]
+    return chosen
 
 
 def _digest(chosen: dict[str, Any], precision: str, threads: int, device: str) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from glam.errors import UserError, first_line
 from glam.files import read_text
 from glam.log import log
-from glam.runs.contents import Data, Failure, Generated, LayoutRow, Routing
+from glam.runs.contents import Data, Failure, Generated, LayoutRow, Overlap, Routing
 from glam.runs.evaluations import SavedSuite, read_suites
 from glam.runs.findings import Analysis, Bias, Correction
 from glam.runs.folder import RunFolder
@@ -106,6 +106,7 @@ class Record:
     generated: list[Json]
     layout: list[Json]
     suites: list[SavedSuite]
+    overlap: Json = field(default_factory=dict[str, Any])
     analysis: Json = field(default_factory=dict[str, Any])
     bias: Json = field(default_factory=dict[str, Any])
     correction: Json = field(default_factory=dict[str, Any])
@@ -123,6 +124,7 @@ class Record:
             routing=cast(Json, folder.read("routing.json", Routing) or {}),
             generated=cast(list[Json], folder.read("generated.json", list[Generated]) or []),
             layout=cast(list[Json], folder.read("layout.json", list[LayoutRow]) or []),
+            overlap=cast(Json, folder.read("overlap.json", Overlap) or {}),
             analysis=cast(Json, folder.read("analysis.json", Analysis) or {}),
             suites=read_suites(run),
             bias=cast(Json, folder.read("bias.json", Bias) or {}),

@@ -11,6 +11,7 @@ from glam.machine.resources import resolve
 from glam.runs.evaluations import file_of, name_of
 from glam.runs.folder import RunFolder
 from glam.runs.judged import keep
+from glam.tasks.overlap import mark, text_here
 from glam.tasks.prepare import HELD_OUT, check_data_dir
 from glam.tasks.summary import with_mean
 from glam.tasks.trained import load_model, load_tokenizer, text_of, trained_runs
@@ -64,6 +65,8 @@ def _evaluate(run: RunFolder, config: RunConfig) -> "SuiteResult | None":
         print_losses(losses, bits)
     if loaded is None:
         return None
+    texts = text_here(config, run) if prepared is None else prepared.texts
+    loaded = mark(config, run, texts, loaded, run.run_config().evaluation)
     kept = run if keeps else None
     result = judge_suite(config, loaded, model, tokenizer, run=kept)
     if keeps:

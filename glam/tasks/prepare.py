@@ -10,6 +10,7 @@ from glam.machine.resources import pin_threads, resolve
 from glam.progress import stage
 from glam.runs.folder import check_writable
 from glam.runs.initial import find_initial
+from glam.tasks.overlap import items_of, say_overlap
 
 HELD_OUT = "held_out"  # the choice of `evaluation` without tasks
 
@@ -23,6 +24,7 @@ def prepare(config: RunConfig, overrides: list[str]) -> None:
     pin_threads(resolve(config))
     prepared = prepared_text(config)
     prepare_suite(config, prepared)
+    say_overlap(config, prepared)
     tokens = sum(component.num_tokens for component in prepared.components)
     print(f"{tokens:,} training tokens in {len(prepared.components)} components; ready to train")
     if prepared.classifier is not None:
@@ -36,12 +38,13 @@ def check_places(config: RunConfig) -> None:
     from glam.data import check_cache
 
     check_writable(config)
-    check_cache(config.data, config.model.vocab_size, config.cache_path)
+    check_cache(config.data, config.model.vocab_size, config.cache_path, items_of(config))
 
 
 def prepared_text(config: RunConfig, tokenizer: "Tokenizer | None" = None) -> "PreparedData":
     """The tokenizer, one that is given, that of the weights that a run begins with, or else
-    trained; and the packed tokens of a run, from the cache where it has them."""
+    trained; and the packed tokens of a run, from the cache where it has them. What overlaps with
+    the sets of `evaluation` is left out where that is asked for."""
     with stage("reading the text"):
         from glam.data import prepare as prepare_data
 
@@ -53,7 +56,8 @@ def prepared_text(config: RunConfig, tokenizer: "Tokenizer | None" = None) -> "P
                     f"leave data.tokenizer out"
                 )
             tokenizer = initial_tokenizer(config)
-        return prepare_data(config.data, config.model.vocab_size, config.cache_path, tokenizer)
+        size, cache = config.model.vocab_size, config.cache_path
+        return prepare_data(config.data, size, cache, tokenizer, items_of(config))
 
 
 def prepare_suite(config: RunConfig, prepared: "PreparedData") -> None:

@@ -16,12 +16,15 @@ from glam.machine.energy_by_phase import EnergyByPhase
 from glam.machine.processes import rank, under_torchrun
 from glam.machine.resources import Resources, pin_threads, resolve
 from glam.progress import stage
+from glam.runs.contents import Overlap
 from glam.runs.folder import RunFolder
 from glam.runs.identity import code_fingerprint
 from glam.runs.record import why_diverged
 from glam.runs.study_folder import StudyFolder
 from glam.tasks.evaluate import held_out_losses, judge_suite, load_suite
 from glam.tasks.generate import samples
+from glam.tasks.overlap import FILE as OVERLAP
+from glam.tasks.overlap import keep_overlap, mark, overlap_of_text
 from glam.tasks.prepare import check_places, prepare_suite, prepared_text
 
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ def train(config: RunConfig, overrides: list[str]) -> None:
     with energy_by_phase.on("preparation"):
         prepared = prepared_text(config, _own_tokenizer(config, run))
         prepare_suite(config, prepared)
+        overlap_of_text(config, prepared)  # in the cache, from here on
     if config.model.init_from is not None and (config.rerun or not run.has_begun):
         _check_initial(config)
     if config.rerun and (old := run.move_aside()) is not None:
@@ -156,6 +160,8 @@ def _train_to_the_end(
             tasks = _tasks(config, run, prepared, result)
         summary = _summary(config, run, resources, prepared, result, domains, energy)
         summary["tasks"] = tasks
+        overlap = run.read(OVERLAP, Overlap)
+        summary["overlap"] = overlap["suites"] if overlap else {}
         tracker.summarize(summary)
         run.write_json("summary.json", summary)
         if result.processes.is_main:
@@ -198,6 +204,7 @@ def _describe(config: RunConfig, run: RunFolder, prepared: "PreparedData") -> No
         "epochs": stream.epochs(training.num_steps),
     }
     run.write_json("data.json", data)
+    keep_overlap(config, run, prepared)
     if table := layout(config):
         run.write_json("layout.json", table)
 
@@ -243,6 +250,7 @@ def _tasks(
         loaded = load_suite(config, prepared)
         if loaded is None:
             return {}
+        loaded = mark(config, run, prepared.texts, loaded, config.evaluation)
         model, tokenizer = result.model, prepared.tokenizer
         judged = judge_suite(config, loaded, model, tokenizer, result.processes, run=run)
     except Exception as error:

@@ -138,7 +138,9 @@ def text_of(run: RunFolder, config: RunConfig) -> "PreparedData":
     consequence = "another text's losses would stand for the run's"
     check_same_text([(run, config.data)], consequence, is_read=True)
     has_own = Tokenizer.is_in(run.path)
-    prepared = prepared_text(config, load_tokenizer(run, config) if has_own else None)
+    # What was removed from it was so for the run's own evaluation.
+    trained = replace(config, evaluation=run.run_config().evaluation)
+    prepared = prepared_text(trained, load_tokenizer(run, config) if has_own else None)
     if run.data_fingerprint not in (None, prepared.fingerprint):
         if run.text_fingerprint is None:
             raise UserError(

@@ -3,6 +3,7 @@
 import json
 import logging
 import statistics
+from dataclasses import replace
 
 import datasets
 import numpy as np
@@ -13,9 +14,12 @@ from glam.errors import UserError
 from glam.evaluation.harness import bootstrap_error, quiet
 from glam.evaluation.judge import check_lengths, run_suite
 from glam.evaluation.language_model import GlamLM
+from glam.evaluation.scores import score
 from glam.evaluation.suites import LoadedSuite
 from glam.intervals import standard_error, t_quantile, wilson
 
+NAMES = ("task", "metric", "chance", "num_fewshot", "column", "is_first", "items_digest")
+CLEAN = ("items", "value", "stderr", "low", "high")
 ITEMS = [
     {"q": "abc" + letter * 3, "c": ["aa", "bbb", "c"], "y": place % 3, "page": "uv"[place % 2]}
     for place, letter in enumerate("abcdefgh")
@@ -134,6 +138,42 @@ def test_a_suite_says_which_metrics_chance_averages_and_clusters_its_tasks_have(
         **{"over": ["one", "two", "three"], "column": ""},
     }
     assert result.content()["missing"] == {"three": "it is not there"}
+
+
+def test_beside_a_score_stands_that_of_the_items_without_overlap(lm):
+    tasks = {"choice": task("choice"), "answer": written("answer")}
+    dirty = {"choice": [n % 3 == 0 for n in range(8)]}
+    cluster = {"choice": lambda doc: doc["page"]}
+    loaded = LoadedSuite(name="toy", tasks=tasks, dirty=dirty, cluster=cluster)
+    acc, _, exact = run_suite(lm, loaded).scores
+    kept = [n for n in range(8) if n % 3]
+    alone = score(
+        value=statistics.fmean(acc.each[n] for n in kept),
+        stderr=None,
+        each=[acc.each[n] for n in kept],
+        clusters=[acc.clusters[n] for n in kept],
+        **{name: getattr(acc, name) for name in NAMES},
+    )
+    assert acc.clean == {name: getattr(alone, name) for name in CLEAN}
+    assert acc.clean["items"] == 5
+    assert exact.clean is None  # of it no overlap is known
+    whole = run_suite(lm, LoadedSuite(name="toy", tasks=tasks, cluster=cluster)).scores[0]
+    assert replace(acc, clean=None) == whole
+
+
+def test_a_metric_that_is_no_mean_is_aggregated_anew_without_the_items_that_overlap(lm):
+    f1 = {"metric": "f1", "aggregation": "f1", "higher_is_better": True}
+    labels = {"doc_to_choice": ["aa", "bbb"], "doc_to_target": lambda doc: doc["y"] % 2}
+    tasks = {"choice": task("choice", metric_list=[f1], **labels)}
+
+    def judged(limit=None, dirty=()):
+        loaded = LoadedSuite(name="toy", tasks=tasks, dirty={"choice": dirty} if dirty else {})
+        return run_suite(lm, loaded, limit=limit).scores[0]
+
+    found = judged(dirty=[n >= 5 for n in range(8)]).clean
+    assert (found["value"], found["items"], found["low"]) == (judged(limit=5).value, 5, None)
+    nothing = judged(dirty=[True] * 8).clean
+    assert nothing == {"items": 0, "value": None, "stderr": None, "low": None, "high": None}
 
 
 def test_what_lm_eval_found_is_kept_in_its_own_words(lm):

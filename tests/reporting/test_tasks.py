@@ -60,6 +60,27 @@ def test_each_tasks_own_number_stands_beside_its_column():
     assert "correction (own): 1 of 1 task" in words
 
 
+def test_scores_without_overlap_stand_beside_the_whole():
+    clean = {"items": 30, "value": 0.4, "stderr": 0.1, "low": 0.2, "high": 0.6}
+    suite = saved(score("arc", clean=clean), score("piqa", clean=None))
+    titles, rows = suite_table(suite)
+    assert titles[2:] == [
+        *("score (95 % interval)", "clean", "chance", "items", "of them clean", "shots"),
+    ]
+    assert rows[0][2:] == ["0.500 [0.300, 0.700]", "0.400 [0.200, 0.600]", "0.250", "40", "30", "2"]
+    assert rows[1][2:] == ["0.500 [0.300, 0.700]", "–", "0.250", "40", "–", "2"]
+    assert "clean: the score of those items" in printed(print_suite, "run-1", suite)
+
+
+def test_scores_without_overlap_have_a_column_for_each_number_of_demonstrations():
+    clean = {"items": 0, "value": None, "stderr": None, "low": None, "high": None}
+    titles, [row] = suite_table(
+        saved(score("arc", column="0-shot", clean=clean), score("arc", column="8-shot"))
+    )
+    assert titles[2:6] == ["0-shot", "8-shot", "0-shot clean", "8-shot clean"]
+    assert row[4:6] == ["–", "–"]
+
+
 def test_the_terminal_names_averages_and_what_is_left_out():
     averages = {"NLU": {"value": 0.5, "tasks": 1, "of": 2}}
     suite = saved(score("arc"), missing={"piqa": "its data is not there"}, averages=averages)

@@ -9,7 +9,9 @@ from config_fields import keys, value_of, with_value
 
 from glam.config import (
     AdafactorConfig,
+    ContaminationConfig,
     DataConfig,
+    EvaluationConfig,
     FilterConfig,
     HardwareConfig,
     LoggerConfig,
@@ -98,6 +100,7 @@ DECIDING_NOTHING = {
     "model.init_from",  # model.init_digest is what it held
     *("model.name", "training.log_every", "training.checkpoint_minutes"),
     *("training.keep_checkpoints", "training.milestone_steps"),
+    "data.contamination.report",
 }
 CHOICES = [
     DEFAULT,
@@ -134,6 +137,17 @@ def test_every_field_that_decides_the_result_changes_the_id_and_no_other_does(co
     assert same == expected
     others = [found for key, found in ids.items() if key not in same]
     assert len(set(others)) == len(others)  # no two fields stand for each other
+
+
+def test_items_whose_overlap_is_removed_decide_the_result_and_others_do_not():
+    def ids(remove: bool) -> set[str]:
+        data = DataConfig(contamination=ContaminationConfig(remove=remove))
+        suites = [EvaluationConfig(), EvaluationConfig(tasks=["agreement"])]
+        suites.append(EvaluationConfig(name="lm_eval", tasks=["agreement"]))
+        return {run_id(replace(DEFAULT, data=data, evaluation=one), HERE) for one in suites}
+
+    assert len(ids(remove=True)) == 3
+    assert ids(remove=False) == {run_id(DEFAULT, HERE)}
 
 
 def test_a_section_is_known_to_decide_the_result_or_not_to():

@@ -12,7 +12,8 @@ from glam.config.registry import Registry
 if TYPE_CHECKING:
     from lm_eval.api.task import Task
 
-    from glam.data import PreparedData
+    from glam.data import PreparedData, Texts
+    from glam.data.contamination import EvaluationItems
 
 SUITES: "Registry[Suite]" = Registry("evaluation")
 AVERAGE = "mean"  # the metric of a published average
@@ -75,6 +76,9 @@ class LoadedSuite:
         default_factory=dict[str, Callable[[Any], str]]
     )
     published: Sequence[PublishedFigure] = ()  # what papers give for these tasks
+    # of each task whose overlap with training text is known, whether an item overlaps, by lm-eval's
+    # number of its document
+    dirty: Mapping[str, Sequence[bool]] = field(default_factory=dict[str, Sequence[bool]])
 
 
 class Suite:
@@ -94,3 +98,28 @@ class Suite:
         """The tasks; `prepared` is given where the suite `needs_text`. `evaluation.tasks` picks
         some. Raises UserError for a task that there is not."""
         raise NotImplementedError(f"{type(self).__name__} has no load()")
+
+    def items(self, loaded: LoadedSuite) -> "EvaluationItems":
+        """The items of its tasks as text with their right answers, numbered as lm-eval numbers its
+        documents: what is looked for in training text."""
+        from glam.data.contamination import EvaluationItem, EvaluationItems
+        from glam.evaluation.suites.item_texts import stretches
+
+        tasks: Mapping[str, Any] = loaded.tasks
+        found = (
+            EvaluationItem(name, number, stretches(document, self.right(task, document)))
+            for name, task in tasks.items()
+            for number, document in enumerate(task.eval_docs)
+        )
+        return EvaluationItems.of(loaded.name, found)
+
+    def right(self, task: "Task", document: Any) -> str:
+        """The prompt of a document with the right answer behind it."""
+        from glam.evaluation.suites.item_texts import right
+
+        return right(task, document)
+
+    def items_of_text(self, texts: "Texts") -> "EvaluationItems | None":
+        """As `items`, of a suite that is made of the run's text, before its tasks are loaded; None
+        of others."""
+        return None

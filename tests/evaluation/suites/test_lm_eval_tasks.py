@@ -78,3 +78,14 @@ def test_many_tasks_have_files_of_a_short_name(data, monkeypatch):
 
     monkeypatch.setattr(lm_eval_tasks, "LONGEST_NAME", 4)
     assert load(data, "arc_easy").name.startswith("arc_-")
+
+
+def test_items_are_questions_and_right_answers_numbered_as_documents(data):
+    suite = SUITES["lm_eval"]()
+    items = suite.items(load(data, "arc_easy"))
+    assert items.suite == "arc_easy"
+    assert [(one.task, one.number) for one in items.load()] == [("arc_easy", n) for n in range(3)]
+    for number, one in enumerate(items.load()):
+        assert one.stretches[0] == f"What is ice number {number}?"
+        assert one.stretches[-1] == "water"
+    assert items.key == suite.items(load(data, "arc_easy")).key

@@ -9,7 +9,8 @@ from glam.evaluation.suites.base import SUITES, LoadedSuite, Suite
 from glam.evaluation.suites.embedded.items import FORMS, cached_items, chance
 
 if TYPE_CHECKING:
-    from glam.data import PreparedData
+    from glam.data import PreparedData, Texts
+    from glam.data.contamination import EvaluationItems
 
 
 @SUITES.register
@@ -26,6 +27,11 @@ class Embedded(Suite):
     def prepare(self, prepared: "PreparedData") -> None:
         if prepared.texts is not None:
             cached_items(prepared.texts)
+
+    def items_of_text(self, texts: "Texts") -> "EvaluationItems | None":
+        from glam.evaluation.suites.embedded.items import evaluation_items
+
+        return evaluation_items(self.name, texts)
 
     def load(self, evaluation: EvaluationConfig, prepared: "PreparedData | None") -> LoadedSuite:
         from glam.evaluation.suites.embedded.tasks import METRICS, make_task

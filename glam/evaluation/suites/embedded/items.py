@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from glam.data import Texts
+from glam.data.contamination import EvaluationItem, EvaluationItems
 from glam.evaluation.suites.embedded.forms import (
     CHOICES,
     Counts,
@@ -42,19 +43,31 @@ class Items:
 
 def cached_items(texts: Texts) -> Items:
     """The items of a text: made where the cache does not have them, which takes ten seconds."""
-    inputs = {
-        "version": VERSION,
-        "text": texts.key,
-        "sizes": [ITEMS, LEAST, HELD_OUT_DOCUMENTS, HELD_OUT_CHARACTERS, TRAINING_CHARACTERS],
-    }
 
     def build(folder: Path) -> None:
         with stage("making tasks of held-out text"):
             found = make_items(texts)
         (folder / _FILE).write_text(json.dumps(asdict(found)), encoding="utf-8")
 
-    folder = texts.cache.stage("tasks", inputs, build)
+    folder = texts.cache.stage("tasks", _inputs(texts), build)
     return read_json(folder / _FILE, Items, way_out="remove it, and it is made again")
+
+
+def _inputs(texts: Texts) -> dict[str, object]:
+    """All that decides the items."""
+    sizes = [ITEMS, LEAST, HELD_OUT_DOCUMENTS, HELD_OUT_CHARACTERS, TRAINING_CHARACTERS]
+    return {"version": VERSION, "text": texts.key, "sizes": sizes}
+
+
+def evaluation_items(suite: str, texts: Texts) -> EvaluationItems:
+    """The items with their right answers, as text."""
+
+    def load() -> Iterator[EvaluationItem]:
+        for task, items in cached_items(texts).tasks.items():
+            for number, item in enumerate(items):
+                yield EvaluationItem(task, number, (item.context + item.choices[item.answer],))
+
+    return EvaluationItems(suite, _inputs(texts), load)
 
 
 def make_items(texts: Texts) -> Items:

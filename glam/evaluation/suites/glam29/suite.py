@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from glam.config import EvaluationConfig
 from glam.errors import UserError, first_line, one_of
@@ -58,6 +58,9 @@ class Glam29(Suite):
             cluster={name: one.passage for name, one in chosen.items() if one.passage},
             published=published(),
         )
+
+    def right(self, task: Any, document: Document) -> str:
+        return " ".join(task.benchmark.right(document))
 
 
 def _chosen(names: list[str]) -> dict[str, Benchmark]:

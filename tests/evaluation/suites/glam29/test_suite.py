@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from collections import Counter
 
 import pytest
 from rich.console import Console
@@ -68,6 +69,16 @@ def test_a_set_that_is_missing_is_named_and_the_others_go_on(data_dir, tmp_path)
     assert "piqa/default/train.jsonl" in found.missing["piqa"]
     assert "not the fields of allenai/openbookqa" in found.missing["openbookqa"]
     assert len(found.averages["commonsense reasoning"]) == 4  # so an average says over how many
+
+
+def test_items_are_texts_of_every_benchmark(loaded):
+    items = list(SUITES["glam29"]().items(loaded).load())
+    documents = {name: len(task.eval_docs) for name, task in loaded.tasks.items()}
+    assert Counter(one.task for one in items) == documents
+    assert all("".join(one.stretches).strip() for one in items)
+    for one in items:  # no stretch has the words of a template where a field is long enough
+        long = [stretch for stretch in one.stretches if len(stretch.split()) >= 8]
+        assert not any(stretch.startswith(("Question:", "Q:")) for stretch in long), one
 
 
 def test_what_only_a_score_reads_is_read_too(data_dir, tmp_path):
