@@ -105,7 +105,7 @@ def test_what_is_removed_is_counted_in_the_funnel(prepared, cleaned, planted):
     def rows(which):
         return {(row["source"], row["step"]): row["documents"] for row in which.funnel}
 
-    left = {name: 0 for name in prepared.sources}
+    left = dict.fromkeys(prepared.sources, 0)
     for part in prepared.texts.parts():
         marks = np.load(overlapping(prepared.texts, [planted])[part.place] / "units.npy")
         left[part.domain] += np.count_nonzero(~marks)
