@@ -6,13 +6,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib.ticker import NullLocator
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from glam.reporting.page import Plot
 from glam.reporting.theme import FONT, PAGE, inline_svg, panel, plain
 from glam.reporting.theme import heading as title
-from glam.units import is_number, percent, si, whole
+from glam.units import counted, fixed, is_number, percent, si, whole
 
-AMOUNTS = ("characters", "tokens")  # beside the documents; a step knows one, or both
+AMOUNTS = ("characters", "megabytes", "tokens")  # beside the documents; a step knows one, or both
 HELD_OUT = "held out"  # a step aside: what it takes does not reach the step after it
 MOST_FIGURES = 12
 
@@ -78,12 +81,49 @@ def table(found: list[Source]) -> list[dict[str, Any]]:
             "role": ", ".join(filter(None, (source.component, source.role))) if i == 0 else "",
             "step": step.name,
             "documents": whole(step.documents),
-            "amounts": [si(step.amounts[name]) for name in amounts(found)],
+            "amounts": [_in_words(name, step.amounts[name]) for name in amounts(found)],
             "share": percent(step.share),
         }
         for source in found
         for i, step in enumerate(source.steps)
     ]
+
+
+def notes(rows: list[dict[str, Any]]) -> list[str]:
+    """What was set aside of each source before the first step, and which copies were left out."""
+    found: list[str] = []
+    for row in rows:
+        name, bad = row.get("source", ""), row.get("bad_records") or {}
+        if bad:
+            kinds = ", ".join(f"{whole(count)} {kind}" for kind, count in bad.items())
+            found.append(f"{name}: {counted(sum(bad.values()), 'bad record')} set aside ({kinds})")
+        copies = [row.get(f"{kind}_copies") or 0 for kind in ("exact", "near")]
+        if any(copies):
+            words = [
+                f"{whole(n)} {kind}" for n, kind in zip(copies, ("exact", "near"), strict=True)
+            ]
+            found.append(f"{name}: {' and '.join(words)} copies left out")
+    return found
+
+
+def show(rows: list[dict[str, Any]], console: Console | None = None) -> None:
+    """The funnel in a terminal."""
+    found = sources(rows)
+    drawn = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    columns = ["source", "step", "documents", *amounts(found), "of the text"]
+    for place, column in enumerate(columns):
+        drawn.add_column(column, justify="left" if place < 2 else "right", overflow="fold")
+    for row in table(found):
+        cells = [row["source"], row["step"], row["documents"], *row["amounts"], row["share"]]
+        drawn.add_row(*map(Text, cells))
+    console = console or Console()
+    console.print(drawn)
+    for note in notes(rows):
+        console.print(Text(note), soft_wrap=True)
+
+
+def _in_words(name: str, amount: float | None) -> str:
+    return fixed(amount, 1) if name == "megabytes" else si(amount)
 
 
 def figures(found: list[Source]) -> list[Plot]:

@@ -47,9 +47,10 @@ def content(record: Record) -> dict[str, Any]:
         "funnel": funnel.table(found),
         "funnel_amounts": funnel.amounts(found),
         "funnel_figures": funnel.figures(found),
+        "funnel_notes": funnel.notes(record.data.get("funnel", [])),
         "overlap": overlap.section(record.overlap),
         "epochs": epochs(record),
-        "samples": samples(record),
+        "samples": samples(record.data.get("samples") or {}),
         "generated": [{key: str(text) for key, text in one.items()} for one in record.generated],
         "rollbacks": rollbacks(record),
         "cost": cost(record),
@@ -143,10 +144,9 @@ def epochs(record: Record) -> list[str]:
     return [f"{name} {fixed(times, 2)}" for name, times in seen.items()]
 
 
-def samples(record: Record) -> list[dict[str, Any]]:
+def samples(found: Json) -> list[dict[str, Any]]:
     """Text kept and text thrown away."""
     titles = {"kept": "Kept", "dropped": "Thrown away"}
-    found: Json = record.data.get("samples") or {}
     return [
         {
             "title": title,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from glam.config import EvaluationConfig, RunConfig
 from glam.errors import UserError
@@ -55,15 +55,18 @@ def overlap_of_text(config: RunConfig, prepared: "PreparedData") -> "Overlap | N
     return _overlap(config, prepared.texts, _of_text(config, prepared.texts))
 
 
-def say_overlap(config: RunConfig, prepared: "PreparedData") -> None:
-    """A line for each evaluation set of a text."""
+def say_overlap(config: RunConfig, prepared: "PreparedData") -> dict[str, Any]:
+    """A line for each evaluation set of a text; and all of them, as in `overlap.json`."""
+    suites: dict[str, Any] = {}
     for found in (overlap_of_text(config, prepared), _overlap_of_suite(config, prepared)):
-        for suite, tasks in (found.report() if found else {}).items():
+        suites |= (reported := found.report() if found else {})
+        for suite, tasks in reported.items():
             items, dirty = (sum(task[key] for task in tasks.values()) for key in ("items", "dirty"))
             log.info(
                 f"{suite}: {whole(dirty)} of {whole(items)} items ({percent(dirty / items)}) have "
                 f"an n-gram that is in the training text"
             )
+    return {"removed": config.data.contamination.remove, "suites": suites}
 
 
 def _overlap_of_suite(config: RunConfig, prepared: "PreparedData") -> "Overlap | None":

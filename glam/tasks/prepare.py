@@ -1,7 +1,7 @@
 """`task=prepare`: text to packed tokens, cached."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from glam.config import EvaluationConfig, RunConfig
 from glam.errors import UserError
@@ -19,18 +19,53 @@ if TYPE_CHECKING:
 
 
 def prepare(config: RunConfig, overrides: list[str]) -> None:
-    """Prepare the text of a run and say how much there is."""
+    """Prepare the text of a run, and show what each step left of it: at the terminal and as a
+    page."""
+    from glam.reporting import funnel  # matplotlib
+
     check_places(config)
     pin_threads(resolve(config))
     prepared = prepared_text(config)
     prepare_suite(config, prepared)
-    say_overlap(config, prepared)
+    overlaps = say_overlap(config, prepared)
+    funnel.show(prepared.funnel)
     tokens = sum(component.num_tokens for component in prepared.components)
     print(f"{tokens:,} training tokens in {len(prepared.components)} components; ready to train")
     if prepared.classifier is not None:
         print(
             f"quality classifier  {prepared.classifier}  (data.filter.model=… gives it to another)"
         )
+    print(f"page  {_page(config, prepared, overlaps)}")
+
+
+def _page(config: RunConfig, prepared: "PreparedData", overlaps: dict[str, Any]) -> Path:
+    """Write the page of what was prepared; where it lies."""
+    from glam.reporting import preparation
+
+    page = config.cache_path / "preparations" / f"{prepared.fingerprint}.html"
+    data = config.data
+    settings = {
+        "corpus": data.corpus.name,
+        "filter": data.filter.name,
+        "vocabulary": f"{config.model.vocab_size:,} pieces",
+        "page characters": f"{data.page_characters:,}",
+        "held out fraction": f"{data.held_out_fraction:g}",
+        "seed": str(data.seed),
+    }
+    preparation.write(page, described(prepared) | {"settings": settings}, overlaps)
+    return page
+
+
+def described(prepared: "PreparedData") -> dict[str, Any]:
+    """What a run keeps of its text, but for what depends on its training."""
+    return {
+        "fingerprint": prepared.fingerprint,
+        "text_fingerprint": prepared.text_fingerprint,
+        "origins": prepared.origins,
+        "funnel": prepared.funnel,
+        "samples": prepared.samples,
+        "quality": prepared.quality,
+    }
 
 
 def check_places(config: RunConfig) -> None:

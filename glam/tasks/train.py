@@ -25,7 +25,7 @@ from glam.tasks.evaluate import held_out_losses, judge_suite, load_suite
 from glam.tasks.generate import samples
 from glam.tasks.overlap import FILE as OVERLAP
 from glam.tasks.overlap import keep_overlap, mark, overlap_of_text
-from glam.tasks.prepare import check_places, prepare_suite, prepared_text
+from glam.tasks.prepare import check_places, described, prepare_suite, prepared_text
 
 if TYPE_CHECKING:
     from glam.data import PreparedData, Tokenizer
@@ -194,16 +194,8 @@ def _describe(config: RunConfig, run: RunFolder, prepared: "PreparedData") -> No
         prepared.tokenizer.copy_to(run.path)  # so that the run can be loaded without its text
     training = config.training
     stream = TrainStream(prepared, training.sequence_length, training.batch_size, config.seed)
-    data = {
-        "fingerprint": prepared.fingerprint,
-        "text_fingerprint": prepared.text_fingerprint,
-        "origins": prepared.origins,
-        "funnel": prepared.funnel,
-        "samples": prepared.samples,
-        "quality": prepared.quality,
-        "epochs": stream.epochs(training.num_steps),
-    }
-    run.write_json("data.json", data)
+    epochs = {"epochs": stream.epochs(training.num_steps)}
+    run.write_json("data.json", described(prepared) | epochs)
     keep_overlap(config, run, prepared)
     if table := layout(config):
         run.write_json("layout.json", table)

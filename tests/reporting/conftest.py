@@ -260,3 +260,33 @@ def expert_rows(
             + random.normal(0, 0.002)
         ),
     )
+
+
+@pytest.fixture
+def funnel_rows() -> list[dict[str, Any]]:
+    """Of one source, two steps."""
+    return [
+        {
+            "source": "web",
+            "component": "webpages",
+            "role": "pool",
+            "step": "read",
+            "documents": 1000,
+            "characters": 2_000_000,
+            "megabytes": 2.04,
+            "tokens": None,
+            "bad_records": {"not JSON": 3, "empty": 1200},
+        },
+        {
+            "source": "web",
+            "component": "webpages",
+            "role": "pool",
+            "step": "distinct",
+            "documents": 900,
+            "characters": 1_500_000,
+            "megabytes": 1.53,
+            "tokens": None,
+            "exact_copies": 60,
+            "near_copies": 40,
+        },
+    ]
