@@ -56,6 +56,7 @@ from glam.data.shards import SHARD_BYTES
 from glam.data.signatures import write_signatures
 from glam.data.sources import checked_sources, trains_classifier
 from glam.data.tokens import join_encoded
+from glam.data.volume import volume
 from glam.errors import UserError
 from glam.progress import bar
 
@@ -175,9 +176,9 @@ class Pipeline:
         return run_stage(self.executor, self.cache, "documents", tasks, "reading", "bytes")
 
     def _check_space(self) -> None:
-        missing = [u for u in self.units if not self.cache.folder("documents", u.inputs).exists()]
-        needed = int(_ON_DISK * sum(map(reading.unpacked_bytes, missing)))
-        self.cache.check_space(needed)
+        held = (self.cache.folder("documents", unit.inputs).exists() for unit in self.units)
+        missing = [unit.source for unit, there in zip(self.units, held, strict=True) if not there]
+        self.cache.check_space(int(_ON_DISK * volume(missing).text))
 
     @cached_property
     def shards(self) -> list[Path]:

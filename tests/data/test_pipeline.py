@@ -10,6 +10,7 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -233,7 +234,7 @@ def test_a_disk_that_fills_up_in_mid_stage_is_one_line_and_nothing_is_lost(
 def test_too_little_disk_is_refused_with_the_number_before_anything_is_read(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(documents, "unpacked_bytes", lambda unit: 10**15)
-    with pytest.raises(UserError, match=r"cache_dir=.* free and preparing .* may need 3,000"):
+    monkeypatch.setattr(pipeline, "volume", lambda sources: SimpleNamespace(text=10**15))
+    with pytest.raises(UserError, match=r"cache_dir=.* free and preparing .* may need 1,500"):
         prepare(config(text), VOCAB, tmp_path)
     assert not list(tmp_path.glob("documents-*"))
