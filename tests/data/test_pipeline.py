@@ -17,7 +17,7 @@ import pytest
 from made_shards import corpus_of, text_of
 
 from glam.config import DataConfig, FilterConfig
-from glam.data import PreparedData, documents, pipeline, prepare
+from glam.data import PreparedData, divided, documents, pipeline, prepare
 from glam.data.cache import Cache
 from glam.data.executor import pool
 from glam.errors import UserError
@@ -151,7 +151,7 @@ def content(cache: Path) -> dict[str, bytes]:
 def test_the_bytes_are_the_same_for_any_number_of_workers(
     text: Path, tmp_path: Path, in_shards: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "_FEW_BYTES", 0)
+    monkeypatch.setattr(divided, "_FEW_BYTES", 0)
     started: list[object] = []
     hired = pool._hired  # pyright: ignore[reportPrivateUsage]
     monkeypatch.setattr(pool, "_hired", lambda: started.append(0) or hired())
@@ -234,7 +234,7 @@ def test_a_disk_that_fills_up_in_mid_stage_is_one_line_and_nothing_is_lost(
 def test_too_little_disk_is_refused_with_the_number_before_anything_is_read(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "volume", lambda sources: SimpleNamespace(text=10**15))
+    monkeypatch.setattr(divided, "volume", lambda sources: SimpleNamespace(text=10**15))
     with pytest.raises(UserError, match=r"cache_dir=.* free and preparing .* may need 1,500"):
         prepare(config(text), VOCAB, tmp_path)
     assert not list(tmp_path.glob("documents-*"))
