@@ -17,6 +17,7 @@ from typing import IO, Any
 from glam.config import BadRecord, Fetch, Record, Source
 from glam.data.digests import Digests, digests_in
 from glam.data.executor import advance
+from glam.data.formats.bad import EMPTY
 from glam.data.hashing import digest
 from glam.data.shards import SHARD_BYTES, ShardWriter
 from glam.data.text import clean, reserved_in
@@ -80,12 +81,6 @@ def text_fingerprint(sources: Sequence[Source], cache: Path | None = None) -> st
     )
 
 
-def unpacked_bytes(unit: Unit) -> int:
-    """About how many bytes of text a unit has: its files may be compressed."""
-    sizes = zip(unit.source.files, unit.source.file_sizes(), strict=True)
-    return sum(size * _UNPACKED.get(path.suffix, 1) for path, size in sizes)
-
-
 def _contents(source: Source, digests: Digests) -> Iterator[tuple[int, str]]:
     """Bytes and hash of each file. Raises UserError where one cannot be read."""
     if source.content is not None:
@@ -105,7 +100,8 @@ def _grouped(source: Source) -> Iterator[tuple[int, int]]:
     """The first file of each unit and the one after its last. What is fetched is fetched file by
     file."""
     first = size = 0
-    for index, more in enumerate(source.file_sizes()):
+    for index, (path, stored) in enumerate(zip(source.files, source.file_sizes(), strict=True)):
+        more = stored * _UNPACKED.get(path.suffix, 1)
         if index > first and (source.fetch is not None or size + more > SHARD_BYTES):
             yield first, index
             first, size = index, 0
@@ -137,7 +133,8 @@ def read_unit(folder: Path, source: Source) -> None:
             if isinstance(found, BadRecord):
                 counts["records"] += found.count
                 counts["bad"][found.kind] += found.count
-                counts.setdefault("first_bad", found.place)
+                if found.kind != EMPTY:
+                    counts.setdefault("first_bad", found.place)
                 _set_aside(found, bad)
                 continue
             counts["records"] += 1

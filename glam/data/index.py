@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glam.config import Role, Source
+from glam.data.formats.bad import check_share, in_words
 from glam.errors import UserError
 from glam.log import log
 
@@ -101,7 +102,9 @@ def read_index(path: Path, sources: Sequence[Source]) -> Index:
     for unit in units:
         records[unit["source"]] += unit["records"]
     for number, source in enumerate(sources):
-        _check(source, records[number], bad[number], [u for u in units if u["source"] == number])
+        mine = (unit for unit in units if unit["source"] == number)
+        first = next((unit["first_bad"] for unit in mine if "first_bad" in unit), "")
+        check_share(source.name, records[number], bad[number], first, source.max_bad_share)
     return Index(domains=domains, shards=shards, records=records, bad=bad)
 
 
@@ -112,7 +115,7 @@ def say_what_was_read(path: Path, sources: Sequence[Source]) -> None:
         replaced = _summed(units, number, "replaced")
         if words := ", ".join(f"{count:,} {what}" for what, count in replaced.items()):
             log.warning(f"{source.name}: replaced what no token can hold: {words}")
-        if words := _in_words(_summed(units, number, "bad")):
+        if words := in_words(_summed(units, number, "bad")):
             log.warning(f"{source.name}: set aside what is no document: {words}")
 
 
@@ -154,24 +157,9 @@ def _unlike(name: str, role: Role, domains: Sequence[Domain]) -> str:
     return name
 
 
-def _check(source: Source, records: int, bad: dict[str, int], units: list[dict[str, Any]]) -> None:
-    total = sum(bad.values())
-    if total > source.max_bad_share * records:
-        place = next(unit["first_bad"] for unit in units if "first_bad" in unit)
-        raise UserError(
-            f"data.corpus: {total:,} of {records:,} records of {source.name} are no documents "
-            f"({_in_words(bad)}; the first is {place}); mend them, or set "
-            f"data.corpus.max_bad_share={total / records + 0.005:.2f}"
-        )
-
-
 def _summed(units: Sequence[dict[str, Any]], source: int, name: str) -> dict[str, int]:
     total = Counter[str]()
     for unit in units:
         if unit["source"] == source:
             total.update(unit[name])
     return dict(total)
-
-
-def _in_words(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count:,} {what}" for what, count in counts.items())

@@ -6,6 +6,7 @@ whatever takes the run up again compares first.
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from glam.config import DataConfig
 from glam.data.documents import text_fingerprint
@@ -18,12 +19,17 @@ from glam.units import counted
 
 
 def check_same_text(
-    runs: Iterable[tuple[RunFolder, DataConfig]], consequence: str, *, is_read: bool = False
+    runs: Iterable[tuple[RunFolder, DataConfig]],
+    consequence: str,
+    cache: Path | None = None,
+    *,
+    is_read: bool = False,
 ) -> None:
     """Raises UserError where one of the runs was trained on other text than its `DataConfig` names
     now, with the `consequence` that this would have, and where a text that `is_read` afterwards is
     not here. Says of how many runs nothing can be told: their text is not here, or an earlier
-    version of glam did not record it."""
+    version of glam did not record it. Hashes of files that the folder `cache` remembers are not
+    computed anew."""
     absent: dict[str, list[str]] = {}  # the runs, by what is missing
     unknown: list[str] = []
     for run, data in runs:
@@ -31,7 +37,7 @@ def check_same_text(
             unknown.append(run.path.name)
             continue
         try:
-            found = _fingerprint_here(data)
+            found = _fingerprint_here(data, cache)
         except UserError as error:
             if is_read:
                 raise
@@ -51,9 +57,9 @@ def check_same_text(
         )
 
 
-def _fingerprint_here(data: DataConfig) -> str:
+def _fingerprint_here(data: DataConfig, cache: Path | None) -> str:
     with stage("comparing the text"):
-        return text_fingerprint(checked_sources(data))
+        return text_fingerprint(checked_sources(data), cache)
 
 
 def _those(names: list[str]) -> str:

@@ -49,7 +49,9 @@ def check_evaluations(study: Study) -> None:
 def check_texts(study: Study) -> None:
     """Raises UserError where a run of the study, finished or begun, was trained on other text than
     its data.corpus names now: its losses would be paired with those of another text."""
-    check_same_text(_with_data(study), "this study would pair its losses with another text's")
+    consequence = "this study would pair its losses with another text's"
+    cache = next((cell.config.cache_path for cell in study.cells), None)
+    check_same_text(_with_data(study), consequence, cache)
 
 
 def warn_of_unlike_runs(study: StudyFolder) -> None:

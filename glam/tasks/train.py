@@ -89,7 +89,7 @@ def _check_text(config: RunConfig, run: RunFolder) -> None:
     consequence = (
         "it cannot go on" if run.summary() is None else "its losses are those of that text"
     )
-    check_same_text([(run, config.data)], consequence)
+    check_same_text([(run, config.data)], consequence, config.cache_path)
 
 
 def _own_tokenizer(config: RunConfig, run: RunFolder) -> "Tokenizer | None":

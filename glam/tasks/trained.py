@@ -136,7 +136,7 @@ def text_of(run: RunFolder, config: RunConfig) -> "PreparedData":
     from glam.data.same_text import check_same_text
 
     consequence = "another text's losses would stand for the run's"
-    check_same_text([(run, config.data)], consequence, is_read=True)
+    check_same_text([(run, config.data)], consequence, config.cache_path, is_read=True)
     has_own = Tokenizer.is_in(run.path)
     # What was removed from it was so for the run's own evaluation.
     trained = replace(config, evaluation=run.run_config().evaluation)

@@ -1,10 +1,14 @@
-"""Shards of a few documents, and their pages."""
+"""Shards of a few documents, and their pages; and a corpus of several files a source."""
 
+import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from glam.config import CorpusConfig, Source
+from glam.data import readers
 from glam.data.pages import Pages, write_pages
 from glam.data.shards import Shard, ShardWriter
 
@@ -25,3 +29,44 @@ def pages_of(folder: Path, texts: Sequence[str], limit: int) -> Pages:
     np.save(folder / "sides.npy", np.zeros(len(texts), np.uint8))
     write_pages(folder / "pages", shard.folder, folder / "sides.npy", limit)
     return Pages(folder / "pages", shard.folder, limit)
+
+
+WORDS = {
+    True: ["veratum", "conition", "proence", "exate"],
+    False: ["lolz", "gr8yo", "omgxx", "u4"],
+}
+COMMON = [a + b for a in ("ka", "lo", "mi", "ne", "tu", "sa") for b in ("r", "n", "st", "l", "m")]
+
+
+def text_of(seed: str, *, formal: bool) -> str:
+    draws = random.Random(seed)
+    kinds = (WORDS[formal], COMMON, COMMON)
+    return " ".join(draws.choice(draws.choice(kinds)) for _ in range(draws.randint(10, 120)))
+
+
+@dataclass(kw_only=True)
+class TablesConfig(CorpusConfig):
+    """Tables with a column `text` in a folder: web-*.csv to filter, good-*.csv to learn from."""
+
+    name: str = "tables"
+    folder: str = ""
+
+    def build(self) -> list[Source]:
+        return [
+            Source(
+                name=name,
+                role=role,
+                component=component,
+                files=tuple(sorted(Path(self.folder).glob(f"{name}-*.csv"))),
+                reader=readers.tweets,
+                reader_name="tables",
+            )
+            for name, role, component in (
+                ("good", "curated", "books"),
+                ("web", "pool", "webpages"),
+            )
+        ]
+
+
+def corpus_of(folder: Path) -> TablesConfig:
+    return TablesConfig(folder=str(folder))

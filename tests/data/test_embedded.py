@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glam.config import DataConfig, EmbeddedCorpusConfig
+from glam.config import DataConfig, EmbeddedCorpusConfig, FilterConfig
 from glam.data import PreparedData, prepare
-from glam.data.documents import Documents
 from glam.data.pipeline import Pipeline
+from glam.data.shards import Shard
 
 pytestmark = pytest.mark.slow
 
@@ -56,9 +56,30 @@ def test_every_other_preparation_reads_no_document_again(
     def read_again(*_: object) -> None:
         raise AssertionError("text was read again")
 
-    monkeypatch.setattr(Documents, "texts", read_again)
-    monkeypatch.setattr("glam.data.documents._write", read_again)
+    monkeypatch.setattr(Shard, "batches", read_again)
+    monkeypatch.setattr("glam.data.documents.read_unit", read_again)
     assert prepare(DataConfig(), 2048, cache).fingerprint == prepared.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("data", "fingerprint"),
+    [
+        (DataConfig(), "6eca3e54086a3dd2"),
+        (DataConfig(filter=FilterConfig(calibrate=False)), "a153c8a7fe92210c"),
+        (DataConfig(filter=FilterConfig(name="threshold")), "678bb4709b8ccbf1"),
+        (DataConfig(filter=FilterConfig(name="none")), "aeeee63f38dcd6b5"),
+        (
+            DataConfig(filter=FilterConfig(name="none"), left_out=["tweets"]),
+            "2db1addbe119a54a",
+        ),
+    ],
+)
+def test_what_is_served_is_what_it_was_when_sources_were_read_in_one_piece(
+    cache: Path, prepared: PreparedData, data: DataConfig, fingerprint: str
+) -> None:
+    """Of glam 0.3: losses that were published stand for these tokens."""
+    assert prepared.text_fingerprint == "3d8b5ad578a6b830"
+    assert prepare(data, 2048, cache).fingerprint == fingerprint
 
 
 def test_the_filter_keeps_an_eighth_and_rather_reviews_than_tweets(prepared: PreparedData) -> None:

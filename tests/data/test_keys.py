@@ -11,7 +11,7 @@ import pytest
 from config_fields import keys, with_value
 
 from glam.config import DataConfig, LocalCorpusConfig, Source
-from glam.data import PreparedData, pipeline, prepare
+from glam.data import PreparedData, divided, pipeline, prepare
 from glam.data.cache import Cache
 from glam.data.digests import Digests
 from glam.data.documents import unit_key
@@ -39,6 +39,10 @@ FOLLOWS = {
     "corpus.curated": STAGES,
     "corpus.held_out": TOLD,  # the same documents, on another side
     "corpus.text_field": STAGES,
+    "corpus.domain_field": STAGES,
+    "corpus.score_field": STAGES,
+    "corpus.max_record_megabytes": STAGES,
+    "corpus.max_bad_share": set(),  # text is refused or as it is
     "filter.num_features": JUDGED,
     "filter.ngrams": JUDGED,
     "filter.folds": JUDGED,
@@ -51,6 +55,9 @@ FOLLOWS = {
     "filter.scores": JUDGED,
     "tokenizer": {"tokenizer", "tokens"},
     "left_out": set(),
+    # What is left out for its overlap is named by `Pipeline.removed`.
+    "contamination.remove": set(),
+    "contamination.report": set(),
     # Who does the work.
     "executor": set(),
     "workers": set(),
@@ -85,8 +92,8 @@ def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pool: str) -> Any:
         return [stage(cache, name, task.inputs, None) for task in tasks]
 
     monkeypatch.setattr(Cache, "stage", stage)
-    monkeypatch.setattr(pipeline, "run_stage", run_stage)
-    monkeypatch.setattr(pipeline, "write_copies", lambda *_: None)
+    monkeypatch.setattr(divided, "run_stage", run_stage)
+    monkeypatch.setattr(divided, "write_copies", lambda *_: None)
     monkeypatch.setattr(pipeline, "given_model", Path)
     monkeypatch.setattr(pipeline, "file_digest", str)
     monkeypatch.setattr(pipeline, "given_classifier", lambda config: config.model)
@@ -102,9 +109,9 @@ def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pool: str) -> Any:
             ),
         )
         running = Pipeline(data, vocab_size, tmp_path)
-        vars(running).update(index=index_of(running, pool), counts=[], _executor=None)
+        vars(running).update(index=index_of(running, pool), counts=[], executor=None)
         _ = running.copies, running.sides, running.tokenizer, running.tokens
-        _ = running._trained, running.scores, running.ranks  # pyright: ignore[reportPrivateUsage]
+        _ = running._judge, running.scores, running.ranks  # pyright: ignore[reportPrivateUsage]
         if data.removes_near_copies:
             running._write_copies(tmp_path)  # pyright: ignore[reportPrivateUsage]
         made["funnel"] = {digest(running._funnel_inputs)}  # pyright: ignore[reportPrivateUsage]
@@ -187,10 +194,10 @@ def test_the_names_of_stages_follow_from_what_decides_their_content_and_from_not
     ("version", "stages"),
     [
         ("glam.data.documents.VERSION", STAGES),
-        ("glam.data.pipeline.splitting.VERSION", DIVIDED),
-        ("glam.data.pipeline.paging.VERSION", PAGED),
-        ("glam.data.pipeline.tokenizing.VERSION", {"tokenizer", "tokens"}),
-        ("glam.data.pipeline.encoding.VERSION", {"tokens"}),
+        ("glam.data.split.VERSION", DIVIDED),
+        ("glam.data.pages.VERSION", PAGED),
+        ("glam.data.tokenizer.VERSION", {"tokenizer", "tokens"}),
+        ("glam.data.tokens.VERSION", {"tokens"}),
         ("glam.data.pipeline.QUALITY_VERSION", JUDGED),
     ],
 )

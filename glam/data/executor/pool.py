@@ -27,6 +27,7 @@ from glam.errors import JobFailedError, first_line
 from glam.machine.resources import num_cores
 from glam.progress import Bar
 
+_PRELOADED = ["glam.data.pipeline"]  # of which each worker is then a copy: it starts at once
 _ATTEMPTS = 3  # of a task whose process is killed
 _PATIENCE = 5.0  # seconds that a process has to end by itself
 _ENDED = 128  # and the signal's number: the exit status
@@ -149,6 +150,7 @@ def _hired() -> _Worker:
     # A copy of this process (fork) would inherit locks that its threads hold.
     method = "spawn" if sys.platform == "win32" else "forkserver"
     context = multiprocessing.get_context(method)
+    context.set_forkserver_preload(_PRELOADED)
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs,), daemon=False)
     with _nameless_main():
