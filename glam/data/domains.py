@@ -42,6 +42,7 @@ class Domains:
                 self._note(group, path)
         self._home = {folder: folder for _, folder in self._names}  # whose name stands for it
         self._coarsen()
+        self._known: dict[tuple[str, str, bool], str] = {}
 
     def _note(self, group: int, path: str) -> None:
         folder, name = os.path.split(path)
@@ -82,7 +83,10 @@ class Domains:
     def of(self, path: str) -> str:
         """The name of a file's domain."""
         folder, name = os.path.split(path)
-        return self._domain(folder, _file_name(name), past=format_of(name) != ".txt")
+        asked = folder, _file_name(name), format_of(name) != ".txt"
+        if asked not in self._known:
+            self._known[asked] = self._domain(*asked)
+        return self._known[asked]
 
 
 def _file_name(name: str) -> str:

@@ -29,6 +29,7 @@ class Finder:
         self._key, self._kinds = key, tuple(kinds)
         self._words = words or " and ".join(kinds)
         self._hidden, self._special, self._other = set[str](), set[str](), set[str]()
+        self.followed_links = False
 
     def files(self, pattern: str) -> PathList:
         """Absolute paths, in the order of their names. Raises UserError for what cannot be
@@ -89,7 +90,9 @@ class Finder:
             for entry in self._visible(_entries(folder)):
                 if not entry.is_dir():
                     files.append(entry)
+                    self.followed_links |= entry.is_symlink()
                 elif entry.is_symlink():
+                    self.followed_links = True
                     todo.append(entry.path)
                 else:
                     todo.appendleft(entry.path)
@@ -116,7 +119,8 @@ class Finder:
         path = os.path.join(folder, part)
         if os.path.exists(path):
             return [path]
-        found = (entry for entry in _entries(folder) if fnmatchcase(entry.name, part))
+        found = [entry for entry in _entries(folder) if fnmatchcase(entry.name, part)]
+        self.followed_links |= any(entry.is_symlink() for entry in found)
         return [e.path for e in (found if part.startswith(".") else self._visible(found))]
 
     def _visible(self, entries: Iterable[os.DirEntry[str]]) -> Iterator[os.DirEntry[str]]:
@@ -154,6 +158,8 @@ def each_once(paths: Sequence[Path]) -> PathList:
 
 def without(paths: Sequence[Path], others: Sequence[Path]) -> PathList:
     """Those of the paths that are none of the others' files, by whatever name."""
+    if not others:
+        return PathList(strings(paths))
     taken = {target for _, target in _targets(others)}
     return PathList(path for path, target in _targets(paths) if target not in taken)
 

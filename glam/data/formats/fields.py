@@ -33,6 +33,10 @@ class Spec:
     most_bytes: int = 16_000_000  # of a record; a longer one is bad
     demands_all: bool = True  # whether some record must have each of the fields, or its text alone
     sections: bool = False  # whether a .txt is cut into sections; else it is one document
+    # What names the fields, for refusals.
+    text_key: str = "data.corpus.text_field"
+    domain_key: str = "data.corpus.domain_field"
+    score_key: str = "data.corpus.score_field"
 
     @property
     def names(self) -> list[str]:
@@ -47,9 +51,9 @@ class Fields:
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
-        named = {"text_field": spec.text_field}
+        named = {spec.text_key: spec.text_field}
         if spec.demands_all:
-            named |= {"domain_field": spec.domain_field, "score_field": spec.score_field}
+            named |= {spec.domain_key: spec.domain_field, spec.score_key: spec.score_field}
         # Of each field that nobody has had: its name, by key.
         self._unseen = {key: name for key, name in named.items() if name is not None}
         self._without, self._first, self._names = 0, "", dict[str, None]()
@@ -108,7 +112,7 @@ class Fields:
 
 def refuse_field(key: str, name: str, place: str, names: Iterable[str]) -> None:
     raise UserError(
-        f"{place}: no field {name!r}, which data.corpus.{key} names; {nearest(name, names)}"
+        f"{place}: no field {name!r}, which {key} names; {nearest(name, names)}"
     )
 
 

@@ -76,7 +76,7 @@ def _names(file: Any, path: Path, fields: Fields) -> list[str]:
     kind = _type(file.schema_arrow, fields.spec.text_field)
     if not any(word in str(kind) for word in ("string", "binary", "null")):
         raise UserError(
-            f"{path}: {fields.spec.text_field!r}, which data.corpus.text_field names, holds "
+            f"{path}: {fields.spec.text_field!r}, which {fields.spec.text_key} names, holds "
             f"{kind}, not text"
         )
     return [name for name in fields.spec.names if name in paths]
