@@ -1,5 +1,6 @@
 """Files of a hub with faults arrive whole, each once."""
 
+import errno
 import json
 import pickle
 from collections.abc import Callable
@@ -158,7 +159,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_fetched(
     hub.repos["some/text"].files["data/train-0.jsonl"] = bytes(6_000_000)
     source = opened()
     usage = type("Usage", (), {"free": 5e6})
-    monkeypatch.setattr("glam.data.hub.download.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("glam.data.hub.refusals.shutil.disk_usage", lambda _: usage)
     with pytest.raises(UserError, match=r"has 5 MB free and a file of the hub needs 6 MB"):
         read(source)
     assert hub.fetched() == []
@@ -168,3 +169,25 @@ def test_another_process_can_fetch(hub: FakeHub, opened: Opened) -> None:
     fetch = opened().fetch
     with pickle.loads(pickle.dumps(fetch))(2) as path:
         assert path.read_bytes() == content(2)
+
+
+def test_a_disk_that_fills_is_told_and_what_has_come_is_kept(
+    hub: FakeHub, opened: Opened, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    source = opened()
+    with monkeypatch.context() as patch:
+        patch.setattr("glam.data.hub.download._go_on", full)
+        with pytest.raises(UserError, match=r"data.corpus.folder=.* free some space or set"):
+            read(source)
+    assert len(read(source)) == 200
+
+
+def test_a_folder_that_cannot_be_written_is_told(hub: FakeHub, tmp_path: Path) -> None:
+    hub.repos["some/text"] = FakeRepo({path: content(i) for path, i in FILES.items()})
+    (tmp_path / "file").touch()
+    corpus = HubCorpusConfig(datasets=["some/text"], folder=str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"data.corpus.folder=.* cannot be written"):
+        hub_sources(corpus)
