@@ -82,6 +82,8 @@ def text_fingerprint(sources: Sequence[Source], cache: Path | None = None) -> st
 
 def unpacked_bytes(unit: Unit) -> int:
     """About how many bytes of text a unit has: its files may be compressed."""
+    if unit.source.expansion is not None:
+        return round(unit.source.expansion * unit.size)
     sizes = zip(unit.source.files, unit.source.file_sizes(), strict=True)
     return sum(size * _UNPACKED.get(path.suffix, 1) for path, size in sizes)
 
