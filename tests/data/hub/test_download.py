@@ -166,9 +166,9 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_fetched(
 
 
 def test_another_process_can_fetch(hub: FakeHub, opened: Opened) -> None:
-    fetch = opened().fetch
-    with pickle.loads(pickle.dumps(fetch))(2) as path:
-        assert path.read_bytes() == content(2)
+    source: Source = pickle.loads(pickle.dumps(opened()))
+    with source.here([2]) as paths:
+        assert list(map(text_of, source.reader(paths))) == rows(2)
 
 
 def test_a_disk_that_fills_is_told_and_what_has_come_is_kept(
