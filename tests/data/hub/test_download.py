@@ -106,6 +106,18 @@ def test_the_wait_is_told_and_ends(
     assert "some/text/data/train-0.jsonl: the hub answers 503; waiting" in caplog.text
 
 
+def test_as_long_as_the_hub_asks_and_twice_as_long_each_time_else(
+    hub: FakeHub, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, waits = opened(retry_seconds=3.0), list[float]()
+    monkeypatch.setattr("glam.data.hub.patience.time.sleep", waits.append)
+    limited = {"RateLimit": '"api";r=0;t=55'}
+    hub.faults.extend([Fault(503), Fault(429, {"Retry-After": "70"}), *[Fault(503)] * 5])
+    hub.faults.append(Fault(429, limited))
+    assert len(read(source)) == 200
+    assert waits == [3, 70, 12, 24, 48, 60, 60, 60]
+
+
 @pytest.mark.parametrize(
     ("status", "says"),
     [(401, "hf auth login"), (403, "hf auth login"), (404, "the hub answers 404"), (400, "400")],
