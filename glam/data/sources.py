@@ -121,7 +121,8 @@ def checked_sources(data: DataConfig) -> list[Source]:
         raise UserError(
             f"data.filter.name={data.filter.name} learns from curated text and the corpus has "
             f"none; set data.corpus.curated=[…] (embedded: add speeches or scripture to "
-            f"data.corpus.sources), data.filter.model=<a trained classifier>, or data=unfiltered"
+            f"data.corpus.sources; hub: a data set with role: curated), "
+            f"data.filter.model=<a trained classifier>, or data=unfiltered"
         )
     _check_left_out(data.left_out, {source.name: source.role for source in sources})
     return sources

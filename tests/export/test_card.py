@@ -87,6 +87,15 @@ def test_licences_are_those_of_the_embedded_text(described):
     assert "CC BY-SA, by the authors of Wikipedia" in body
 
 
+def test_licences_and_commits_of_a_hubs_text_are_named(described):
+    config = described(SPARSE)
+    name = FUNNEL[0]["source"]
+    origin = {"name": name, "license": "ODC-By 1.0", "origin": "hf://datasets/a/b@0123"}
+    body = model_card(config, record(data={"funnel": FUNNEL, "origins": [origin]}))
+    assert "| ODC-By 1.0 |" in body
+    assert f"- {name}: hf://datasets/a/b@0123 (ODC-By 1.0)" in body
+
+
 def test_names_become_neither_markup_nor_metadata(described):
     summary = {**SUMMARY, "loss": {"mean": 6.5, EVIL: 6.25}, "energy": {"source": EVIL}}
     data = {"funnel": [{**row, "source": EVIL, "component": EVIL} for row in FUNNEL]}

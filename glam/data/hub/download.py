@@ -7,7 +7,6 @@ than half a minute for a hub that refuses.
 
 import hashlib
 import os
-import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +18,8 @@ from filelock import FileLock
 
 from glam.data.hub.listing import HubFile, Listing, read_listing
 from glam.data.hub.patience import Patience, patiently
-from glam.data.hub.refusals import told
-from glam.errors import NO_SPACE, UserError
-from glam.units import byte_size
+from glam.data.hub.refusals import told, writing
+from glam.errors import UserError
 
 _BLOCK = 1 << 20  # bytes
 _DAMAGED = 2  # a file that arrives other than listed so often is refused
@@ -44,7 +42,8 @@ class HubFetch:
         file = listing.files[index if self.chosen is None else self.chosen[index]]
         name = f"{file.sha[:16]}-{Path(file.path).name}"
         place = self.folder / listing.repo.replace("/", "--") / name
-        place.parent.mkdir(parents=True, exist_ok=True)
+        with writing(place.parent):
+            pass
         with FileLock(place.with_name(f".{place.name}.lock")):  # two that read the same file
             if not _is_whole(place, file):
                 fetch(listing, file, place, self.patience)
@@ -65,24 +64,18 @@ def fetch(listing: Listing, file: HubFile, place: Path, patience: Patience) -> N
     """Puts a file at `place`, whole or not at all; what has come of it before is gone on with."""
     what = f"{listing.repo}/{file.path}"
     part = place.with_name(f"{place.name}.part")
-    _check_space(place.parent, file.size - _size(part))
-    try:
-        for _ in range(_DAMAGED):
-            with told(listing.repo, listing.commit):
-                patiently(
-                    what,
-                    patience,
-                    lambda: _go_on(listing, file, part, patience),
-                    lambda: _size(part),
-                )
+    for _ in range(_DAMAGED):
+        with writing(place.parent, file.size - _size(part)), told(listing.repo, listing.commit):
+            patiently(
+                what,
+                patience,
+                lambda: _go_on(listing, file, part, patience),
+                progress=lambda: _size(part),
+            )
             if _sha(part, file.sha) == file.sha:
                 part.replace(place)
                 return
             part.unlink()
-    except OSError as error:
-        if error.errno in NO_SPACE:
-            raise UserError(_full(place.parent, file.size)) from None
-        raise
     raise UserError(
         f"{what} arrives other than it is listed (another hash); the hub, or what lies between, "
         f"is at fault: try again later, or another HF_ENDPOINT"
@@ -135,16 +128,3 @@ def _sha(path: Path, like: str) -> str:
         while block := file.read(_BLOCK):
             state.update(block)
         return state.hexdigest()
-
-
-def _check_space(folder: Path, needs: int) -> None:
-    if shutil.disk_usage(folder).free < needs:
-        raise UserError(_full(folder, needs))
-
-
-def _full(folder: Path, needs: int) -> str:
-    return (
-        f"data.corpus.folder={folder} has {byte_size(shutil.disk_usage(folder).free)} free and a "
-        f"file of the hub needs {byte_size(needs)}; free some space or set data.corpus.folder="
-        f"<another disk>"
-    )

@@ -14,11 +14,11 @@ from typing import Any, cast
 
 from filelock import FileLock
 
-from glam.config import HubCorpusConfig, HubDataset
+from glam.config import HubCorpusConfig, HubDataset, typed_path
 from glam.data.formats import SUFFIXES, format_of
 from glam.data.hashing import digest
 from glam.data.hub.patience import Patience, patiently
-from glam.data.hub.refusals import no_network, told
+from glam.data.hub.refusals import no_network, told, writing
 from glam.errors import UserError, nearest
 from glam.log import log
 from glam.progress import stage
@@ -56,8 +56,7 @@ def listed(dataset: HubDataset, corpus: HubCorpusConfig) -> tuple[Path, Listing]
     path = _place(dataset, folder(corpus))
     if found := _kept(path):
         return path, found
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    with writing(path.parent), FileLock(path.with_suffix(".lock")):
         if found := _kept(path):
             return path, found
         with stage(f"listing {dataset.repo}"):
@@ -76,7 +75,7 @@ def listed(dataset: HubDataset, corpus: HubCorpusConfig) -> tuple[Path, Listing]
 def folder(corpus: HubCorpusConfig) -> Path:
     """Where listings and downloads lie."""
     if corpus.folder is not None:
-        return Path(corpus.folder).expanduser().resolve()
+        return typed_path("data.corpus.folder", corpus.folder).absolute()
     from huggingface_hub import cached_assets_path
 
     return cached_assets_path("glam", namespace="datasets", subfolder="hub")
@@ -95,8 +94,13 @@ def read_listing(path: Path) -> Listing:
 def _kept(path: Path) -> Listing | None:
     try:
         return read_listing(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise UserError(
+            f"data.corpus.folder: {path} cannot be read ({error.strerror}); make it readable, or "
+            f"set another"
+        ) from None
     except (ValueError, KeyError, TypeError):
         log.warning(f"{path} cannot be read as a listing; the hub is asked again")
         return None

@@ -2,7 +2,7 @@
 out for as long as told."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -76,8 +76,7 @@ def _passing(error: Exception) -> tuple[str, float] | None:
         response = error.response
         if response.status_code not in _PASSING:
             return None
-        asked = response.headers.get("Retry-After", "")
-        return f"the hub answers {response.status_code}", float(asked) if asked.isdigit() else 0.0
+        return f"the hub answers {response.status_code}", _asked(response.headers)
     if isinstance(error, httpx2.TimeoutException):
         return "the hub is silent", 0.0
     if isinstance(error, httpx2.ConnectError):
@@ -85,3 +84,14 @@ def _passing(error: Exception) -> tuple[str, float] | None:
     if isinstance(error, httpx2.NetworkError | httpx2.ProtocolError | httpx2.ProxyError):
         return f"the line was cut ({first_line(error)})", 0.0
     return None
+
+
+def _asked(headers: Mapping[str, str]) -> float:
+    """Seconds that the hub asks to wait; 0 where it does not say."""
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    limit = parse_ratelimit_headers(headers)
+    if limit is not None and limit.remaining == 0:
+        return float(limit.reset_in_seconds)
+    seconds = headers.get("Retry-After", "")
+    return float(seconds) if seconds.isdigit() else 0.0

@@ -1,9 +1,16 @@
-"""What the hub refuses, and a network that is not there, as one line with the way out."""
+"""What the hub refuses, a network that is not there and a folder that cannot be written, each as
+one line with the way out."""
 
+import errno
+import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 
-from glam.errors import UserError, first_line, nearest
+from glam.errors import NO_SPACE, UserError, first_line, nearest
+from glam.units import byte_size
+
+_CLOSED = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 
 
 @contextmanager
@@ -45,6 +52,33 @@ def told(repo: str, revision: str | None = None) -> Generator[None]:
         ) from None
     except HfHubHTTPError as error:
         raise UserError(_of_status(repo, error)) from None
+
+
+@contextmanager
+def writing(folder: Path, needs: int = 0) -> Generator[None]:
+    """Raises UserError for a folder that cannot be written, or a disk without room for `needs`
+    bytes."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(folder).free < needs:
+            raise OSError(errno.ENOSPC, "no space left")
+        yield
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise UserError(
+                f"data.corpus.folder={folder} has {byte_size(_free(folder))} free"
+                + (f" and a file of the hub needs {byte_size(needs)}" if needs > 0 else "")
+                + "; free some space or set data.corpus.folder=<another disk>"
+            ) from None
+        if error.errno in _CLOSED:
+            raise UserError(
+                f"data.corpus.folder={folder} cannot be written ({error.strerror}); set another"
+            ) from None
+        raise
+
+
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
 
 
 def no_network(repo: str, error: Exception) -> UserError:

@@ -1,5 +1,6 @@
 """Files of a hub with faults arrive whole, each once."""
 
+import errno
 import json
 import pickle
 from collections.abc import Callable
@@ -105,6 +106,18 @@ def test_the_wait_is_told_and_ends(
     assert "some/text/data/train-0.jsonl: the hub answers 503; waiting" in caplog.text
 
 
+def test_as_long_as_the_hub_asks_and_twice_as_long_each_time_else(
+    hub: FakeHub, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, waits = opened(retry_seconds=3.0), list[float]()
+    monkeypatch.setattr("glam.data.hub.patience.time.sleep", waits.append)
+    limited = {"RateLimit": '"api";r=0;t=55'}
+    hub.faults.extend([Fault(503), Fault(429, {"Retry-After": "70"}), *[Fault(503)] * 5])
+    hub.faults.append(Fault(429, limited))
+    assert len(read(source)) == 200
+    assert waits == [3, 70, 12, 24, 48, 60, 60, 60]
+
+
 @pytest.mark.parametrize(
     ("status", "says"),
     [(401, "hf auth login"), (403, "hf auth login"), (404, "the hub answers 404"), (400, "400")],
@@ -158,13 +171,35 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_fetched(
     hub.repos["some/text"].files["data/train-0.jsonl"] = bytes(6_000_000)
     source = opened()
     usage = type("Usage", (), {"free": 5e6})
-    monkeypatch.setattr("glam.data.hub.download.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("glam.data.hub.refusals.shutil.disk_usage", lambda _: usage)
     with pytest.raises(UserError, match=r"has 5 MB free and a file of the hub needs 6 MB"):
         read(source)
     assert hub.fetched() == []
 
 
 def test_another_process_can_fetch(hub: FakeHub, opened: Opened) -> None:
-    fetch = opened().fetch
-    with pickle.loads(pickle.dumps(fetch))(2) as path:
-        assert path.read_bytes() == content(2)
+    source: Source = pickle.loads(pickle.dumps(opened()))
+    with source.here([2]) as paths:
+        assert list(map(text_of, source.reader(paths))) == rows(2)
+
+
+def test_a_disk_that_fills_is_told_and_what_has_come_is_kept(
+    hub: FakeHub, opened: Opened, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    source = opened()
+    with monkeypatch.context() as patch:
+        patch.setattr("glam.data.hub.download._go_on", full)
+        with pytest.raises(UserError, match=r"data.corpus.folder=.* free some space or set"):
+            read(source)
+    assert len(read(source)) == 200
+
+
+def test_a_folder_that_cannot_be_written_is_told(hub: FakeHub, tmp_path: Path) -> None:
+    hub.repos["some/text"] = FakeRepo({path: content(i) for path, i in FILES.items()})
+    (tmp_path / "file").touch()
+    corpus = HubCorpusConfig(datasets=["some/text"], folder=str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"data.corpus.folder=.* cannot be written"):
+        hub_sources(corpus)
