@@ -80,7 +80,7 @@ def write_classifier(
     good, web = (Deal.of_class(each, config.folds, seed) for each in (curated, pool))
     samples = _sample(curated, good, seed), _sample(pool, web, seed)
     with bar("quality classifier", sum(len(texts) for texts, _ in samples), "pages") as running:
-        classifier = fit(config, *samples, running)
+        classifier = fit(config, samples[0], samples[1], running)
     write_weights(folder / WEIGHTS, classifier)
     web.save(folder / _POOL_DEAL)
     _save_counts(folder, score(classifier, *samples[0]))
