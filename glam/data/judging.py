@@ -114,8 +114,8 @@ def write_published_scores(folder: Path, pages: Pages, shard: Path) -> None:
     scores = Shard(shard).scores
     if scores is None:
         raise UserError(
-            "data.filter.scores=published but a part of the pool has none; name their field with "
-            "data.corpus.score_field, or leave data.filter.scores out"
+            "data.filter.scores=published but a part of the pool has none; leave that part or "
+            "data.filter.scores out"
         )
     found = rounded(scores[pages.documents])
     _save_scores(folder, np.where(np.isnan(found), -np.inf, found))

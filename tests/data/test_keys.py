@@ -39,6 +39,10 @@ FOLLOWS = {
     "corpus.curated": STAGES,
     "corpus.held_out": TOLD,  # the same documents, on another side
     "corpus.text_field": STAGES,
+    "corpus.domain_field": STAGES,
+    "corpus.score_field": STAGES,
+    "corpus.max_record_megabytes": STAGES,
+    "corpus.max_bad_share": set(),
     "filter.num_features": JUDGED,
     "filter.ngrams": JUDGED,
     "filter.folds": JUDGED,
@@ -51,6 +55,8 @@ FOLLOWS = {
     "filter.scores": JUDGED,
     "tokenizer": {"tokenizer", "tokens"},
     "left_out": set(),
+    "contamination.report": set(),
+    "contamination.remove": set(),
     # Who does the work.
     "executor": set(),
     "workers": set(),
@@ -87,6 +93,7 @@ def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pool: str) -> Any:
     monkeypatch.setattr(Cache, "stage", stage)
     monkeypatch.setattr(pipeline, "run_stage", run_stage)
     monkeypatch.setattr(pipeline, "write_copies", lambda *_: None)
+    monkeypatch.setattr(LocalCorpusConfig, "has_scores", True)
     monkeypatch.setattr(pipeline, "given_model", Path)
     monkeypatch.setattr(pipeline, "file_digest", str)
     monkeypatch.setattr(pipeline, "given_classifier", lambda config: config.model)
@@ -104,7 +111,7 @@ def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pool: str) -> Any:
         running = Pipeline(data, vocab_size, tmp_path)
         vars(running).update(index=index_of(running, pool), counts=[], _executor=None)
         _ = running.copies, running.sides, running.tokenizer, running.tokens
-        _ = running._trained, running.scores, running.ranks  # pyright: ignore[reportPrivateUsage]
+        _ = running._judge, running.scores, running.ranks  # pyright: ignore[reportPrivateUsage]
         if data.removes_near_copies:
             running._write_copies(tmp_path)  # pyright: ignore[reportPrivateUsage]
         made["funnel"] = {digest(running._funnel_inputs)}  # pyright: ignore[reportPrivateUsage]
