@@ -54,7 +54,7 @@ def document_hash(text: str) -> int:
     encoded = folded.encode()
     words = np.empty(len(encoded), np.uint8)
     length = _squeeze(library)(encoded, len(encoded), words.ctypes.data)
-    return xxhash.xxh3_64_intdigest(words[:length])
+    return xxhash.xxh3_64_intdigest(words[:length].data)
 
 
 @cache

@@ -243,7 +243,7 @@ class Pipeline:
             splitting.Divided(path, self.copies / f"{place}.npy", shard.domain)
             for place, (path, shard) in enumerate(zip(self.shards, self.index.shards, strict=True))
         ]
-        roles = [domain.role for domain in self.index.domains]
+        roles: list[Role] = [domain.role for domain in self.index.domains]
         splitting.write_sides(folder, divided, roles, self.data.held_out_fraction, self.data.seed)
 
     def _side(self, place: int) -> Path:
