@@ -80,7 +80,7 @@ def write_classifier(
     good, web = (Deal.of_class(each, config.folds, seed) for each in (curated, pool))
     samples = _sample(curated, good, seed), _sample(pool, web, seed)
     with bar("quality classifier", sum(len(texts) for texts, _ in samples), "pages") as running:
-        classifier = fit(config, *samples, running)
+        classifier = fit(config, samples[0], samples[1], running)
     write_weights(folder / WEIGHTS, classifier)
     web.save(folder / _POOL_DEAL)
     _save_counts(folder, score(classifier, *samples[0]))
@@ -114,8 +114,8 @@ def write_published_scores(folder: Path, pages: Pages, shard: Path) -> None:
     scores = Shard(shard).scores
     if scores is None:
         raise UserError(
-            "data.filter.scores=published but a part of the pool has none; name their field with "
-            "data.corpus.score_field, or leave data.filter.scores out"
+            "data.filter.scores=published but a part of the pool has none; leave that part or "
+            "data.filter.scores out"
         )
     found = rounded(scores[pages.documents])
     _save_scores(folder, np.where(np.isnan(found), -np.inf, found))

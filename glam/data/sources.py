@@ -114,6 +114,8 @@ def checked_sources(data: DataConfig) -> list[Source]:
     """The sources of `data.corpus`, checked against the filter and `data.left_out` before any
     document is read. Raises `UserError` for a file that cannot be read, where the filter has no
     curated text to learn from, or where `left_out` names no source or every source."""
+    if data.filter.name != "none" and data.filter.scores == "published":
+        _check_scores(data.corpus)
     sources = resolve(data.corpus)
     _check_readable(sources)
     roles = {source.role for source in sources}
@@ -126,6 +128,15 @@ def checked_sources(data: DataConfig) -> list[Source]:
         )
     _check_left_out(data.left_out, {source.name: source.role for source in sources})
     return sources
+
+
+def _check_scores(corpus: CorpusConfig) -> None:
+    if not corpus.has_scores:
+        raise UserError(
+            f"data.filter.scores=published but data/corpus={corpus.name} names no scores; name "
+            f"their field (data.corpus.score_field of local, score_field of a data set of hub), or "
+            f"leave data.filter.scores out"
+        )
 
 
 def trains_classifier(data: DataConfig) -> bool:

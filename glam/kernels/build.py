@@ -59,7 +59,7 @@ KERNELS = Library(
 )
 TEXT = Library(
     name="text",
-    sources=("text.c", "page_scores.h", "scan.h"),
+    sources=("text.c", "page_scores.h", "scan.h", "squeeze.h"),
     flags=("-O3", "-fPIC", "-fno-strict-aliasing"),
     without="kernels of text could not be built, Python's are slower",
 )

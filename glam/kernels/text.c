@@ -15,3 +15,4 @@ static inline uint32_t code_point(const uint8_t *text, int *bytes) {
 
 #include "page_scores.h"
 #include "scan.h"
+#include "squeeze.h"

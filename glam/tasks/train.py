@@ -54,7 +54,7 @@ def train(config: RunConfig, overrides: list[str]) -> None:
     meter = EnergyMeter.open(config.hardware, resources)
     energy_by_phase = EnergyByPhase(meter)
     with energy_by_phase.on("preparation"):
-        prepared = prepared_text(config, _own_tokenizer(config, run))
+        prepared = prepared_text(config, own_tokenizer(config, run))
         prepare_suite(config, prepared)
         overlap_of_text(config, prepared)  # in the cache, from here on
     if config.model.init_from is not None and (config.rerun or not run.has_begun):
@@ -92,7 +92,7 @@ def _check_text(config: RunConfig, run: RunFolder) -> None:
     check_same_text([(run, config.data)], consequence, config.cache_path)
 
 
-def _own_tokenizer(config: RunConfig, run: RunFolder) -> "Tokenizer | None":
+def own_tokenizer(config: RunConfig, run: RunFolder) -> "Tokenizer | None":
     """Of a run that goes on and took its tokenizer from elsewhere."""
     from glam.data import Tokenizer
 

@@ -400,3 +400,36 @@ def test_a_reader_that_fails_in_mid_file_is_one_line(
         UserError, match=r"data.corpus: .*jsonl cannot be read \(Input/output error"
     ):
         prepare(data, VOCAB, tmp_path)
+
+
+def test_a_threshold_on_published_scores_keeps_the_documents_above_it(tmp_path: Path) -> None:
+    with (tmp_path / "web.jsonl").open("w") as file:
+        for i in range(60):
+            text = " ".join(f"word{(i * j) % 61}" for j in range(60))
+            file.write(json.dumps({"text": f"{text} #{i}", "quality": i / 10}) + "\n")
+    corpus = LocalCorpusConfig(files=[str(tmp_path)], score_field="quality")
+    rule = FilterConfig(scores="published", name="threshold", calibrate=False, threshold=3.0)
+    data = DataConfig(corpus=corpus, filter=rule, page_characters=200)
+    found = prepare(data, 300, tmp_path / "cache")
+    kept, held = (
+        {int(text.partition("#")[2]) for text in side(found)["web"] if "#" in text}
+        for side in (texts, held_out_texts)
+    )
+    assert kept == set(range(31, 60)) - held
+    assert found.quality["kept_share"]["web"] == pytest.approx(
+        len(kept) / (60 - len(held)), rel=0.1
+    )
+    assert "auc" not in found.quality
+    assert found.classifier is None
+
+
+def test_a_classifier_that_was_trained_here_filters_text_without_any_curated(
+    data: DataConfig, prepared: PreparedData, cache: Path
+) -> None:
+    assert prepared.classifier is not None
+    assert isinstance(data.corpus, LocalCorpusConfig)
+    alone = dataclasses.replace(data.corpus, curated=[])
+    rule = dataclasses.replace(data.filter, model=str(prepared.classifier))
+    found = prepare(dataclasses.replace(data, corpus=alone, filter=rule), VOCAB, cache)
+    assert 0 < found.quality["kept_share"]["posts"] < 1
+    assert (found.quality.keys(), found.classifier) == ({"kept_share"}, None)

@@ -1,11 +1,19 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from glam.config import COMPONENTS, EmbeddedCorpusConfig
+from glam.config import (
+    COMPONENTS,
+    DataConfig,
+    EmbeddedCorpusConfig,
+    FilterConfig,
+    HubCorpusConfig,
+    LocalCorpusConfig,
+)
 from glam.data import sources
-from glam.data.sources import EMBEDDED, resolve
+from glam.data.sources import EMBEDDED, checked_sources, resolve
 from glam.errors import UserError
 
 
@@ -22,7 +30,7 @@ def test_the_default_configuration_names_the_whole_table() -> None:
 
 def test_no_package_is_imported_for_its_text() -> None:
     code = (
-        "import sys; from glam.data.sources import EMBEDDED, resolve;"
+        "import sys; from glam.data.sources import EMBEDDED, checked_sources, resolve;"
         "from glam.config import EmbeddedCorpusConfig;"
         "[next(iter(s.reader(s.files))) for s in resolve(EmbeddedCorpusConfig())];"
         "print([row.module for row in EMBEDDED if row.module in sys.modules])"
@@ -60,3 +68,18 @@ def test_the_order_in_which_sources_are_listed_does_not_matter() -> None:
     forward = resolve(EmbeddedCorpusConfig(sources=["speeches", "tweets"]))
     backward = resolve(EmbeddedCorpusConfig(sources=["tweets", "speeches"]))
     assert [s.name for s in forward] == [s.name for s in backward]
+
+
+def test_published_scores_are_asked_for_where_the_text_may_have_some_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "score": 1}\n')
+    files = [str(tmp_path / "a.jsonl")]
+    scores = FilterConfig(scores="published")
+    hub = HubCorpusConfig(datasets=[{"repo": "a/web"}, {"repo": "a/book", "role": "curated"}])
+    for corpus in (EmbeddedCorpusConfig(), LocalCorpusConfig(files=files), hub):
+        with pytest.raises(
+            UserError, match=r"data.filter.scores=published .*names no scores; name"
+        ):
+            checked_sources(DataConfig(corpus=corpus, filter=scores))
+    named = LocalCorpusConfig(files=files, score_field="score")
+    # No curated text is needed.
+    assert len(checked_sources(DataConfig(corpus=named, filter=scores))) == 1

@@ -6,14 +6,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from glam.config import ExportConfig, ExportTaskConfig, ModelConfig, RunConfig
+from glam.config import DataConfig, ExportConfig, ExportTaskConfig, ModelConfig, RunConfig
 from glam.data import Tokenizer
 from glam.data.tokenizer import train_tokenizer
 from glam.errors import UserError
 from glam.model import Glam
 from glam.runs.folder import RunFolder
 from glam.tasks.export import export
-from glam.tasks.prepare import initial_tokenizer
+from glam.tasks.prepare import initial_tokenizer, prepared_text
+from glam.tasks.train import own_tokenizer
 
 TEXT = "Thus 7 then 13, and the people of the north went home. " * 3
 SHAPE = ModelConfig(vocab_size=288, num_layers=2, d_model=16, d_ff=8, num_heads=2, num_experts=4)
@@ -91,6 +92,30 @@ def test_a_run_that_begins_with_it_takes_its_tokenizer(runs, exported):
     model = replace(SHAPE, init_from=str(exported))
     found = initial_tokenizer(RunConfig(model=model))
     assert found.fingerprint == Tokenizer(runs / "tokenizer").fingerprint
+
+
+def test_a_run_that_begins_with_it_is_given_no_other_tokenizer(exported):
+    model = replace(SHAPE, init_from=str(exported))
+    config = RunConfig(model=model, data=DataConfig(tokenizer="another.model"))
+    with pytest.raises(
+        UserError, match=r"^data.tokenizer=another.model: .*leave data.tokenizer out"
+    ):
+        prepared_text(config)
+
+
+def test_a_run_that_goes_on_has_the_tokenizer_that_it_was_given(runs, tmp_path, save_weights):
+    """The file that was given may be gone."""
+    run = RunFolder(tmp_path / "given-ef56")
+    run.path.mkdir()
+    Tokenizer(runs / "tokenizer").copy_to(run.path)
+    given = RunConfig(data=DataConfig(tokenizer="gone.model"))
+    assert own_tokenizer(given, run) is None  # it has not begun
+    save_weights(run.path, {"norm.scale_M": torch.ones(16)}, 1)
+    found = own_tokenizer(given, run)
+    assert found is not None
+    assert found.fingerprint == Tokenizer(runs / "tokenizer").fingerprint
+    assert own_tokenizer(replace(given, rerun=True), run) is None
+    assert own_tokenizer(RunConfig(), run) is None  # its text tells
 
 
 def test_a_tokenizer_of_another_size_is_refused(runs, tmp_path, save_weights):

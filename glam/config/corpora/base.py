@@ -99,5 +99,10 @@ class CorpusConfig:
         UserError for text that is absent."""
         raise NotImplementedError(f"{type(self).__name__} has no build()")
 
+    @property
+    def has_scores(self) -> bool:
+        """Whether web-like text may come with published quality scores."""
+        return True
+
 
 CORPORA: Registry[CorpusConfig] = Registry("data/corpus")

@@ -19,3 +19,7 @@ class EmbeddedCorpusConfig(CorpusConfig):
 
     def __post_init__(self) -> None:
         words("data.corpus.", self, "sources")
+
+    @property
+    def has_scores(self) -> bool:
+        return False

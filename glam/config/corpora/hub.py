@@ -143,6 +143,11 @@ class HubCorpusConfig(CorpusConfig):
                 raise UserError(f"data.corpus.only: {name!r} is not listed; {nearest(name, names)}")
         return [one for one in datasets if one.domain_name in self.only]
 
+    @property
+    def has_scores(self) -> bool:
+        pool = [one for one in hub_datasets(self.datasets) if one.role == "pool"]
+        return any(one.score_field is not None for one in pool)
+
     def _limited(self, dataset: HubDataset) -> HubDataset:
         limits = [limit for limit in (dataset.limit_gb, self.limit_gb) if limit is not None]
         return replace(dataset, limit_gb=min(limits, default=None))

@@ -33,3 +33,7 @@ class LocalCorpusConfig(CorpusConfig):
         words("data.corpus.", self, "files", "curated", "held_out")
         within("data.corpus.", self, 0, 1, "max_bad_share")
         within("data.corpus.", self, 0.001, 1024, "max_record_megabytes")
+
+    @property
+    def has_scores(self) -> bool:
+        return self.score_field is not None
