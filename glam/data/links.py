@@ -1,7 +1,7 @@
 """Which of many documents links connect: sets of which each is known by its lowest number."""
 
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,10 +50,6 @@ class Links:
 
 def _components(first: Numbers, second: Numbers, total: int) -> Numbers:
     """The number of each node's component."""
-    from scipy import sparse  # pyright: ignore[reportMissingTypeStubs] # half a second
-    from scipy.sparse import csgraph  # pyright: ignore[reportMissingTypeStubs]
-
-    matrix: Any = sparse.coo_matrix  # scipy comes without types
-    components: Any = csgraph.connected_components
-    graph = matrix((np.ones(len(first), bool), (first, second)), (total, total))
-    return components(graph, directed=False)[1]
+    sparse = import_module("scipy.sparse")  # half a second; it comes without types
+    graph = sparse.coo_matrix((np.ones(len(first), bool), (first, second)), (total, total))
+    return import_module("scipy.sparse.csgraph").connected_components(graph, directed=False)[1]
