@@ -44,6 +44,7 @@ KERNELS = Library(
             "decode.h",
             "lanes.h",
             "packed.inc",
+            "draw.h",
             "attend.inc",
             "product.inc",
             "product_t.inc",

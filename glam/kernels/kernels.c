@@ -16,7 +16,8 @@
  *   attention.inc    attention, a head at a time, on gemm.h
  *   experts.inc      the feed-forward of every expert, on gemm.h
  *   loss.h           logits, cross-entropy and their gradients, on gemm.h with AMX
- *   decode.h         a decoding step of the whole model, by the products of product.inc */
+ *   decode.h         a decoding step of the whole model, by the products of product.inc and
+ *                    packed.inc, attend.inc and draw.h */
 #include <math.h>
 #include <omp.h>
 #include <stdint.h>
