@@ -87,7 +87,7 @@ class HardwareConfig:
                 f"hardware.num_devices={self.num_devices} but hardware.mesh={self.mesh} is of "
                 f"{math.prod(self.mesh.values())}; leave one of them out"
             )
-        for axis, mesh_axis in self.rules.items():
+        for axis, mesh_axis in self.split_by.items():
             if axis not in LOGICAL_AXES:
                 raise UserError(
                     f"hardware.rules.{axis}={mesh_axis}: there is no logical axis {axis}; "
@@ -103,7 +103,7 @@ class HardwareConfig:
             if size > 1 and self.rules and axis not in self.rules.values():
                 raise UserError(
                     f"hardware.mesh.{axis}={size}: no rule of hardware.rules splits anything along "
-                    f"{axis}; {nearest(axis, sorted(set(self.rules.values())))}"
+                    f"{axis}; {nearest(axis, sorted(set(self.split_by.values())))}"
                 )
 
     def _check_topology(self) -> None:
@@ -163,9 +163,14 @@ class HardwareConfig:
         """Whether the file describes the devices, which may be in other machines."""
         return self.is_xla or self.devices > 1
 
+    @property
+    def split_by(self) -> dict[str, str]:
+        """The rules that there are: by logical axis, the axis of the mesh."""
+        return {axis: rule for axis, rule in self.rules.items() if rule is not None}
+
     def shards(self, axis: str) -> int:
         """Into how many parts the logical `axis` is split."""
-        return self.mesh[self.rules[axis]] if axis in self.rules else 1
+        return self.mesh[self.split_by[axis]] if axis in self.split_by else 1
 
 
 def check_divisible(axis: str, key: str, value: int, hardware: HardwareConfig) -> None:

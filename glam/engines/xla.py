@@ -94,7 +94,7 @@ class Sharding:
     def flow(self, tensor: Tensor, *logical: str | None) -> Tensor:
         """`tensor` with its annotation, which its gradient gets too. Axes that the mesh does not
         divide stay unsplit: generation has batches of one row."""
-        rules, mesh = self.hardware.rules, self.hardware.mesh
+        rules, mesh = self.hardware.split_by, self.hardware.mesh
         axes: list[str | None] = []
         for name, size in zip(logical, tensor.shape, strict=True):
             axis = rules.get(name or "")

@@ -129,7 +129,9 @@ class GlamLM(TemplateLM):
         if self.journal is None or not self.journal.known:
             return {}
         known = {row: self.journal.known.get(key_of(row)) for row in set(rows)}
-        return {row: LogLikelihood(*one, len(row[1])) for row, one in known.items() if one}
+        return {
+            row: LogLikelihood(one[0], one[1], len(row[1])) for row, one in known.items() if one
+        }
 
     def _row(self, context: list[int], continuation: list[int]) -> Target:
         whole = (context + continuation)[-(self.max_length + 1) :]

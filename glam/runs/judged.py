@@ -2,7 +2,8 @@
 
 Scores of a suite stand in one file. Those of other demonstrations or other tasks are added to it.
 What is judged again, on the same items, takes the place of what stood there. Where the items of a
-score that is there have changed (other data), the earlier files are moved to `evaluation/earlier`.
+score that is there have changed (other data), or a file cannot be read, the earlier files are moved
+to `evaluation/earlier`.
 """
 
 import json
@@ -43,8 +44,10 @@ def keep(
     name = saved["suite"]
     with locked(run.path / FOLDER / ".lock"):
         before = read_suite(run.path, name)
-        if before is not None and _has_other_items(before, saved):
-            _move_aside(run, name)
+        if before is None and (run.path / file_of(name)).exists():
+            _move_aside(run, name, "what is there cannot be read")
+        elif before is not None and _has_other_items(before, saved):
+            _move_aside(run, name, "its items are others than before")
             before = None
         items_before = read_items(run.path, name)
         for column, found in lm_eval.items():
@@ -124,7 +127,7 @@ def _has_other_items(before: SavedSuite, now: SavedSuite) -> bool:
     )
 
 
-def _move_aside(run: RunFolder, name: str) -> None:
+def _move_aside(run: RunFolder, name: str, why: str) -> None:
     number = 1
     while (target := run.path / FOLDER / EARLIER / str(number)).exists():
         number += 1
@@ -134,9 +137,9 @@ def _move_aside(run: RunFolder, name: str) -> None:
     harness = re.compile(rf"{re.escape(stem)}(\.\d+-shot)?{re.escape(HARNESS)}")
     files += (one for one in files[0].parent.iterdir() if harness.fullmatch(one.name))
     for file in files:
-        if file.is_file():
+        if file.exists():
             file.rename(target / file.name)
-    log.info(f"{name}: its items are others than before; the earlier scores are now in {target}")
+    log.info(f"{name}: {why}; the earlier files are now in {target}")
 
 
 def _with_harness(run: RunFolder, file: str, now: Json) -> Json:

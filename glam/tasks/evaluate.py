@@ -54,6 +54,8 @@ def _evaluate(run: RunFolder, config: RunConfig) -> "SuiteResult | None":
         )
     prepared = text_of(run, config) if needs_text(config) else None
     loaded = load_suite(config, prepared)
+    if loaded is not None and keeps:
+        run.check_writable(file_of(name_of(loaded.name, config.evaluation)))
     tokenizer = load_tokenizer(run, config) if prepared is None else prepared.tokenizer
     model = load_model(run, config)
     if prepared is not None:

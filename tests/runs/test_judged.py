@@ -103,6 +103,22 @@ def test_scores_of_other_items_move_those_before_aside(tmp_path, caplog):
     assert keys(read_suite(tmp_path, "s.t")) == [("arc", "")]
 
 
+@pytest.mark.parametrize("damage", ["{", "a folder"])
+def test_a_file_that_cannot_be_read_is_moved_aside(tmp_path, caplog, damage):
+    judged(tmp_path, score("arc", 0.2))
+    file = tmp_path / "evaluation" / "s.json"
+    if damage == "{":
+        file.write_text(damage)
+    else:
+        file.unlink()
+        file.mkdir()
+    assert keys(judged(tmp_path, score("piqa"))) == [("piqa", "")]
+    earlier = tmp_path / "evaluation" / "earlier" / "1"
+    assert (earlier / "s.json").exists()
+    assert json.loads((earlier / "s.items.json").read_text())["tasks"][0]["each"] == [0.2]
+    assert "what is there cannot be read; the earlier files are now in" in caplog.text
+
+
 def test_a_part_of_the_items_or_shorter_prompts_are_a_suite_of_their_own():
     names = [
         name_of("arc", EvaluationConfig(**asked))

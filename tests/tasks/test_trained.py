@@ -313,6 +313,14 @@ def test_what_cannot_be_judged_is_refused_before_a_model_is_read(
         judge(home, data, str(run_in(home).path), **changes)
 
 
+def test_scores_that_could_not_be_kept_are_not_measured(home, data, cached, monkeypatch):
+    run = run_in(home)
+    (run.path / "evaluation").write_text("in the way")
+    monkeypatch.setattr(evaluation, "load_model", lambda *_: pytest.fail("read"))
+    with pytest.raises(UserError, match=r"evaluation/piqa.*json cannot be written \(File exists\)"):
+        judge(home, data, str(run.path))
+
+
 def test_two_runs_are_compared_on_the_same_items(home, data, cached, capsys):
     run = run_in(home)
     other = run.path.with_name("other")
