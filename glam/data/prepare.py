@@ -185,6 +185,12 @@ def _components(
             f"{' and '.join(names)}; give it a weight"
         )
     for name, its in present.items():
+        if not any(part.clean.any() for part in its):
+            raise UserError(
+                f"data.contamination.remove=true leaves none of the {sum(map(_pages, its)):,} "
+                f"pages of {name}, for all of them overlap with evaluation sets; give more text, a "
+                f"smaller data.held_out_fraction, or leave it out"
+            )
         if not any(part.num_kept for part in its):
             raise UserError(
                 f"data.filter keeps none of the {sum(map(_pages, its)):,} pages of "

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from glam.config import (
+    ContaminationConfig,
     DataConfig,
     EvaluateTaskConfig,
     EvaluationConfig,
@@ -24,11 +25,13 @@ from glam.errors import UserError
 from glam.machine.resources import resolve
 from glam.runs.folder import RunFolder
 from glam.tasks import train as training
-from glam.tasks.evaluate import evaluate
-from glam.tasks.prepare import prepare
+from glam.tasks.evaluate import evaluate, load_suite
+from glam.tasks.overlap import mark, overlap_of_text, text_here
+from glam.tasks.prepare import prepare, prepared_text
 from glam.tasks.train import train
 
 WORDS = ["the old king", "a new road", "his ships", "one tower", "some grain", "all winds"]
+ONE_TASK = EvaluationConfig(tasks=["agreement"], limit=20, tokens_per_domain=128, points=0)
 VERBS = ["stood by", "looked like", "came before", "was worth", "held off", "knew of"]
 
 
@@ -148,3 +151,44 @@ def test_an_unknown_task_is_refused_before_a_run_trains(
     with pytest.raises(UserError, match=r"evaluation\.tasks=.*agreement"):
         verb(wrong, [])
     assert not RunFolder.of(wrong, resolve(wrong)).path.exists()
+
+
+def test_a_run_has_its_overlap_and_scores_of_the_items_without_any(done: RunFolder):
+    found = read_overlap(done)
+    assert found["removed"] is False
+    assert set(found["suites"]) == {"held_out", "embedded"}
+    assert (done.summary() or {})["overlap"] == found["suites"]
+    saved = json.loads((done.path / "evaluation" / "embedded,limit=20.json").read_text())
+    for score in saved["scores"]:
+        row = found["suites"]["embedded"][score["task"]]
+        assert row["items"] >= score["items"] == 20
+        assert 20 - score["clean"]["items"] <= row["dirty"]
+    assert "Overlap with evaluation sets" in done.report_file.read_text()
+
+
+def read_overlap(run: RunFolder) -> dict[str, Any]:
+    return json.loads((run.path / "overlap.json").read_text())
+
+
+def test_where_all_text_overlaps_its_removal_is_refused(asked: RunConfig):
+    data = replace(asked.data, contamination=ContaminationConfig(remove=True))
+    with pytest.raises(UserError, match="leaves none of the 6 pages of webpages"):
+        prepared_text(replace(asked, data=data))
+
+
+def test_a_run_is_judged_where_its_text_is_not_in_the_cache_without_the_overlap(
+    done: RunFolder, asked: RunConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    config = replace(asked, cache_dir=str(tmp_path))
+    assert text_here(config, done) is None
+    assert "no overlap with its training text is shown (it is not in the cache" in caplog.text
+    assert text_here(asked, done) is not None
+
+
+def test_no_overlap_is_looked_for_where_none_is_asked_for(asked: RunConfig, done: RunFolder):
+    data = replace(asked.data, contamination=ContaminationConfig(report=False))
+    config = replace(asked, data=data)
+    prepared = prepared_text(config)
+    assert overlap_of_text(config, prepared) is None
+    loaded = load_suite(config, prepared)
+    assert mark(config, done, prepared.texts, loaded, config.evaluation) is loaded

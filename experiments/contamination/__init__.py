@@ -1,0 +1,1 @@
+"""Overlap of generated text with evaluation items: see the README."""
