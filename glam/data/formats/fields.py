@@ -111,9 +111,7 @@ class Fields:
 
 
 def refuse_field(key: str, name: str, place: str, names: Iterable[str]) -> None:
-    raise UserError(
-        f"{place}: no field {name!r}, which {key} names; {nearest(name, names)}"
-    )
+    raise UserError(f"{place}: no field {name!r}, which {key} names; {nearest(name, names)}")
 
 
 class _Absent:
