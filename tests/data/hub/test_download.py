@@ -5,6 +5,7 @@ import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -96,24 +97,32 @@ def test_a_process_that_was_killed_is_gone_on_with(hub: FakeHub, opened: Opened)
     assert hub.fetched()[0].endswith(f"bytes={len(content(0)) // 2}-")
 
 
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The waits for the hub, in seconds, which pass at once."""
+    waits: list[float] = []
+    clock = SimpleNamespace(sleep=waits.append, monotonic=lambda: sum(waits))
+    monkeypatch.setattr("glam.data.hub.patience.time", clock)
+    return waits
+
+
 def test_the_wait_is_told_and_ends(
-    hub: FakeHub, opened: Opened, caplog: pytest.LogCaptureFixture
+    hub: FakeHub, opened: Opened, waits: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    source = opened(retry_hours=0.02 / 3600)
+    source = opened(retry_hours=0.1, retry_seconds=100.0)
     hub.faults.extend([Fault(503)] * 1000)
     with pytest.raises(UserError, match=r"some/text/data/train-0.jsonl: the hub answers 503"):
         read(source)
+    assert sum(waits) == pytest.approx(360)
     assert "some/text/data/train-0.jsonl: the hub answers 503; waiting" in caplog.text
 
 
 def test_as_long_as_the_hub_asks_and_twice_as_long_each_time_else(
-    hub: FakeHub, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    hub: FakeHub, opened: Opened, waits: list[float]
 ) -> None:
-    source, waits = opened(retry_seconds=3.0), list[float]()
-    monkeypatch.setattr("glam.data.hub.patience.time.sleep", waits.append)
-    limited = {"RateLimit": '"api";r=0;t=55'}
+    source = opened(retry_seconds=3.0)
     hub.faults.extend([Fault(503), Fault(429, {"Retry-After": "70"}), *[Fault(503)] * 5])
-    hub.faults.append(Fault(429, limited))
+    hub.faults.append(Fault(429, {"RateLimit": '"api";r=0;t=55'}))
     assert len(read(source)) == 200
     assert waits == [3, 70, 12, 24, 48, 60, 60, 60]
 
