@@ -115,6 +115,19 @@ def test_evaluated_again_the_scores_are_those_of_the_end_of_training(
     assert json.loads(saved.read_text())["scores"] == before["scores"]
 
 
+def test_a_run_has_its_overlap_and_scores_of_the_items_without_any(done: RunFolder):
+    found = json.loads((done.path / "overlap.json").read_text())
+    assert found["removed"] is False
+    assert set(found["suites"]) == {"held_out", "embedded"}
+    assert (done.summary() or {})["overlap"] == found["suites"]
+    saved = json.loads((done.path / "evaluation" / "embedded,limit=20.json").read_text())
+    for score in saved["scores"]:
+        row = found["suites"]["embedded"][score["task"]]
+        assert row["items"] >= score["items"] == 20
+        assert 20 - score["clean"]["items"] <= row["dirty"]
+    assert "Overlap with evaluation sets" in done.report_file.read_text()
+
+
 def test_tasks_change_no_id_and_no_weight(asked: RunConfig, done: RunFolder) -> None:
     without = replace(asked, evaluation=replace(asked.evaluation, name="held_out", limit=None))
     run = RunFolder.of(without, resolve(without))
@@ -151,23 +164,6 @@ def test_an_unknown_task_is_refused_before_a_run_trains(
     with pytest.raises(UserError, match=r"evaluation\.tasks=.*agreement"):
         verb(wrong, [])
     assert not RunFolder.of(wrong, resolve(wrong)).path.exists()
-
-
-def test_a_run_has_its_overlap_and_scores_of_the_items_without_any(done: RunFolder):
-    found = read_overlap(done)
-    assert found["removed"] is False
-    assert set(found["suites"]) == {"held_out", "embedded"}
-    assert (done.summary() or {})["overlap"] == found["suites"]
-    saved = json.loads((done.path / "evaluation" / "embedded,limit=20.json").read_text())
-    for score in saved["scores"]:
-        row = found["suites"]["embedded"][score["task"]]
-        assert row["items"] >= score["items"] == 20
-        assert 20 - score["clean"]["items"] <= row["dirty"]
-    assert "Overlap with evaluation sets" in done.report_file.read_text()
-
-
-def read_overlap(run: RunFolder) -> dict[str, Any]:
-    return json.loads((run.path / "overlap.json").read_text())
 
 
 def test_where_all_text_overlaps_its_removal_is_refused(asked: RunConfig):
