@@ -24,7 +24,7 @@ def read(path: Path, fields: Fields) -> Iterator[Record | BadRecord]:
     """The documents of a `.json`; a value's place is the line in which it begins."""
     window = _Window(path)
     decode = json.JSONDecoder().raw_decode
-    while window.skip(_BETWEEN):
+    while window.skip():
         try:
             value, end = decode(window.text, window.at)
         except (ValueError, RecursionError) as error:
@@ -32,7 +32,7 @@ def read(path: Path, fields: Fields) -> Iterator[Record | BadRecord]:
                 continue
             kind = TOO_LONG if window.left > fields.spec.most_bytes else NOT_JSON
             yield bad(kind, path, window.line, window.raw(window.at + KEPT))
-            window.seek(_RECORD)
+            window.seek()
         else:
             raw, line, is_utf8 = window.raw(end), window.line, window.is_utf8(end)
             yield (
@@ -84,20 +84,20 @@ class _Window:
         self.line += self.text.count("\n", self.at, to)
         self.at = to
 
-    def skip(self, between: re.Pattern[str]) -> bool:
+    def skip(self) -> bool:
         """Go to where a value begins; False where there is none."""
         while True:
-            found = between.match(self.text, self.at)
+            found = _BETWEEN.match(self.text, self.at)
             self.move(found.end() if found else self.at)
             if self.left:
                 return True
             if not self.more():
                 return False
 
-    def seek(self, before: re.Pattern[str]) -> None:
-        """Go behind the next match, or to the end. What is passed over is not held."""
+    def seek(self) -> None:
+        """Go to the next record, or to the end. What is passed over is not held."""
         self.move(self.at + 1)
-        while not (found := before.search(self.text, self.at)):
+        while "{" not in self.text or not (found := _RECORD.search(self.text, self.at)):
             self.move(max(self.at, len(self.text) - _CUT))
             if not self.more():
                 self.move(len(self.text))

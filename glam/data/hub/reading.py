@@ -14,5 +14,8 @@ def reader_of(dataset: HubDataset) -> tuple[Reader, str]:
         text_field=dataset.text_field,
         domain_field=dataset.domain_field,
         score_field=dataset.score_field,
+        text_key="text_field of data.corpus.datasets",
+        domain_key="domain_field of data.corpus.datasets",
+        score_key="score_field of data.corpus.datasets",
     )
     return partial(records, spec=spec), f"hub:{json.dumps(asdict(spec), sort_keys=True)}"
