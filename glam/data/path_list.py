@@ -4,7 +4,7 @@ import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import cast, overload
 
 
 class PathList(Sequence[Path]):
@@ -42,7 +42,7 @@ class PathList(Sequence[Path]):
         return map(Path, self.strings())
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and list(self) == list(other)
+        return isinstance(other, Sequence) and list(self) == list(cast(Sequence[object], other))
 
     def strings(self) -> Iterator[str]:
         """The paths as they are typed."""

@@ -1,7 +1,7 @@
 """Parquet: a row is a document. Columns that are not asked for are not read."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +42,7 @@ def read(path: Path, fields: Fields) -> Iterator[Record | BadRecord]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path) -> Generator[Any]:
     """The file as pyarrow's; None where it is no parquet. A compressed one is unpacked first, for
     its table of contents lies at the end."""
     import pyarrow.parquet  # pyright: ignore[reportMissingTypeStubs]
@@ -116,14 +116,15 @@ def _rows(file: Any, group: int, names: list[str]) -> Iterator[dict[str, Any]]:
 def _values(batch: Any, name: str) -> list[Any]:
     """A column of a batch. Text that is not UTF-8 stays bytes."""
     import pyarrow  # pyright: ignore[reportMissingTypeStubs]
-    import pyarrow.compute  # pyright: ignore[reportMissingTypeStubs]
+    from pyarrow import compute  # pyright: ignore[reportMissingTypeStubs]
 
     library: Any = pyarrow
+    functions: Any = compute
     if batch.schema.get_field_index(name) >= 0:
         column = batch.column(name)
     else:
         first, *others = name.split(".")
-        column = library.compute.struct_field(batch.column(first), others)
+        column = functions.struct_field(batch.column(first), others)
     try:
         values = column.to_pylist()
     except UnicodeDecodeError:

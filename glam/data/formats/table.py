@@ -46,7 +46,8 @@ def read(path: Path, fields: Fields) -> Iterator[Record | BadRecord]:
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
-    return [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
+    rows = csv.reader([line], delimiter=delimiter)
+    return [name.strip() for row in rows for name in row]
 
 
 class _TooLongError(csv.Error):

@@ -38,9 +38,11 @@ def _gzip() -> _Codec:
     from isal import isal_zlib  # three times as fast as zlib
 
     def member() -> Any:
-        return isal_zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        library: Any = isal_zlib
+        return library.decompressobj(wbits=16 + zlib.MAX_WBITS)
 
-    return _Codec(b"\x1f\x8b\x08", member, (isal_zlib.error,))
+    error: Any = isal_zlib.IsalError  # its stub has an instance
+    return _Codec(b"\x1f\x8b\x08", member, (error,))
 
 
 def _zstd() -> _Codec:
