@@ -71,7 +71,7 @@ def write(folder: Path) -> None:
     """Each domain as a `.jsonl`."""
     folder.mkdir(parents=True, exist_ok=True)
     for source in resolve(EmbeddedCorpusConfig()):
-        documents = source.reader(source.files)
+        documents = (text for text in source.reader(source.files) if isinstance(text, str))
         named = (
             parts(documents)
             if source.name == "reviews"

@@ -239,7 +239,8 @@ def _beside_clean(
     dirty = loaded.dirty.get(whole.task)
     if dirty is None:
         return whole
-    aggregate = loaded.tasks[whole.task].aggregation()[metric]
+    aggregates: Any = loaded.tasks[whole.task].aggregation()  # untyped in lm-eval
+    aggregate = aggregates[metric]
     of_samples = [bool(dirty[one["doc_id"]]) for one in samples]
     return with_clean(whole, of_samples, [one[metric] for one in samples], aggregate)
 

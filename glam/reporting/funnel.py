@@ -93,16 +93,14 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
     """What was set aside of each source before the first step, and which copies were left out."""
     found: list[str] = []
     for row in rows:
-        name, bad = row.get("source", ""), row.get("bad_records") or {}
+        name = row.get("source", "")
+        bad: dict[str, int] = row.get("bad_records") or {}
         if bad:
             kinds = ", ".join(f"{whole(count)} {kind}" for kind, count in bad.items())
             found.append(f"{name}: {counted(sum(bad.values()), 'bad record')} set aside ({kinds})")
-        copies = [row.get(f"{kind}_copies") or 0 for kind in ("exact", "near")]
-        if any(copies):
-            words = [
-                f"{whole(n)} {kind}" for n, kind in zip(copies, ("exact", "near"), strict=True)
-            ]
-            found.append(f"{name}: {' and '.join(words)} copies left out")
+        exact, near = (row.get(f"{kind}_copies") or 0 for kind in ("exact", "near"))
+        if exact or near:
+            found.append(f"{name}: {whole(exact)} exact and {whole(near)} near copies left out")
     return found
 
 

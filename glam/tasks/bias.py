@@ -197,7 +197,9 @@ def _items(
     from glam.tasks.evaluate import judge_suite, load_suite
 
     loaded = load_suite(config, prepared)
-    return None if loaded is None else judge_suite(config, loaded, model, tokenizer).items()
+    if loaded is None:
+        return None
+    return judge_suite(config, loaded, model, tokenizer, run=None).items()
 
 
 def _task_changes(before: Any, after: Any) -> list[dict[str, Any]]:

@@ -61,8 +61,7 @@ class Overlap:
 
     def save(self, folder: Path) -> None:
         """Write all of it into `folder`."""
-        arrays = {"rare": self.rare, "common": self.common, "covered": self.covered}
-        np.savez(folder / "items.npz", **arrays)
+        np.savez(folder / "items.npz", rare=self.rare, common=self.common, covered=self.covered)
         np.save(folder / "documents.npy", self.documents)
         (folder / "tasks.json").write_text(json.dumps([list(t) for t in self.tasks]))
 
