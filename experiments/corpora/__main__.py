@@ -1,9 +1,9 @@
 """`python -m experiments.corpora OUT MEGABYTES SHARDS [SEED]`: write a corpus, and what is known of
 it. Memory is constant in its size."""
 
+import argparse
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import TextIO
@@ -15,14 +15,14 @@ from experiments.corpora.generate import Corpus
 CURATED = 0.1  # megabytes of curated text to one of web pages
 
 
-def main(out: str, megabytes: str, shards: str, seed: str = "0") -> None:
-    folder, size = Path(out), float(megabytes)
-    corpus = Corpus(size, int(seed))
+def main(folder: Path, size: float, shards: int, seed: int = 0) -> None:
+    """Write `shards` files of `size` megabytes of web pages in all, and what is known of them."""
+    corpus = Corpus(size, seed)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "truth.jsonl").open("w") as truth:
         planted = set[int]()
         pages = _pages(corpus, truth, planted)
-        numbers = range(int(shards))
+        numbers = range(shards)
         for shard in track(numbers, f"{size:g} MB of web pages"):
             _fill(folder / "web" / f"web-{shard:04d}.jsonl", size * 1e6 / len(numbers), pages)
     _fill(folder / "curated" / "books.jsonl", CURATED * size * 1e6, _curated(corpus))
@@ -62,5 +62,10 @@ def _line(file: TextIO, row: dict[str, object]) -> int:
 
 
 if __name__ == "__main__":
-    run: Callable[..., None] = main
-    run(*sys.argv[1:])
+    parser = argparse.ArgumentParser(prog="python -m experiments.corpora", description=__doc__)
+    parser.add_argument("out", type=Path, help="a folder")
+    parser.add_argument("megabytes", type=float, help="of web pages")
+    parser.add_argument("shards", type=int, help="files that they are in")
+    parser.add_argument("seed", type=int, nargs="?", default=0)
+    typed = parser.parse_args()
+    main(typed.out, typed.megabytes, typed.shards, typed.seed)
