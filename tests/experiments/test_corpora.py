@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow  # reads every embedded corpus
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpora")
-    main(str(folder), "0.6", "2")
+    main(folder, 0.6, 2)
     return folder
 
 
