@@ -64,7 +64,10 @@ def run(*arguments: str, **kwargs) -> subprocess.CompletedProcess[str]:
         ("-sc", "no such option"),
         ("--resolve", "goes with --cfg job"),
         ("hydra.verbose=3", "hydra.verbose=3 must be true or false"),
-        ("data.corpus.name=embedded", "type data/corpus=<choice>, one of embedded, local"),
+        (
+            "data.corpus.name=embedded",
+            "type data/corpus=<choice>, one of embedded, hub, hub_paper, local",
+        ),
         ("optimizer.name=adafactor", "type optimizer=<choice>"),
         ("+schedule.name=paper", "type schedule=<choice>"),
         ("task.name=generate", "type task=<choice>"),

@@ -15,7 +15,7 @@ from glam import kernels
 from glam.kernels import build, calls
 
 pytestmark = pytest.mark.usefixtures("kernels_here")
-SOURCE = "".join(Path(build.__file__).with_name(name).read_text() for name in build.SOURCES)
+SOURCE = "".join(Path(build.__file__).with_name(name).read_text() for name in build.KERNELS.sources)
 DTYPES = [torch.float32, torch.bfloat16]
 
 
