@@ -4,6 +4,7 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,8 @@ class Toy(Suite):
     missing: dict[str, str] = {}  # noqa: RUF012
 
     def load(self, evaluation: EvaluationConfig, prepared: Any) -> LoadedSuite:
-        return LoadedSuite(name="toy", tasks={"one": None}, missing=self.missing)  # type: ignore
+        task: Any = SimpleNamespace(get_config={"num_fewshot": 0}.get)
+        return LoadedSuite(name="toy", tasks={"one": task}, missing=self.missing)
 
     def items(self, loaded: LoadedSuite) -> EvaluationItems:
         return EvaluationItems.of("toy", [EvaluationItem("one", 0, (phrase(1000 + ASKED, 40),))])
