@@ -82,11 +82,11 @@ class SavedSuiteItems(TypedDict):
 
 
 def name_of(suite: str, asked: EvaluationConfig) -> str:
-    """Of the files of a suite, and in tables: `glam29,limit=50` where other items or prompts were
+    """Of the files of a suite, and in tables: `glam29-limit=50` where other items or prompts were
     asked for than by default, since those scores are others."""
     usual = {one.name: one.default for one in fields(EvaluationConfig)}
     set_here = [name for name in IN_NAME if getattr(asked, name) != usual[name]]
-    return ",".join([suite, *(f"{name}={getattr(asked, name)}" for name in set_here)])
+    return "-".join([suite, *(f"{name}={getattr(asked, name)}" for name in set_here)])
 
 
 def column_title(column: str) -> str:

@@ -124,7 +124,7 @@ def test_a_part_of_the_items_or_shorter_prompts_are_a_suite_of_their_own():
         name_of("arc", EvaluationConfig(**asked))
         for asked in ({}, {"limit": 50}, {"limit": 5, "max_length": 99}, {"num_fewshot": [0]})
     ]
-    assert names == ["arc", "arc,limit=50", "arc,limit=5,max_length=99", "arc"]
+    assert names == ["arc", "arc-limit=50", "arc-limit=5-max_length=99", "arc"]
 
 
 def test_a_follower_of_several_processes_writes_nothing(tmp_path: Path):

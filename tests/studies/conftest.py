@@ -53,6 +53,7 @@ glam.machine.resources._bfloat16_is_fast = lambda device: OTHER  # which the pre
 glam.studies.jobs.ROOT = Path(__file__).parent
 glam.tasks.train.prepared_text = lambda config, tokenizer: None
 glam.tasks.train.prepare_suite = lambda config, prepared: None
+glam.tasks.train.overlap_of_text = lambda config, prepared: None
 glam.tasks.train._train_to_the_end = chain
 sys.exit(main(sys.argv[1:]))
 """

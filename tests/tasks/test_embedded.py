@@ -83,14 +83,14 @@ def tasks_of(run: RunFolder) -> dict[str, Any]:
 
 def test_a_run_ends_with_its_tasks(done: RunFolder) -> None:
     [(suite, tasks)] = tasks_of(done).items()
-    assert suite == "embedded,limit=20"
+    assert suite == "embedded-limit=20"
     assert {"continuation", "word_order"} <= set(tasks)
     assert "domain" not in tasks
     for task in tasks.values():
         assert task["low"] <= task["value"] <= task["high"]
         assert task["items"] == 20
         assert task["num_fewshot"] == 0
-    saved = json.loads((done.path / "evaluation" / "embedded,limit=20.json").read_text())
+    saved = json.loads((done.path / "evaluation" / "embedded-limit=20.json").read_text())
     assert saved["missing"]["domain"] == "it needs 4 domains of held-out text, here are 2"
     page = done.report_file.read_text(encoding="utf-8")
     assert "word_order" in page
@@ -108,7 +108,7 @@ def test_a_run_that_was_killed_before_its_end_has_the_same_tasks_when_it_is_resu
 def test_evaluated_again_the_scores_are_those_of_the_end_of_training(
     asked: RunConfig, done: RunFolder
 ) -> None:
-    saved = done.path / "evaluation" / "embedded,limit=20.json"
+    saved = done.path / "evaluation" / "embedded-limit=20.json"
     before = json.loads(saved.read_text())
     saved.unlink()
     evaluate(replace(asked, task=EvaluateTaskConfig(), run=str(done.path)), [])
@@ -120,7 +120,7 @@ def test_a_run_has_its_overlap_and_scores_of_the_items_without_any(done: RunFold
     assert found["removed"] is False
     assert set(found["suites"]) == {"held_out", "embedded"}
     assert (done.summary() or {})["overlap"] == found["suites"]
-    saved = json.loads((done.path / "evaluation" / "embedded,limit=20.json").read_text())
+    saved = json.loads((done.path / "evaluation" / "embedded-limit=20.json").read_text())
     for score in saved["scores"]:
         row = found["suites"]["embedded"][score["task"]]
         assert row["items"] >= score["items"] == 20

@@ -281,7 +281,7 @@ def test_tasks_are_judged_printed_kept_and_shown_on_the_page(home, data, cached,
     assert "0-shot" in out
     assert "2-shot" in out
     [saved] = read_suites(run.path)
-    assert saved["suite"] == "piqa,max_length=200"
+    assert saved["suite"] == "piqa-max_length=200"
     first = saved["scores"][0]
     assert (first["task"], first["metric"], first["items"], first["chance"]) == (
         *("piqa", "acc", 12),
@@ -289,9 +289,9 @@ def test_tasks_are_judged_printed_kept_and_shown_on_the_page(home, data, cached,
     )
     assert first["low"] < first["value"] < first["high"]
     assert {"lm_eval", "torch"} <= set(saved["versions"])
-    assert len(read_items(run.path, "piqa,max_length=200")["tasks"][0]["each"]) == 12
+    assert len(read_items(run.path, "piqa-max_length=200")["tasks"][0]["each"]) == 12
     theirs = json.loads(
-        (run.path / "evaluation" / "piqa,max_length=200.2-shot.lm_eval.json").read_text()
+        (run.path / "evaluation" / "piqa-max_length=200.2-shot.lm_eval.json").read_text()
     )
     assert theirs["n-shot"] == {"piqa": 2}
     assert not (run.path / "evaluation.json").exists()  # of losses, for which no text was read
