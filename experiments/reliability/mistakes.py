@@ -65,19 +65,22 @@ def copy_of_the_tree() -> Iterator[Path]:
 
 def first_red(tree: Path, tests: str) -> str:
     """The first test that fails, "" where none does. In a fork, so that torch is imported once and
-    the package anew for every mistake."""
+    the package anew for every mistake. Raises SystemExit where no test could be run."""
     receiver, sender = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(receiver)
+        status = 1
         try:
             os.write(sender, _run(tree, tests).encode())
+            status = 0
         finally:
-            os._exit(0)  # what is below on the stack is the parent's
+            os._exit(status)  # what is below on the stack is the parent's
     os.close(sender)
     with os.fdopen(receiver) as said:
         found = said.read()
-    os.waitpid(child, 0)
+    if os.waitpid(child, 0)[1]:
+        raise SystemExit(f"pytest could not run {tests}")
     return found
 
 
@@ -104,7 +107,10 @@ def _run(tree: Path, tests: str) -> str:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
     watch, quiet = Watch(), ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    pytest.main([*quiet, f"--ignore={LEFT_OUT}", "-m", "not slow", *tests.split()], [watch])
+    quiet += ["--assert=plain"]  # pytest warns of plugins that are imported before it rewrites them
+    ended = pytest.main([*quiet, f"--ignore={LEFT_OUT}", "-m", "not slow", *tests.split()], [watch])
+    if ended and not watch.red:
+        raise RuntimeError(f"pytest ended with {ended}")
     return watch.red
 
 

@@ -14,7 +14,8 @@ from glam.data import PreparedData, prepare
 from glam.data.pipeline import Pipeline
 from glam.data.shards import Shard
 
-pytestmark = pytest.mark.slow
+# In one process of the suite: the first preparation takes a minute.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("embedded")]
 
 COLD = """
 import json, resource, sys

@@ -211,6 +211,18 @@ def test_a_new_version_of_a_step_renames_the_stages_that_it_makes(
     assert {stage for stage in STAGES if before[stage] != after[stage]} == stages
 
 
+@pytest.mark.parametrize("changes", [{"role": "held_out"}, {"component": "wikipedia"}])
+def test_the_role_and_the_component_of_what_is_read_name_its_copies(
+    changes: dict[str, Any], data: DataConfig, tmp_path: Path
+) -> None:
+    """Even where its place among the sources stays."""
+    running = Pipeline(data, 400, tmp_path)
+    before = running._copies_inputs  # pyright: ignore[reportPrivateUsage]
+    unit = running.units[0]
+    running.units[0] = replace(unit, source=replace(unit.source, **changes))
+    assert running._copies_inputs != before  # pyright: ignore[reportPrivateUsage]
+
+
 def test_documents_are_named_by_all_that_they_follow_from_and_not_by_their_place(
     tmp_path: Path,
 ) -> None:

@@ -163,6 +163,23 @@ def test_a_library_that_does_not_load_is_none_with_a_warning(tmp_path, monkeypat
     assert len(warnings()) == 1
 
 
+def test_sources_flags_and_processor_name_the_library(tmp_path, monkeypatch):
+    """Machines may share a home."""
+    makes_no_library(tmp_path, monkeypatch)
+    for name in build.TEXT.sources:
+        shutil.copy(Path(build.__file__).with_name(name), tmp_path)
+    monkeypatch.setattr(build, "__file__", str(tmp_path / "build.py"))
+    found = [build._built(build.TEXT)]
+    for name in build.TEXT.sources:
+        with (tmp_path / name).open("a") as file:
+            file.write("// edited")
+        found.append(build._built(build.TEXT))
+    found.append(build._built(replace(build.TEXT, flags=("-DOTHER",))))
+    monkeypatch.setattr(build, "_processor", lambda: "another")
+    found.append(build._built(build.TEXT))
+    assert len(set(found)) == len(build.TEXT.sources) + 3
+
+
 @pytest.mark.parametrize("damage", ["empty", "half", "one bit", "longer", "a folder's link"])
 def test_a_library_that_is_damaged_is_not_loaded_but_built_again(
     cache, tmp_path, monkeypatch, damage
