@@ -1,7 +1,7 @@
 """Normalisation of a document's text, and its division into pages."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _SPACE = re.compile(r"\s")
@@ -54,3 +54,17 @@ def _cut(text: str, start: int, even: int, last: int) -> int:
         if text[end].isspace():
             return end
     return last
+
+
+def batches(texts: Iterable[str], characters: int) -> Iterator[list[str]]:
+    """Texts in their order, together as soon as they have so many characters."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= characters:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -6,7 +6,7 @@ page a document of its own, with its hash; the filter is then a choice among pag
 
 import shutil
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from glam.data.executor import advance, threads
 from glam.data.hashing import text_hash
+from glam.data.text import batches
 from glam.data.tokenizer import Tokenizer
 
 VERSION = 1
@@ -50,7 +51,7 @@ def write_encoded(folder: Path, texts: Iterable[str], tokenizer: Tokenizer) -> N
     folder.mkdir()
     lengths, hashes, characters = array("q", [0]), array("Q"), array("q")
     with (folder / "tokens.bin").open("wb") as file:
-        for batch in _batches(texts):
+        for batch in batches(texts, _BATCH):
             for text, tokens in zip(batch, tokenizer.encode_batch(batch, threads()), strict=True):
                 file.write(np.array([tokenizer.bos, *tokens], tokenizer.dtype).tobytes())
                 lengths.append(len(tokens) + 1)
@@ -104,16 +105,3 @@ def _mapped(path: Path, dtype: Any, begin: int = 0) -> NDArray[Any]:
     library: Any = pyarrow
     with library.memory_map(str(path)) as file:
         return np.frombuffer(file.read_buffer(), dtype, offset=begin)
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= _BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

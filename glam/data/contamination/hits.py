@@ -1,6 +1,6 @@
 """Which training documents have which n-grams of evaluation items: one pass over the text."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from glam.data.executor import advance
 from glam.data.scan import NgramTable, scan
+from glam.data.text import batches
 
 _BATCH = 2_000_000  # characters scanned at once
 
@@ -36,23 +37,10 @@ def contamination_hits(texts: Iterable[str], table: NgramTable) -> Hits:
     documents: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     places: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     first = 0
-    for batch in _batches(texts):
+    for batch in batches(texts, _BATCH):
         found = scan(batch, None, table)
         documents.append(found.hit_documents + first)
         places.append(np.searchsorted(table.keys, found.hit_keys))
         first += len(batch)
         advance(sum(map(len, batch)))
     return Hits(np.concatenate(documents), np.concatenate(places))
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= _BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
