@@ -1,8 +1,8 @@
 """Tasks in processes of this machine, a task at a time in each.
 
 A process that is killed, as by the system when memory runs out, is replaced and its task done
-again. (datatrove's executor for one machine waits for such a task for ever, and so does Python's
-`multiprocessing.Pool`.)
+again. (datatrove's executor for one machine was still waiting for such a task after four minutes:
+it stands on Python's `multiprocessing.Pool`, which never does it again.)
 """
 
 import contextlib
