@@ -1,8 +1,8 @@
 """Tasks of Ray: on a cluster that runs, or on one of this machine.
 
 Ray itself does again a task whose process or machine was lost. (By its source, datatrove
-0.10 keeps one of Python's pools of processes within each of Ray's tasks, and such a pool does not do
-again what a killed process had in hand.)
+0.10 keeps one of Python's pools of processes within each of Ray's tasks, and such a pool does not
+do again what a killed process had in hand.)
 """
 
 import os
