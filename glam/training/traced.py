@@ -11,6 +11,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from glam.config import AdafactorConfig, AdamWConfig, OptimizerConfig
+from glam.model.compiled import is_compiled
 from glam.training.module import TrainingModule, gradients
 from glam.training.optimizers import adamw, parameter_groups, with_own_options
 from glam.training.train_state import values
@@ -88,8 +89,8 @@ def _(config: AdafactorConfig, model: nn.Module) -> TracedOptimizer:
 
 @by_definition.register
 def _(config: AdamWConfig, model: nn.Module) -> TracedOptimizer:
-    on_xla = next(model.parameters()).device.type == "xla"
-    optimizer = adamw(config, model, capturable=on_xla, foreach=False)
+    compiled = is_compiled(next(model.parameters()).device)
+    optimizer = adamw(config, model, capturable=compiled, foreach=False)
     return TracedOptimizer(optimizer, two_moments, makes_state=True)
 
 
@@ -178,10 +179,15 @@ class TracedModule(TrainingModule):
     def _update(self, optimizer: Any, norm: Tensor) -> None:
         if self._clip_norm < math.inf:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self._clip_norm, norm)
-        rate = torch.tensor(self.learning_rate(self.train_state.step), dtype=torch.float32)
+        rate = self.rate()
         for group in optimizer.param_groups:
-            group["lr"] = rate.to(self.device)
+            group["lr"] = rate
         optimizer.step()
+
+    def rate(self) -> Tensor:
+        """The learning rate of this step, on the device: an input of its graph."""
+        rate = torch.tensor(self.learning_rate(self.train_state.step), dtype=torch.float32)
+        return rate.to(self.device)
 
     def changed(self, optimizer: Any) -> dict[str, Tensor]:
         """Every tensor that a step writes to, by a name."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from glam.config import ModelConfig, TrainingConfig
 from glam.machine.energy_by_phase import EnergyByPhase
 from glam.machine.processes import SINGLE, Processes
+from glam.model.compiled import is_compiled
 from glam.training.rollback import LossWatch, Rollback
 
 
@@ -99,7 +100,8 @@ class RunningMeans:
     ) -> None:
         self.processes = processes
         # Millions of tokens are summed; MPS has no float64, and a TPU none worth the name.
-        dtype = torch.float32 if torch.device(device).type in ("mps", "xla") else torch.float64
+        narrow = torch.device(device).type == "mps" or is_compiled(device)
+        dtype = torch.float32 if narrow else torch.float64
 
         def zeros(*shape: int) -> Tensor:
             # Made on the CPU: made by XLA, it would be a constant of the next graph.
