@@ -1,3 +1,5 @@
+# torch's tracing ships few types.
+# pyright: basic
 """The training step of a configuration as one graph of torch's operators: traced with tensors that
 hold nothing, by torch alone, for a compiler that takes such a graph.
 
@@ -6,7 +8,7 @@ backward pass, the optimizer, and the decision to skip. All that outlasts a step
 out. What the layout table says of an activation is recorded as an operator, `glam::split`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -172,7 +174,7 @@ def step_graph(config: RunConfig) -> StepGraph:
 
 
 @contextmanager
-def _compiling() -> Iterator[None]:
+def _compiling() -> Generator[None]:
     """torch's optimizers refuse a device that they do not know, unless they are being compiled."""
     before = torch.compiler._is_compiling_flag
     torch.compiler._is_compiling_flag = True
