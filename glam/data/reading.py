@@ -101,7 +101,7 @@ class _Shards:
         """Put the records into their shards, which are numbered as their first documents come."""
         documents, kept, replaced = cleaned([record.text for record in self._records])
         self.replaced.update(replaced)
-        records = [self._records[index] for index in kept]
+        records: list[Record] = [self._records[index] for index in kept]
         scores = np.array([np.nan if each.score is None else each.score for each in records])
         left = [(int(places[0]), domain, places) for domain, places in self._divided(records)]
         heapify(left)
