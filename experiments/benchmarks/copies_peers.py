@@ -1,6 +1,6 @@
-"""`python copies_peers.py NAME FILE`: a peer finds copies among the texts of a .jsonl file and writes
-what is none; prints JSON of its CPU seconds by stage. Run by an environment of the peers' own: datatrove's MinHash does
-not work with the xxhash of ours."""
+"""`python copies_peers.py NAME FILE`: a peer finds copies among the texts of a .jsonl file, and
+writes what is none; prints JSON of its CPU seconds by stage. Run by an environment of the peers'
+own: datatrove's MinHash does not work with the xxhash of ours."""
 
 import json
 import sys
@@ -98,7 +98,9 @@ def datatrove(file: Path) -> dict[str, object]:
                                      lines_to_buffer=1000), tasks=BANDS)  # fmt: skip
         run("c", MinhashDedupCluster(f"{work}/b", f"{work}/c", config=config, lines_to_buffer=1000))
         timer.end("copies")
-        run("f", reader, MinhashDedupFilter(f"{work}/c"), JsonlWriter(f"{work}/f", compression=None))
+        run(
+            "f", reader, MinhashDedupFilter(f"{work}/c"), JsonlWriter(f"{work}/f", compression=None)
+        )
         timer.end("write")
         told = sum(path.stat().st_size // 4 for path in (work / "c").rglob("*.remove"))
     return {"seconds": timer.seconds, "told": told, "version": version("datatrove")}

@@ -60,14 +60,20 @@ def files(scratch: Path) -> None:
 def _read(folder: Path) -> dict[str, object]:
     """Of a process that lists and reads the files of a folder; `..._s` are its CPU seconds."""
     cache = folder.with_name("cache")
-    found = watch([sys.executable, "-m", "experiments.preparation.reading", *map(str, (folder, cache))], ROOT)
+    found = watch(
+        [sys.executable, "-m", "experiments.preparation.reading", *map(str, (folder, cache))], ROOT
+    )
     shutil.rmtree(cache)
     return {**json.loads(found.output.splitlines()[-1]), **columns(found)}
 
 
 def _timed(folder: Path, cache: Path) -> dict[str, float]:
     corpus = LocalCorpusConfig(files=[str(folder)])
-    data, taken, last = DataConfig(corpus=corpus, workers=1), dict[str, float](), time.process_time()
+    data, taken, last = (
+        DataConfig(corpus=corpus, workers=1),
+        dict[str, float](),
+        time.process_time(),
+    )
     data.filter.name = "none"
 
     def end(stage: str) -> None:
