@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from glam.config import DataConfig, Role, Source
-from glam.data import documents as reading
+from glam.data import documents, reading
 from glam.data import pages as paging
 from glam.data import split as splitting
 from glam.data.cache import Cache
@@ -41,7 +41,7 @@ class DividedText:
         self.data = data
         self.sources = checked_sources(data)
         self.digests = digests_in(cache)
-        self.units = reading.units_of(self.sources, self.digests)
+        self.units = documents.units_of(self.sources, self.digests)
         self.cache = Cache(cache, needs=100_000_000)
         copies = digest(self._copies_inputs)
         self._split_key = digest([splitting.VERSION, copies, data.held_out_fraction, data.seed])
@@ -62,7 +62,7 @@ class DividedText:
     @property
     def _index_inputs(self) -> dict[str, Any]:
         return {
-            "version": reading.VERSION,
+            "version": documents.VERSION,
             "units": [[unit.key, unit.number] for unit in self.units],
         }
 
