@@ -78,6 +78,7 @@ def _ours(
 
         def whole(data: DataConfig = data, candidate: str = candidate) -> object:
             prepared = prepare(data, VOCABULARY, cache / candidate, tokenizer)
+            assert prepared.texts is not None  # it was made here, of text
             return overlap(prepared.texts, [held_out_items(prepared.texts)])
 
         _timed(taken, WHOLE, candidate, whole)

@@ -66,7 +66,7 @@ def main(_: Path) -> None:
     table.leave_out()
     for row in rows:
         table.add(row)
-    lines = [_said(row) for row in rows]
+    lines = [said(row) for row in rows]
     _insert(HERE / "README.md", "projection", lines)
     _insert(ROOT / "docs" / "scale.md", "projection", lines)
     _insert(HERE / "README.md", "sizes", [_size(row) for row in Table("sizes").rows])
@@ -101,7 +101,9 @@ def projected() -> Iterator[dict[str, object]]:
         }
 
 
-def _said(row: Mapping[str, object]) -> dict[str, str]:
+def said(row: Mapping[str, object]) -> dict[str, str]:
+    """As the pages show it."""
+
     def number(key: str) -> str:
         return f"{float(str(row[key])):,.3g}"
 
@@ -158,15 +160,9 @@ def _draw() -> None:
         axes.plot(
             sizes, together, mark, color=PRINT.colour(index), alpha=0.4, label=f"{recipe}, all"
         )
-    axes.axhline(MOST_MB, color=PRINT.muted, linewidth=0.8)
-    axes.text(
-        sizes[0],
-        MOST_MB,
-        " the most that is allowed to a process",
-        fontsize=7,
-        va="bottom",
-        color=PRINT.muted,
-    )
+    axes.axhline(MOST_MB, color=PRINT.ink, linewidth=0.8)
+    axes.text(0.98, MOST_MB, "a process may take so much", transform=axes.get_yaxis_transform(),
+              fontsize=7, ha="right", va="bottom", color=PRINT.ink)  # fmt: skip
     axes.set_xscale("log")
     axes.set_ylim(0)
     axes.set_xlabel("text, MB")
