@@ -1,5 +1,7 @@
 """The whole recipe by the size of the text: `python run.py task=prepare` on 100 MB to 5 GB."""
 
+import contextlib
+import os
 import shutil
 import sys
 import threading
@@ -93,10 +95,10 @@ def _disk(folder: Path) -> Generator[list[int]]:
 
 
 def _bytes_in(folder: Path) -> int:
+    """Of all its files; what is renamed or taken away meanwhile counts or does not."""
     found = 0
-    for path in folder.rglob("*"):
-        try:
-            found += path.stat().st_size if path.is_file() else 0
-        except OSError:  # it has just been renamed
-            continue
+    for inside, _, names in os.walk(folder):  # which passes over a folder that is gone
+        for name in names:
+            with contextlib.suppress(OSError):
+                found += (Path(inside) / name).stat().st_size
     return found
