@@ -7,7 +7,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from glam.config import GROUPS, TASK_CLASSES, RunConfig
 
-
 # Mappings whose keys are the user's, such as options of another program.
 _OPEN = ("data.slurm.options",)
 
