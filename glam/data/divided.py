@@ -265,11 +265,18 @@ Counts = list[dict[str, list[int]]]
 
 def _check_sides(sources: Sequence[Source], found: set[int], counts: Counts) -> None:
     if not any(each["training"][0] for each in counts):
-        raise UserError("data.corpus has no text to train on; every document is empty")
+        if any(each["read"][0] for each in counts):
+            raise UserError(
+                "data.corpus has no text to train on: all of it is held out, or copies of what "
+                "is; give more"
+            )
+        files = ", ".join(str(path) for source in sources for path in source.files[:1])
+        raise UserError(f"data.corpus has no text to train on: none in {files}; name other files")
     if not any(each["held out"][0] for each in counts):
         raise UserError(
-            "data.corpus has no domain with two documents, so none can be held out; split the "
-            "text into several .txt files of a folder, or one document a line of .jsonl"
+            "data.corpus has no domain with two documents that are no copies of each other, so "
+            "none can be held out; split the text into several .txt files of a folder, or one "
+            "document a line of .jsonl"
         )
     for number, source in enumerate(sources):
         if number not in found:
