@@ -13,7 +13,7 @@ import numpy as np
 import sentencepiece
 from numpy.typing import NDArray
 
-from glam.data.hashing import file_digest
+from glam.data.hashing import digest, file_digest
 from glam.data.unigram import SPACE, Piece, Unigram, can_encode
 from glam.errors import UserError, first_line
 from glam.kernels import text_library
@@ -23,6 +23,7 @@ _SMALLEST = 262  # 256 bytes, unknown, beginning, end, newline, space and a lett
 # Text may hold SentencePiece's own signs, for unknown text and for a space. It is encoded by their
 # bytes.
 _UNKNOWN = "\u2585"
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 MODEL, VOCAB = "tokenizer.model", "tokenizer.vocab"
 
 
@@ -34,13 +35,13 @@ class Tokenizer:
         # Typed loosely: sentencepiece ships no types.
         try:
             self._model: Any = sentencepiece.SentencePieceProcessor(model_file=str(folder / MODEL))
-            # The .model's bytes may differ between runs that learn the same vocabulary.
-            self.fingerprint = file_digest(folder / VOCAB)
+            vocabulary = file_digest(folder / VOCAB)
         except (OSError, RuntimeError) as error:
             raise UserError(
                 f"{folder}: its tokenizer cannot be read ({first_line(error)}); bring back "
                 f"{MODEL} and {VOCAB}"
             ) from None
+        self.fingerprint = self._fingerprint(vocabulary)
         self.vocab_size: int = self._model.vocab_size()
         self.bos: int = self._model.bos_id()
         self.eos: int = self._model.eos_id()
@@ -114,6 +115,16 @@ class Tokenizer:
         proto.ParseFromString(self._model.serialized_model_proto())
         return proto
 
+    def _fingerprint(self, vocabulary: str) -> str:
+        """Of all that tokens follow from: the vocabulary alone where the rest is as
+        `train_tokenizer` has it, since a .model's bytes may differ between runs that learn the
+        same one; of another model also how it cuts text, and which pieces are of another kind."""
+        pieces = self._proto.pieces
+        others = [[i, p.type] for i, p in enumerate(pieces) if p.type != _kind(p.piece)]
+        if self.is_unigram and not others:
+            return vocabulary
+        return digest([vocabulary, self._proto.trainer_spec.model_type, others])
+
     @property
     def is_unigram(self) -> bool:
         """Whether text is cut by the pieces' probabilities; else BPE."""
@@ -161,6 +172,12 @@ class Tokenizer:
         if self._model.is_control(token) or self._model.is_unknown(token):
             return 0
         return len(self.piece(token).replace("▁", " ").encode())
+
+
+def _kind(piece: str) -> int:
+    """The kind of a piece of `train_tokenizer`, as SentencePiece numbers them."""
+    kinds = {"<unk>": 2, "<s>": 3, "</s>": 3, "\n": 4}
+    return 6 if _BYTE.fullmatch(piece) else kinds.get(piece, 1)
 
 
 def train_tokenizer(folder: Path, sample: Iterable[str], vocab_size: int) -> None:

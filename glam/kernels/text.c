@@ -14,7 +14,7 @@ static inline uint32_t code_point(const uint8_t *text, int *bytes) {
     return c;
 }
 
+#include "cleaned.h"
 #include "page_scores.h"
 #include "scan.h"
-#include "squeeze.h"
 #include "unigram.h"
