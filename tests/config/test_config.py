@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glam.config import (
+    SlurmTasksConfig,
     AdafactorConfig,
     AdamWConfig,
     DataConfig,
@@ -83,6 +84,13 @@ from glam.errors import UserError
         (lambda: RunConfig(task=TaskConfig(name="plan")), "type task=plan"),
         (lambda: RunConfig(task=PlanTaskConfig(name="train")), "type task=train"),
         (lambda: FilterConfig(num_features=10**12), "data.filter.num_features"),
+        (
+            lambda: FilterConfig(scores="published", calibrate=False, threshold=float("nan")),
+            "data.filter.threshold=nan must lie",
+        ),
+        (lambda: SlurmTasksConfig(time="soon"), "data.slurm.time='soon' is no time .*; give hours"),
+        (lambda: SlurmTasksConfig(options={"a": {"b": 1}}), "data.slurm.options.a=.* give words"),
+        (lambda: SlurmTasksConfig(options={"a": "x\ny"}), "data.slurm.options.a=.* give words"),
         (lambda: DedupConfig(rows=9), "data.dedup.rows=9 must lie between 1 and 8"),
         (lambda: DedupConfig(bands=0), "data.dedup.bands=0 must lie between 1 and 128"),
         (lambda: DedupConfig(ngram=0), "data.dedup.ngram=0 must lie between 1 and 64"),
