@@ -25,13 +25,12 @@ from glam.data.pages import Pages
 from glam.data.scan import VERSION as SCAN_VERSION
 from glam.data.signatures import write_signatures
 from glam.data.sources import checked_sources, trains_classifier
-from glam.data.volume import volume
+from glam.data.volume import ON_DISK, volume
 from glam.errors import UserError
 
 # Of copies the lowest stays.
 _PRIORITY = {"held_out": 0, "curated": 1, "unfiltered": 1, "pool": 2}
 _FEW_BYTES = 32_000_000  # of files: starting processes would take longer than reading them
-_ON_DISK = 1.5  # bytes that are written for each byte that is read
 
 
 class DividedText:
@@ -97,7 +96,7 @@ class DividedText:
     def _check_space(self) -> None:
         held = (self.cache.folder("documents", unit.inputs).exists() for unit in self.units)
         missing = [unit.source for unit, there in zip(self.units, held, strict=True) if not there]
-        self.cache.check_space(int(_ON_DISK * volume(missing).text))
+        self.cache.check_space(int(ON_DISK * volume(missing).text))
 
     @cached_property
     def shards(self) -> list[Path]:

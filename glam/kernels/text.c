@@ -1,4 +1,5 @@
-/* Kernels of text, for whoever prepares it: no torch, no threads, whole numbers only. */
+/* Kernels of text, for whoever prepares it: no torch, no threads, the same bits everywhere. */
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,3 +17,4 @@ static inline uint32_t code_point(const uint8_t *text, int *bytes) {
 #include "cleaned.h"
 #include "page_scores.h"
 #include "scan.h"
+#include "unigram.h"
