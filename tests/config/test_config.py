@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glam.config import (
-    SlurmTasksConfig,
     AdafactorConfig,
     AdamWConfig,
     DataConfig,
@@ -22,6 +21,7 @@ from glam.config import (
     PlanTaskConfig,
     RouterConfig,
     RunConfig,
+    SlurmTasksConfig,
     StudyConfig,
     TaskConfig,
     TrainingConfig,
