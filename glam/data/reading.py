@@ -17,7 +17,7 @@ from glam.data.cleaned import Documents, cleaned
 from glam.data.executor import advance
 from glam.data.formats.bad import EMPTY
 from glam.data.shards import ShardWriter
-from glam.errors import NO_SPACE, UserError
+from glam.errors import UserError
 
 _NAME = 80  # characters of a domain's name
 _BATCH, _MOST_RECORDS = 1_000_000, 1 << 15  # characters and records that are cleaned together
@@ -53,8 +53,6 @@ def _records(source: Source) -> Iterator[Record | BadRecord]:
             for found in source.reader(paths):
                 yield Record(found) if isinstance(found, str) else found
     except OSError as error:
-        if error.errno in NO_SPACE:  # of the cache's disk, or of temporary files'
-            raise
         raise UserError(
             f"data.corpus: {error.filename or source.name} cannot be read ({error.strerror}); "
             f"leave it out"
