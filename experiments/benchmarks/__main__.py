@@ -23,8 +23,10 @@ NAMES = (
     "threads",
     "pipeline",
     "scores",
+    "tokens",
     "overhead",
     "copies",
+    "recipe",
 )
 
 

@@ -1,6 +1,8 @@
 """Parquet, whole and damaged."""
 
+import errno
 import gzip
+import io
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,6 +41,19 @@ def test_a_compressed_one_is_unpacked(read, tmp_path, suffix, pack):
     path = tmp_path / f"a.parquet{suffix}"
     path.write_bytes(pack((tmp_path / "a.parquet").read_bytes()))
     assert read(path)[0] == READ
+
+
+def test_a_full_disk_of_temporary_files_is_no_fault_of_the_file(tmp_path, monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    pq.write_table(TABLE, tmp_path / "a.parquet")
+    path = tmp_path / "a.parquet.gz"
+    path.write_bytes(gzip.compress((tmp_path / "a.parquet").read_bytes()))
+    monkeypatch.setattr("tempfile.TemporaryFile", Full)
+    with pytest.raises(UserError, match=r"a.parquet.gz is unpacked in .*no space left; .*TMPDIR="):
+        list(records([path], Spec()))
 
 
 def test_text_that_is_not_utf8_is_bad_by_row(read, tmp_path):
@@ -87,12 +102,39 @@ def test_a_file_that_is_cut_is_one_bad_record(read, tmp_path):
         ),
         ("doc.txt", r"did you mean doc.text"),
         ("n", r"a.parquet: 'n', which data.corpus.text_field names, holds int64, not text"),
+        ("words", r"'words', which .* names, holds list<.*string>, not text"),
+        ("words.list.element", r"no field 'words.list.element', which"),
+        ("pairs", r"holds map<.*, not text"),
+        ("text", r"a.parquet: 2 columns are called 'text'; rename one"),
     ],
 )
 def test_a_column_that_is_not_there_or_no_text_is_refused(tmp_path, field, says):
-    pq.write_table(TABLE, tmp_path / "a.parquet")
+    table = TABLE.append_column("words", pa.array([["a"]] * len(TABLE)))
+    pairs = pa.array([[("a", "b")]] * len(TABLE), pa.map_(pa.string(), pa.string()))
+    table = table.append_column("pairs", pairs)
+    if field == "text":
+        table = table.append_column("text", table.column("text"))
+    pq.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(UserError, match=says):
         list(records([tmp_path / "a.parquet"], Spec(text_field=field)))
+
+
+def test_a_later_file_without_the_column_is_bad_as_a_whole(read, tmp_path):
+    pq.write_table(pa.table({"text": ["one"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"body": ["two", "three"]}), tmp_path / "b.parquet")
+    bad = [("without the text's field", "b.parquet")]
+    assert read(tmp_path / "a.parquet", tmp_path / "b.parquet") == (["one"], bad)
+
+
+def test_a_flipped_bit_of_a_page_with_a_checksum_is_damage(read, tmp_path):
+    path = tmp_path / "a.parquet"
+    options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
+    pq.write_table(pa.table({"text": ["a", "b"]}), path, **options)
+    place = pq.read_metadata(path).row_group(0).column(0)
+    content = bytearray(path.read_bytes())
+    content[place.data_page_offset + place.total_compressed_size - 1] ^= 1
+    path.write_bytes(content)
+    assert read(path) == ([], [("damaged .parquet", "a.parquet:1")])
 
 
 def test_domain_and_score_are_columns(tmp_path):
