@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from glam.config import RunConfig
+from glam.config import HardwareConfig, RunConfig
 from glam.config.layout import loss_pieces, partition
 from glam.engines.xla import Sharding
 from glam.engines.xla_layers import einsum
@@ -25,11 +25,11 @@ from glam.model import Glam
 from glam.model.backend import Backend
 from glam.model.loss import LossSplit
 from glam.planning.layer_loop import layer_runner
+from glam.planning.libtpu import SOURCES
 from glam.training.module import StepBatch
 from glam.training.traced import LOSSES_KEPT, TracedModule
 from glam.training.train_state import RunningMeans, TrainState
 
-SOURCES = 10  # of the text, whose losses are kept apart
 DEVICE = "meta"  # autograd knows it, as it would not know a device that is not here
 
 # `(name, a tensor of that shape and type) -> the tensor that the step has in its place`
@@ -60,7 +60,7 @@ split.register_autograd(
 class Recorded(Sharding):
     """The layout table, whose annotations of activations are recorded in a graph."""
 
-    def __init__(self, hardware: Any) -> None:
+    def __init__(self, hardware: HardwareConfig) -> None:
         self.hardware = hardware
 
     def flowing(self, tensor: Tensor, axes: tuple[str | None, ...]) -> Tensor:
