@@ -11,7 +11,7 @@ pytest.importorskip("torch_xla")
 from glam.config import ROOT
 from glam.planning import tpu_compile
 
-pytestmark = pytest.mark.xla
+pytestmark = [pytest.mark.xla, pytest.mark.xdist_group("tpu")]  # one line is compiled for all
 
 # Sizes that a chip's tiles divide, so that its arrays are not padded.
 LINE = (
