@@ -177,7 +177,7 @@ def test_published_scores_are_those_of_a_pages_document_and_none_come_last(
 ) -> None:
     pages = pages_of(tmp_path / "a", ["word " * 60, "other " * 10, "third"], 200)
     np.save(tmp_path / "a" / "shard" / "scores.npy", np.array([3.5, np.nan, -1.0]))
-    write_published_scores(tmp_path, pages, tmp_path / "a" / "shard")
+    write_published_scores(tmp_path, pages, tmp_path / "a" / "shard", "web")
     assert np.load(tmp_path / "scores.npy").tolist() == [3.5, 3.5, -np.inf, -1.0]
     ranks = write_pool_ranks(tmp_path, [tmp_path])
     assert ranks.rank(np.load(tmp_path / "scores.npy")).tolist() == [0.75, 0.75, 0.125, 0.375]
