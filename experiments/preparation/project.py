@@ -127,7 +127,7 @@ def said(row: Mapping[str, object]) -> dict[str, str]:
         "what": str(row["what"]),
         "text, TB": number("text_tb"),
         "core-hours": f"{float(str(row['core_hours'])):,.0f}",
-        "dollars": f"{float(str(row['dollars'])):,.0f}",
+        "dollars": number("dollars"),
         f"hours on {CORES} cores": number("hours"),
         "of them in one process": number("of_it_in_one_process"),
         "disk, TB": number("disk_tb"),

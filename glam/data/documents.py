@@ -17,7 +17,7 @@ from glam.data.hashing import digest
 from glam.data.shards import SHARD_BYTES
 from glam.errors import UserError
 
-VERSION = 2  # of everything here, of shards, of the readers and of `clean`
+VERSION = 3  # of everything here, of shards, of the readers and of `clean`
 
 
 @dataclass(frozen=True, kw_only=True)

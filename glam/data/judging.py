@@ -31,6 +31,7 @@ from glam.data.quality import (
 )
 from glam.data.sample import lowest
 from glam.data.shards import Shard
+from glam.errors import UserError
 from glam.progress import bar
 
 QUALITY = "quality.json"
@@ -108,10 +109,14 @@ def write_given_scores(folder: Path, pages: Pages, classifier: Path) -> None:
     _score(folder, pages, judge, np.zeros(len(pages.hashes), np.intp))
 
 
-def write_published_scores(folder: Path, pages: Pages, shard: Path) -> None:
+def write_published_scores(folder: Path, pages: Pages, shard: Path, domain: str) -> None:
     """Pages with the scores that their documents came with. Those without come last."""
     scores = Shard(shard).scores
-    assert scores is not None  # which is checked before
+    if scores is None:
+        raise UserError(
+            f"data.filter.scores=published but {domain} has text without any score; leave its "
+            f"files or data.filter.scores out"
+        )
     found = rounded(scores[pages.documents])
     _save_scores(folder, np.where(np.isnan(found), -np.inf, found))
 

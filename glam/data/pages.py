@@ -9,7 +9,6 @@ counts.json    pages, characters, bytes
 import json
 from array import array
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,27 +19,29 @@ from glam.data.hashing import text_hash
 from glam.data.shards import Shard
 from glam.data.split import Sides
 from glam.data.text import pages
+from glam.data.tokens import mapped_array
 
 VERSION = 1  # of how text is cut
 
 
 class Pages:
-    """The pages of a shard, in the folder where `write_pages` left them."""
+    """The pages of a shard, in the folder where `write_pages` left them. Arrays are mapped and not
+    held: a corpus has as many of these as shards, all at once."""
 
     def __init__(self, folder: Path, shard: Path, limit: int) -> None:
         self._folder, self._shard, self._limit = folder, shard, limit
 
-    @cached_property
+    @property
     def hashes(self) -> NDArray[np.uint64]:
-        return np.load(self._folder / "hashes.npy")
+        return mapped_array(self._folder / "hashes.npy")
 
-    @cached_property
+    @property
     def num_bytes(self) -> NDArray[np.int64]:
-        return np.load(self._folder / "num_bytes.npy")
+        return mapped_array(self._folder / "num_bytes.npy")
 
-    @cached_property
+    @property
     def documents(self) -> NDArray[np.int64]:
-        return np.load(self._folder / "documents.npy")
+        return mapped_array(self._folder / "documents.npy")
 
     @property
     def counts(self) -> list[int]:
@@ -58,8 +59,9 @@ class Pages:
             for text in Shard(self._shard).texts(np.unique(self.documents)):
                 yield from pages(text, self._limit)
             return
-        documents, first = np.unique(self.documents[chosen], return_index=True)
-        wanted = np.split(chosen - np.searchsorted(self.documents, self.documents[chosen]), first)
+        every = self.documents
+        documents, first = np.unique(every[chosen], return_index=True)
+        wanted = np.split(chosen - np.searchsorted(every, every[chosen]), first)
         for text, numbers in zip(Shard(self._shard).texts(documents), wanted[1:], strict=True):
             cut = list(pages(text, self._limit))
             yield from (cut[number] for number in numbers.tolist())

@@ -127,7 +127,7 @@ def _first(
     found: list[tuple[Shard, NDArray[np.int64]]] = []
     draws, numbers, first_numbers = np.zeros(0), np.zeros(0, np.int64), [0]
     for shard, side in shards:
-        found.append((shard, side))
+        found.append((Shard(shard.folder), side))  # without the hashes of all its documents
         draws = np.concatenate([draws, uniform(shard.hashes[side], 0, "texts")])
         numbers = np.concatenate([numbers, first_numbers[-1] + np.arange(len(side))])
         first_numbers.append(first_numbers[-1] + len(side))

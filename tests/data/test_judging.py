@@ -2,6 +2,7 @@
 other folds; and one ranking of all documents for the folds."""
 
 import json
+import pickle
 import random
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from glam.data.judging import (
 )
 from glam.data.pages import Pages
 from glam.data.quality import read_ranks
+from glam.data.sample import lowest
 
 CONFIG = FilterConfig(num_features=4096, folds=3)
 FORMAL = [a + b for a in ("ver", "con", "pro") for b in ("atum", "ition", "ence")]
@@ -175,7 +177,16 @@ def test_published_scores_are_those_of_a_pages_document_and_none_come_last(
 ) -> None:
     pages = pages_of(tmp_path / "a", ["word " * 60, "other " * 10, "third"], 200)
     np.save(tmp_path / "a" / "shard" / "scores.npy", np.array([3.5, np.nan, -1.0]))
-    write_published_scores(tmp_path, pages, tmp_path / "a" / "shard")
+    write_published_scores(tmp_path, pages, tmp_path / "a" / "shard", "web")
     assert np.load(tmp_path / "scores.npy").tolist() == [3.5, 3.5, -np.inf, -1.0]
     ranks = write_pool_ranks(tmp_path, [tmp_path])
     assert ranks.rank(np.load(tmp_path / "scores.npy")).tolist() == [0.75, 0.75, 0.125, 0.375]
+
+
+def test_pages_hold_nothing_of_each_page_once_a_sample_is_drawn(tmp_path: Path) -> None:
+    every = [pages_of(tmp_path / name, texts(name, SLANG, 40), 100) for name in ("a", "b")]
+    before = [len(pickle.dumps(pages)) for pages in every]
+    chosen = lowest(every, "purpose", 0, 50, in_bytes=False)
+    drawn = [list(pages.texts(places)) for pages, places in zip(every, chosen, strict=True)]
+    assert sum(map(len, drawn)) == 50
+    assert [len(pickle.dumps(pages)) for pages in every] == before

@@ -13,16 +13,22 @@ from glam.data.formats.unpack import Gap, chunks, expansion
 
 _LEAST, _SMALLEST = 4_096, 200  # bytes of a section; fewer, that a file has _SECTIONS of them
 _SECTIONS = 40
-_LONGEST = 4  # times as long, a section ends without a blank line
-_BLANK_LINE = re.compile(rb"\n[ \t\r]*\n\s*")
+_LONGEST = 4  # times as long, a section ends without either
+# A blank line; or what is before a heading: of Markdown, of a wiki, or "Chapter 7".
+_BREAK = re.compile(
+    rb"\n[ \t\r]*\n\s*"
+    rb"|\n(?=#{1,6} |={1,6} [^\n=]+ ={1,6}\s*\n"
+    rb"|(?i:chapter|part|book|section|act) (?:\d+|(?i:[ivxlc]+))\b[^\n]{0,60}\n)"
+)
 
 
 def read(path: Path, fields: Fields) -> Iterator[Record | BadRecord]:
     """The document of a `.txt`, or its sections: those of a file alone in its domain
     (`Spec.sections`), and of one that is larger than a record may be.
 
-    A section ends at the first blank line behind 4 kB; of a small file, behind a fortieth of it or
-    200 bytes. Where none comes within four times as much it ends at a line's end, or a word's."""
+    A section ends at the first blank line or heading behind 4 kB; of a small file, behind a
+    fortieth of it or 200 bytes. Where none comes within four times as much it ends at a line's end,
+    or a word's."""
     source = chunks(path)
     if fields.spec.sections:
         yield from _sections(path, source)
@@ -78,13 +84,13 @@ def _ends(text: bytes, least: int, is_last: bool) -> Iterator[int]:
     while len(text) - start > longest:
         yield (start := _end(text, start + least, start + longest))
     while is_last and start < len(text):
-        found = _BLANK_LINE.search(text, start + least)
+        found = _BREAK.search(text, start + least)
         yield (start := found.end() if found else len(text))
 
 
 def _end(text: bytes, first: int, last: int) -> int:
-    """The first blank line's, the last line's, the last word's between two places, or `last`."""
-    if found := _BLANK_LINE.search(text, first, last):
+    """The first break's, the last line's, the last word's between two places, or `last`."""
+    if found := _BREAK.search(text, first, last):
         return found.end()
     for mark in (b"\n", b" "):
         if (at := text.rfind(mark, first, last)) >= 0:

@@ -49,6 +49,17 @@ def test_text_without_blank_lines_is_cut_at_lines_at_words_or_within(read, tmp_p
     assert 10 <= len(texts) <= 41
 
 
+@pytest.mark.parametrize("heading", ["## Of {}", "== Of {} ==", "CHAPTER {}", "Part {}. Of it"])
+def test_sections_end_at_headings_where_no_line_is_blank(read, tmp_path, heading):
+    parts = [f"{heading.format(n)}\n" + "Part of it, and = and # too\n" * 40 for n in range(300)]
+    (tmp_path / "a.txt").write_text("".join(parts))
+    texts, bad = read(tmp_path / "a.txt", sections=True)
+    assert bad == []
+    assert len(texts) > 60
+    assert all(text.startswith(heading.split("{")[0]) for text in texts)
+    assert "".join(texts) == "".join(parts)
+
+
 def test_what_is_not_utf8_costs_its_section(read, tmp_path):
     parts = [part.encode() for part in paragraphs(30, 5000)]
     parts[7] = parts[7].replace(b"7:", b"7\xff", 1)
@@ -65,7 +76,10 @@ def test_a_file_larger_than_a_record_may_be_is_cut(read, tmp_path):
 
 
 @settings(max_examples=50)
-@given(st.text(st.sampled_from("ab é☃\n\r\t"), max_size=400), st.integers(1, 50))
+@given(
+    st.lists(st.sampled_from([*"ab é☃\n\r\t", "\n# a", "\nPart 1\n"]), max_size=400).map("".join),
+    st.integers(1, 50),
+)
 def test_sections_hold_all_words_in_order_wherever_the_file_is_cut(tmp_path_factory, text, chunk):
     path = tmp_path_factory.mktemp("any") / "a.txt"
     path.write_bytes(text.encode())
