@@ -163,9 +163,9 @@ class RunConfig:
 
     @property
     def dispatcher(self) -> str:
-        """Name of the dispatcher that trains: `model.dispatcher`, but on XLA `capacity` in the
-        place of one without static shapes."""
-        needs_slots = self.hardware.is_xla and not self.model.dispatcher_config.static_shapes
+        """Name of the dispatcher that trains: `model.dispatcher`, but `capacity` in the place of
+        one without static shapes on hardware that needs these."""
+        needs_slots = self.hardware.has_one_shape and not self.model.dispatcher_config.static_shapes
         return "capacity" if needs_slots else self.model.dispatcher
 
     @property

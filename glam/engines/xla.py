@@ -30,6 +30,7 @@ from glam.model import Glam
 from glam.model.backend import Backend
 from glam.model.loss import LossSplit
 from glam.model.moe.experts import Experts
+from glam.model.vocabulary import Vocabulary
 from glam.training.module import StepBatch
 from glam.training.traced import TracedModule
 
@@ -67,7 +68,9 @@ def traced_backend(config: RunConfig) -> Backend:
     return Backend(
         run_layers=layer_runner(config),
         einsum=einsum,
-        loss_split=LossSplit(config.hardware.shards("batch"), loss_pieces(config)),
+        vocabulary=Vocabulary(
+            loss_split=LossSplit(config.hardware.shards("batch"), loss_pieces(config))
+        ),
     )
 
 

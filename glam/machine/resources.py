@@ -16,7 +16,7 @@ from typing import Literal, cast
 
 import psutil
 
-from glam.config import DISPATCHERS, RunConfig
+from glam.config import DISPATCHERS, HardwareConfig, RunConfig
 from glam.config.layout import check_divides
 from glam.errors import UserError
 from glam.machine import processes
@@ -27,7 +27,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MAPPED = 2**25  # bytes from which malloc maps a block of its own: the most that glibc takes
 
 Precision = Literal["bfloat16", "float32"]
-Device = Literal["cpu", "cuda", "mps", "xla"]
+Device = Literal["cpu", "cuda", "mps", "xla", "tpu"]
 
 # FLOPs of a step below which a run takes one thread. A second makes a step of glam_tiny (2.8
 # GFLOP) 1.4 times as fast (experiments/benchmarks/threads.csv), but a grid fills the cores with
@@ -51,7 +51,7 @@ def resolve(config: RunConfig, *, remote: bool = False) -> Resources:
     them. `remote`: another machine trains it. Raises UserError for a device that this machine does
     not have, and for a remote one whose memory is not configured."""
     hardware = config.hardware
-    if hardware.is_xla:
+    if hardware.engine == "xla":
         return _of_mesh(config, remote)
     if hardware.is_cluster:
         check_cluster(config, remote=remote)
@@ -120,25 +120,46 @@ def check_cluster(config: RunConfig, *, remote: bool = False) -> None:
             f"hardware={name} is of {hardware.devices} processes, too many for {num_cores()} "
             f"cores; set hardware.mesh to one axis of at most {4 * num_cores()}"
         )
-    axes = {axis for axis, size in hardware.mesh.items() if size > 1}
-    if len(axes) != 1 or hardware.rules.get("batch") not in axes or "activation" in hardware.rules:
-        raise UserError(
-            f"hardware={name} has hardware.mesh={hardware.mesh} and hardware.rules="
-            f"{hardware.rules}: processes of torch split the batch and weights along one axis; "
-            f"take a mesh of one axis that has batch, and no rule for activation"
-        )
+    _check_axes(hardware)
     if config.training.update_in_backward:
         raise UserError(
             f"training.update_in_backward=true is for one device, and hardware={name} is of "
             f"{hardware.devices}; leave it out"
         )
-    if not config.model.dispatcher_config.across_processes:
+    if not config.model_as_built.dispatcher_config.across_processes:
         able = DISPATCHERS.where(lambda kind: kind.across_processes)
         raise UserError(
             f"model.dispatcher={config.model.dispatcher} works on the tokens of one process; with "
             f"hardware={name} take model.dispatcher={' or '.join(able)}"
         )
     check_divides(config)
+
+
+SECOND_AXIS = ("activation", "heads", "hidden", "vocab")  # what a second axis may split
+
+
+def _check_axes(hardware: HardwareConfig) -> None:
+    """Raises UserError for a mesh or rules that processes of torch do not support."""
+    batch = hardware.rules.get("batch")
+    others = [axis for axis, size in hardware.mesh.items() if size > 1 and axis != batch]
+    line = (
+        f"hardware={hardware.name} has hardware.mesh={hardware.mesh} and hardware.rules="
+        f"{hardware.rules}: "
+    )
+    if batch is None or len(others) > 1:
+        raise UserError(
+            f"{line}processes of torch take one axis that splits batch, and at most one more; set "
+            f"hardware.rules.batch to an axis of the mesh, and the other axes to 1"
+        )
+    for rule, axis in hardware.split_by.items():
+        is_second = axis != batch
+        wrong = (is_second and rule not in SECOND_AXIS) or (not is_second and rule == "activation")
+        if wrong and hardware.mesh[axis] > 1:
+            of = ", ".join(SECOND_AXIS) if is_second else "all but activation"
+            raise UserError(
+                f"{line}{rule} cannot be split along {axis}, which is for {of}; set "
+                f"hardware.rules.{rule}=null"
+            )
 
 
 def _of_mesh(config: RunConfig, remote: bool) -> Resources:

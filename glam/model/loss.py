@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from glam import kernels
+from glam.model.compiled import is_compiled
 from glam.model.precision import at_least_float32
 
 LOGITS_AT_ONCE = 2**25  # logits of a piece; 64 MB in bfloat16
@@ -247,10 +248,10 @@ def token_losses(
     cap: float | None,
     split: LossSplit = WHOLE,
 ) -> TokenLosses:
-    """Cross-entropy of every token and its mean, in nats; `split` is for XLA alone. Raises
+    """Cross-entropy of every token and its mean, in nats; `split` is for a compiler alone. Raises
     ValueError for shapes that do not fit, and on a CPU IndexError for a target outside the
     vocabulary."""
-    if x.device.type == "xla":
+    if is_compiled(x.device):
         groups = math.gcd(len(x), split.groups)
         pieces = math.gcd(len(x) // groups, split.pieces)
         return TokenLosses(

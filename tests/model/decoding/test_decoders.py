@@ -119,7 +119,7 @@ def test_more_rows_than_a_call_takes_are_decoded_in_several(kernels_here):
     torch.testing.assert_close(decoder.step(tokens), exact.step(tokens), rtol=1e-5, atol=1e-4)
 
 
-def test_on_xla_there_is_one_shape_for_all_lengths_and_rows():
+def test_a_model_that_wants_one_shape_has_one_for_all_lengths_and_rows():
     model = model_of(torch.float64, num_experts=4)
     decoder, shapes = GrowingContext(model, length=16), set()
     decoder.on_xla = True
