@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from glam.config import RunConfig
 from glam.engines.expert_parallel import local
@@ -104,6 +105,11 @@ class TracedWholeBatchModule(TracedModule):
 
     def configure_model(self) -> None:
         """Lightning asks for it; the engine has laid the model out before."""
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        super().on_train_batch_start(batch, batch_idx)
+        if isinstance(self.model, FSDPModule):
+            self.model.reshard()  # an evaluation leaves weights gathered: this step gathers too
 
     def configure_optimizers(self, place: Any = None) -> torch.optim.Optimizer:
         return with_first_state(self.config.optimizer, self.model, state_like)
