@@ -38,7 +38,7 @@ class Recorded(TorchDispatchMode):
             self.collectives[name] += 1
             self.uneven += name == "alltoall_base_" and bool(args[3] or args[4])
         found = func(*args, **(kwargs or {}))
-        if self._step is not None:
+        if self._step is not None and not name.startswith("_record_function"):
             tensors = [x for x in tree_leaves((args, found)) if isinstance(x, Tensor)]
             self._step.append((name, *(tuple(x.shape) for x in tensors)))
         return found
