@@ -13,7 +13,7 @@ NEEDS_PYTHON = "$(PYTHON)" -c "" 2>/dev/null || { \
 XLA_TEST := .venv-xla/bin/python -m pytest -q -p no:cacheprovider --durations=15
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run grid test bench check chaos mistakes docs format lock clean xla
+.PHONY: help run grid test bench check chaos mistakes docs format lock clean tpu xla
 
 help: ## this list
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -62,10 +62,12 @@ format: .venv/dev ## put the code in the house's form
 lock: .venv/dev ## resolve the pinned versions anew
 	@.venv/bin/python -m pip install --quiet pip-tools
 	@for set in "requirements.lock" "requirements-dev.lock --extra dev" \
-	    "requirements-bench.lock --extra bench" "requirements-docs.lock --extra docs"; do set -- $$set; \
+	    "requirements-tpu.lock --extra tpu" "requirements-bench.lock --extra bench" "requirements-docs.lock --extra docs"; do set -- $$set; \
 	  .venv/bin/pip-compile -q --extra embedded $$2 $$3 --strip-extras --no-annotate --no-header \
 	    --no-emit-find-links --no-emit-index-url -c <(printf '%s\n' torch==2.13.0 'pytablewriter>=1.2') -o $$1 pyproject.toml && \
 	  sed -i 's/+cpu$$//' $$1; done
+
+tpu: .venv/tpu ## add the TPU's compiler (torch_tpu, libtpu, jax; 1.3 GB) to .venv
 
 xla: .venv-xla/ready ## build .venv-xla (torch 2.9 with torch_xla; 7 GB)
 
@@ -83,6 +85,10 @@ clean: ## forget the environments and the caches (runs/ stays)
 
 .venv/dev: requirements-dev.lock .venv/run
 	@.venv/bin/python $(PIP) -r requirements-dev.lock
+	@touch $@
+
+.venv/tpu: requirements-tpu.lock .venv/run
+	@.venv/bin/python $(PIP) -r requirements-tpu.lock
 	@touch $@
 
 .venv/docs: requirements-docs.lock .venv/run

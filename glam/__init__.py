@@ -4,8 +4,13 @@ run = glam.load("latest")
 print(run.generate("The people of"), run.loss("The people of this nation").bits_per_byte)
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+# Where torch_tpu is installed, `import torch` would import it: for seconds, and with warnings. What
+# asks for a TPU imports it itself. A value that is set already stays.
+os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
 
 if TYPE_CHECKING:
     from glam.tasks.load import LoadedRun

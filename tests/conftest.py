@@ -7,6 +7,8 @@ from pathlib import Path
 
 # Before torch: one thread a worker, so that two workers do not fight over two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# … and it would load torch_tpu, with warnings, which are errors here.
+os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
 

@@ -12,6 +12,7 @@ TASKS = (
     "list",
 )
 TABLE_FORMATS = ("table", "json", "csv")
+COMPILE_ROUTES = ("torch_tpu", "torch_xla")
 GENERATE_FORMATS = ("text", "json")
 LENGTH_PENALTIES = ("power", "gnmt")  # forms of the length penalty of a beam search
 SCALED = re.compile(r"(\d{1,9})/(\d{1,9}):(\d{1,9}(?:\.\d{1,9})?)", re.ASCII)  # layer/expert:number
@@ -184,9 +185,18 @@ class PlanTaskConfig(TaskConfig):
     format: str = "table"  # table (and a page, plan.html) | json | csv
     calibrate: bool = False  # measure the throughput by a few steps here, instead of modelling it
     compile: bool = False  # ask the TPU's compiler too; needs no TPU
+    # what makes the program that it compiles: torch_tpu (make tpu) | torch_xla (make xla); null:
+    # torch_tpu where it is installed
+    compile_with: str | None = None
     imbalance: float = 1.25  # [ratio] dropless: rows of the busiest device's experts over the mean
 
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("task.format", self.format, TABLE_FORMATS)
         within("task.", self, 1, 1000, "imbalance")
+        if self.compile_with is not None:
+            one_of("task.compile_with", self.compile_with, COMPILE_ROUTES)
+            if not self.compile:
+                raise UserError(
+                    f"task.compile_with={self.compile_with} is for task.compile=true; set it too"
+                )

@@ -103,7 +103,11 @@ class Sharding:
             axis = rules.get(name or "")
             fits = axis is not None and axis not in axes and size % mesh[axis] == 0
             axes.append(axis if fits else None)
-        return self._spmd.mark_sharding_with_gradients(tensor, self.mesh, tuple(axes))
+        return self.flowing(tensor, tuple(axes))
+
+    def flowing(self, tensor: Tensor, axes: tuple[str | None, ...]) -> Tensor:
+        """`tensor` and its gradient, annotated."""
+        return self._spmd.mark_sharding_with_gradients(tensor, self.mesh, axes)
 
     def weights(self, model: nn.Module) -> None:
         for name, parameter in model.named_parameters():

@@ -54,17 +54,11 @@ def _scanned(
     from torch._functorch import config as functorch
     from torch_xla.experimental.scan import scan
 
-    blocks = [nn.ModuleList(layers[i : i + period]) for i in range(0, len(layers), period)]
-    names = [name for name, _ in blocks[0].named_parameters()]
-    weights = [dict(block.named_parameters()) for block in blocks]
-    stacked = {name: torch.stack([each[name] for each in weights]) for name in names}
-    # Cast before the loop: inside, each iteration's narrow copy would be kept for the backward
-    # loop, beside the stack that it is a part of.
-    stacked.update({n: stacked[n].to(x.dtype) for n in names if _is_of_a_product(n)})
+    body, given = stacked_blocks(layers, period, x.dtype)
 
     def step(carry: Any, given: Any) -> Any:
         x, segments = carry
-        x, outputs = torch.func.functional_call(_LoopBody(blocks[0]), given, (x, segments))
+        x, outputs = torch.func.functional_call(body, given, (x, segments))
         return (x, segments), outputs
 
     # The carry has a gradient, so it has to be of floats.
@@ -72,10 +66,24 @@ def _scanned(
         segments = torch.zeros(x.shape[:2], device=x.device)
     segments = segments.to(torch.float32)
     partition = min_cut_rematerialization_partition if again else default_partition
-    given = {f"layers.{name}": value for name, value in stacked.items()}
     with functorch.patch(activation_memory_budget=0.0):
         (x, _), outputs = scan(step, (x, segments), given, partition_fn=partition)
     return x, [MoEOutput(x.new_empty(0), row[0], row[1:-1], row[-1]) for row in outputs.unbind()]
+
+
+def stacked_blocks(
+    layers: nn.ModuleList, period: int, dtype: torch.dtype
+) -> tuple["LoopBody", dict[str, Tensor]]:
+    """The body of a loop over blocks of `period` layers, and the weights of all blocks by their
+    names in the body, stacked in a new first axis."""
+    blocks = [nn.ModuleList(layers[i : i + period]) for i in range(0, len(layers), period)]
+    names = [name for name, _ in blocks[0].named_parameters()]
+    weights = [dict(block.named_parameters()) for block in blocks]
+    stacked = {name: torch.stack([each[name] for each in weights]) for name in names}
+    # Cast before the loop: inside, each iteration's narrow copy would be kept for the backward
+    # loop, beside the stack that it is a part of.
+    stacked.update({n: stacked[n].to(dtype) for n in names if _is_of_a_product(n)})
+    return LoopBody(blocks[0]), {f"layers.{name}": value for name, value in stacked.items()}
 
 
 def _is_of_a_product(name: str) -> bool:
@@ -84,7 +92,7 @@ def _is_of_a_product(name: str) -> bool:
     return name.rpartition(".")[2].startswith("w_") and ".router." not in name
 
 
-class _LoopBody(nn.Module):
+class LoopBody(nn.Module):
     """A block of layers that returns the statistics of its one MoE layer as one row: outputs of the
     loop need a gradient, which the balance loss has."""
 

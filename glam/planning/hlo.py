@@ -255,8 +255,11 @@ def _axes(attributes: str, mesh: Mapping[str, int]) -> str:
 
 
 def _first_group(attributes: str) -> list[int]:
-    """Either listed, `{{0,1},{2,3}}`, or cut from devices laid out and turned,
-    `[groups,size]<=[dims]T(order)`. What goes from device to device has none."""
+    """Either listed, `{{0,1},{2,3}}`, or axes of a mesh, `mesh['a'=2,'b'=4] {'b'}`, or cut from
+    devices laid out and turned, `[groups,size]<=[dims]T(order)`. What goes from device to device
+    has none."""
+    if meshed := re.search(r"replica_groups=mesh\[([^\]]+)\] \{([^}]*)\}", attributes):
+        return _along(*meshed.groups())
     if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", attributes):
         return [int(device) for device in listed[1].split(",")]
     cut = re.search(r"replica_groups=\[\d+,(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", attributes)
@@ -273,3 +276,16 @@ def _first_group(attributes: str) -> list[int]:
             device += at * strides[axis]
         group.append(device)
     return group
+
+
+def _along(mesh: str, axes: str) -> list[int]:
+    """The devices from the first one on along some axes, `'b'`, of a mesh, `'a'=2,'b'=4`, of
+    devices in row-major order."""
+    sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", mesh)}
+    varying = re.findall(r"'(\w+)'", axes)
+    group, stride = [0], 1
+    for name, size in reversed(sizes.items()):
+        if name in varying:
+            group = [stride * at + device for at in range(size) for device in group]
+        stride *= size
+    return sorted(group)

@@ -122,6 +122,8 @@ def _compiled(plan: Plan) -> dict[str, str]:
         "total  ": si(said["total_bytes"], "B"),
         "fits ": "yes" if said["fits"] else "NO",
         "compiled in": duration(said["seconds"]),
+        "program by": _version(said, said["route"]),
+        "compiler": _version(said, "libtpu"),
     }
     if not said["fits"]:
         return total
@@ -134,8 +136,14 @@ def _compiled(plan: Plan) -> dict[str, str]:
         "  over the hand count": ratio if said["flops_comparable"] else "one turn of a loop",
         **dict(_sent_in(said["collectives"], "")),
         **dict(_sent_in(said["gathers"], "gathered ")),
-        "expert weights moved": str(said["expert_weights_moved"] or "none"),
+        "expert weights moved": DASH
+        if said["expert_weights_moved"] is None
+        else str(said["expert_weights_moved"] or "none"),
     }
+
+
+def _version(said: Mapping[str, Any], package: str) -> str:
+    return f"{package} {mapping(said['versions'])[package]}"
 
 
 def _sent_in(sent: Mapping[str, Mapping[str, int]], before: str) -> Iterator[tuple[str, str]]:
@@ -199,6 +207,8 @@ def notes(plans: Sequence[Plan]) -> list[str]:
     """Where the numbers under `The whole run` come from and what does not fit, each said once."""
     refusals = (mapping(plan["compiled"]).get("refusal") for plan in plans)
     said = [f"Refused by the TPU's compiler: {refusal}." for refusal in refusals if refusal]
+    unread = (mapping(plan["compiled"]).get("unread") for plan in plans)
+    said += [f"What the compiled program sends cannot be read: {why}." for why in unread if why]
     for plan in plans:
         said.append(f"Throughput: {plan['throughput_source']}.")
         if told := mapping(plan["preparation"]):

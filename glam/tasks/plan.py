@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from glam.config import DataConfig, PlanTaskConfig, RunConfig
 from glam.errors import UserError
 from glam.log import log
-from glam.machine.environments import to_xla_environment
+from glam.machine.environments import check_torch_tpu, default_route, to_xla_environment
 from glam.machine.resources import pin_threads, resolve
 from glam.progress import stage
 from glam.runs.folder import check_writable
@@ -32,15 +32,14 @@ def show_plans(configs: Sequence[RunConfig], name: str, *, several: bool) -> Non
 
     task = configs[0].task
     assert isinstance(task, PlanTaskConfig)
-    if task.compile:
-        _check_compiles(configs)
+    route = _compile_route(configs, task) if task.compile else None
     timed = _calibrate(configs) if task.calibrate else [None] * len(configs)
     plans = [
         make_plan(config, beside_others=several, throughput=throughput)
         for config, throughput in zip(configs, timed, strict=True)
     ]
-    if task.compile:
-        _compile(configs, plans)
+    if route is not None:
+        _compile(configs, plans, route)
     _prepare(configs, plans)
     match task.format:
         case "json":
@@ -90,24 +89,40 @@ def _prepare(configs: Sequence[RunConfig], plans: Sequence[dict[str, Any]]) -> N
         made["preparation"] = told[texts.index(config.data)]
 
 
-def _check_compiles(configs: Sequence[RunConfig]) -> None:
-    """Returns in an environment that can compile for a TPU."""
+def _compile_route(configs: Sequence[RunConfig], task: PlanTaskConfig) -> str:
+    """What makes the programs that the compiler is asked about. Returns in an environment that has
+    it."""
     for config in configs:
         if config.hardware.topology is None:
             raise UserError(
                 f"task.compile=true needs hardware.topology, which hardware="
                 f"{config.hardware.name} does not set; try hardware=tpu_v4_64"
             )
-    to_xla_environment("task.compile=true")
+    route = task.compile_with or default_route()
+    if route == "torch_tpu":
+        for config in configs:
+            _check_loops(config)
+        check_torch_tpu(f"task.compile_with={route}" if task.compile_with else "task.compile=true")
+        return route
+    to_xla_environment("task.compile_with=torch_xla" if task.compile_with else "task.compile=true")
     for name in ("jax", "libtpu"):
         if importlib.util.find_spec(name) is None:
             raise UserError(
                 f"task.compile=true needs the package {name}, which is not installed; "
                 f"make xla brings .venv-xla up to date"
             )
+    return route
 
 
-def _compile(configs: Sequence[RunConfig], plans: Sequence[dict[str, Any]]) -> None:
+def _check_loops(config: RunConfig) -> None:
+    if config.hardware.scan and not config.training.rematerialize:
+        raise UserError(
+            "hardware.scan=true is compiled by torch_tpu with every turn computed again: set "
+            "training.rematerialize=true too, or task.compile_with=torch_xla"
+        )
+
+
+def _compile(configs: Sequence[RunConfig], plans: Sequence[dict[str, Any]], route: str) -> None:
     """Puts what the TPU's compiler says beside what is counted."""
     from glam.planning.tpu_compile import compiled
     from glam.progress import track
@@ -115,4 +130,4 @@ def _compile(configs: Sequence[RunConfig], plans: Sequence[dict[str, Any]]) -> N
     both = list(zip(configs, plans, strict=True))
     for config, made in track(both, "compile", len(both), "programs"):
         if made["layout_problem"] is None:
-            made["compiled"] = compiled(config)
+            made["compiled"] = compiled(config, route)

@@ -186,10 +186,15 @@ class TracedModule(TrainingModule):
     def _update(self, optimizer: Any, norm: Tensor) -> None:
         if self._clip_norm < math.inf:
             self.clip(norm)
-        rate = torch.tensor(self.learning_rate(self.train_state.step), dtype=torch.float32)
+        rate = self.rate()
         for group in optimizer.param_groups:
-            group["lr"] = rate.to(self.device)
+            group["lr"] = rate
         optimizer.step()
+
+    def rate(self) -> Tensor:
+        """The learning rate of this step, on the device: an input of its graph."""
+        rate = torch.tensor(self.learning_rate(self.train_state.step), dtype=torch.float32)
+        return rate.to(self.device)
 
     def changed(self, optimizer: Any) -> dict[str, Tensor]:
         """Every tensor that a step writes to, by a name."""

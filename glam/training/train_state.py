@@ -100,7 +100,7 @@ class RunningMeans:
     ) -> None:
         self.processes = processes
         # Millions of tokens are summed; MPS has no float64, and a TPU none worth the name.
-        narrow = is_compiled(device) or torch.device(device).type == "mps"
+        narrow = torch.device(device).type == "mps" or is_compiled(device)
         dtype = torch.float32 if narrow else torch.float64
 
         def zeros(*shape: int) -> Tensor:

@@ -18,7 +18,8 @@ def position_buckets(
     """The bucket of every distance 0, 1, … `length` - 1 between a query and an earlier key."""
     near = _near_buckets(num_buckets, max_distance)[:length]
     far = [num_buckets - 1] * (length - len(near))
-    return torch.tensor(near + far, dtype=torch.int64, device=device)  # also where there is none
+    # Also where there is none; moved, since made on the meta device it would forget its values.
+    return torch.tensor(near + far, dtype=torch.int64).to(device)
 
 
 @cache
