@@ -89,11 +89,6 @@ class HardwareConfig:
                 f"hardware.runtime={self.runtime} is for hardware.device={' or '.join(able)}, not "
                 f"{self.device}; leave it out"
             )
-        if self.scan and self.runtime == "torch_tpu":
-            raise UserError(
-                "hardware.scan=true is a loop that hardware.runtime=torch_xla traces; with "
-                "torch_tpu set hardware.scan=false"
-            )
         if not self.mesh and self.runtime == "torch_tpu":
             raise UserError(
                 "hardware.runtime=torch_tpu needs the chips: set hardware.mesh and hardware.rules, "

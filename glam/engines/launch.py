@@ -18,6 +18,10 @@ def launch(hardware: HardwareConfig, resources: Resources) -> None:
     """Start one process for each device of this node, and pass signals on. Raises SystemExit with
     the status of the main process, or of the first that failed."""
     pin_threads(resources)
+    if resources.device == "tpu":
+        from glam.engines.tpu import set_launch_environment
+
+        set_launch_environment(hardware.devices)
     _watch_this_process()
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

@@ -37,7 +37,7 @@ from glam.model.loss import LossSplit
 from glam.model.moe.dispatch import Dispatcher, dispatcher
 from glam.model.rematerialize import called, rematerialized
 from glam.model.saved_tensors import SavedTensors, check_shape, chunk
-from glam.model.vocabulary import Vocabulary
+from glam.model.vocabulary import IN_ONE_PIECE, Vocabulary
 from glam.training.checkpoint import PREFIX
 
 
@@ -96,7 +96,8 @@ class ShardingPlan:
             run_layers=run,
             mean_over_tokens=mean_of_all(self.rows.get_group()),
             dispatcher=self._dispatcher,
-            vocabulary=self._vocabulary(config),
+            loss_split=LossSplit(pieces=loss_pieces(config)),
+            vocabulary=self._vocabulary(),
             one_shape=self.hardware.has_one_shape or (kind.static_shapes and is_exchanged),
         )
 
@@ -110,11 +111,10 @@ class ShardingPlan:
             return chosen
         return SplitExperts(chosen, self.model.get_group())
 
-    def _vocabulary(self, config: RunConfig) -> Vocabulary:
-        pieces = loss_pieces(config)
+    def _vocabulary(self) -> Vocabulary:
         if self.model is None or self.split_dim("w_VM", self.model_axis) is None:
-            return Vocabulary(loss_split=LossSplit(pieces=pieces))
-        return SplitVocabulary(group=self.model.get_group(), pieces=pieces)
+            return IN_ONE_PIECE
+        return SplitVocabulary(self.model.get_group())
 
     def lay_out(self, model: Glam) -> None:
         """Make every weight that the table splits a DTensor. `model` is on the meta device."""

@@ -10,7 +10,6 @@ are summed over the group; what it computes alike in all processes is not.
 """
 
 import math
-from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -23,7 +22,7 @@ from torch.nn import functional
 from glam.engines.expert_parallel import local
 from glam.model import Glam
 from glam.model.layer_runner import LayerRunner
-from glam.model.loss import TokenLosses
+from glam.model.loss import LossSplit, TokenLosses
 from glam.model.moe.dispatch import Dispatcher
 from glam.model.moe.experts import Experts
 from glam.model.moe.moe import MixtureOfExperts
@@ -196,7 +195,8 @@ class _SplitLosses(torch.autograd.Function):
     """`FusedLosses` where each process has the logits of a part of the vocabulary. Only maxima,
     sums and the targets' logits of tokens cross the group, and the gradient of `x` once.
 
-    `(x [T, M], w [V of here, M], targets [T], cap, pieces, group) -> (mean, losses [T])`
+    `(x [T, M], w [V of here, M], targets [T], cap, pieces, group, with gradient) ->
+    (mean, losses [T])`
     """
 
     @staticmethod
@@ -208,6 +208,7 @@ class _SplitLosses(torch.autograd.Function):
         cap: float | None,
         pieces: int,
         group: ProcessGroup,
+        with_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
         w, losses, d_x = w_VM.to(x.dtype), list[Tensor](), list[Tensor]()
         d_w = torch.zeros_like(w_VM)
@@ -215,12 +216,14 @@ class _SplitLosses(torch.autograd.Function):
         for part, target in zip(x.chunk(pieces), targets.chunk(pieces), strict=True):
             hot = target[:, None] == token_V
             loss, grad = _part_of_losses(at_least_float32(part @ w.t()), hot, cap, group)
-            grad = grad.to(x.dtype)
             losses.append(loss)
-            d_x.append(grad @ w)
-            d_w += (grad.mT @ part).to(d_w.dtype)
+            if with_gradient:
+                grad = grad.to(x.dtype)
+                d_x.append(grad @ w)
+                d_w += (grad.mT @ part).to(d_w.dtype)
         each = torch.cat(losses)
-        ctx.save_for_backward(sum_over(torch.cat(d_x), group), d_w)
+        if with_gradient:
+            ctx.save_for_backward(sum_over(torch.cat(d_x), group), d_w)
         ctx.mark_non_differentiable(each)
         return each.mean(), each
 
@@ -228,7 +231,7 @@ class _SplitLosses(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         d_x, d_w = ctx.saved_tensors
         scale = grads[0] / len(d_x)
-        return (d_x * scale).to(d_x.dtype), (d_w * scale).to(d_w.dtype), None, None, None, None
+        return (d_x * scale).to(d_x.dtype), (d_w * scale).to(d_w.dtype), *[None] * 5
 
 
 def _part_of_losses(
@@ -248,12 +251,11 @@ def _part_of_losses(
     return partition.log() + largest - target, grad
 
 
-@dataclass(frozen=True, kw_only=True)
 class SplitVocabulary(Vocabulary):
     """Each process of the group has the rows of a part of the tokens."""
 
-    group: ProcessGroup
-    pieces: int = 1  # in which a process computes its logits, one after another
+    def __init__(self, group: ProcessGroup) -> None:
+        self.group = group
 
     def embed(self, tokens: Tensor, w_VM: Tensor) -> Tensor:
         w = local(w_VM)
@@ -266,7 +268,9 @@ class SplitVocabulary(Vocabulary):
         here = super().logits(shared(x, self.group), local(w_VM), cap)
         return cast(Tensor, _Joined.apply(here, self.group))  # pyright: ignore
 
-    def losses(self, x: Tensor, w_VM: Tensor, targets: Tensor, cap: float | None) -> TokenLosses:
-        pieces = math.gcd(len(x), self.pieces)
-        arguments = (x, local(w_VM), targets, cap, pieces, self.group)
+    def losses(
+        self, x: Tensor, w_VM: Tensor, targets: Tensor, cap: float | None, split: LossSplit
+    ) -> TokenLosses:
+        pieces = math.gcd(len(x), split.pieces)
+        arguments = (x, local(w_VM), targets, cap, pieces, self.group, torch.is_grad_enabled())
         return TokenLosses(*_SplitLosses.apply(*arguments))  # pyright: ignore

@@ -41,9 +41,11 @@ class TorchProcesses(Processes):
         return self._added(tensor, None)
 
     def _added(self, tensor: Tensor, group: ProcessGroup | None) -> Tensor:
-        total = tensor.detach().to(self._device, copy=True)
+        # A TPU computes no float64 by itself.
+        dtype = torch.float32 if self._device == "tpu" and tensor.is_floating_point() else None
+        total = tensor.detach().to(self._device, dtype or tensor.dtype, copy=True)
         dist.all_reduce(total, group=group)
-        return total.to(tensor.device)
+        return total.to(tensor.device, tensor.dtype)
 
     def largest(self, *values: int) -> tuple[int, ...]:
         found = torch.tensor(values).to(self._device)

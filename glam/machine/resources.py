@@ -21,6 +21,7 @@ from glam.config.layout import check_divides
 from glam.errors import UserError
 from glam.machine import processes
 from glam.machine.processor import first_gpu, nvml_session, processor
+from glam.machine.tpu import check_tpu, chips
 
 # Of malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -102,6 +103,8 @@ def check_cluster(config: RunConfig, *, remote: bool = False) -> None:
     support, and for a number of processes or GPUs other than the mesh's."""
     hardware, name = config.hardware, config.hardware.name
     found = processes.count()
+    if hardware.device == "tpu" and not remote:
+        check_tpu(hardware)
     here = not processes.under_torchrun() and not remote
     if hardware.device == "gpu" and here and _num_gpus() < hardware.devices:
         raise UserError(
@@ -115,12 +118,17 @@ def check_cluster(config: RunConfig, *, remote: bool = False) -> None:
             f"processes; type 'hardware.mesh={{{next(iter(hardware.mesh))}:{found}}}', or start "
             f"as many"
         )
-    if hardware.device != "gpu" and not remote and hardware.devices > 4 * num_cores():
+    if hardware.device not in ("gpu", "tpu") and not remote and hardware.devices > 4 * num_cores():
         raise UserError(
             f"hardware={name} is of {hardware.devices} processes, too many for {num_cores()} "
             f"cores; set hardware.mesh to one axis of at most {4 * num_cores()}"
         )
     _check_axes(hardware)
+    if hardware.scan:
+        raise UserError(
+            f"hardware.scan=true is a loop in one program for all chips; processes of torch, as "
+            f"hardware={name} has, take layer after layer: set hardware.scan=false"
+        )
     if config.training.update_in_backward:
         raise UserError(
             f"training.update_in_backward=true is for one device, and hardware={name} is of "
@@ -243,7 +251,8 @@ def _memory_of(device: Device) -> int:
 def device_name(device: Device) -> str:
     """The maker's name of the first GPU, of the processor where that computes."""
     if device != "cuda":
-        return "TPU" if device == "xla" and _has_tpu() else processor().name
+        is_tpu = device == "tpu" or (device == "xla" and _has_tpu())
+        return "TPU" if is_tpu else processor().name
     return first_gpu().name
 
 
@@ -262,6 +271,8 @@ def _cgroup(name: str) -> list[str] | None:
 
 
 def _device(name: str, remote: bool) -> Device:
+    if name == "tpu":
+        return "tpu"
     if remote and name == "gpu":
         return "cuda"
     found = {"gpu": _has_cuda(), "mps": platform.system() == "Darwin" and _is_arm()}
@@ -297,10 +308,7 @@ def _has_cuda() -> bool:
 
 
 def _has_tpu() -> bool:
-    """Google's PCI vendor number on an accelerator (torch_xla looks for the same)."""
-    vendors = Path("/sys/bus/pci/devices").glob("*/vendor")
-    accelerators = [*Path("/dev").glob("accel*"), *Path("/dev").glob("vfio/[0-9]*")]
-    return bool(accelerators) and any(v.read_text().strip() == "0x1ae0" for v in vendors)
+    return bool(chips())
 
 
 def _is_arm() -> bool:
@@ -311,5 +319,5 @@ def _bfloat16_is_fast(device: Device) -> bool:
     """Whether the device multiplies bfloat16 by itself: a CPU without such instructions emulates
     them."""
     if device != "cpu":
-        return device == "cuda"
+        return device in ("cuda", "tpu")
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(processor().instruction_sets)

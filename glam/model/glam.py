@@ -108,6 +108,7 @@ class Glam(nn.Module):
         in_order = partial(run_layers, call=rematerialized if rematerialize else called)
         self._run_layers = backend.run_layers or in_order
         self._vocabulary, self._one_shape = backend.vocabulary, backend.one_shape
+        self._loss_split = backend.loss_split
         self.embedding = Embedding(config.vocab_size, config.d_model, self._vocabulary)
         self.layers = nn.ModuleList(
             Layer(config, index, backend) for index in range(config.num_layers)
@@ -191,7 +192,11 @@ class Glam(nn.Module):
         """Cross-entropy with `targets`, the next tokens; the logits are not kept in memory."""
         x_BSM, statistics = self._decode(tokens, segments)
         losses = self._vocabulary.losses(
-            x_BSM.flatten(0, 1), self.embedding.w_VM, targets.flatten(), self.config.logit_cap
+            x_BSM.flatten(0, 1),
+            self.embedding.w_VM,
+            targets.flatten(),
+            self.config.logit_cap,
+            self._loss_split,
         )
         return LossOutput(
             losses.mean, losses.each.view_as(targets), *self._stack_statistics(statistics)

@@ -1,20 +1,15 @@
 """What a model does with the weight of its vocabulary, which embeds tokens and makes logits. An
 engine whose processes have a part of it each replaces this."""
 
-from dataclasses import dataclass
-
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from glam.model.loss import WHOLE, LossSplit, TokenLosses, output_logits, token_losses
+from glam.model.loss import LossSplit, TokenLosses, output_logits, token_losses
 
 
-@dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """The vocabulary in one piece; `loss_split` is for devices that compile (`token_losses`)."""
-
-    loss_split: LossSplit = WHOLE
+    """The vocabulary in one piece."""
 
     def embed(
         self, tokens: Int[Tensor, "B S"], w_VM: Float[Tensor, "V M"]
@@ -34,9 +29,10 @@ class Vocabulary:
         w_VM: Float[Tensor, "V M"],
         targets: Int[Tensor, "T"],
         cap: float | None,
+        split: LossSplit,
     ) -> TokenLosses:
         """As `token_losses`."""
-        return token_losses(x, w_VM, targets, cap, self.loss_split)
+        return token_losses(x, w_VM, targets, cap, split)
 
 
 IN_ONE_PIECE = Vocabulary()

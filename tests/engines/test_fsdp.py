@@ -435,11 +435,18 @@ def test_all_go_back_together_as_one_process_does_and_killed_in_it_they_do_again
     ("changes", "line"),
     [
         (
-            {"mesh": {"expert": 2, "model": 2}, "rules": {**RULES, "hidden": "model"}},
-            "take a mesh of one axis",
+            {
+                "mesh": {"a": 2, "b": 2, "expert": 2},
+                "rules": {**RULES, "hidden": "a", "heads": "b"},
+            },
+            "take one axis that splits batch, and at most one more",
         ),
-        ({"rules": {"experts": "expert"}}, "take a mesh of one axis"),
-        ({"rules": {**RULES, "activation": "expert"}}, "no rule for activation"),
+        ({"rules": {"experts": "expert"}}, "take one axis that splits batch"),
+        ({"rules": {**RULES, "activation": "expert"}}, "activation cannot be split along expert"),
+        (
+            {"mesh": {"expert": 2, "model": 2}, "rules": {**RULES, "embed": "model"}},
+            "embed cannot be split along model, which is for activation, heads, hidden, vocab",
+        ),
         ({"mesh": {"expert": 3}}, "hardware.mesh.expert=3 does not divide training.batch_size=8"),
         ({"mesh": {"expert": 4096}}, "is of 4096 processes, too many for"),
         ({"device": "gpu", "mesh": {"expert": 64}}, "is of 64 GPUs and this machine has"),
