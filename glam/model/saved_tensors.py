@@ -95,8 +95,8 @@ class SavedTensors(Mapping[str, Tensor]):
         saved = self._saved[name]
         with _refusing(self._sources[0].path):
             shape = list(self._sources[0].shape(saved))
-        for axis in self._axes(saved):
-            shape[axis.dim] = sum(axis.lengths)
+            for axis in self._axes(saved):
+                shape[axis.dim] = sum(axis.lengths)
         return tuple(shape)
 
     def read(self, name: str, parts: Mapping[int, range] | None = None) -> Tensor:
@@ -112,7 +112,8 @@ class SavedTensors(Mapping[str, Tensor]):
     def _joined(self, saved: str, axes: list["_Axis"], index: list[slice], file: int) -> Tensor:
         """The part at `index` of a tensor, of its chunks along `axes` in `file` and later ones."""
         if not axes:
-            source = self._sources[file]
+            with _refusing(self._sources[0].path):
+                source = self._sources[file]
             with _refusing(source.path):
                 return source.part(saved, tuple(index))
         axis, *others = axes

@@ -9,10 +9,12 @@ import torch
 from breaking import break_off
 from processes import together
 from recorded import OF_A_TPU, Recorded
-from test_fsdp import OPTIMIZERS, assert_same_run, judged, weights
+from test_fsdp import OPTIMIZERS, assert_same_run, column, judged, weights
 from torch.optim import adam
 
 from glam.config import HardwareConfig
+from glam.engines import fsdp
+from glam.engines.accelerator import PlainAccelerator
 from glam.model import Glam
 from glam.training import traced
 
@@ -68,6 +70,10 @@ def in_one_process(tmp_path_factory):
     return path
 
 
+class CpuAsChip(PlainAccelerator):
+    device = "cpu"
+
+
 def in_eight(path):
     """Steps of one shape, as a TPU takes them; each process keeps what it asked of torch."""
     made = config({"expert": 4, "model": 2}, rules=WIDE, again=True, **SEATS, **ADAMW)
@@ -81,6 +87,7 @@ def in_eight(path):
     # AdamW in the form for a device that compiles, which torch keeps from the CPU.
     traced.is_compiled = lambda device: True
     adam._get_capturable_supported_devices = lambda *_, **__: ["cpu"]
+    fsdp.accelerator = lambda device: CpuAsChip()
     with recorded:
         test_fsdp.run(path / "adamw", made)
     rank = torch.distributed.get_rank()
@@ -141,6 +148,9 @@ def test_the_second_axis_alone_trains_as_one_process(moved, in_one_process):
 
 def test_a_run_goes_on_along_other_axes_and_by_other_engines(moved, in_one_process):
     assert_same_run(moved / "seats", in_one_process / "seats")
+    dropped = column(moved / "seats", "dropped/1")
+    assert dropped == pytest.approx(column(in_one_process / "seats", "dropped/1"), abs=1e-5)
+    assert max(dropped) > 0
 
 
 def test_tasks_are_judged_by_processes_along_two_axes_as_by_one(moved, in_one_process):
