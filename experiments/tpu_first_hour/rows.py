@@ -1,6 +1,7 @@
 """What the files of a run say, as rows of the table of the first hour."""
 
 import csv
+import itertools
 import json
 import statistics
 from pathlib import Path
@@ -33,7 +34,7 @@ def column(run: Path, name: str) -> list[float]:
 def pace(run: Path) -> Pace:
     """Seconds of compiling and of a step."""
     seconds = column(run, "train_seconds")
-    steps = [after - before for before, after in zip(seconds, seconds[1:], strict=False)]
+    steps = [after - before for before, after in itertools.pairwise(seconds)]
     step = statistics.median(steps[len(steps) // 2 :])
     return Pace(first=seconds[0] - step, step=step)
 
@@ -59,7 +60,7 @@ def speed(model: str, run: Path, plan: dict[str, Any], tokens: int, peak: float)
 
 
 def memory(model: str, peaks: Path, plan: dict[str, Any]) -> list[Row]:
-    """The largest of all processes, beside the plan's and the compiler's count of one device."""
+    """The largest of all processes, beside the plan's count of one device."""
     found = [json.loads(file.read_text()) for file in sorted(peaks.glob("*.json"))]
     rows = [
         Row("memory", model, f"bytes, {kind}", f"{max(each[kind] for each in found):.0f}")
@@ -67,8 +68,6 @@ def memory(model: str, peaks: Path, plan: dict[str, Any]) -> list[Row]:
         if found and all(kind in each for each in found)
     ]
     rows.append(Row("memory", model, "bytes, plan", str(plan["bytes_per_device"]["total"])))
-    if compiled := plan.get("compiled"):
-        rows.append(Row("memory", model, "bytes, compiler", json.dumps(compiled)))
     return rows
 
 
