@@ -1,10 +1,12 @@
-"""`python -m experiments.tpu_compile.measure`: models of the paper on slices of TPU v4, as the
-TPU's own compiler has them, beside what task=plan counts. No TPU is needed, but .venv-xla
-(`make xla`).
+"""`python -m experiments.tpu_compile.measure [torch_tpu] [torch_xla]`: models of the paper on
+slices of TPU v4, as the TPU's own compiler has them, beside what task=plan counts. The programs are
+made by torch_tpu (`make tpu`) and by torch_xla (`make xla`), both unless one is named. No TPU is
+needed.
 
 Each case is a line of run.py in a process of its own, one after another. A row that results.csv
 has is kept; with `anew` all are compiled again, with `count` none: it counts anew beside the rows
-that are there. Ends with exit status 1 where a program moves an expert weight between chips.
+that are there. Ends with exit status 1 where a program moves an expert weight between chips, or
+where the two programs of a case differ by more than `BOUNDS`.
 """
 
 import csv
@@ -27,6 +29,7 @@ AGAIN, LOOP = "training.rematerialize=true", "hardware.scan=true"
 SMALL = "model=glam_100m64e hardware=tpu_v4_8 training.batch_size=128"
 MIDDLE = "model=glam_1b64e hardware=tpu_v4_64"
 CASES = [
+    "model=glam_100m64e hardware=tpu_v4_8 model.num_layers=4 training.batch_size=32",
     f"{SMALL} {AGAIN} {LOOP}",
     f"{MIDDLE} {AGAIN} {LOOP}",
     f"model=glam_64b64e hardware=tpu_v4_1024 {AGAIN} {LOOP}",
@@ -34,23 +37,42 @@ CASES = [
     f"{MIDDLE} {AGAIN} {LOOP} training.batch_size=4096",
     f"model=glam_8b64e hardware=tpu_v4_256 {AGAIN} {LOOP}",
 ]
+ROUTES = ("torch_tpu", "torch_xla")
+# Largest difference of torch_tpu's program from torch_xla's, as a share of that.
+BOUNDS = {"argument_gb": 0.01, "ratio": 0.06}
 Row = Mapping[str, str]
+Key = tuple[str, str]  # a case and a route
 
 
-def main(anew: bool) -> None:
-    rows = {} if anew else read()
-    missing = [case for case in CASES if case not in rows]
-    for case in track(missing, "compile", len(missing), "programs"):
-        rows[case] = compile_once(case)
-        write([rows[each] for each in CASES if each in rows])
-    draw([rows[each] for each in CASES])
-    moved = [case for case, row in rows.items() if row["expert_weights_moved"] not in ("0", "")]
+def main(routes: Sequence[str], *, anew: bool) -> None:
+    rows = read()
+    wanted = [(case, route) for case in CASES for route in routes]
+    missing = [key for key in wanted if anew or key not in rows]
+    for key in track(missing, "compile", len(missing), "programs"):
+        rows[key] = compile_once(*key)
+        write(rows)
+    draw(rows)
+    moved = [
+        case for (case, _), row in rows.items() if row["expert_weights_moved"] not in ("0", "")
+    ]
     if moved:
         sys.exit(f"expert weights are moved between chips: {'; '.join(moved)}")
+    if apart := list(differing(rows)):
+        sys.exit(f"the programs of two libraries differ: {'; '.join(apart)}")
+
+
+def differing(rows: Mapping[Key, Row]) -> Iterator[str]:
+    """Where the two programs of a case are further apart than they may be."""
+    for case in CASES:
+        pair = [rows.get((case, route)) for route in ROUTES]
+        for name, bound in BOUNDS.items():
+            figures = [float(row[name]) for row in pair if row is not None and row[name]]
+            if len(figures) == 2 and abs(figures[0] / figures[1] - 1) > bound:
+                yield f"{name} of {case}: {figures[0]:g} and {figures[1]:g}"
 
 
 def count_anew() -> None:
-    rows = [{**found, "counted_gb": f"{counted(case):.2f}"} for case, found in read().items()]
+    rows = {key: {**found, "counted_gb": f"{counted(key[0]):.2f}"} for key, found in read().items()}
     write(rows)
     draw(rows)
 
@@ -62,16 +84,17 @@ def counted(case: str) -> float:
     return plan["bytes_per_device"]["total"] / 1e9
 
 
-def compile_once(case: str) -> Row:
+def compile_once(case: str, route: str) -> Row:
     """Seconds are the compiler's own; the peak is of the whole process, tracing included."""
     line = [sys.executable, "run.py", "task=plan", "task.compile=true", "task.format=json"]
-    with subprocess.Popen([*line, *case.split()], cwd=ROOT, stdout=subprocess.PIPE) as process:
+    line += [f"task.compile_with={route}", *case.split()]
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         said = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        sys.exit(f"{case}: exit status {process.returncode}")
+        sys.exit(f"{case} by {route}: exit status {process.returncode}")
     return dict(row(case, json.loads(said), usage.ru_maxrss * 1024))
 
 
@@ -79,6 +102,8 @@ def row(case: str, plan: Mapping[str, Any], peak_bytes: int) -> Iterator[tuple[s
     """As results.csv holds it. Bytes are of one chip, FLOPs and collectives of one step of it."""
     compiled, counted = plan["compiled"], plan["bytes_per_device"]
     yield "case", case
+    yield "route", compiled["route"]
+    yield "libtpu", compiled["versions"]["libtpu"]
     yield "chips", str(plan["devices"])
     yield "fits", "yes" if compiled["fits"] else "no"
     yield "compile_seconds", f"{compiled['seconds']:.0f}"
@@ -94,24 +119,27 @@ def row(case: str, plan: Mapping[str, Any], peak_bytes: int) -> Iterator[tuple[s
         yield name, f"{compiled[name]:.4g}" if fits else ""
     comparable = fits and compiled["flops_comparable"]
     yield "ratio", f"{compiled['flops'] / compiled['flops_by_hand']:.3f}" if comparable else ""
-    yield "expert_weights_moved", str(compiled["expert_weights_moved"]) if fits else ""
+    known = fits and compiled["unread"] is None
+    yield "expert_weights_moved", str(compiled["expert_weights_moved"]) if known else ""
     for name in ("collectives", "gathers"):
-        yield name, json.dumps(compiled[name]) if fits else ""
+        yield name, json.dumps(compiled[name]) if known else ""
     yield "refusal", compiled["refusal"] or ""
 
 
-def read() -> dict[str, Row]:
+def read() -> dict[Key, Row]:
     if not RESULTS.exists():
         return {}
     with RESULTS.open(newline="") as file:
-        return {found["case"]: found for found in csv.DictReader(file)}
+        return {(found["case"], found["route"]): found for found in csv.DictReader(file)}
 
 
-def write(rows: Sequence[Row]) -> None:
+def write(rows: Mapping[Key, Row]) -> None:
+    """In the order of the cases."""
+    found = [rows[case, route] for case in CASES for route in ROUTES if (case, route) in rows]
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(out, list(found[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(found)
     write_atomically(RESULTS, out.getvalue())
 
 
@@ -125,28 +153,31 @@ def label(found: Row) -> str:
     return f"{model}, {int(found['chips']):,} chips\n{', '.join(how)}"
 
 
-def draw(rows: Sequence[Row]) -> None:
+def draw(rows: Mapping[Key, Row]) -> None:
+    """A group of bars a case: counted, and as each library's program was compiled."""
     from glam.reporting.theme import FONT, PRINT, panel, save
 
-    figure, axes = panel(PRINT, width=7, height=0.62 * len(rows) + 1)
+    cases = [case for case in CASES if any((case, route) in rows for route in ROUTES)]
+    figure, axes = panel(PRINT, width=7, height=0.8 * len(cases) + 1)
     figure.set_dpi(150)
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color=PRINT.grid, linewidth=0.8)
-    for place, found in enumerate(rows):
-        counted, compiled = float(found["counted_gb"]), float(found["compiled_gb"])
-        axes.barh(place - 0.2, counted, 0.36, color=PRINT.colour(0))
-        held = float(found["argument_gb"] or 0)
-        axes.barh(place + 0.2, held, 0.36, color=PRINT.colour(2))
-        axes.barh(place + 0.2, compiled - held, 0.36, left=held, color=PRINT.colour(1))
-        said = f"{compiled:.1f}" if found["fits"] == "yes" else f"{compiled:.1f}, refused"
-        for above, value, text in ((-0.2, counted, f"{counted:.1f}"), (0.2, compiled, said)):
-            axes.text(value + 0.3, place + above, text, va="center", size=8, color=PRINT.muted)
-    available = float(rows[0]["available_gb"])
+    labels = list[str]()
+    for place, case in enumerate(cases):
+        found = [(2 + n, rows[case, r]) for n, r in enumerate(ROUTES) if (case, r) in rows]
+        labels.append(label(found[0][1]))
+        bars = [(0, float(found[0][1]["counted_gb"]), True)]
+        bars += [(n, float(row["compiled_gb"]), row["fits"] == "yes") for n, row in found]
+        for above, (colour, value, fits) in zip((-0.28, 0, 0.28), bars, strict=False):
+            axes.barh(place + above, value, 0.25, color=PRINT.colour(colour))
+            said = f"{value:.1f}" if fits else f"{value:.1f}, refused"
+            axes.text(value + 0.3, place + above, said, va="center", size=8, color=PRINT.muted)
+    available = float(next(iter(rows.values()))["available_gb"])
     axes.axvline(available, color=PRINT.ink, linewidth=0.8)
-    axes.set_yticks(range(len(rows)), [label(found) for found in rows], size=FONT - 2)
+    axes.set_yticks(range(len(cases)), labels, size=FONT - 2)
     axes.invert_yaxis()
     axes.set_xlabel(f"GB of one chip (line: the {available:.1f} it has)")
-    for name, colour in (("counted", 0), ("compiled: arguments", 2), ("temporaries", 1)):
+    for name, colour in (("counted", 0), ("torch_tpu", 2), ("torch_xla", 3)):
         axes.barh([0], [0], color=PRINT.colour(colour), label=name)
     axes.legend(fontsize=8, frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     for name, content in save(figure, "bytes", "tpu_compile").items():
@@ -154,10 +185,11 @@ def draw(rows: Sequence[Row]) -> None:
 
 
 if __name__ == "__main__":
-    match sys.argv[1:]:
-        case [] | ["anew"]:
-            main(anew=sys.argv[1:] == ["anew"])
-        case ["count"]:
-            count_anew()
-        case _:
-            sys.exit(__doc__)
+    given = sys.argv[1:]
+    if given == ["count"]:
+        count_anew()
+    elif set(given) <= {"anew", *ROUTES}:
+        named = [route for route in ROUTES if route in given]
+        main(named or ROUTES, anew="anew" in given)
+    else:
+        sys.exit(__doc__)

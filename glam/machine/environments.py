@@ -1,5 +1,5 @@
-"""Environments with a TPU's compiler: the main one with the extra `tpu`, which has torch_tpu, and the
-second one, `.venv-xla`, which has torch_xla."""
+"""Environments with a TPU's compiler: the main one with the extra `tpu`, which has torch_tpu, and
+the second one, `.venv-xla`, which has torch_xla."""
 
 import importlib.util
 import logging

@@ -248,8 +248,8 @@ def token_losses(
     cap: float | None,
     split: LossSplit = WHOLE,
 ) -> TokenLosses:
-    """Cross-entropy of every token and its mean, in nats; `split` is for a compiler alone. Raises
-    ValueError for shapes that do not fit, and on a CPU IndexError for a target outside the
+    """Cross-entropy of every token and its mean, in nats; `split` is for compiled programs alone.
+    Raises ValueError for shapes that do not fit, and on a CPU IndexError for a target outside the
     vocabulary."""
     if is_compiled(x.device):
         groups = math.gcd(len(x), split.groups)

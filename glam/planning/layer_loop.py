@@ -101,9 +101,7 @@ class _Loop(torch.autograd.Function):
             d_x, _, *d_given = _gradients(ctx.f, [x, segments, *given], [d_y, d_row])
             return [d_x, segments.clone(), *d_given]
 
-        d_x, _, *d_stacked = _recorded(
-            turn, [d_y, segments], [xs, d_rows, *stacked], reverse=True
-        )
+        d_x, _, *d_stacked = _recorded(turn, [d_y, segments], [xs, d_rows, *stacked], reverse=True)
         return None, d_x, None, *d_stacked
 
 

@@ -52,7 +52,9 @@ class Annotator:
         from jax._src.lib.mlir import ir
         from jax._src.lib.mlir.dialects import hlo
 
-        call = hlo.CustomCallOp([value.type], [value], call_target_name=ir.StringAttr.get("Sharding"))
+        call = hlo.CustomCallOp(
+            [value.type], [value], call_target_name=ir.StringAttr.get("Sharding")
+        )
         call.attributes["mhlo.sharding"] = self.attribute(axes)
         return call.result
 
@@ -116,7 +118,10 @@ def _number(barrier: Any) -> int | None:
     from jax._src.lib.mlir import ir
 
     last = barrier.operands[-1].owner
-    if not isinstance(last, ir.Operation | ir.OpView) or last.operation.name != "stablehlo.constant":
+    if (
+        not isinstance(last, ir.Operation | ir.OpView)
+        or last.operation.name != "stablehlo.constant"
+    ):
         return None
     value = last.operation.attributes["value"]
     if not (value.type.rank == 0 and str(value.type.element_type) == "i32"):
@@ -136,7 +141,9 @@ def _replace(barrier: Any, mark: Mark, annotator: Annotator | None) -> None:
             case Product(equation):
                 made = _product(equation, *list(barrier.operands)[1:3])
         barrier.results[0].replace_all_uses_with(made)
-        for result, operand in zip(list(barrier.results)[1:], list(barrier.operands)[1:], strict=True):
+        for result, operand in zip(
+            list(barrier.results)[1:], list(barrier.operands)[1:], strict=True
+        ):
             result.replace_all_uses_with(operand)
     barrier.erase()
 

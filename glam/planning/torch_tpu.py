@@ -11,11 +11,11 @@ What torch_tpu cannot say goes through it in a numbered barrier, and is written 
 afterwards (`glam.planning.stablehlo`).
 """
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from functools import cache
+from io import StringIO
 from typing import Any
 
 import torch
@@ -29,8 +29,7 @@ from glam.planning.step_graph import StepGraph
 @cache
 def _library() -> Any:
     """torch_tpu's lowering, with the device registered."""
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # it tells every step of its start
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stderr(StringIO()):  # it tells each step of its start
         warnings.simplefilter("ignore")  # that tcmalloc is absent, which matters on a TPU
         from torch_tpu import _loader
 

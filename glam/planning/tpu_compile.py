@@ -1,7 +1,7 @@
 # jaxlib has no types.
 # pyright: basic
-"""The TPU's own compiler, without a TPU: the training step, traced with tensors that hold nothing and
-compiled for a described slice.
+"""The TPU's own compiler, without a TPU: the training step, traced with tensors that hold nothing
+and compiled for a described slice.
 
 libtpu compiles for a topology that it is told. Two libraries make the step's program: torch_tpu, in
 the main environment, or torch_xla, in .venv-xla. Nothing is run, so nothing here says how fast a

@@ -137,6 +137,21 @@ def test_arrays_laid_side_by_side_by_a_maximum_are_still_the_arguments():
     assert sent(text) == {Collective("all-gather", "expert", frozenset({1})): Sent(1, 64)}
 
 
+@pytest.mark.parametrize(
+    ("groups", "over"),
+    [
+        ("mesh['axis_0'=4,'axis_1'=2] {'axis_0'}", "expert"),
+        ("mesh['axis_0'=4,'axis_1'=2] {'axis_1'}", "model"),
+        ("mesh['axis_0'=4,'axis_1'=2] {'axis_0','axis_1'}", "expert and model"),
+        ("mesh['axis_0'=2,'axis_1'=2,'axis_2'=2] {'axis_1'}", "expert"),
+    ],
+)
+def test_groups_may_be_axes_of_a_mesh(groups, over):
+    gather = f"ROOT %all-gather.2 = f32[8]{{0}} all-gather(%p.1), replica_groups={groups}"
+    text = entry(P0, P1, f"{gather}, dimensions={{0}}, use_global_device_ids=true")
+    assert sent(text) == {Collective("all-gather", over, frozenset({1})): Sent(1, 32)}
+
+
 def test_a_text_without_a_program_is_refused():
     with pytest.raises(ValueError, match="no ENTRY"):
         Program("HloModule nothing")

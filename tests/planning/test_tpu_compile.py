@@ -1,33 +1,40 @@
-"""The TPU's own compiler, asked by the line a user types. In .venv-xla alone (make xla)."""
+"""The TPU's own compiler, asked by the line a user types: of programs that torch_tpu makes, and in
+.venv-xla (make xla) of those that torch_xla makes."""
 
+import importlib.util
 import json
 import subprocess
 import sys
 
 import pytest
 
-pytest.importorskip("torch_xla")
-
 from glam.config import ROOT
-from glam.planning import tpu_compile
 
-pytestmark = pytest.mark.xla
+BY_XLA = importlib.util.find_spec("torch_xla") is not None
+if not BY_XLA and importlib.util.find_spec("torch_tpu") is None:
+    pytest.skip("neither torch_tpu nor torch_xla is installed", allow_module_level=True)
+
+pytestmark = [pytest.mark.xla] if BY_XLA else [pytest.mark.slow, pytest.mark.xdist_group("tpu")]
+only_torch_tpu = pytest.mark.skipif(BY_XLA, reason="of programs that torch_tpu makes")
 
 # Sizes that a chip's tiles divide, so that its arrays are not padded.
 LINE = (
     *("task=plan", "task.compile=true", "task.format=json", "optimizer=adafactor"),
-    *("hardware=tpu_v4_8", "hardware.mesh={expert:4,model:2}"),
     *("model.num_layers=2", "model.d_model=512", "model.d_ff=1024", "model.num_heads=4"),
     *("model.num_experts=8", "model.vocab_size=2048"),
     *("training.batch_size=8", "training.sequence_length=256"),
 )
 
 
+def ask(*overrides: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: XLA's runtime starts once in each."""
+    line = [sys.executable, str(ROOT / "run.py"), *LINE, *overrides]
+    return subprocess.run(line, capture_output=True, text=True, timeout=900, check=True)
+
+
 @pytest.fixture(scope="module")
 def asked():
-    """In a process of its own: XLA's runtime starts once in each."""
-    line = [sys.executable, str(ROOT / "run.py"), *LINE]
-    return subprocess.run(line, capture_output=True, text=True, timeout=500, check=True)
+    return ask("hardware=tpu_v4_8", "hardware.mesh={expert:4,model:2}")
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +54,12 @@ def test_what_outlasts_a_step_is_what_is_counted(plan):
     assert plan["compiled"]["argument_bytes"] == pytest.approx(counted, rel=0.1)
 
 
-def test_all_that_a_step_needs_is_within_a_quarter_of_the_count(plan):
-    counted = plan["bytes_per_device"]["total"]
-    assert plan["compiled"]["total_bytes"] == pytest.approx(counted, rel=0.25)
+def test_all_that_a_step_needs_is_not_beyond_the_count(plan):
+    counted, needed = plan["bytes_per_device"]["total"], plan["compiled"]["total_bytes"]
+    if BY_XLA:
+        assert needed == pytest.approx(counted, rel=0.25)
+    else:  # libtpu 0.0.52 keeps less of so small a model
+        assert needed < 1.25 * counted
 
 
 def test_products_are_those_counted_by_hand(plan):
@@ -75,17 +85,18 @@ def test_the_compiler_keeps_its_notes_to_itself(asked):
     assert all(line.startswith("compile:") for line in asked.stderr.splitlines() if line.strip())
 
 
-@pytest.mark.parametrize(
-    ("said", "bytes_"),
-    [
-        ("Ran out of memory in memory space hbm. Used 35.17G of 30.75G hbm.", (35.17, 30.75)),
-        ("Used 512.00M of 1.00G hbm. Exceeded hbm capacity", (0.5, 1.0)),
-    ],
-)
-def test_what_the_compiler_says_of_too_large_a_program_is_read(said, bytes_):
-    found = tpu_compile.too_large_for(RuntimeError(f"RESOURCE_EXHAUSTED: XLA:TPU compile: {said}"))
-    assert (found.needed, found.available) == tuple(int(gib * 2**30) for gib in bytes_)
+def test_the_plan_names_what_made_the_program(plan):
+    said = plan["compiled"]
+    assert said["route"] == ("torch_xla" if BY_XLA else "torch_tpu")
+    assert {said["route"], "libtpu", "jax", "torch"} <= set(said["versions"])
 
 
-def test_another_error_of_the_compiler_is_not_taken_for_that():
-    assert tpu_compile.too_large_for(RuntimeError("INTERNAL: Mosaic failed")) is None
+@only_torch_tpu
+@pytest.mark.parametrize("hardware", ["tpu_v6e_8"])
+def test_it_compiles_for_a_newer_generation_as_a_loop(hardware):
+    loop = ("hardware.scan=true", "training.rematerialize=true", "model.num_layers=4")
+    said = json.loads(ask(f"hardware={hardware}", *loop).stdout)["compiled"]
+    assert said["fits"]
+    assert not said["flops_comparable"]
+    # jaxlib 0.10.2 reads back no program of this generation; then no message is claimed.
+    assert (said["unread"] is None) == (said["expert_weights_moved"] is not None)

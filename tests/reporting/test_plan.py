@@ -174,6 +174,9 @@ def test_carbon_dioxide_is_read_at_any_size(tonnes, text):
 
 
 COMPILED = {
+    "route": "torch_tpu",
+    "versions": {"torch_tpu": "0.2.0", "libtpu": "0.0.52", "jax": "0.10.2"},
+    "unread": None,
     "seconds": 61.4,
     "fits": True,
     "refusal": None,
@@ -203,6 +206,17 @@ def test_what_the_compiler_says_stands_beside_what_is_counted():
     assert re.search(r"expert weights moved\s+2\s", compiled(expert_weights_moved=2))
 
 
+def test_the_table_names_what_made_the_program_and_the_compiler():
+    assert re.search(r"program by\s+torch_tpu 0.2.0\s+compiler\s+libtpu 0.0.52", compiled())
+
+
+def test_a_program_that_cannot_be_read_back_says_so_instead_of_none():
+    unread = {"collectives": {}, "gathers": {}, "expert_weights_moved": None, "unread": "INTERNAL"}
+    assert not re.search(r"expert weights moved\s+none", compiled(**unread))
+    said = notes([{**LARGE, "compiled": {**COMPILED, **unread}}])
+    assert "What the compiled program sends cannot be read: INTERNAL." in said
+
+
 def test_one_turn_of_a_loop_is_not_held_against_all_of_it():
     text = compiled(flops_comparable=False)
     assert "one turn of a loop" in text
@@ -210,7 +224,14 @@ def test_one_turn_of_a_loop_is_not_held_against_all_of_it():
 
 
 def test_what_the_compiler_refuses_is_marked_and_said_before_all_else():
-    refused = {"seconds": 9.0, "fits": False, "refusal": "it does not fit", "total_bytes": 35e9}
+    by = {name: COMPILED[name] for name in ("route", "versions")}
+    refused = {
+        **by,
+        "seconds": 9.0,
+        "fits": False,
+        "refusal": "it does not fit",
+        "total_bytes": 35e9,
+    }
     plans = [{**LARGE, "compiled": refused}]
     assert re.search(r"total\s+35.0 GB\s+fits\s+NO", told(plans))
     assert notes(plans)[0] == "Refused by the TPU's compiler: it does not fit."

@@ -1,18 +1,28 @@
 """Plans that ask a compiler: what they need, and how a line without it goes on."""
 
 import os
+import re
 import sys
+import tomllib
+from importlib import metadata
 
 import pytest
 
+from glam.config import ROOT
 from glam.errors import UserError
 from glam.machine import environments
-from glam.machine.environments import to_xla_environment
+from glam.machine.environments import (
+    TORCH_OF_TPU,
+    TPU_PACKAGES,
+    default_route,
+    to_xla_environment,
+)
 from glam.tasks import plan as plans
 from glam.tasks.plan import show_plans
 from tests.planning.test_preflight import composed
 
 ON_TPU = ("task=plan", "task.compile=true", "hardware=tpu_v4_8")
+BY_XLA = (*ON_TPU, "task.compile_with=torch_xla")
 
 
 @pytest.fixture
@@ -27,15 +37,88 @@ def without(monkeypatch):
     return hide
 
 
-def test_without_torch_xla_the_line_names_what_installs_it(without, monkeypatch, tmp_path):
-    without("torch_xla")
-    monkeypatch.setattr(environments, "ROOT", tmp_path)
+@pytest.fixture
+def versions(monkeypatch):
+    """As if packages of these versions were installed, and no others of the extra."""
+
+    def install(**packages: str) -> None:
+        find = lambda name: object() if name in packages else None  # noqa: E731
+        for module in (environments, plans):
+            monkeypatch.setattr(module.importlib.util, "find_spec", find)
+        monkeypatch.setattr(metadata, "version", packages.__getitem__)
+
+    return install
+
+
+FITTING = {**TPU_PACKAGES, "torch": f"{TORCH_OF_TPU}.0+cpu"}
+
+
+def refusal(*line: str) -> str:
     with pytest.raises(UserError) as refused:
-        show_plans([composed(*ON_TPU)], "toy", several=False)
-    assert str(refused.value) == (
-        "task.compile=true needs torch_xla, which is not installed; "
+        show_plans([composed(*line)], "toy", several=False)
+    return str(refused.value)
+
+
+def test_without_a_compiler_the_line_names_what_installs_one(without, monkeypatch, tmp_path):
+    without("torch_xla", "torch_tpu")
+    monkeypatch.setattr(environments, "ROOT", tmp_path)
+    assert refusal(*ON_TPU) == (
+        "task.compile=true needs torch_tpu, which is not installed; make tpu adds it to this "
+        "environment (1.3 GB)"
+    )
+    assert refusal(*BY_XLA) == (
+        "task.compile_with=torch_xla needs torch_xla, which is not installed; "
         "make xla builds .venv-xla (a few minutes, 7 GB)"
     )
+
+
+@pytest.mark.parametrize("missing", list(TPU_PACKAGES))
+def test_a_missing_package_of_the_extra_is_named(versions, missing):
+    versions(**{name: version for name, version in FITTING.items() if name != missing})
+    said = refusal(*ON_TPU, "task.compile_with=torch_tpu")
+    assert said.startswith(f"task.compile_with=torch_tpu needs {missing} {TPU_PACKAGES[missing]}, ")
+    assert said.endswith("which is not installed; make tpu adds it to this environment (1.3 GB)")
+
+
+@pytest.mark.parametrize(("package", "other"), [("jax", "0.11.1"), ("torch", "2.14.0")])
+def test_versions_that_do_not_fit_each_other_are_named(versions, package, other):
+    versions(**{**FITTING, package: other})
+    said = refusal(*ON_TPU)
+    assert f"needs {package} " in said
+    assert f" and {other} is installed" in said
+    assert said.endswith("make tpu brings the versions that fit each other")
+
+
+def test_torch_tpu_is_taken_where_it_is_installed_and_torch_xla_elsewhere(
+    versions, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(environments, "ROOT", tmp_path)
+    versions(**FITTING)
+    assert default_route() == "torch_tpu"
+    versions(torch_xla="2.9.0")
+    assert default_route() == "torch_xla"
+
+
+def test_a_loop_that_keeps_its_activations_is_torch_xlas(versions):
+    versions(**FITTING)
+    assert refusal(*ON_TPU, "hardware.scan=true") == (
+        "hardware.scan=true is compiled by torch_tpu with every turn computed again: set "
+        "training.rematerialize=true too, or task.compile_with=torch_xla"
+    )
+
+
+def test_a_route_that_nothing_asks_for_is_refused():
+    with pytest.raises(UserError, match=r"task.compile_with=torch_tpu is for task.compile=true"):
+        composed("task=plan", "hardware=tpu_v4_8", "task.compile_with=torch_tpu")
+
+
+def test_the_extra_pins_what_is_checked():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pinned = dict(pin.split("==") for pin in extras["optional-dependencies"]["tpu"])
+    assert {name.replace("-", "_"): version for name, version in pinned.items()} == TPU_PACKAGES
+    for lock in ("requirements-tpu.lock", "requirements-dev.lock"):
+        lines = (ROOT / lock).read_text().splitlines()
+        assert {f"{name}=={version}" for name, version in pinned.items()} <= set(lines)
 
 
 def test_where_the_environment_is_ready_the_same_line_starts_anew_in_it(
@@ -56,8 +139,7 @@ def test_where_the_environment_is_ready_the_same_line_starts_anew_in_it(
 @pytest.mark.parametrize("missing", ["jax", "libtpu"])
 def test_an_environment_of_before_names_the_package_that_it_lacks(without, missing):
     without(missing)
-    with pytest.raises(UserError, match=f"needs the package {missing}, .*make xla brings"):
-        show_plans([composed(*ON_TPU)], "toy", several=False)
+    assert re.search(f"needs the package {missing}, .*make xla brings", refusal(*BY_XLA))
 
 
 def test_hardware_that_no_tpu_compiler_knows_is_refused_with_one_that_it_knows():
