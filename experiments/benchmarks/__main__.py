@@ -25,6 +25,7 @@ NAMES = (
     "scores",
     "overhead",
     "copies",
+    "recipe",
 )
 
 

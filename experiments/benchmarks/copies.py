@@ -120,20 +120,26 @@ def _datasets(file: Path, taken: Seconds, told: dict[str, int]) -> None:
 
 
 def _peer(name: str, file: Path, taken: Seconds, told: dict[str, int]) -> None:
+    if (found := peer(name, file)) is None:
+        return
+    candidate = f"{name} {found['version']}"
+    for stage, task in (("signature", "signature"), ("copies", "copies from signatures")):
+        taken.setdefault((task, candidate), []).append(found["seconds"][stage])
+    told[f"copies from signatures/{candidate}"] = found["told"]
+
+
+def peer(name: str, file: Path) -> dict[str, Any] | None:
+    """CPU seconds by stage, copies and version of a peer; None, and a line that says why, where
+    it cannot run."""
     script = Path(__file__).with_name("copies_peers.py")
     command = [str(PEERS), str(script), name, str(file)]
     try:
         ran = subprocess.run(command, check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
         lines = str(getattr(error, "stderr", "") or error).strip().splitlines()
-        print(f"copies: no row of {name}: {lines[-1]}", file=sys.stderr)
-        return
-    found = json.loads(ran.stdout.splitlines()[-1])
-    candidate = f"{name} {found['version']}"
-    for stage, seconds in found["seconds"].items():
-        task = "signature" if stage == "signature" else "copies from signatures"
-        taken.setdefault((task, candidate), []).append(seconds)
-    told[f"copies from signatures/{candidate}"] = found["told"]
+        print(f"no row of {name}: {lines[-1]}", file=sys.stderr)
+        return None
+    return json.loads(ran.stdout.splitlines()[-1])
 
 
 def _rows(

@@ -1,6 +1,6 @@
-"""`python copies_peers.py NAME FILE`: a peer finds copies among the texts of a .jsonl file; prints
-JSON of its CPU seconds by stage. Run by an environment of the peers' own: datatrove's MinHash does
-not work with the xxhash of ours."""
+"""`python copies_peers.py NAME FILE`: a peer finds copies among the texts of a .jsonl file, and
+writes what is none; prints JSON of its CPU seconds by stage. Run by an environment of the peers'
+own: datatrove's MinHash does not work with the xxhash of ours."""
 
 import json
 import sys
@@ -28,8 +28,9 @@ class Timer:
 def rensa(file: Path) -> dict[str, object]:
     from rensa import RMinHash, RMinHashLSH
 
-    texts = [json.loads(line)["text"] for line in file.open()]
     timer = Timer()
+    texts = [json.loads(line)["text"] for line in file.open()]
+    timer.end("read")
     tokens = []
     for text in texts:
         words = text.lower().split()
@@ -40,6 +41,11 @@ def rensa(file: Path) -> dict[str, object]:
     index = RMinHashLSH(0.7, BANDS * ROWS, BANDS)
     told = index.query_duplicate_flags_matrix_one_shot(matrix)
     timer.end("copies")
+    with tempfile.TemporaryFile("w") as out:
+        for text, copy in zip(texts, told, strict=True):
+            if not copy:
+                out.write(json.dumps({"text": text}) + "\n")
+    timer.end("write")
     return {"seconds": timer.seconds, "told": sum(told), "version": version("rensa")}
 
 
@@ -49,9 +55,11 @@ def datatrove(file: Path) -> dict[str, object]:
         MinhashConfig,
         MinhashDedupBuckets,
         MinhashDedupCluster,
+        MinhashDedupFilter,
         MinhashDedupSignature,
     )
     from datatrove.pipeline.readers import JsonlReader
+    from datatrove.pipeline.writers import JsonlWriter
     from datatrove.utils.hashing import HashConfig
     from datatrove.utils.word_tokenizers import WordTokenizer
     from loguru import logger
@@ -90,6 +98,10 @@ def datatrove(file: Path) -> dict[str, object]:
                                      lines_to_buffer=1000), tasks=BANDS)  # fmt: skip
         run("c", MinhashDedupCluster(f"{work}/b", f"{work}/c", config=config, lines_to_buffer=1000))
         timer.end("copies")
+        run(
+            "f", reader, MinhashDedupFilter(f"{work}/c"), JsonlWriter(f"{work}/f", compression=None)
+        )
+        timer.end("write")
         told = sum(path.stat().st_size // 4 for path in (work / "c").rglob("*.remove"))
     return {"seconds": timer.seconds, "told": told, "version": version("datatrove")}
 

@@ -5,6 +5,7 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from experiments.corpora.copies import jaccard, near_copy
 from glam.data.sources import EMBEDDED
@@ -48,7 +49,7 @@ class Corpus:
         self, megabytes: float, seed: int = 0, exact: float = 0.10, near: float = 0.05
     ) -> None:
         self._seed, self._exact, self._near = seed, exact, near
-        self._sentences, held = _pools()
+        self._sentences, held = pools()
         self.items = _items(held)
         # Of every so many pages the first original carries an item, until all that are planted are.
         self._step = max(1, int(megabytes * 1e6 / MEAN_BYTES / PLANTED * 0.8))
@@ -119,7 +120,8 @@ class Corpus:
         return random.Random(f"{purpose}/{self._seed}/{index}")
 
 
-def _pools() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+@cache
+def pools() -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """By source its sentences, and a tenth of its documents that no sentence is taken from."""
     sentences: dict[str, list[str]] = {}
     held: dict[str, list[str]] = {}

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
-from scipy import stats  # pyright: ignore[reportMissingTypeStubs]
 
 from glam.intervals import CONFIDENCE, Interval, around, standard_error, t_p_value, t_quantile
 from glam.runs.evaluations import SavedItems, SavedSuiteItems
@@ -69,6 +68,8 @@ def item_differences(pairs: Mapping[str, tuple[Models, Models]]) -> dict[str, li
 def _adjusted(p_values: list[float]) -> list[float]:
     if not p_values:
         return []
+    from scipy import stats  # pyright: ignore[reportMissingTypeStubs] - a second, for few studies
+
     control: Any = cast(Any, stats).false_discovery_control
     return [float(p) for p in control(p_values, method="bh")]
 

@@ -7,6 +7,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from glam.config import GROUPS, TASK_CLASSES, RunConfig
 
+# Mappings whose keys are the user's, such as options of another program.
+_OPEN = ("data.slurm.options",)
+
 
 def classes_by_node() -> dict[str, dict[str, type]]:
     """Dotted places whose choices are classes of their own, and those classes by name."""
@@ -24,6 +27,8 @@ def register() -> None:
     schema = OmegaConf.structured(RunConfig)
     for node in GROUPS:
         OmegaConf.update(schema, node, "???")
+    for mapping in _OPEN:
+        OmegaConf.set_struct(OmegaConf.select(schema, mapping), False)
     store.store(name="schema", node=schema)
     for node, classes in classes_by_node().items():
         for name, kind in classes.items():

@@ -10,6 +10,7 @@ Optimizers, schedules, balance losses, dispatchers, corpora and launchers are fo
 
 from glam.config._checks import unencodable
 from glam.config._data import (
+    MOST_NGRAMS,
     ContaminationConfig,
     DataConfig,
     DedupConfig,
@@ -71,6 +72,7 @@ __all__ = [
     "LAUNCHERS",
     "LENGTH_PENALTIES",
     "LOGICAL_AXES",
+    "MOST_NGRAMS",
     "OPTIMIZERS",
     "OWN",
     "ROOT",

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass, field
 
-from glam.config._checks import not_in_identity, positive, within, words
+from glam.config._checks import LARGEST, not_in_identity, positive, within, words
 from glam.config._executor import EXECUTORS, RayTasksConfig, SlurmTasksConfig
 from glam.config.corpora import COMPONENTS, CorpusConfig
 from glam.config.corpora.embedded import EmbeddedCorpusConfig
 from glam.errors import UserError, one_of
 
+MOST_NGRAMS = 8  # [words] of a feature
+MOST_FEATURES = 2**24
 THRESHOLD = 0.875  # of ranks: as many pages as Pareto sampling keeps
 
 
@@ -33,16 +35,16 @@ class FilterConfig:
         one_of("data.filter.name", self.name, ("pareto", "threshold", "none"))
         one_of("data.filter.scores", self.scores, ("classifier", "published"))
         positive("data.filter.", self, "alpha")
-        if self.calibrate or self.scores == "classifier":
-            within("data.filter.", self, 0, 1, "threshold")
+        is_share = self.calibrate or self.scores == "classifier"
+        within("data.filter.", self, *((0, 1) if is_share else (-LARGEST, LARGEST)), "threshold")
         self._check_scores()
         if self.name != "threshold" and self.threshold != THRESHOLD:
             raise UserError(
                 f"data.filter.threshold={self.threshold} but data.filter.name={self.name} has no "
                 f"threshold; add data=threshold"
             )
-        within("data.filter.", self, 1, 2**31 - 1, "num_features")
-        within("data.filter.", self, 1, 8, "ngrams")
+        within("data.filter.", self, 1, MOST_FEATURES, "num_features")
+        within("data.filter.", self, 1, MOST_NGRAMS, "ngrams")
         within("data.filter.", self, 2, 100, "folds")
 
     def _check_scores(self) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from glam.config import FilterConfig, typed_path
+from glam.config import MOST_NGRAMS, FilterConfig, typed_path
 from glam.data.classifier import SAMPLE, Classifier
 from glam.errors import UserError, first_line
 from glam.files import to_json
@@ -120,16 +120,33 @@ def _read(file: Path) -> Classifier:
                 exponent=told["exponent"],
                 ngrams=told["ngrams"],
             )
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+            _check(classifier)
+            same = told["fingerprint"] == fingerprint(classifier)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(
             f"{KEY}={file} cannot be read ({first_line(error)}): a classifier is a file in the "
             f"form of safetensors; {_WAY_OUT}"
         ) from None
-    if told["fingerprint"] != fingerprint(classifier):
+    if not same:
         raise UserError(f"{KEY}={file} was changed after it was written; bring it back")
     return classifier
+
+
+def _check(classifier: Classifier) -> None:
+    """Raises ValueError for what no classifier is: the kernel that scores takes it at its word."""
+    weights, bias = classifier.weights, classifier.bias
+    is_one = (
+        (weights.dtype, weights.ndim, bias.dtype) == (np.int32, 2, np.float64)
+        and bias.shape == weights.shape[:1]
+        and weights.size > 0
+        and bool(np.isfinite(bias).all())
+        and -64 <= classifier.exponent <= 64
+        and classifier.ngrams in range(1, MOST_NGRAMS + 1)
+    )
+    if not is_one:
+        raise ValueError("its tensors are not those of a classifier")
 
 
 def _readme(classifier: Classifier, auc: float, trained_on: list[TrainedOn]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from glam.config import DataConfig, Role, Source
-from glam.data import documents as reading
+from glam.data import documents, reading
 from glam.data import pages as paging
 from glam.data import split as splitting
 from glam.data.cache import Cache
@@ -25,13 +25,12 @@ from glam.data.pages import Pages
 from glam.data.scan import VERSION as SCAN_VERSION
 from glam.data.signatures import write_signatures
 from glam.data.sources import checked_sources, trains_classifier
-from glam.data.volume import volume
+from glam.data.volume import ON_DISK, volume
 from glam.errors import UserError
 
 # Of copies the lowest stays.
 _PRIORITY = {"held_out": 0, "curated": 1, "unfiltered": 1, "pool": 2}
 _FEW_BYTES = 32_000_000  # of files: starting processes would take longer than reading them
-_ON_DISK = 1.5  # bytes that are written for each byte that is read
 
 
 class DividedText:
@@ -41,7 +40,7 @@ class DividedText:
         self.data = data
         self.sources = checked_sources(data)
         self.digests = digests_in(cache)
-        self.units = reading.units_of(self.sources, self.digests)
+        self.units = documents.units_of(self.sources, self.digests)
         self.cache = Cache(cache, needs=100_000_000)
         copies = digest(self._copies_inputs)
         self._split_key = digest([splitting.VERSION, copies, data.held_out_fraction, data.seed])
@@ -62,7 +61,7 @@ class DividedText:
     @property
     def _index_inputs(self) -> dict[str, Any]:
         return {
-            "version": reading.VERSION,
+            "version": documents.VERSION,
             "units": [[unit.key, unit.number] for unit in self.units],
         }
 
@@ -97,7 +96,7 @@ class DividedText:
     def _check_space(self) -> None:
         held = (self.cache.folder("documents", unit.inputs).exists() for unit in self.units)
         missing = [unit.source for unit, there in zip(self.units, held, strict=True) if not there]
-        self.cache.check_space(int(_ON_DISK * volume(missing).text))
+        self.cache.check_space(int(ON_DISK * volume(missing).text))
 
     @cached_property
     def shards(self) -> list[Path]:
@@ -266,11 +265,18 @@ Counts = list[dict[str, list[int]]]
 
 def _check_sides(sources: Sequence[Source], found: set[int], counts: Counts) -> None:
     if not any(each["training"][0] for each in counts):
-        raise UserError("data.corpus has no text to train on; every document is empty")
+        if any(each["read"][0] for each in counts):
+            raise UserError(
+                "data.corpus has no text to train on: all of it is held out, or copies of what "
+                "is; give more"
+            )
+        files = ", ".join(str(path) for source in sources for path in source.files[:1])
+        raise UserError(f"data.corpus has no text to train on: none in {files}; name other files")
     if not any(each["held out"][0] for each in counts):
         raise UserError(
-            "data.corpus has no domain with two documents, so none can be held out; split the "
-            "text into several .txt files of a folder, or one document a line of .jsonl"
+            "data.corpus has no domain with two documents that are no copies of each other, so "
+            "none can be held out; split the text into several .txt files of a folder, or one "
+            "document a line of .jsonl"
         )
     for number, source in enumerate(sources):
         if number not in found:

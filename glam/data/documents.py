@@ -4,29 +4,20 @@ A unit is read once, into shards. It is named by its content: the bytes of its f
 not their paths. What cannot be made a document is set aside in `bad.jsonl` and counted.
 """
 
-import json
-import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from glam.config import BadRecord, Fetch, Record, Source
+from glam.config import Fetch, Source
 from glam.data.digests import Digests, digests_in
-from glam.data.executor import advance
-from glam.data.formats.bad import EMPTY
 from glam.data.hashing import digest
-from glam.data.shards import SHARD_BYTES, ShardWriter
-from glam.data.text import clean, reserved_in
+from glam.data.shards import SHARD_BYTES
 from glam.errors import UserError
 
 VERSION = 2  # of everything here, of shards, of the readers and of `clean`
 _UNPACKED = {".gz": 4, ".zst": 4, ".bz2": 4, ".parquet": 3}  # times as large as they are stored
-_NAME = 80  # characters of a domain's name
-_WAITING = 64_000_000  # bytes of text in memory, over all shards that are being written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,99 +112,3 @@ def _slice(source: Source, first: int, last: int) -> Source:
 
 def _fetched(fetch: Fetch, first: int, index: int) -> Any:
     return fetch(first + index)
-
-
-def read_unit(folder: Path, source: Source) -> None:
-    """Read the files of a unit into shards, which lie in `folder` by number. Empty documents are
-    left out. `unit.json` tells the shards in order, and counts."""
-    counts: dict[str, Any] = {"records": 0, "bad": Counter[str](), "replaced": Counter[str]()}
-    shards, left = _Shards(folder), sum(source.file_sizes())
-    with (folder / "bad.jsonl").open("w", encoding="utf-8") as bad:
-        for found in _records(source):
-            if isinstance(found, BadRecord):
-                counts["records"] += found.count
-                counts["bad"][found.kind] += found.count
-                if found.kind != EMPTY:
-                    counts.setdefault("first_bad", found.place)
-                _set_aside(found, bad)
-                continue
-            counts["records"] += 1
-            counts["replaced"].update(reserved_in(found.text))
-            if text := clean(found.text):
-                domain = source.name if found.domain is None else domain_name(found.domain)
-                shards.add(domain, text, found.score)
-            # Text and file differ in size (markup, compression): the bar may end early.
-            advance(step := min(len(found.text), left))
-            left -= step
-    shards.close()
-    (folder / "unit.json").write_text(json.dumps({"shards": shards.made, **counts}))
-
-
-def _records(source: Source) -> Iterator[Record | BadRecord]:
-    """What the source's reader gives. Raises UserError where a file cannot be read after all."""
-    try:
-        with ExitStack() as here:
-            paths = here.enter_context(source.here(range(len(source.files))))
-            for found in source.reader(paths):
-                yield Record(found) if isinstance(found, str) else found
-    except OSError as error:
-        raise UserError(
-            f"data.corpus: {error.filename or source.name} cannot be read ({error.strerror}); "
-            f"leave it out"
-        ) from None
-
-
-def domain_name(words: str) -> str:
-    """A domain's name for tables and columns."""
-    return re.sub(r"[^\w.-]+", "_", words)[:_NAME] or "text"
-
-
-def _set_aside(record: BadRecord, file: IO[str]) -> None:
-    said = {
-        "place": record.place,
-        "kind": record.kind,
-        "content": record.content.decode(errors="backslashreplace"),
-    }
-    file.write(json.dumps(said, ensure_ascii=False) + "\n")
-
-
-class _Shards:
-    """The shards of a unit, one at a time of each domain."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._open: dict[str, tuple[int, ShardWriter]] = {}
-        self._added = 0  # characters since memory was looked at
-        self.made: list[dict[str, Any]] = []
-
-    def add(self, domain: str, text: str, score: float | None) -> None:
-        if domain not in self._open:
-            writer = ShardWriter(self._folder / f"{len(self.made):05d}")
-            self._open[domain] = len(self.made), writer
-            self.made.append({"domain": domain})
-        _, writer = self._open[domain]
-        writer.add(text, score)
-        if writer.is_full:
-            self._finish(domain)
-        self._added += len(text)
-        if self._added > _WAITING // 4:
-            self._limit_memory()
-
-    def close(self) -> None:
-        for domain in list(self._open):
-            self._finish(domain)
-
-    def _finish(self, domain: str) -> None:
-        number, writer = self._open.pop(domain)
-        writer.close()
-        self.made[number] |= {
-            "documents": writer.documents,
-            "characters": writer.all_characters,
-            "bytes": writer.bytes,
-        }
-
-    def _limit_memory(self) -> None:
-        self._added = 0
-        if sum(writer.waiting_bytes for _, writer in self._open.values()) > _WAITING:
-            for _, writer in self._open.values():
-                writer.flush()

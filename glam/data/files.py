@@ -5,10 +5,11 @@ number of folders. Folders and globs pass over hidden names (`.git`, `.ipynb_che
 `._x.txt`) unless the pattern itself has them, follow links, and enter no folder twice.
 """
 
+import errno
 import os
 import stat
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -71,7 +72,7 @@ class Finder:
             found += (
                 start + entry.name
                 for entry in entries
-                if self._is_wanted(entry.path, entry.is_file())
+                if self._is_wanted(entry.path, _leads_to(entry.is_file))
             )
         found.sort()
         for path in found:
@@ -88,7 +89,7 @@ class Finder:
             entered.add(target)
             files: list[os.DirEntry[str]] = []
             for entry in self._visible(_entries(folder)):
-                if not entry.is_dir():
+                if not _leads_to(entry.is_dir):
                     files.append(entry)
                     self.followed_links |= entry.is_symlink()
                 elif entry.is_symlink():
@@ -140,6 +141,16 @@ class Finder:
         elif not is_file:
             self._special.add(path)
         return path.endswith(self._kinds) and is_file
+
+
+def _leads_to(asked: Callable[[], bool]) -> bool:
+    """Whether an entry is what is asked for; a link that leads to itself is nothing."""
+    try:
+        return asked()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return False
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

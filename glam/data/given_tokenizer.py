@@ -9,6 +9,8 @@ bytes have to add up to its own, and decoding has to give it back.
 from pathlib import Path
 from typing import Any
 
+import sentencepiece
+
 from glam.config import typed_path
 from glam.data.tokenizer import MODEL, SPACE, VOCAB
 from glam.errors import UserError, first_line
@@ -48,6 +50,10 @@ def import_tokenizer(file: Path, folder: Path) -> None:
     # As SentencePiece's trainer writes it.
     lines = [f"{each.piece}\t{each.score:g}\n" for each in model.pieces]
     (folder / VOCAB).write_text("".join(lines), encoding="utf-8", newline="")
+    try:
+        sentencepiece.SentencePieceProcessor(model_file=str(folder / MODEL))
+    except (RuntimeError, OSError) as error:
+        raise _refused(file, f"is damaged ({first_line(error)})") from None
 
 
 def _read(file: Path) -> Any:
@@ -73,6 +79,7 @@ def _check(model: Any, file: Path) -> None:
     trainer, normalizer = model.trainer_spec, model.normalizer_spec
     single_bytes = sum(piece.type == piece.BYTE for piece in model.pieces)
     names = {piece.piece for piece in model.pieces}
+    signs = {piece.piece for piece in model.pieces if piece.type == piece.CONTROL}
     if normalizer.precompiled_charsmap:
         reason = f"normalises text ({normalizer.name or 'by a table'}), which would not come back"
     elif not trainer.byte_fallback or single_bytes != 256:
@@ -83,7 +90,7 @@ def _check(model: Any, file: Path) -> None:
         reason = "writes white space in a way of its own"
     elif trainer.model_type not in (trainer.UNIGRAM, trainer.BPE):
         reason = "is neither unigram nor BPE"
-    elif not {trainer.bos_piece, trainer.eos_piece} <= names:
+    elif not {trainer.bos_piece, trainer.eos_piece} <= signs:
         reason = "has no pieces that begin and end a document"
     elif max(len(name.encode()) for name in names) > MOST_BYTES:
         reason = f"has a piece of more than {MOST_BYTES} bytes"

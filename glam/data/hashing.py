@@ -1,9 +1,6 @@
 """Hashes that name content, and the deterministic draws made from them."""
 
 import json
-from collections.abc import Callable
-from ctypes import CDLL, c_char_p, c_int64, c_void_p
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +8,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from glam.kernels import text_library
-
 _CHUNK = 1 << 20
 _WHOLE = 1024 * _CHUNK  # files up to this size are hashed in full even when only sampled
-_SHORT = 512  # characters of a document: calling the kernel would take longer
 
 
 def digest(value: Any) -> str:
@@ -47,22 +41,7 @@ def text_hash(text: str) -> int:
 
 def document_hash(text: str) -> int:
     """Equal for documents that differ in case and white space alone: they are one document."""
-    folded = text.casefold()
-    library = text_library() if len(text) > _SHORT else None
-    if library is None:
-        return text_hash(" ".join(folded.split()))
-    encoded = folded.encode()
-    words = np.empty(len(encoded), np.uint8)
-    length = _squeeze(library)(encoded, len(encoded), words.ctypes.data)
-    return xxhash.xxh3_64_intdigest(words[:length].data)
-
-
-@cache
-def _squeeze(library: CDLL) -> Callable[[bytes, int, int], int]:
-    """Words joined by single spaces, of UTF-8 and its length, into a buffer; their bytes."""
-    function = library.squeeze
-    function.argtypes, function.restype = [c_char_p, c_int64, c_void_p], c_int64
-    return function
+    return text_hash(" ".join(text.casefold().split()))
 
 
 def uniform(hashes: NDArray[np.uint64], seed: int, purpose: str) -> NDArray[np.float64]:

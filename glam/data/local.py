@@ -107,6 +107,8 @@ def _hint(pattern: str) -> str:
         return "it is a pipe, a socket or a device, which is not read"
     if path.is_dir():
         return "the folder holds none"
+    if "://" in pattern:
+        return "it is an address; fetch its files first, or read a data set by data/corpus=hub"
     siblings = [child.name for child in path.parent.glob("*")] if path.parent.is_dir() else []
     where = f"looked in {path.parent.resolve()}"
     return f"{where}; {nearest(path.name, siblings)}" if 0 < len(siblings) < 20 else where

@@ -121,7 +121,7 @@ def _scan_in_c(texts: Sequence[str], dedup: DedupConfig | None, table: NgramTabl
     chosen, looked_for = dedup or DedupConfig(bands=1), table or NgramTable.of((), _NONE)
     multipliers, addends = functions(chosen.bands * chosen.rows)
     bands = np.zeros((len(texts), dedup.bands if dedup else 0), np.uint64)
-    words = np.empty(int(sizes.max(initial=0)) // 2 + 1, np.uint64)  # one at least lies between two
+    words = np.empty(int(sizes.max(initial=0)) // 2 + 2, np.uint64)  # one at least lies between two
     lengths = np.array(looked_for.sizes, np.int64)
     room = 1024 + int(sizes.sum()) // 16  # of hits, enough for nearly all texts
     while True:

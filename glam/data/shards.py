@@ -9,7 +9,6 @@
 Whoever works on a shard reads its text a row group at a time.
 """
 
-from array import array
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.data.hashing import document_hash
+from glam.data.cleaned import Documents
 
 SHARD_BYTES = 256_000_000  # of text, a last document aside
 SHARD_DOCUMENTS = 1 << 21
@@ -71,7 +70,7 @@ class Shard:
 
 
 class ShardWriter:
-    """Writes a shard document by document, into a folder that it makes."""
+    """Writes a shard batch by batch, into a folder that it makes."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -85,36 +84,40 @@ class ShardWriter:
             use_dictionary=False,
             write_statistics=False,
         )
-        self._waiting: list[str] = []
-        self.waiting_bytes = self.bytes = self.all_characters = 0
-        self._hashes, self._characters, self._bytes = array("Q"), array("q"), array("q")
-        self._scores = array("d")
-
-    @property
-    def documents(self) -> int:
-        return len(self._hashes)
+        self._waiting: list[Any] = []  # arrays of text
+        self.documents = self.characters = self.bytes = self.waiting_bytes = 0
+        self._hashes = [np.empty(0, np.uint64)]
+        self._characters, self._bytes = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        self._scores = [np.empty(0)]
 
     @property
     def is_full(self) -> bool:
         return self.bytes >= SHARD_BYTES or self.documents >= SHARD_DOCUMENTS
 
-    def add(self, text: str, score: float | None) -> None:
-        size = len(text) if text.isascii() else len(text.encode())
-        self._waiting.append(text)
-        self._hashes.append(document_hash(text))
-        self._characters.append(len(text))
-        self._bytes.append(size)
-        self._scores.append(np.nan if score is None else score)
+    def room(self, documents: Documents) -> int:
+        """How many of these, the first ones, are in the shard when it is full."""
+        sizes = self.bytes + np.cumsum(documents.num_bytes)
+        return min(int(np.searchsorted(sizes, SHARD_BYTES)) + 1, SHARD_DOCUMENTS - self.documents)
+
+    def add(self, documents: Documents, scores: NDArray[np.float64] | None = None) -> None:
+        """Documents behind those that are in the shard; of some a quality score (else NaN)."""
+        size = int(documents.num_bytes.sum())
+        self._waiting.append(documents.texts)
+        self._hashes.append(documents.hashes)
+        self._characters.append(documents.characters)
+        self._bytes.append(documents.num_bytes)
+        self._scores.append(np.full(len(documents), np.nan) if scores is None else scores)
+        self.documents += len(documents)
         self.waiting_bytes += size
         self.bytes += size
-        self.all_characters += len(text)
+        self.characters += int(documents.characters.sum())
         if self.waiting_bytes >= _GROUP_BYTES:
             self.flush()
 
     def flush(self) -> None:
         """Write what is in memory."""
         if self._waiting:
-            column = _arrow().array(self._waiting, _arrow().large_string())
+            column = _arrow().chunked_array(self._waiting)
             self._file.write_table(_arrow().table([column], schema=self._schema))
             self._waiting.clear()
             self.waiting_bytes = 0
@@ -122,13 +125,10 @@ class ShardWriter:
     def close(self) -> None:
         self.flush()
         self._file.close()
-        for name, values, kind in (
-            ("hashes", self._hashes, np.uint64),
-            ("characters", self._characters, np.int64),
-            ("num_bytes", self._bytes, np.int64),
-        ):
-            np.save(self._folder / f"{name}.npy", np.frombuffer(values, kind))
-        scores = np.frombuffer(self._scores, np.float64)
+        np.save(self._folder / "hashes.npy", np.concatenate(self._hashes))
+        np.save(self._folder / "characters.npy", np.concatenate(self._characters))
+        np.save(self._folder / "num_bytes.npy", np.concatenate(self._bytes))
+        scores = np.concatenate(self._scores)
         if not np.isnan(scores).all():
             np.save(self._folder / "scores.npy", scores)
 

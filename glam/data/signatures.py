@@ -12,11 +12,11 @@ from glam.data.shards import Shard
 
 def write_signatures(folder: Path, shard: Path, dedup: DedupConfig) -> None:
     """Write `bands.npy`, uint64 `[documents, bands]`, in the order in which they were read."""
-    whole, done = Shard(shard), 0
-    shape = len(whole.hashes), dedup.bands
-    bands = np.lib.format.open_memmap(folder / "bands.npy", "w+", np.uint64, shape)
-    for texts in whole.batches():
-        bands[done : done + len(texts)] = scan(texts, dedup, None).bands
-        done += len(texts)
-        advance(sum(map(len, texts)))
-    bands.flush()
+    whole = Shard(shard)
+    header = {"descr": "<u8", "fortran_order": False, "shape": (len(whole.hashes), dedup.bands)}
+    # Written, not mapped: of a map that a full disk has no room for, the process dies.
+    with (folder / "bands.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for texts in whole.batches():
+            file.write(scan(texts, dedup, None).bands.astype("<u8", copy=False).tobytes())
+            advance(sum(map(len, texts)))

@@ -56,12 +56,20 @@ class Texts:
         found: dict[str, list[str]] = {}
         for number, domain in enumerate(self._pipeline.index.domains):
             chosen = _first(self._shards(number, "held_out"), documents)
-            sizes = [shard.characters[its] for shard, its in chosen]
+            sizes = [shard.characters[its] for shard, its, _ in chosen]
             if sizes and (limit := _common_limit(np.concatenate(sizes), characters)):
                 found[domain.name] = [
-                    text[:limit] for shard, its in chosen for text in shard.texts(its)
+                    text[:limit] for shard, its, _ in chosen for text in shard.texts(its)
                 ]
         return found
+
+    def held_out_numbers(self, documents: int) -> dict[str, NDArray[np.int64]]:
+        """The documents of `held_out` by their numbers among all the held-out ones of a domain."""
+        return {
+            domain.name: np.concatenate([numbers for _, _, numbers in chosen])
+            for number, domain in enumerate(self._pipeline.index.domains)
+            if (chosen := _first(self._shards(number, "held_out"), documents))
+        }
 
     def training(self, characters: int) -> Iterator[str]:
         """Training documents, filtered out or not: of more than about `characters` an equal share
@@ -113,19 +121,27 @@ class Texts:
 
 def _first(
     shards: Iterable[tuple[Shard, NDArray[np.int64]]], count: int
-) -> list[tuple[Shard, NDArray[np.int64]]]:
-    """`count` documents of a side, by their hashes, in the order in which they were read."""
+) -> list[tuple[Shard, NDArray[np.int64], NDArray[np.int64]]]:
+    """`count` documents of a side, by their hashes, in the order in which they were read: of each
+    shard their places in it, and their numbers among all of the side."""
     found: list[tuple[Shard, NDArray[np.int64]]] = []
-    draws, owner, place = np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64)
-    for number, (shard, side) in enumerate(shards):
+    draws, numbers, first_numbers = np.zeros(0), np.zeros(0, np.int64), [0]
+    for shard, side in shards:
         found.append((shard, side))
         draws = np.concatenate([draws, uniform(shard.hashes[side], 0, "texts")])
-        owner = np.concatenate([owner, np.full(len(side), number)])
-        place = np.concatenate([place, side])
+        numbers = np.concatenate([numbers, first_numbers[-1] + np.arange(len(side))])
+        first_numbers.append(first_numbers[-1] + len(side))
         first = np.argsort(draws, kind="stable")[:count]
-        draws, owner, place = draws[first], owner[first], place[first]
-    chosen = [np.sort(place[owner == number]) for number in range(len(found))]
-    return [(shard, its) for (shard, _), its in zip(found, chosen, strict=True) if len(its)]
+        draws, numbers = draws[first], numbers[first]
+    numbers = np.sort(numbers)
+    cuts = np.searchsorted(numbers, first_numbers)
+    return [
+        (shard, side[mine - before], mine)
+        for (shard, side), before, first, last in zip(
+            found, first_numbers, cuts, cuts[1:], strict=False
+        )
+        if len(mine := numbers[first:last])
+    ]
 
 
 def _common_limit(sizes: NDArray[np.int64], total: int) -> int:

@@ -3,7 +3,7 @@
 # pyright: reportMissingTypeStubs=false
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -13,14 +13,17 @@ import numpy as np
 import sentencepiece
 from numpy.typing import NDArray
 
-from glam.data.hashing import file_digest
+from glam.data.hashing import digest, file_digest
+from glam.data.unigram import SPACE, Piece, Unigram, can_encode
 from glam.errors import UserError, first_line
+from glam.kernels import text_library
 
 VERSION = 1
 _SMALLEST = 262  # 256 bytes, unknown, beginning, end, newline, space and a letter
 # Text may hold SentencePiece's own signs, for unknown text and for a space. It is encoded by their
 # bytes.
-_UNKNOWN, SPACE = "\u2585", "\u2581"
+_UNKNOWN = "\u2585"
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 MODEL, VOCAB = "tokenizer.model", "tokenizer.vocab"
 
 
@@ -32,13 +35,13 @@ class Tokenizer:
         # Typed loosely: sentencepiece ships no types.
         try:
             self._model: Any = sentencepiece.SentencePieceProcessor(model_file=str(folder / MODEL))
-            # The .model's bytes may differ between runs that learn the same vocabulary.
-            self.fingerprint = file_digest(folder / VOCAB)
+            vocabulary = file_digest(folder / VOCAB)
         except (OSError, RuntimeError) as error:
             raise UserError(
                 f"{folder}: its tokenizer cannot be read ({first_line(error)}); bring back "
                 f"{MODEL} and {VOCAB}"
             ) from None
+        self.fingerprint = self._fingerprint(vocabulary)
         self.vocab_size: int = self._model.vocab_size()
         self.bos: int = self._model.bos_id()
         self.eos: int = self._model.eos_id()
@@ -65,12 +68,28 @@ class Tokenizer:
             return self._joined(self._model.encode(text.split(SPACE)))
         return self._model.encode(text)
 
-    def encode_batch(self, texts: Sequence[str], threads: int) -> list[list[int]]:
-        if any(SPACE in text for text in texts):
-            parts = [text.split(SPACE) for text in texts]
-            encoded = iter(self._model.encode(list(chain(*parts)), num_threads=threads))
-            return [self._joined(list(islice(encoded, len(each)))) for each in parts]
-        return self._model.encode(list(texts), num_threads=threads)
+    def encode_batch(
+        self, texts: Sequence[str], threads: int
+    ) -> tuple[NDArray[np.unsignedinteger], NDArray[np.int64]]:
+        """All texts as they are stored, end to end, each as `bos` and its tokens; and how many each
+        has with it `[texts]`. The kernel, where it serves, has no threads."""
+        if self._unigram is not None and text_library() is not None:
+            tokens, lengths = self._unigram.encode(texts)
+            return tokens.astype(self.dtype), lengths
+        found = list(self._encoded(texts, threads))
+        tokens = np.concatenate([np.zeros(0, np.int32), *found])
+        return tokens.astype(self.dtype), np.array([len(each) for each in found], np.int64)
+
+    def _encoded(self, texts: Sequence[str], threads: int) -> Iterator[NDArray[np.int32]]:
+        """Each text by SentencePiece itself."""
+        parts = [text.split(SPACE) for text in texts]
+        every = self._model.encode(list(chain(*parts)), num_threads=threads, out_type="numpy")
+        encoded = iter(every)
+        begin, space = (np.array(tokens, np.int32) for tokens in ([self.bos], self._space))
+        for each in parts:
+            first, *others = islice(encoded, len(each))
+            between = chain(*((space, tokens) for tokens in others))
+            yield np.concatenate([begin, first, *between])
 
     def _joined(self, parts: list[list[int]]) -> list[int]:
         """Tokens of the parts of a text, with the bytes of SentencePiece's space between them."""
@@ -96,10 +115,36 @@ class Tokenizer:
         proto.ParseFromString(self._model.serialized_model_proto())
         return proto
 
+    def _fingerprint(self, vocabulary: str) -> str:
+        """Of all that tokens follow from: the vocabulary alone where the rest is as
+        `train_tokenizer` has it, since a .model's bytes may differ between runs that learn the
+        same one; of another model also how it cuts text, and which pieces are of another kind."""
+        pieces = self._proto.pieces
+        others = [[i, p.type] for i, p in enumerate(pieces) if p.type != _kind(p.piece)]
+        if self.is_unigram and not others:
+            return vocabulary
+        return digest([vocabulary, self._proto.trainer_spec.model_type, others])
+
     @property
     def is_unigram(self) -> bool:
         """Whether text is cut by the pieces' probabilities; else BPE."""
         return self._proto.trainer_spec.model_type == self._proto.trainer_spec.UNIGRAM
+
+    @cached_property
+    def _unigram(self) -> Unigram | None:
+        """The model for the kernel; None where it does not cut text by such a model."""
+        if not self.is_unigram:
+            return None
+        kinds = self._proto.SentencePiece
+        pieces = [
+            Piece(piece.piece, token, piece.score, piece.type == kinds.USER_DEFINED)
+            for token, piece in enumerate(self._proto.pieces)
+            if piece.type in (kinds.NORMAL, kinds.USER_DEFINED)
+        ]
+        if not can_encode(pieces):
+            return None
+        single_bytes = [self._model.piece_to_id(f"<0x{byte:02X}>") for byte in range(256)]
+        return Unigram(pieces, single_bytes, unknown=self.unknown, begin=self.bos)
 
     @property
     def unsplit(self) -> list[str]:
@@ -127,6 +172,12 @@ class Tokenizer:
         if self._model.is_control(token) or self._model.is_unknown(token):
             return 0
         return len(self.piece(token).replace("▁", " ").encode())
+
+
+def _kind(piece: str) -> int:
+    """The kind of a piece of `train_tokenizer`, as SentencePiece numbers them."""
+    kinds = {"<unk>": 2, "<s>": 3, "</s>": 3, "\n": 4}
+    return 6 if _BYTE.fullmatch(piece) else kinds.get(piece, 1)
 
 
 def train_tokenizer(folder: Path, sample: Iterable[str], vocab_size: int) -> None:

@@ -52,11 +52,11 @@ def write_encoded(folder: Path, texts: Iterable[str], tokenizer: Tokenizer) -> N
     lengths, hashes, characters = array("q", [0]), array("Q"), array("q")
     with (folder / "tokens.bin").open("wb") as file:
         for batch in batches(texts, _BATCH):
-            for text, tokens in zip(batch, tokenizer.encode_batch(batch, threads()), strict=True):
-                file.write(np.array([tokenizer.bos, *tokens], tokenizer.dtype).tobytes())
-                lengths.append(len(tokens) + 1)
-                hashes.append(text_hash(text))
-                characters.append(len(text))
+            tokens, counts = tokenizer.encode_batch(batch, threads())
+            tokens.tofile(file)
+            lengths.extend(counts.tolist())
+            hashes.extend(map(text_hash, batch))
+            characters.extend(map(len, batch))
             advance(sum(map(len, batch)))
     np.save(folder / "offsets.npy", np.cumsum(lengths, dtype=np.int64))
     np.save(folder / "hashes.npy", np.array(hashes, np.uint64))

@@ -7,6 +7,7 @@ from pathlib import Path
 from glam.config import Source
 from glam.data.formats import unpacked_bytes
 
+ON_DISK = 1.5  # bytes that are written for each byte of text, at most: experiments/preparation
 _SAMPLED = 16  # files of a source and suffix that are opened
 
 

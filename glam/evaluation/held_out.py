@@ -6,11 +6,19 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from glam.data import HeldOutBatch, PreparedData, held_out, held_out_bytes
 from glam.machine.processes import SINGLE, Processes
 from glam.model import Glam
 from glam.model.evaluating import evaluating
+
+
+class CleanLoss(NamedTuple):
+    """Held-out loss on documents that do not overlap with the training text."""
+
+    loss: float  # nats per token
+    tokens: int
 
 
 class DomainResult(NamedTuple):
@@ -22,6 +30,7 @@ class DomainResult(NamedTuple):
     tokens: int
     bytes: int
     shares: list[list[float]]
+    clean: CleanLoss | None = None  # where it is known which documents overlap
 
 
 def evaluate_domains(
@@ -32,10 +41,12 @@ def evaluate_domains(
     batch_size: int,
     max_tokens: int,
     domains: Iterable[str] | None = None,
+    clean: Mapping[str, NDArray[np.bool_]] | None = None,
     processes: Processes = SINGLE,
 ) -> dict[str, DomainResult]:
     """Held-out results by domain, each on at most `max_tokens` tokens spread over the domain's
-    text; of `domains`, or of all.
+    text; of `domains`, or of all. `clean` tells by domain which documents do not overlap with the
+    training text `[documents]`: these have a loss of their own.
 
     Draws nothing from torch's generators, and leaves the model in the mode it was in. Several
     processes share the rows, and each returns the whole result.
@@ -46,6 +57,7 @@ def evaluate_domains(
                 model,
                 held_out(prepared, domain, sequence_length, batch_size, max_tokens),
                 held_out_bytes(prepared, domain, sequence_length, max_tokens),
+                (clean or {}).get(domain),
                 processes,
             )
             for domain in (prepared.domains if domains is None else domains)
@@ -58,10 +70,14 @@ def mean_loss(results: Mapping[str, DomainResult]) -> float:
 
 
 def _evaluate(
-    model: Glam, batches: Iterator[HeldOutBatch], num_bytes: int, processes: Processes
+    model: Glam,
+    batches: Iterator[HeldOutBatch],
+    num_bytes: int,
+    clean: NDArray[np.bool_] | None,
+    processes: Processes,
 ) -> DomainResult:
     device = next(model.parameters()).device
-    nats, tokens = 0.0, 0
+    nats, clean_nats, tokens, clean_tokens = 0.0, 0.0, 0, 0
     shares = torch.zeros(model.config.num_moe_layers, model.config.num_experts).double()
     for batch in batches:
         used = np.flatnonzero(batch.mask.any(1))  # padding alone would count as load
@@ -72,22 +88,42 @@ def _evaluate(
         rows = np.resize(used[mine.start : mine.stop] if mine else used, wanted)
         counts = batch.mask[rows]
         counts[len(mine) :] = False
-        token_ids, targets, segments, mask = (
+        is_clean = _at(clean, batch)
+        clean_tokens += int(is_clean.sum())
+        token_ids, targets, segments, mask, clean_mask = (
             torch.from_numpy(part).to(device)  # pyright: ignore[reportUnknownMemberType]
-            for part in (batch.tokens[rows], batch.targets[rows], batch.segments[rows], counts)
-        )
+            for part in (
+                batch.tokens[rows], batch.targets[rows], batch.segments[rows], counts,
+                counts & is_clean[rows],
+            )
+        )  # fmt: skip
         output = model.loss(token_ids, targets, segments)
-        total = output.token_losses.where(mask, 0.0).sum(dtype=torch.float32)
+        total, clean_total = (
+            output.token_losses.where(chosen, 0.0).sum(dtype=torch.float32)
+            for chosen in (mask, clean_mask)
+        )
         # One tensor: XLA computes anew for every value that is read.
-        totals = torch.cat([total[None], output.load.float().flatten()]).cpu().double()
+        totals = torch.cat([total[None], clean_total[None], output.load.float().flatten()])
+        totals = totals.cpu().double()
         nats += totals[0].item()
+        clean_nats += totals[1].item()
         tokens += count
-        shares += count * len(mine) / len(used) * totals[1:].view_as(shares)
-    nats, shares = processes.sum(torch.tensor(nats).double()).item(), processes.sum(shares)
+        shares += count * len(mine) / len(used) * totals[2:].view_as(shares)
+    sums = processes.sum(torch.tensor([nats, clean_nats]).double())
+    nats, clean_nats = sums[0].item(), sums[1].item()
+    shares = processes.sum(shares)
     return DomainResult(
         loss=nats / tokens,
         bits_per_byte=nats / math.log(2) / num_bytes,
         tokens=tokens,
         bytes=num_bytes,
         shares=[[float(share) for share in layer] for layer in shares / tokens],
+        clean=CleanLoss(clean_nats / clean_tokens, clean_tokens) if clean_tokens else None,
     )
+
+
+def _at(clean: NDArray[np.bool_] | None, batch: HeldOutBatch) -> NDArray[np.bool_]:
+    """Where a batch has tokens of clean documents."""
+    if clean is None:
+        return np.zeros_like(batch.mask)
+    return batch.mask & clean[np.where(batch.mask, batch.documents, 0)]

@@ -60,7 +60,7 @@ KERNELS = Library(
 )
 TEXT = Library(
     name="text",
-    sources=("text.c", "page_scores.h", "scan.h", "squeeze.h"),
+    sources=("text.c", "cleaned.h", "page_scores.h", "scan.h", "unigram.h"),
     flags=("-O3", "-fPIC", "-fno-strict-aliasing"),
     without="kernels of text could not be built, Python's are slower",
 )

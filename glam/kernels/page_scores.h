@@ -74,6 +74,31 @@ static inline void count(Slot *slots, int64_t mask, uint32_t page, uint32_t feat
     slots[at].count += sign;
 }
 
+/* The n-grams of the words in `joined`, of `ngrams` words at most: their features and signs in
+   one number each, 2 * feature + 1 where the sign is negative; how many. */
+static int64_t features_of(const uint8_t *joined, const Word *words, int64_t number, int64_t ngrams,
+                           int64_t features, const int32_t *weights, uint32_t *out) {
+    int64_t found = 0;
+    for (int64_t first = 0; first < number; first++) {
+        const uint8_t *from = joined + words[first].start;
+        int64_t done = 0, last = first + ngrams < number ? first + ngrams : number;
+        uint32_t h = 0;
+        for (int64_t end = first; end < last; end++) {
+            int64_t length = words[end].end - words[first].start;
+            for (; done + 4 <= length; done += 4) {
+                uint32_t k;
+                memcpy(&k, from + done, 4);
+                h = rotate(h ^ scrambled(k), 13) * 5 + 0xe6546b64u;
+            }
+            int32_t hash = (int32_t)finished(h, from, length);
+            int64_t feature = feature_of(hash, features);
+            __builtin_prefetch(weights + feature); /* of a megabyte and more */
+            out[found++] = (uint32_t)feature << 1 | (hash < 0);
+        }
+    }
+    return found;
+}
+
 /* text: `pages` pages end to end, lower-cased UTF-8; ends [pages]; is_letter: bitmap of \w by code
    point; weights [folds, features]; folds [pages]; products, squares [pages]. 0, or 1 where there
    is no memory. */
@@ -86,33 +111,23 @@ int page_scores(const uint8_t *text, const int64_t *ends, int64_t pages, const u
     int64_t most = slots_for((longest / 3 + 1) * ngrams, features);
     uint8_t *joined = malloc(longest + 1);
     Word *words = malloc((longest / 3 + 1) * sizeof(Word));
+    uint32_t *found = malloc((longest / 3 + 1) * ngrams * sizeof(uint32_t));
     Slot *slots = calloc(most, sizeof(Slot));
-    int failed = !joined || !words || !slots;
+    int failed = !joined || !words || !found || !slots;
     for (int64_t p = 0, start = 0; !failed && p < pages; start = ends[p++]) {
         const int32_t *mine = weights + folds[p] * features;
         int64_t product = 0, square = 0;
         int64_t number = words_of(text + start, ends[p] - start, is_letter, joined, words);
         int64_t mask = slots_for(number * ngrams, features) - 1;
-        for (int64_t first = 0; first < number; first++) {
-            const uint8_t *from = joined + words[first].start;
-            int64_t done = 0, last = first + ngrams < number ? first + ngrams : number;
-            uint32_t h = 0;
-            for (int64_t end = first; end < last; end++) {
-                int64_t length = words[end].end - words[first].start;
-                for (; done + 4 <= length; done += 4) {
-                    uint32_t k;
-                    memcpy(&k, from + done, 4);
-                    h = rotate(h ^ scrambled(k), 13) * 5 + 0xe6546b64u;
-                }
-                int32_t hash = (int32_t)finished(h, from, length);
-                int64_t feature = feature_of(hash, features), sign = hash < 0 ? -1 : 1;
-                product += sign * mine[feature];
-                count(slots, mask, (uint32_t)p + 1, (uint32_t)feature, sign, &square);
-            }
+        int64_t all = features_of(joined, words, number, ngrams, features, mine, found);
+        for (int64_t i = 0; i < all; i++) {
+            int64_t sign = found[i] & 1 ? -1 : 1;
+            product += sign * mine[found[i] >> 1];
+            count(slots, mask, (uint32_t)p + 1, found[i] >> 1, sign, &square);
         }
         products[p] = product;
         squares[p] = square;
     }
-    free(joined), free(words), free(slots);
+    free(joined), free(words), free(found), free(slots);
     return failed;
 }

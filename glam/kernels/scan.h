@@ -2,6 +2,7 @@
 
 #define BASE 0x9E3779B97F4A7C15ull /* of polynomials of characters and of words */
 #define MOST_MINIMA 1024
+#define KEYS 256
 #define AT_ONCE 8 /* n-grams that meet a hash function while its minimum is in a register */
 
 static inline uint64_t mixed(uint64_t z) {
@@ -10,26 +11,26 @@ static inline uint64_t mixed(uint64_t z) {
     return z ^ (z >> 31);
 }
 
+/* The letter at `text`, in lower case, or 0; and its bytes. Of most texts all are ASCII. */
+static inline uint32_t letter_at(const uint8_t *text, const uint32_t *letters, int *size) {
+    if (__builtin_expect(*text < 0x80, 1)) return *size = 1, letters[*text];
+    return letters[code_point(text, size)];
+}
+
 /* Hashes of the words of text[at..end), into `words`; returns how many. */
 static int64_t hash_words(const uint8_t *text, int64_t at, int64_t end, const uint32_t *letters,
                           uint64_t *words) {
     int64_t count = 0;
-    uint64_t hash = 0; /* no word's: letters are not 0 */
-    int inside = 0;
+    int size;
     while (at < end) {
-        int size;
-        uint32_t letter = letters[code_point(text + at, &size)];
+        uint64_t hash = letter_at(text + at, letters, &size);
         at += size;
-        if (letter) {
+        if (!hash) continue;
+        for (uint32_t letter; at < end && (letter = letter_at(text + at, letters, &size)); at += size)
             hash = hash * BASE + letter;
-            inside = 1;
-        } else if (inside) {
-            words[count++] = mixed(hash);
-            hash = 0;
-            inside = 0;
-        }
+        words[count++] = mixed(hash);
+        at += at < end ? size : 0; /* what ended the word */
     }
-    if (inside) words[count++] = mixed(hash);
     return count;
 }
 
@@ -107,29 +108,36 @@ typedef struct {
     int64_t room, count; /* counted beyond the room too */
 } found;
 
-static void look_up(const uint64_t *words, int64_t count, const ngram_table *table, int64_t document,
+/* `sums [count + 1]`: of the words before each place, as one polynomial. An n-gram is what is
+   between two: the keys of many are worked out at once, in vectors. */
+static void look_up(const uint64_t *sums, int64_t count, const ngram_table *table, int64_t document,
                     found *hits) {
+    uint64_t keys[KEYS];
     for (int64_t j = 0; j < table->num_sizes; j++) {
         int64_t n = table->sizes[j];
-        if (n > count) continue;
-        window w = first_window(words, n);
-        for (int64_t i = 0;; i++) {
-            uint64_t key = mixed(w.sum + w.salt), place = key & table->mask;
-            if (table->bitmap[place >> 3] >> (place & 7) & 1) {
-                if (hits->count < hits->room) {
-                    hits->documents[hits->count] = document;
-                    hits->keys[hits->count] = key;
+        uint64_t power = 1;
+        for (int64_t k = 0; k < n; k++) power *= BASE;
+        for (int64_t first = 0; first + n <= count; first += KEYS) {
+            int64_t many = count - n + 1 - first < KEYS ? count - n + 1 - first : KEYS;
+            const uint64_t *before = sums + first, *after = before + n;
+            for (int64_t i = 0; i < many; i++)
+                keys[i] = mixed(after[i] - before[i] * power + (uint64_t)n * power);
+            for (int64_t i = 0; i < many; i++) {
+                uint64_t place = keys[i] & table->mask;
+                if (table->bitmap[place >> 3] >> (place & 7) & 1) {
+                    if (hits->count < hits->room) {
+                        hits->documents[hits->count] = document;
+                        hits->keys[hits->count] = keys[i];
+                    }
+                    hits->count++;
                 }
-                hits->count++;
             }
-            if (i + n >= count) break;
-            move(&w, words[i], words[i + n]);
         }
     }
 }
 
-/* `ends [documents]`: where each document ends in `text`. `words`: room for as many hashes as the
-   longest document has words. Bands are written where `bands` > 0, of documents that have a word;
+/* `ends [documents]`: where each document ends in `text`. `words`: room for one hash more than
+   the longest document has words. Bands are written where `bands` > 0, of documents that have a word;
    hits where `num_sizes` > 0. Returns how many hits there are, which may be more than `room`. */
 int64_t scan(const uint8_t *text, const int64_t *ends, int64_t documents, const uint32_t *letters,
              uint64_t *words, int64_t n, int64_t bands, int64_t rows, const uint32_t *multipliers,
@@ -140,9 +148,11 @@ int64_t scan(const uint8_t *text, const int64_t *ends, int64_t documents, const 
     found hits = {hit_documents, hit_keys, room, 0};
     int64_t at = 0;
     for (int64_t d = 0; d < documents; d++) {
-        int64_t count = hash_words(text, at, ends[d], letters, words);
+        int64_t count = hash_words(text, at, ends[d], letters, words + 1);
         if (count && bands)
-            sign(words, count, n, bands, rows, multipliers, addends, signatures + d * bands);
+            sign(words + 1, count, n, bands, rows, multipliers, addends, signatures + d * bands);
+        words[0] = 0;
+        for (int64_t i = 0; num_sizes && i < count; i++) words[i + 1] += words[i] * BASE;
         look_up(words, count, &table, d, &hits);
         at = ends[d];
     }

@@ -1,4 +1,5 @@
-/* Kernels of text, for whoever prepares it: no torch, no threads, whole numbers only. */
+/* Kernels of text, for whoever prepares it: no torch, no threads, the same bits everywhere. */
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@ static inline uint32_t code_point(const uint8_t *text, int *bytes) {
     return c;
 }
 
+#include "cleaned.h"
 #include "page_scores.h"
 #include "scan.h"
-#include "squeeze.h"
+#include "unigram.h"

@@ -1,6 +1,6 @@
 """What preparing the text of a run takes: hours and disk, from the sizes of its files."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from glam.config import DataConfig, RunConfig
 from glam.errors import UserError
@@ -8,13 +8,18 @@ from glam.log import log
 from glam.machine.resources import num_cores
 from glam.planning.preflight import free_disk
 
-# [bytes] of text that a core prepares in a second, and what learning a vocabulary and a classifier
-# takes however much text there is: measured on a loaded machine of two cores, on 53 to 783 MB,
-# before text was prepared in shards. Of 162 MB in shards, side by side, a filter's scores took a
-# fifteenth more.
-UNFILTERED, FIXED_SECONDS = 7.1e6, 48.0
-FILTERED = UNFILTERED * 15 / 16
-ON_DISK = 1.5  # bytes that are written for each byte of text: shards and tokens
+
+class Speed(NamedTuple):
+    """What the recipe takes of CPU seconds: `fixed_s` for a vocabulary and a classifier, however
+    much text there is, and one for each `bytes_per_s` of it."""
+
+    bytes_per_s: float
+    fixed_s: float
+
+
+# Measured by experiments/preparation on a loaded machine of two cores; a test compares them with
+# its rows.
+FILTERED, UNFILTERED = Speed(5.8e6, 50.0), Speed(4.0e6, 45.0)
 
 
 def preparation(config: RunConfig) -> dict[str, Any] | None:
@@ -24,7 +29,7 @@ def preparation(config: RunConfig) -> dict[str, Any] | None:
     if data.corpus.name == "embedded":
         return None
     from glam.data.sources import checked_sources
-    from glam.data.volume import volume
+    from glam.data.volume import ON_DISK, volume
 
     try:
         found = volume(checked_sources(data))
@@ -32,6 +37,7 @@ def preparation(config: RunConfig) -> dict[str, Any] | None:
         log.warning(f"the preparation of the text is not planned: {error}")
         return None
     workers, speed = _workers(data), FILTERED if data.filter.name != "none" else UNFILTERED
+    seconds = speed.fixed_s + found.text / speed.bytes_per_s / workers
     # What is fetched lies on the disk while it is read, or stays there.
     keeps = getattr(data.corpus, "keep_downloads", False)
     downloads = found.fetched if keeps else min(found.fetched, workers * found.largest)
@@ -45,9 +51,9 @@ def preparation(config: RunConfig) -> dict[str, Any] | None:
         "free_bytes": free,
         "fits": disk <= free,
         "workers": workers,
-        "hours": (FIXED_SECONDS + found.text / speed / workers) / 3600,
-        "source": f"{speed / 1e6:.1f} MB/s a core, as measured on a shared machine of two cores, "
-        f"without the time to fetch",
+        "hours": seconds / 3600,
+        "source": f"{speed.bytes_per_s / 1e6:.1f} MB/s a core, as measured on a shared machine of "
+        f"two cores (experiments/preparation), without the time to fetch",
     }
 
 

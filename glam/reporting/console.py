@@ -25,21 +25,25 @@ def print_summary(summary: Mapping[str, Any], report: Path, console: Console | N
     console.print(Text("report  ", style="dim") + Text(str(report)), soft_wrap=True)
 
 
-def print_losses(loss: Mapping[str, float], bits_per_byte: Mapping[str, float]) -> None:
-    """Held-out loss and bits per byte by domain, of an evaluation alone."""
-    Console().print(_held_out({"loss": loss, "bits_per_byte": bits_per_byte}))
+def print_losses(losses: Mapping[str, Mapping[str, float]]) -> None:
+    """Held-out losses and bits per byte by domain, of an evaluation alone."""
+    Console().print(_held_out(losses))
 
 
 def _held_out(summary: Mapping[str, Any]) -> Table:
     loss: Mapping[str, Any] = summary.get("loss") or {}
+    clean: Mapping[str, Any] = summary.get("clean_loss") or {}
     bits: Mapping[str, Any] = summary.get("bits_per_byte") or {}
     table = Table(box=None, padding=(0, 2), header_style="dim")
     table.add_column("held out")
     table.add_column("loss (nats/token)", justify="right")
+    if clean:
+        table.add_column("clean", justify="right")
     table.add_column("bits/byte", justify="right")
-    for domain in [name for name in loss if name != "mean"]:
-        table.add_row(Text(domain), fixed(loss[domain]), fixed(bits.get(domain)))
-    table.add_row("mean", fixed(loss.get("mean")), fixed(bits.get("mean")), style="bold")
+    for domain in [*(name for name in loss if name != "mean"), "mean"]:
+        numbers = [each.get(domain) for each in ([loss, clean, bits] if clean else [loss, bits])]
+        style = "bold" if domain == "mean" else None
+        table.add_row(Text(domain), *map(fixed, numbers), style=style)
     return table
 
 

@@ -130,11 +130,16 @@ def _tile(label: str, value: str, note: str) -> dict[str, str]:
 
 def domains(record: Record) -> list[dict[str, str]]:
     """Final held-out loss by domain, the mean last."""
-    loss, bits = record.part("loss"), record.part("bits_per_byte")
-    names = [*record.domains, "mean"] if loss else []
+    loss, clean = record.part("loss"), record.part("clean_loss")
+    bits = record.part("bits_per_byte")
     return [
-        {"domain": name, "loss": fixed(loss.get(name)), "bits": fixed(bits.get(name))}
-        for name in names
+        {
+            "domain": name,
+            "loss": fixed(loss.get(name)),
+            "clean": fixed(clean.get(name)) if clean else "",
+            "bits": fixed(bits.get(name)),
+        }
+        for name in ([*record.domains, "mean"] if loss else [])
     ]
 
 

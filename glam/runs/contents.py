@@ -107,6 +107,7 @@ class Summary(TypedDict):
     study: NotRequired[str | None]
     cell: NotRequired[str | None]
     loss: NotRequired[ByDomain]
+    clean_loss: NotRequired[ByDomain]  # of documents that do not overlap with the training text
     bits_per_byte: NotRequired[ByDomain]
     tasks: NotRequired[dict[str, dict[str, TaskResult]]]  # by suite and task
     overlap: NotRequired[dict[str, dict[str, TaskOverlap]]]  # by suite and task

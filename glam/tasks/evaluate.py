@@ -11,9 +11,9 @@ from glam.machine.resources import resolve
 from glam.runs.evaluations import file_of, name_of
 from glam.runs.folder import RunFolder
 from glam.runs.judged import keep
-from glam.tasks.overlap import mark, text_here
+from glam.tasks.overlap import clean_held_out, mark, text_here
 from glam.tasks.prepare import HELD_OUT, check_data_dir
-from glam.tasks.summary import with_mean
+from glam.tasks.summary import losses_of
 from glam.tasks.trained import load_model, load_tokenizer, text_of, trained_runs
 
 if TYPE_CHECKING:
@@ -60,11 +60,10 @@ def _evaluate(run: RunFolder, config: RunConfig) -> "SuiteResult | None":
     model = load_model(run, config)
     if prepared is not None:
         domains = held_out_losses(config, model, prepared)
-        losses = with_mean({name: domain.loss for name, domain in domains.items()})
-        bits = with_mean({name: domain.bits_per_byte for name, domain in domains.items()})
+        losses = losses_of(domains)
         if keeps:
-            run.write_json("evaluation.json", {"loss": losses, "bits_per_byte": bits})
-        print_losses(losses, bits)
+            run.write_json("evaluation.json", losses)
+        print_losses(losses)
     if loaded is None:
         return None
     texts = text_here(config, run) if prepared is None else prepared.texts
@@ -165,5 +164,6 @@ def held_out_losses(
         batch_size=config.training.batch_size,
         max_tokens=config.evaluation.tokens_per_domain,
         domains=track(prepared.domains, "evaluate", len(prepared.domains), "domains"),
+        clean=clean_held_out(config, prepared),
         processes=processes,
     )

@@ -12,6 +12,9 @@ from glam.runs.folder import RunFolder
 from glam.units import percent, whole
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from glam.data import PreparedData, Texts
     from glam.data.contamination import EvaluationItems, Overlap
     from glam.evaluation.suites import LoadedSuite, Suite
@@ -53,6 +56,25 @@ def overlap_of_text(config: RunConfig, prepared: "PreparedData") -> "Overlap | N
     if prepared.texts is None:
         return None
     return _overlap(config, prepared.texts, _of_text(config, prepared.texts))
+
+
+def clean_held_out(config: RunConfig, prepared: "PreparedData") -> "dict[str, NDArray[np.bool_]]":
+    """By domain, which of its held-out documents have no n-gram of the training text `[documents]`;
+    those that were not looked for count as if they had. Empty where that is not known."""
+    import numpy as np
+
+    from glam.data.contamination import HELD_OUT, HELD_OUT_DOCUMENTS
+
+    found = overlap_of_text(config, prepared)
+    if found is None or prepared.texts is None:
+        return {}
+    numbers = prepared.texts.held_out_numbers(HELD_OUT_DOCUMENTS)
+    dirty = found.dirty(HELD_OUT, removed=config.data.contamination.remove)
+    clean: dict[str, NDArray[np.bool_]] = {}
+    for domain, its in dirty.items():
+        clean[domain] = np.zeros(len(prepared.held_out[domain]), bool)
+        clean[domain][numbers[domain]] = ~its
+    return clean
 
 
 def say_overlap(config: RunConfig, prepared: "PreparedData") -> dict[str, Any]:

@@ -38,8 +38,7 @@ def summarize(
         "name": run.path.name,
         "study": config.study.name,
         "cell": config.study.cell,
-        "loss": with_mean({name: d.loss for name, d in domains.items()}),
-        "bits_per_byte": with_mean({name: d.bits_per_byte for name, d in domains.items()}),
+        **losses_of(domains),
         "num_experts": model.num_experts,
         "parameters": {
             "total": model.num_params,
@@ -84,6 +83,17 @@ def energy_of(
         "joules_per_million_tokens": 1e6 * joules / summary["tokens"],
         "joules_per_nat": joules / gained if gained > 0 else None,
         "source": source,
+    }
+
+
+def losses_of(domains: "dict[str, DomainResult]") -> dict[str, dict[str, float]]:
+    """Loss, that on documents without overlap, and bits per byte, by domain and their mean. A mean
+    of clean losses is over the same domains as that of losses, or there is none."""
+    clean = {name: d.clean.loss for name, d in domains.items() if d.clean is not None}
+    return {
+        "loss": with_mean({name: d.loss for name, d in domains.items()}),
+        "clean_loss": with_mean(clean) if len(clean) == len(domains) else clean,
+        "bits_per_byte": with_mean({name: d.bits_per_byte for name, d in domains.items()}),
     }
 
 

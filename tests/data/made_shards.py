@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from glam.config import CorpusConfig, Source
+from glam.config import CorpusConfig, Role, Source
 from glam.data import readers
+from glam.data.cleaned import cleaned
 from glam.data.pages import Pages, write_pages
 from glam.data.shards import Shard, ShardWriter
 
@@ -16,8 +17,7 @@ from glam.data.shards import Shard, ShardWriter
 def shard_of(folder: Path, texts: Sequence[str]) -> Shard:
     """A shard in the new `folder`."""
     writer = ShardWriter(folder)
-    for text in texts:
-        writer.add(text, None)
+    writer.add(cleaned(texts)[0])
     writer.close()
     return Shard(folder)
 
@@ -52,6 +52,10 @@ class TablesConfig(CorpusConfig):
     folder: str = ""
 
     def build(self) -> list[Source]:
+        named: list[tuple[str, Role, str]] = [
+            ("good", "curated", "books"),
+            ("web", "pool", "webpages"),
+        ]
         return [
             Source(
                 name=name,
@@ -61,10 +65,7 @@ class TablesConfig(CorpusConfig):
                 reader=readers.tweets,
                 reader_name="tables",
             )
-            for name, role, component in (
-                ("good", "curated", "books"),
-                ("web", "pool", "webpages"),
-            )
+            for name, role, component in named
         ]
 
 

@@ -1,11 +1,13 @@
 """A classifier as a folder: what is written comes back, and nothing else passes for one."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from glam.config import FilterConfig
 from glam.data.classifier import Classifier
@@ -16,6 +18,7 @@ from glam.data.classifier_file import (
     given_classifier,
     load_classifier,
     save_classifier,
+    write_weights,
 )
 from glam.errors import UserError
 
@@ -67,6 +70,35 @@ def test_a_file_that_is_damaged_or_another_is_refused_in_one_line(
     with pytest.raises(UserError, match=r"^data.filter.model=.*; (name|bring)") as refusal:
         load_classifier(folder)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("told", ["[1]", "null", "{}", '{"exponent": "a", "ngrams": 2}'])
+def test_a_file_whose_description_is_another_is_refused(folder: Path, told: str) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    save_file(tensors, folder / WEIGHTS, {"glam.quality_classifier.1": told})
+    with pytest.raises(UserError, match=r"^data.filter.model=.* cannot be read .*; name the"):
+        load_classifier(folder)
+
+
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        {"weights": MADE.weights[:, :0]},
+        {"weights": MADE.weights.astype(np.float32)},
+        {"weights": MADE.weights[:1]},
+        {"bias": MADE.bias * np.nan},
+        {"exponent": 5000},
+        {"ngrams": 0},
+        {"ngrams": 1000},
+    ],
+)
+def test_numbers_that_no_classifier_has_are_refused_though_their_hash_is_right(
+    folder: Path, absurd: dict[str, Any]
+) -> None:
+    """The kernel in C reads beyond the weights of such a one."""
+    write_weights(folder / WEIGHTS, replace(MADE, **absurd))
+    with pytest.raises(UserError, match=r"^data.filter.model=.*not those of a classifier"):
+        load_classifier(folder)
 
 
 def test_a_place_without_a_classifier_is_refused(tmp_path: Path) -> None:

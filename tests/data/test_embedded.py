@@ -58,7 +58,7 @@ def test_every_other_preparation_reads_no_document_again(
         raise AssertionError("text was read again")
 
     monkeypatch.setattr(Shard, "batches", read_again)
-    monkeypatch.setattr("glam.data.documents.read_unit", read_again)
+    monkeypatch.setattr("glam.data.reading.read_unit", read_again)
     assert prepare(DataConfig(), 2048, cache).fingerprint == prepared.fingerprint
 
 

@@ -97,6 +97,16 @@ def test_loops_of_links_end(write: Write, tmp_path: Path, pattern: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("pattern", ["", "**", "*", "**/*.txt"])
+def test_a_link_that_leads_to_itself_is_passed_over_as_a_broken_one(
+    write: Write, tmp_path: Path, pattern: str
+) -> None:
+    write("a/1.txt", "x")
+    (tmp_path / "a/2.txt").symlink_to(tmp_path / "a/2.txt")
+    (tmp_path / "a/3.txt").symlink_to(tmp_path / "nowhere")
+    assert found(tmp_path, pattern) == ["a/1.txt"]
+
+
 def test_of_two_names_of_a_file_the_target_is_taken_once(write: Write, tmp_path: Path) -> None:
     real, other = write("b.txt", "x"), write("c.txt", "y")
     link = tmp_path / "a.txt"

@@ -1,6 +1,7 @@
 """A SentencePiece model that is given: text comes back from it, or it is refused."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
+from sentencepiece import sentencepiece_model_pb2
 
 from glam.config import DataConfig, FilterConfig
 from glam.data import PreparedData, Tokenizer, prepare
@@ -83,6 +85,63 @@ def test_a_tokenizer_that_was_trained_here_is_the_same_when_it_is_given(tmp_path
         import_tokenizer(given_model(str(named)), tmp_path)
         assert Tokenizer(tmp_path).fingerprint == Tokenizer(tmp_path / "run").fingerprint
         assert (tmp_path / VOCAB).read_bytes() == (tmp_path / "run" / VOCAB).read_bytes()
+
+
+def changed(file: Path, change: Callable[[Any], None]) -> Path:
+    """A model with something of it changed."""
+    library: Any = sentencepiece_model_pb2
+    model = library.ModelProto()
+    model.ParseFromString(file.read_bytes())
+    change(model)
+    file.write_bytes(model.SerializeToString())
+    return file
+
+
+def cuts_as_bpe(model: Any) -> None:
+    model.trainer_spec.model_type = model.trainer_spec.BPE
+
+
+def lets_pieces_rest(model: Any) -> None:
+    for piece in model.pieces[-9:]:
+        piece.type = piece.UNUSED
+
+
+@pytest.mark.parametrize("change", [cuts_as_bpe, lets_pieces_rest])
+def test_models_of_one_vocabulary_that_cut_text_otherwise_are_two(
+    change: Callable[[Any], None], tmp_path: Path
+) -> None:
+    """Else the tokens of one would be found in the cache for the other."""
+    found: list[Tokenizer] = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        file = trained(tmp_path / "given", **LIKE["ours"])
+        import_tokenizer(changed(file, change) if found else file, tmp_path / name)
+        found.append(Tokenizer(tmp_path / name))
+    assert found[0].encode(SAMPLE[0]) != found[1].encode(SAMPLE[0])
+    assert found[0].fingerprint != found[1].fingerprint
+    assert (tmp_path / "one" / VOCAB).read_bytes() == (tmp_path / "other" / VOCAB).read_bytes()
+
+
+def has_a_piece_twice(model: Any) -> None:
+    model.pieces[-1].piece = model.pieces[-2].piece
+
+
+def has_no_score(model: Any) -> None:
+    model.pieces[-1].score = float("nan")
+
+
+def has_no_signs(model: Any) -> None:
+    for piece in model.pieces[1:3]:
+        piece.type = piece.NORMAL
+
+
+@pytest.mark.parametrize("change", [has_a_piece_twice, has_no_score, has_no_signs])
+def test_a_damaged_model_is_refused_by_the_name_it_was_given(
+    change: Callable[[Any], None], tmp_path: Path
+) -> None:
+    file = changed(trained(tmp_path / "given", **LIKE["ours"]), change)
+    with pytest.raises(UserError, match=rf"^data.tokenizer={file} .*; name another, or leave"):
+        import_tokenizer(file, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from glam.data import hashing
 from glam.data.hashing import digest, document_hash, file_digest, text_hash, uniform
-from glam.kernels import switched_off
 
 HASHES = np.array([text_hash(f"page {i}") for i in range(20_000)], np.uint64)
 
@@ -31,23 +28,6 @@ def test_a_draw_depends_on_nothing_but_hash_seed_and_purpose() -> None:
 def test_documents_that_differ_in_case_and_space_are_one() -> None:
     assert document_hash("We the\n People") == document_hash("we  the people")
     assert document_hash("we the people") != document_hash("we the peoples")
-
-
-SPACES = "".join(filter(str.isspace, map(chr, range(0x110000))))
-NEAR_SPACES = "\x08\x0e\u200b\u2010\u202a\u2060\u180e\ufeff\u0084\u0086\u0100\u3001\u1681"
-WORDS = st.sampled_from(SPACES + NEAR_SPACES + "aßİΣé日𝔘") | st.characters(codec="utf-8")
-
-
-@given(st.text(WORDS, max_size=40))
-def test_white_space_and_case_are_pythons_with_the_kernel_and_without(text: str) -> None:
-    slow = text_hash(" ".join(text.casefold().split()))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hashing, "_SHORT", -1)
-        assert document_hash(text) == slow
-        with switched_off():
-            assert document_hash(text) == slow
-    long = text + "  long " * 200
-    assert document_hash(long) == text_hash(" ".join(long.casefold().split()))
 
 
 def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:

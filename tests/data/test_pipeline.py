@@ -227,7 +227,8 @@ def test_a_disk_that_fills_up_in_mid_stage_is_one_line_and_nothing_is_lost(
         with pytest.raises(UserError, match="no space left; free some") as refused:
             prepare(config(text), VOCAB, tmp_path)
     assert "\n" not in str(refused.value)
-    assert not list(tmp_path.glob("*.part-*"))
+    # The tokenizer may still be made in the background: it ends, and is kept.
+    assert not [part for part in tmp_path.glob("*.part-*") if "tokenizer" not in part.name]
     prepare(config(text), VOCAB, tmp_path)
 
 

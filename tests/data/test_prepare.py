@@ -230,10 +230,14 @@ def test_too_little_text_is_refused_with_what_to_give(
     write: Callable[[str, str], Path], data: DataConfig, corpus: LocalCorpusConfig, tmp_path: Path
 ) -> None:
     one, blank = write("one/a.txt", "a b c"), write("blank.jsonl", '{"text": " "}')
+    same = write("same.jsonl", '{"text": "some words"}\n' * 9)
+    copy = write("copy.jsonl", '{"text": "other words"}\n{"text": "some  words"}\n')
     two = write("two.jsonl", '{"text": "some words"}\n{"text": "other words"}\n')
     for given, says in (
         (LocalCorpusConfig(curated=[str(one)]), "no domain with two documents"),
-        (LocalCorpusConfig(curated=[str(blank)]), "every document is empty"),
+        (LocalCorpusConfig(curated=[str(blank)]), f"none in {blank}; name other files"),
+        (LocalCorpusConfig(curated=[str(two)], held_out=[str(copy)]), "copies of what is; give"),
+        (LocalCorpusConfig(curated=[str(same)]), "no domain with two documents that are no cop"),
         (LocalCorpusConfig(curated=[str(two)]), "model.vocab_size=400"),
         (LocalCorpusConfig(files=corpus.files, curated=[str(one)]), "data.filter.folds=2 needs"),
     ):
@@ -246,7 +250,7 @@ def test_too_many_bad_records_are_refused_with_the_first_and_the_share_that_fits
     path = write("good.jsonl", '{"text": "some words"}\n' * 500 + "{\n" * 6)
     message = refusal(data, LocalCorpusConfig(curated=[str(path)]), tmp_path / "cache")
     assert message == (
-        f"data.corpus.max_bad_share=0.01 but of 506 records of good 6 are no documents (1.2 %: "
+        f"data.corpus.max_bad_share=0.01 but 6 of 506 records of good are no documents (1.2 %: "
         f"6 not JSON; the first is {path}:501); mend them, or set data.corpus.max_bad_share=0.02"
     )
 

@@ -64,6 +64,11 @@ def test_limits_are_kept_and_cut_the_longest_documents_first(texts: Texts) -> No
         assert sum(map(len, documents)) <= 300
         originals = [text for text in whole[domain] if text.startswith(tuple(documents))]
         assert len(originals) == len(documents)
+        numbers = texts.held_out_numbers(2)[domain]
+        assert all(
+            whole[domain][number].startswith(text)
+            for number, text in zip(numbers, documents, strict=True)
+        )
     some = sum(map(len, texts.training(20_000)))
     assert 10_000 < some < 30_000 < sum(map(len, texts.training(ALL)))
 

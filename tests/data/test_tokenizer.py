@@ -5,15 +5,18 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from glam.data import PreparedData, Tokenizer
 from glam.data.tokenizer import train_tokenizer
 from glam.errors import UserError
+from glam.kernels import switched_off
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = [f"the {a} of {b} was {a}{b}ed" for a in ("cat", "dog", "bird") for b in "abcdefghij"]
@@ -39,14 +42,22 @@ def test_texts_get_the_tokens_that_each_gets_alone(
     prepared: PreparedData, texts: list[str]
 ) -> None:
     tokenizer = prepared.tokenizer
-    assert tokenizer.encode_batch(texts, 1) == [tokenizer.encode(text) for text in texts]
+    alone = [[tokenizer.bos, *tokenizer.encode(text)] for text in texts]
+    assert split(*tokenizer.encode_batch(texts, 1)) == alone
+    with switched_off():
+        assert split(*tokenizer.encode_batch(texts, 1)) == alone
+
+
+def split(tokens: NDArray[Any], lengths: NDArray[Any]) -> list[list[int]]:
+    """A batch's tokens by text."""
+    return [each.tolist() for each in np.split(tokens, np.cumsum(lengths)[:-1])]
 
 
 def test_every_character_comes_back(prepared: PreparedData) -> None:
     every = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
     texts = ["".join(every[i : i + 256]) for i in range(0, len(every), 256)]
-    encoded = prepared.tokenizer.encode_batch(texts, 1)
-    assert [prepared.tokenizer.decode(tokens) for tokens in encoded] == texts
+    encoded = split(*prepared.tokenizer.encode_batch(texts, 1))
+    assert [prepared.tokenizer.decode(tokens[1:]) for tokens in encoded] == texts
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

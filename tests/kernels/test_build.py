@@ -14,14 +14,21 @@ import pytest
 
 from glam.kernels import build
 
-library = functools.partial(build._loaded.__wrapped__, build.KERNELS)  # which remembers nothing
+load = build._loaded.__wrapped__  # which remembers nothing
+library = functools.partial(load, build.TEXT)  # whose sources compile in a twentieth of the time
 COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
 BUILD = "from glam.kernels.build import library; print(library() is not None)"
 with_a_compiler = pytest.mark.skipif(COMPILER is None, reason="no C compiler here")
 
 
+@pytest.fixture(scope="module")
+def kernels_of_this_process():
+    """Built before a test takes the cache away."""
+    build.library()
+
+
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch) -> Path:
+def cache(kernels_of_this_process, tmp_path, monkeypatch) -> Path:
     """An empty one."""
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -42,8 +49,8 @@ def compiler(folder: Path, monkeypatch, script: str) -> None:
     monkeypatch.setenv("CC", str(file))
 
 
-def works(found) -> bool:
-    return found is not None and all(hasattr(found, name) for name in ("gelu_f32", "adafactor"))
+def works(found, names=("page_scores", "scan", "squeeze")) -> bool:
+    return found is not None and all(hasattr(found, name) for name in names)
 
 
 @with_a_compiler
@@ -63,8 +70,8 @@ def test_other_sources_or_another_compiler_are_another_file(cache, tmp_path, mon
     compiler(tmp_path, monkeypatch, f'[ "$1" = --version ] && echo mine || exec {COMPILER} "$@"')
     assert works(library())
     assert len(list(cache.glob("*.so"))) == 2
-    other = replace(build.KERNELS, flags=(*build.KERNELS.flags, "-DOTHER"))
-    assert works(build._loaded.__wrapped__(other))
+    other = replace(build.TEXT, flags=(*build.TEXT.flags, "-DOTHER"))
+    assert works(load(other))
     assert len(list(cache.glob("*.so"))) == 3
 
 
@@ -74,7 +81,7 @@ def test_without_a_cache_folder_the_library_is_built_elsewhere(tmp_path, monkeyp
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert works(library())
-    assert len(list(tmp_path.glob("glam-kernels-*/kernels-*.so"))) == 1
+    assert len(list(tmp_path.glob("glam-kernels-*/*.so"))) == 1
     assert warnings() == []
 
 
@@ -86,7 +93,7 @@ def test_with_a_read_only_cache_the_library_is_built_elsewhere(cache, tmp_path, 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert works(library())
     assert {left.suffix for left in cache.iterdir()} <= {".lock"}
-    assert len(list(tmp_path.glob("glam-kernels-*/kernels-*.so"))) == 1
+    assert len(list(tmp_path.glob("glam-kernels-*/*.so"))) == 1
 
 
 def test_without_a_compiler_there_is_no_library_and_one_warning(tmp_path, monkeypatch, warnings):
@@ -148,11 +155,21 @@ def test_a_compiler_that_fails_gives_its_reason_in_one_line(tmp_path, monkeypatc
     assert said.endswith("omp.h: not found")
 
 
+OF_KERNELS = ("gelu_f32", "adafactor")
+
+
 @with_a_compiler
-def test_a_compiler_that_knows_no_vector_widths_will_do(cache, tmp_path, monkeypatch, warnings):
+@pytest.mark.parametrize(
+    ("made", "names"),
+    [(build.KERNELS, OF_KERNELS), (build.TEXT, ("scan",))],
+    ids=["kernels", "text"],
+)
+def test_a_compiler_that_knows_no_vector_widths_will_do(
+    cache, tmp_path, monkeypatch, warnings, made, names
+):
     refuses = 'case "$*" in *-march*) echo "no such option" >&2; exit 1;; esac'
     compiler(tmp_path, monkeypatch, f'{refuses}; exec {COMPILER} "$@"')
-    assert works(library())
+    assert works(load(made), names)
     assert len(list(cache.glob("*.so"))) == 1
     assert warnings() == []
 
@@ -273,7 +290,7 @@ def planted(file, monkeypatch):
 def test_kernels_can_be_switched_off_for_a_while(kernels_here):
     with build.switched_off(), build.switched_off():
         assert build.library() is None
-    assert works(build.library())
+    assert works(build.library(), OF_KERNELS)
 
 
 @pytest.mark.slow

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from experiments.preparation.project import fit, on_disk
 from glam.config import DataConfig, LocalCorpusConfig, RunConfig
-from glam.planning.preparation import FIXED_SECONDS, ON_DISK, UNFILTERED, preparation
+from glam.data.volume import ON_DISK
+from glam.planning.preparation import FILTERED, UNFILTERED, Speed, preparation
 
 
 @pytest.fixture
@@ -23,7 +25,9 @@ def test_hours_and_disk_follow_from_the_bytes_of_text(config: RunConfig) -> None
     assert found is not None
     assert (found["files"], found["text_bytes"], found["workers"]) == (1, 17_000, 4)
     assert found["disk_bytes"] == ON_DISK * 17_000
-    assert found["hours"] * 3600 == pytest.approx(FIXED_SECONDS + 17_000 / UNFILTERED / 4)
+    assert found["hours"] * 3600 == pytest.approx(
+        UNFILTERED.fixed_s + 17_000 / UNFILTERED.bytes_per_s / 4
+    )
     assert found["fits"]
 
 
@@ -44,3 +48,14 @@ def test_text_in_packages_is_not_planned_and_text_that_is_not_here_is_said(
     absent = replace(config.data, corpus=LocalCorpusConfig(files=["/nowhere/web.jsonl"]))
     assert preparation(replace(config, data=absent)) is None
     assert "the preparation of the text is not planned: data.corpus.files" in caplog.text
+
+
+@pytest.mark.parametrize(("recipe", "speed"), [("filtered", FILTERED), ("unfiltered", UNFILTERED)])
+def test_speeds_are_those_that_were_measured(recipe: str, speed: Speed) -> None:
+    measured = fit(recipe)
+    assert speed.bytes_per_s == pytest.approx(measured.bytes_per_s, rel=0.02)
+    assert speed.fixed_s == pytest.approx(measured.fixed_s, rel=0.1)
+
+
+def test_the_disk_that_is_asked_for_holds_the_most_that_was_written() -> None:
+    assert on_disk() <= ON_DISK <= 1.3 * on_disk()

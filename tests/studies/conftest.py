@@ -11,9 +11,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # All is real but the training: a chain of numbers, each made from the last that was saved.
 RUN = f"""
-import json, os, signal, sys, time
+import json, os, signal, sys, time, types
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
+sys.modules["glam.training"] = types.ModuleType("glam.training")  # not called, slow to import
 import glam.studies.jobs, glam.machine.resources, glam.tasks.train
 from glam.cli import main
 from glam.runs.folder import write_atomically

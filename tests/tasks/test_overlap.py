@@ -23,7 +23,7 @@ from glam.data import PreparedData
 from glam.data.contamination import EvaluationItem, EvaluationItems
 from glam.errors import UserError
 from glam.evaluation.suites import SUITES, LoadedSuite, Suite
-from glam.tasks.overlap import say_overlap
+from glam.tasks.overlap import clean_held_out, say_overlap
 from glam.tasks.prepare import prepared_text
 
 DOCUMENTS = 80
@@ -142,3 +142,19 @@ def test_of_a_large_pool_what_is_removed_is_not_encoded(
     monkeypatch.setattr("glam.data.pipeline.SHARD_BYTES", 1)
     assert kept() == small
     assert np.sum([row[2] for row in small[0]]) > 0
+
+
+def test_the_clean_loss_is_of_held_out_documents_that_training_shares_nothing_with(
+    asked: RunConfig,
+) -> None:
+    config = replace(asked, data=replace(asked.data, contamination=ContaminationConfig()))
+    prepared = prepared_text(config)
+    assert prepared.texts is not None
+    [(domain, clean)] = clean_held_out(config, prepared).items()
+    trained = set(prepared.texts.training(10**9))
+    for text, is_clean in zip(prepared.texts.held_out(10**9, 10**9)[domain], clean, strict=True):
+        ends = (text.split(". ")[0], text.split(". ")[2])  # shared with its neighbours
+        assert is_clean == (not any(end in other for end in ends for other in trained))
+    assert (~clean).sum() > 0
+    silent = replace(config.data, contamination=ContaminationConfig(report=False))
+    assert clean_held_out(replace(config, data=silent), prepared) == {}

@@ -9,10 +9,18 @@ from glam.data.contamination.hits import Hits, contamination_hits
 from glam.data.contamination.items import EvaluationItem, EvaluationItems
 from glam.data.contamination.ngrams import ItemNgrams, item_ngrams
 from glam.data.contamination.overlap import COMMON, Overlap, overlap_of
-from glam.data.contamination.stages import held_out_items, overlap, overlapping
+from glam.data.contamination.stages import (
+    HELD_OUT,
+    HELD_OUT_DOCUMENTS,
+    held_out_items,
+    overlap,
+    overlapping,
+)
 
 __all__ = [
     "COMMON",
+    "HELD_OUT",
+    "HELD_OUT_DOCUMENTS",
     "EvaluationItem",
     "EvaluationItems",
     "Hits",

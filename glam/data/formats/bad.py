@@ -46,10 +46,11 @@ def check_share(
     if total <= most_share * records:
         return
     allowed = min(1.0, math.ceil(100 * total / records) / 100)
+    some_are_good = f"set data.corpus.max_bad_share={allowed:g}"
     raise UserError(
-        f"data.corpus.max_bad_share={most_share:g} but of {records:,} records of {name} "
-        f"{total:,} are no documents ({in_message(percent(total / records))}: {in_words(faults)}; "
-        f"the first is {first}); mend them, or set data.corpus.max_bad_share={allowed:g}"
+        f"data.corpus.max_bad_share={most_share:g} but {total:,} of {records:,} records of "
+        f"{name} are no documents ({in_message(percent(total / records))}: {in_words(faults)}; the "
+        f"first is {first}); mend them, or {some_are_good if total < records else 'leave them out'}"
     )
 
 

@@ -21,6 +21,9 @@ from glam.errors import UserError, nearest
 
 _SOON = 1_000  # records without a field tell that it is in none
 _NAMES = 50  # of fields that a refusal may choose the nearest from
+_LONGEST = (
+    60  # characters that are shown of a field's name: a table without a header has text there
+)
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,13 @@ class Fields:
                 refuse_field(key, name, self._first, self._names)
 
     def check_columns(self, path: Path, columns: Iterable[str]) -> None:
-        """Raises UserError for a field that is no column of a table."""
+        """Raises UserError for a field that is no column of a table, or several."""
         names = list(columns)
+        for name in self.spec.names:
+            if names.count(name) > 1:
+                raise UserError(
+                    f"{path}: {names.count(name)} columns are called {name!r}; rename one"
+                )
         for key, name in self._unseen.items():
             if name not in names:
                 refuse_field(key, name, str(path), names)
@@ -111,7 +119,9 @@ class Fields:
 
 
 def refuse_field(key: str, name: str, place: str, names: Iterable[str]) -> None:
-    raise UserError(f"{place}: no field {name!r}, which {key} names; {nearest(name, names)}")
+    shown = [each if len(each) <= _LONGEST else f"{each[:_LONGEST]}…" for each in names]
+    way = nearest(name, shown[:_NAMES]) if shown else "it has no fields"
+    raise UserError(f"{place}: no field {name!r}, which {key} names; {way}")
 
 
 class _Absent:
@@ -146,7 +156,7 @@ def _number(value: Any) -> float | None:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 

@@ -1,20 +1,21 @@
 """Parquet: a row is a document. Columns that are not asked for are not read."""
 
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from glam.config import BadRecord, Record
-from glam.data.formats.bad import KEPT, NOT_UTF8, bad, damaged
+from glam.data.formats.bad import KEPT, NO_FIELD, NOT_UTF8, bad, damaged
 from glam.data.formats.fields import Fields
 from glam.data.formats.unpack import COMPRESSED, chunks
 from glam.errors import UserError
 
 _BATCH = 4_000_000  # bytes of text at once, about
 _MOST_ROWS = 4_096
+_TEXT = ("string", "binary", "fixed_size_binary", "null")  # types, as pyarrow writes them
 _BUFFER = 1 << 20  # bytes of a column that are read from the disk at once
 
 
@@ -26,6 +27,9 @@ def read(path: Path, fields: Fields) -> Iterator[Record | BadRecord]:
             yield bad(damaged(path), path, None)
             return
         names = _names(file, path, fields)
+        if fields.spec.text_field not in names:
+            yield bad(NO_FIELD, path, None, count=file.metadata.num_rows)
+            return
         row = 0
         for group in range(file.num_row_groups):
             end = row + file.metadata.row_group(group).num_rows
@@ -45,8 +49,11 @@ def read(path: Path, fields: Fields) -> Iterator[Record | BadRecord]:
 def _opened(path: Path) -> Generator[Any]:
     """The file as pyarrow's; None where it is no parquet. A compressed one is unpacked first, for
     its table of contents lies at the end."""
-    import pyarrow.parquet  # pyright: ignore[reportMissingTypeStubs]
+    import pyarrow  # pyright: ignore[reportMissingTypeStubs]
+    from pyarrow import parquet  # pyright: ignore[reportMissingTypeStubs]
 
+    library: Any = pyarrow
+    reading: Any = parquet
     with tempfile.TemporaryFile() if path.suffix in COMPRESSED else path.open("rb") as file:
         if path.suffix in COMPRESSED:
             for chunk in chunks(path):
@@ -54,8 +61,10 @@ def _opened(path: Path) -> Generator[Any]:
             file.seek(0)
         try:
             # A buffer: a row group of gigabytes is read bit by bit.
-            found: Any = pyarrow.parquet.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
-        except (OSError, ValueError) as error:
+            found: Any = reading.ParquetFile(
+                file, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True
+            )
+        except (OSError, ValueError, library.ArrowException) as error:
             _raise_if_of_disk(error)
             found = None
         yield found
@@ -70,31 +79,35 @@ def _raise_if_of_disk(error: Exception) -> None:
 def _names(file: Any, path: Path, fields: Fields) -> list[str]:
     """The columns that are read. Raises UserError for one that is not there, and for a column of
     something else than text."""
-    schema = file.schema
-    paths = [schema.column(index).path for index in range(len(schema.names))]
-    fields.check_columns(path, paths)
-    kind = _type(file.schema_arrow, fields.spec.text_field)
-    if not any(word in str(kind) for word in ("string", "binary", "null")):
+    columns = list(_columns(file.schema_arrow))
+    fields.check_columns(path, [name for name, _ in columns])
+    kinds = dict(columns)
+    kind = str(kinds.get(fields.spec.text_field, "null"))
+    if not kind.removeprefix("dictionary<values=").removeprefix("large_").startswith(_TEXT):
         raise UserError(
             f"{path}: {fields.spec.text_field!r}, which {fields.spec.text_key} names, holds "
             f"{kind}, not text"
         )
-    return [name for name in fields.spec.names if name in paths]
+    return [name for name in fields.spec.names if name in kinds]
 
 
-def _type(schema: Any, name: str) -> Any:
-    """The type of a column, by its name or its path."""
-    if schema.get_field_index(name) >= 0:
-        return schema.field(name).type
-    first, *others = name.split(".")
-    kind = schema.field(first).type
-    for part in others:
-        kind = kind.field(part).type
-    return kind
+def _columns(fields: Iterable[Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and types of columns, of those inside others by their paths."""
+    from pyarrow import types  # pyright: ignore[reportMissingTypeStubs]
+
+    library: Any = types
+    for each in fields:
+        if library.is_struct(each.type):
+            yield from _columns(each.type, f"{before}{each.name}.")
+        else:
+            yield before + each.name, each.type
 
 
 def _rows(file: Any, group: int, names: list[str]) -> Iterator[dict[str, Any]]:
     """Rows of a row group until its end, or until it cannot be read."""
+    import pyarrow  # pyright: ignore[reportMissingTypeStubs]
+
+    library: Any = pyarrow
     found = file.metadata.row_group(group)
     sizes = [found.column(index) for index in range(found.num_columns)]
     size = sum(each.total_uncompressed_size for each in sizes if each.path_in_schema in names)
@@ -104,7 +117,7 @@ def _rows(file: Any, group: int, names: list[str]) -> Iterator[dict[str, Any]]:
         try:
             batch = next(batches, None)
             columns = [] if batch is None else [_values(batch, name) for name in names]
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, library.ArrowException) as error:
             _raise_if_of_disk(error)
             return
         if batch is None:

@@ -17,7 +17,11 @@ def read(path: Path, fields: Fields) -> Iterator[Record | BadRecord]:
     """The documents of a table, whose first line names the columns. A row's place is the line in
     which it begins. A quotation mark that is never closed costs its own line alone."""
     feed = _Feed(path, fields.spec.most_bytes)
-    columns, delimiter = feed.header(fields.spec.text_field)
+    try:
+        columns, delimiter = feed.header(fields.spec.text_field)
+    except csv.Error:
+        yield bad(NOT_CSV, path, 1)
+        return
     if columns:
         fields.check_columns(path, columns)
     chosen = [(name, columns.index(name)) for name in fields.spec.names if name in columns]
@@ -82,7 +86,8 @@ class _Feed:
         return self._held[0][1] if self._held else b""
 
     def header(self, column: str) -> tuple[list[str], str]:
-        """The columns' names, and the delimiter: the first by which one of them is `column`."""
+        """The columns' names, and the delimiter: the first by which one of them is `column`. Raises
+        csv.Error where the first line is none of a table."""
         for found in self._lines:
             if not isinstance(found, BadRecord) and found[1].strip():
                 line = found[1].decode("utf-8", "replace")

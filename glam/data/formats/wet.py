@@ -17,6 +17,7 @@ _NEXT = re.compile(rb"\n(?=WARC/1\.\d\r?\n)")
 _BEHIND = re.compile(rb"\r?\n\r?\n|\s*(?:WARC/1\.\d\r?\n|\Z)")  # what a record ends with
 _INK = re.compile(rb"\S")
 _LONGEST_HEADER = 1 << 16
+_MOST_DIGITS = 20  # of a length: more are too long whatever they are
 _LOOK_AHEAD = 64  # bytes in which `_BEHIND` is found
 
 
@@ -44,7 +45,7 @@ def read(path: Path, fields: Fields) -> Iterator[Record | BadRecord]:
 
 def _size(header: dict[str, str]) -> int | None:
     size = header.get("Content-Length", "")
-    return int(size) if size.isdecimal() else None
+    return int(size[:_MOST_DIGITS]) if size.isdecimal() else None
 
 
 def _document(

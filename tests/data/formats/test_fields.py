@@ -24,7 +24,7 @@ def test_fields_may_be_nested_and_a_name_with_a_dot_is_taken_first(tmp_path):
     assert list(records([path], spec)) == [Record("one", "x_y", 2.0), Record("two", None, 0.5)]
 
 
-@pytest.mark.parametrize("score", [None, "high", True, float("nan"), [1]])
+@pytest.mark.parametrize("score", [None, "high", True, float("nan"), [1], 10**400])
 def test_a_record_without_a_score_is_bad_where_scores_are_asked_for(tmp_path, score):
     path = write(tmp_path / "a.jsonl", {"text": "x", "s": 1}, {"text": "y", "s": score})
     _, bad = records([path], Spec(score_field="s"))

@@ -87,12 +87,39 @@ def test_a_file_that_is_cut_is_one_bad_record(read, tmp_path):
         ),
         ("doc.txt", r"did you mean doc.text"),
         ("n", r"a.parquet: 'n', which data.corpus.text_field names, holds int64, not text"),
+        ("words", r"'words', which .* names, holds list<.*string>, not text"),
+        ("words.list.element", r"no field 'words.list.element', which"),
+        ("pairs", r"holds map<.*, not text"),
+        ("text", r"a.parquet: 2 columns are called 'text'; rename one"),
     ],
 )
 def test_a_column_that_is_not_there_or_no_text_is_refused(tmp_path, field, says):
-    pq.write_table(TABLE, tmp_path / "a.parquet")
+    table = TABLE.append_column("words", pa.array([["a"]] * len(TABLE)))
+    pairs = pa.array([[("a", "b")]] * len(TABLE), pa.map_(pa.string(), pa.string()))
+    table = table.append_column("pairs", pairs)
+    if field == "text":
+        table = table.append_column("text", table.column("text"))
+    pq.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(UserError, match=says):
         list(records([tmp_path / "a.parquet"], Spec(text_field=field)))
+
+
+def test_a_later_file_without_the_column_is_bad_as_a_whole(read, tmp_path):
+    pq.write_table(pa.table({"text": ["one"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"body": ["two", "three"]}), tmp_path / "b.parquet")
+    bad = [("without the text's field", "b.parquet")]
+    assert read(tmp_path / "a.parquet", tmp_path / "b.parquet") == (["one"], bad)
+
+
+def test_a_flipped_bit_of_a_page_with_a_checksum_is_damage(read, tmp_path):
+    path = tmp_path / "a.parquet"
+    options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
+    pq.write_table(pa.table({"text": ["a", "b"]}), path, **options)
+    place = pq.read_metadata(path).row_group(0).column(0)
+    content = bytearray(path.read_bytes())
+    content[place.data_page_offset + place.total_compressed_size - 1] ^= 1
+    path.write_bytes(content)
+    assert read(path) == ([], [("damaged .parquet", "a.parquet:1")])
 
 
 def test_domain_and_score_are_columns(tmp_path):

@@ -60,6 +60,24 @@ def test_a_column_that_is_not_there_is_refused_with_the_nearest(tmp_path):
         list(records([tmp_path / "a.csv"], Spec()))
 
 
+def test_a_table_with_two_columns_of_the_name_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("text,text\n1,x\n")
+    with pytest.raises(UserError, match=r"a.csv: 2 columns are called 'text'; rename one"):
+        list(records([tmp_path / "a.csv"], Spec()))
+
+
+def test_a_file_whose_first_line_is_no_header_is_bad(read, tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"id,text\r1,one\r2,two\r")  # lines that end as of old
+    assert read(tmp_path / "a.csv") == ([], [("not CSV", "a.csv:1")])
+
+
+def test_text_in_the_place_of_names_is_shown_in_short(tmp_path):
+    (tmp_path / "a.csv").write_text(",".join(["x" * 500] * 60) + "\n1\n")
+    with pytest.raises(UserError) as raised:
+        list(records([tmp_path / "a.csv"], Spec()))
+    assert len(str(raised.value)) < 60 * 70
+
+
 def test_an_empty_table_has_no_document(read, tmp_path):
     (tmp_path / "a.csv").write_text("")
     assert read(tmp_path / "a.csv") == ([], [])

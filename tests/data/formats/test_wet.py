@@ -43,6 +43,7 @@ def test_conversions_are_documents(read, tmp_path, monkeypatch, name, chunk):
         (record("long " * 100)[:200] + b"\r\n", "not WET"),
         (b"no header\r\n", "not WET"),
         (record("x" * 3000), "too long"),
+        (record("x", size="9" * 5000), "too long"),
         (record(b"caf\xe9"), "not UTF-8"),
         (record(" "), "empty"),
     ],
