@@ -19,6 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from experiments.tpu_first_hour import rows
 from experiments.tpu_first_hour.rows import Row
 from glam.config import ROOT
@@ -30,6 +32,7 @@ SECONDS_TO_END = 60.0  # that a run has after it was asked to stop
 PACKAGES = ("torch", "torch_tpu", "libtpu", "jax", "lightning")
 FEW = (
     "data=unfiltered",
+    "data/corpus=local",
     "evaluation=held_out",
     "evaluation.points=0",
     "evaluation.tokens_per_domain=1024",
@@ -41,6 +44,7 @@ FEW = (
 )
 SMALL = ("model=glam_tiny",)  # for the steps and for the resume
 STEPS, STEPS_OF_RESUME = 20, 60
+WORDS, DOCUMENTS, WORDS_OF_DOCUMENT = 20_000, 2_000, 200
 MODELS = {
     "glam_tiny": ("model=glam_tiny",),
     "0.1B": ("model=glam_100m", "training.sequence_length=1024", "training.batch_size=64"),
@@ -86,7 +90,13 @@ class Bench(NamedTuple):
 
     def line(self, name: str, *overrides: str) -> list[str]:
         places = (f"runs_dir={self.folder / name}", f"cache_dir={self.folder / 'cache'}")
-        return [sys.executable, str(DRIVER), *FEW, *places, *overrides]
+        corpus = f"data.corpus.files=[{self.text}]"
+        return [sys.executable, str(DRIVER), *FEW, corpus, *places, *overrides]
+
+    @property
+    def text(self) -> Path:
+        """A file of made-up text, since real text takes minutes to prepare."""
+        return self.folder / "words.jsonl"
 
     def environment(self, name: str) -> dict[str, str]:
         peaks = self.folder / name / "peaks"
@@ -106,6 +116,16 @@ class Bench(NamedTuple):
         command = self.line("plans", *overrides, "task=plan", "task.format=json")
         said = subprocess.run(command, check=True, capture_output=True, timeout=max(self.left, 1))
         return json.loads(said.stdout)
+
+
+def write_text(file: Path) -> None:
+    """Documents of words that are as unequally frequent as those of a language."""
+    rng = np.random.default_rng(0)
+    syllables = [c + v for c in "bdfgklmnprst" for v in "aeiou"]
+    words = ["".join(rng.choice(syllables, rng.integers(1, 5))) for _ in range(WORDS)]
+    ranks = np.minimum(rng.zipf(1.3, (DOCUMENTS, WORDS_OF_DOCUMENT)), WORDS) - 1
+    documents = (" ".join(words[rank] for rank in each) for each in ranks)
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
 
 
 def tokens(overrides: tuple[str, ...], steps: int) -> int:
@@ -203,7 +223,7 @@ def versions() -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="The first quarter of an hour on a TPU.")
     parser.add_argument("--device", choices=("tpu", "cpu"), default="tpu")
     parser.add_argument("--hardware", default="tpu_v6e_8", help="a file of conf/hardware")
     parser.add_argument("--minutes", type=float, default=15)
@@ -218,6 +238,7 @@ def main() -> int:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "versions.txt").write_text("\n".join(versions()) + "\n")
+    write_text(folder / "words.jsonl")
     deadline = time.monotonic() + 60 * asked.minutes
     found = run_all(Bench(asked.device, number, asked.hardware, folder, deadline))
     for row in found:

@@ -54,8 +54,8 @@ class TorchProcesses(Processes):
 
     def of_main(self, value: Any) -> Any:
         """The main process's `value`, in all: as bytes, since not every backend has torch's
-        collectives of objects. Plain values alone."""
-        made = json.dumps(value).encode() if self.is_main else b""
+        collectives of objects. Plain values alone; paths become text."""
+        made = json.dumps(value, default=str).encode() if self.is_main else b""
         (length,) = self.largest(len(made))
         sent = torch.tensor(list(made.ljust(length)), dtype=torch.uint8).to(self._device)
         dist.broadcast(sent, 0)

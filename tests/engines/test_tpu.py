@@ -2,18 +2,21 @@
 comes to its first operation."""
 
 import importlib.util
+import logging
 import os
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from glam.config import HardwareConfig
 from glam.engines import launch, tpu
 from glam.engines.fsdp import accelerator
-from glam.errors import UserError
+from glam.errors import JobFailedError, UserError
 from glam.machine.resources import Resources
 
 RESOURCES = Resources(threads=1, precision="bfloat16", device="tpu", memory_bytes=10**9, cores=1)
@@ -79,6 +82,22 @@ def test_the_environment_is_made_before_processes_start(monkeypatch):
     with pytest.raises(StartedError):
         launch.launch(HARDWARE, RESOURCES)
     assert asked == [4]
+
+
+def test_a_process_that_its_chip_aborts_is_named(monkeypatch):
+    def elastic_launch(config, entrypoint):
+        def run(*arguments):
+            raise ChildFailedError("run.py", {2: ProcessFailure(2, 7, -signal.SIGABRT, "none")})
+
+        return run
+
+    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", elastic_launch)
+    monkeypatch.setattr(tpu, "set_launch_environment", lambda processes: None)
+    monkeypatch.setattr(launch, "_watch_this_process", lambda: None)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with pytest.raises(JobFailedError, match="hardware=tpu_v6e_4: process 2 was aborted"):
+        launch.launch(HARDWARE, RESOURCES)
+    assert logging.root.manager.disable == logging.NOTSET
 
 
 REAL = """
