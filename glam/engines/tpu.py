@@ -8,6 +8,7 @@ Nothing here runs without a TPU, where the first operation would end the process
 
 import contextlib
 import os
+import warnings
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -38,4 +39,6 @@ def load() -> None:
 def set_launch_environment(processes: int) -> None:
     """What the processes that this one starts have to agree on."""
     load()
-    torch.get_device_module("tpu").distributed.set_tpu_launch_env(nproc_per_node=processes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the function is experimental
+        torch.get_device_module("tpu").distributed.set_tpu_launch_env(nproc_per_node=processes)
