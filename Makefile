@@ -10,7 +10,8 @@ RUN := .venv/bin/python run.py
 NEEDS_PYTHON = "$(PYTHON)" -c "" 2>/dev/null || { \
   echo "no Python 3.11 to 3.13 here$(if $(PYTHON), by the name $(PYTHON)); install one," \
   "or name it: make PYTHON=/path/to/python" >&2; exit 2; }
-XLA_TEST := .venv-xla/bin/python -m pytest -q -p no:cacheprovider --durations=15
+TEST := -m pytest -n 2 --dist loadgroup --durations=15
+XLA_TEST := .venv-xla/bin/python $(TEST) -q -p no:cacheprovider
 PIP := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: help run grid test bench bench-tpu check chaos mistakes docs format lock clean tpu xla
@@ -25,7 +26,7 @@ grid: .venv/run ## loss against experts at equal FLOPs: 1 (dense), 8, 16, 32, 64
 	@$(RUN) -m model.num_experts=1,8,16,32,64
 
 test: .venv/dev .venv/docs ## every test; those of XLA where .venv-xla exists
-	@.venv/bin/python -m pytest -n 2 --dist loadgroup --durations=15
+	@.venv/bin/python $(TEST)
 	@if [ -x .venv-xla/bin/python ]; then \
 	  echo "in the XLA environment: the model on its torch, and XLA on eight virtual devices"; \
 	  export TF_CPP_MIN_LOG_LEVEL=2; $(XLA_TEST) tests/model && \

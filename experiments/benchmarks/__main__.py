@@ -23,6 +23,7 @@ NAMES = (
     "threads",
     "pipeline",
     "scores",
+    "tokens",
     "overhead",
     "copies",
     "recipe",

@@ -128,6 +128,7 @@ FIGURES: dict[str, tuple[str, tuple[str, ...], Callable[[Row], str], str]] = {
         "cpu_s",
     ),
     "scores": ("Scoring pages, against scikit-learn", ("ngrams",), _candidate, "ratio"),
+    "tokens": ("Text to tokens, against SentencePiece", ("vocabulary",), _candidate, "ratio"),
     "overhead": ("What is not training", ("unit",), lambda row: str(row["what"]), "value"),
     "copies": ("Copies: CPU microseconds a page", ("task",), _candidate, "us_a_document"),
     "recipe": ("From files to tokens: MB a second of a core", ("task",), _candidate, "MB/s"),

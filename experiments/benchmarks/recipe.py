@@ -16,6 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from experiments.benchmarks.copies import Seconds, peer
 from experiments.benchmarks.timing import ratio
 from experiments.corpora.__main__ import main as write_corpus
@@ -95,8 +98,9 @@ def _datasets(file: Path, tokenizer: Tokenizer) -> None:
         name = hash(row["text"])
         return name not in seen and not seen.add(name)
 
-    def encode(rows: dict[str, list[str]]) -> dict[str, list[list[int]]]:
-        return {"tokens": tokenizer.encode_batch(rows["text"], 1)}
+    def encode(rows: dict[str, list[str]]) -> dict[str, list[NDArray[Any]]]:
+        tokens, lengths = tokenizer.encode_batch(rows["text"], 1)
+        return {"tokens": np.split(tokens, np.cumsum(lengths)[:-1])}
 
     with tempfile.TemporaryDirectory() as cache:
         load: Any = datasets.load_dataset

@@ -19,7 +19,7 @@ PAGES = 1_000  # as many as are scored at once
 
 
 def measure() -> Iterator[dict[str, object]]:
-    texts = _pages()
+    texts = reviews(PAGES)
     megabytes = sum(len(text.encode()) for text in texts) / 1e6
     folds = np.arange(len(texts)) % FOLDS
     for ngrams in (1, 2, 3):
@@ -50,8 +50,9 @@ def measure() -> Iterator[dict[str, object]]:
             yield {"ngrams": f"n-grams of {ngrams}"} | row | speed
 
 
-def _pages() -> list[str]:
-    reviews = next(row for row in EMBEDDED if row.name == "reviews").open()
+def reviews(count: int) -> list[str]:
+    """The first pages of the embedded reviews."""
+    source = next(row for row in EMBEDDED if row.name == "reviews").open()
     texts = (text if isinstance(text, str) else getattr(text, "text", "")
-             for text in reviews.reader(reviews.files))  # fmt: skip
-    return list(islice((page for text in texts for page in pages(clean(text), LIMIT)), PAGES))
+             for text in source.reader(source.files))  # fmt: skip
+    return list(islice((page for text in texts for page in pages(clean(text), LIMIT)), count))

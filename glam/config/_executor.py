@@ -1,11 +1,14 @@
 """Who prepares the text: processes of this machine, or jobs of a cluster (`data.executor`)."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from glam.config._checks import positive, within
+from glam.errors import UserError
 
 EXECUTORS = ("local", "slurm", "ray")
+_TIME = re.compile(r"(\d+-)?\d+(:\d\d?){0,2}")  # as sbatch takes it: days, hours, minutes, seconds
 
 
 @dataclass(kw_only=True)
@@ -20,11 +23,22 @@ class SlurmTasksConfig:
     memory_gb: int = 4  # [GB] of a task
     workers: int = 256  # tasks at once
     array_size: int = 1000  # the most tasks that the cluster takes in one array
-    # other options of sbatch, such as {constraint: skylake}
+    # other options of sbatch, such as {constraint: skylake}; one without a value has ""
     options: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
         positive("data.slurm.", self, "memory_gb", "workers", "array_size")
+        if not _TIME.fullmatch(self.time):
+            raise UserError(
+                f"data.slurm.time={self.time!r} is no time of Slurm; give hours:minutes:seconds, "
+                f"as data.slurm.time=02:00:00"
+            )
+        for name, value in self.options.items():
+            if not isinstance(value, str | int | float) or not str(value).isprintable():
+                raise UserError(
+                    f"data.slurm.options.{name}={value!r} is no value of an option of sbatch; give "
+                    f"words or a number, as 'data.slurm.options={{constraint:skylake}}'"
+                )
 
 
 @dataclass(kw_only=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from glam.config import FilterConfig
 from glam.data.hashing import uniform
-from glam.data.scoring import products, vectorizer
+from glam.data.scoring import normalised, products
 from glam.progress import Bar
 
 SAMPLE = 10_000  # pages of each class that the classifiers learn from
@@ -93,10 +93,9 @@ def _features(config: FilterConfig, pages: Sequence[str], running: Bar | None) -
     """Sparse rows of hashed n-grams of length 1 `[pages, features]`."""
     from scipy import sparse
 
-    hashed = vectorizer(config.num_features, config.ngrams, dtype=np.float32)
     rows: list[Any] = []
     for batch in batches(pages):
-        rows.append(hashed.transform(batch))
+        rows.append(normalised(batch, config.num_features, config.ngrams))
         if running:
             running.advance(len(batch))
     library: Any = sparse

@@ -12,12 +12,12 @@ from typing import Any
 
 from glam.config import Fetch, Source
 from glam.data.digests import Digests, digests_in
+from glam.data.formats import usual_expansion
 from glam.data.hashing import digest
 from glam.data.shards import SHARD_BYTES
 from glam.errors import UserError
 
 VERSION = 2  # of everything here, of shards, of the readers and of `clean`
-_UNPACKED = {".gz": 4, ".zst": 4, ".bz2": 4, ".parquet": 3}  # times as large as they are stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ def _grouped(source: Source) -> Iterator[tuple[int, int]]:
     file."""
     first = size = 0
     for index, (path, stored) in enumerate(zip(source.files, source.file_sizes(), strict=True)):
-        more = stored * _UNPACKED.get(path.suffix, 1)
+        more = round(stored * usual_expansion(path.name))
         if index > first and (source.fetch is not None or size + more > SHARD_BYTES):
             yield first, index
             first, size = index, 0

@@ -31,7 +31,6 @@ from glam.data.quality import (
 )
 from glam.data.sample import lowest
 from glam.data.shards import Shard
-from glam.errors import UserError
 from glam.progress import bar
 
 QUALITY = "quality.json"
@@ -112,11 +111,7 @@ def write_given_scores(folder: Path, pages: Pages, classifier: Path) -> None:
 def write_published_scores(folder: Path, pages: Pages, shard: Path) -> None:
     """Pages with the scores that their documents came with. Those without come last."""
     scores = Shard(shard).scores
-    if scores is None:
-        raise UserError(
-            "data.filter.scores=published but a part of the pool has none; leave that part or "
-            "data.filter.scores out"
-        )
+    assert scores is not None  # which is checked before
     found = rounded(scores[pages.documents])
     _save_scores(folder, np.where(np.isnan(found), -np.inf, found))
 

@@ -42,7 +42,7 @@ from glam.data.pages import Pages
 from glam.data.quality import VERSION as QUALITY_VERSION
 from glam.data.quality import Quality
 from glam.data.sample import lowest
-from glam.data.shards import SHARD_BYTES
+from glam.data.shards import SHARD_BYTES, Shard
 from glam.data.sources import trains_classifier
 from glam.data.tokens import join_encoded
 from glam.errors import UserError
@@ -205,10 +205,19 @@ class Pipeline(DividedText):
         if config.model is not None:
             return partial(judging.write_given_scores, pages=pages, classifier=self._judge)
         if config.scores == "published":
+            self._check_scores(place)
             return partial(judging.write_published_scores, pages=pages, shard=self.shards[place])
         return partial(
             judging.write_scores, pages=pages, classifier=self._judge, seed=self.data.seed
         )
+
+    def _check_scores(self, place: int) -> None:
+        if Shard(self.shards[place]).scores is None:
+            name = self.index.domains[self.index.shards[place].domain].name
+            raise UserError(
+                f"data.filter.scores=published but {name} has text without any score; leave its "
+                f"files or data.filter.scores out"
+            )
 
     @cached_property
     def ranks(self) -> Path:

@@ -120,5 +120,6 @@ def pareto_keeps(
 ) -> NDArray[np.bool_]:
     """Keep a page when its Lomax(alpha) draw exceeds 1 - score, which has probability
     (2 - score) ** -alpha. `draws` are uniform on [0, 1), one a page."""
-    lomax = (1 - draws) ** (-1 / alpha) - 1
+    with np.errstate(over="ignore"):  # of a tiny alpha draws have no end
+        lomax = (1 - draws) ** (-1 / alpha) - 1
     return lomax > 1 - scores

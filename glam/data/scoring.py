@@ -40,27 +40,65 @@ def _by_kernel(
     folds: NDArray[np.integer],
     ngrams: int,
 ) -> Products:
-    lowered = [page.lower().encode() for page in pages]
-    ends = np.cumsum([len(page) for page in lowered], dtype=np.int64)
+    text, ends = _lowered(pages)
     weights = np.ascontiguousarray(weights, np.int32)
     folds = np.ascontiguousarray(folds, np.int64)
-    made = np.zeros(len(lowered), np.int64), np.zeros(len(lowered), np.int64)
-    kernel.argtypes = [
-        c_char_p,
-        c_void_p,
-        c_int64,
-        *[c_void_p] * 3,
-        *[c_int64] * 2,
-        *[c_void_p] * 2,
-    ]
+    made = np.zeros(len(pages), np.int64), np.zeros(len(pages), np.int64)
+    kernel.argtypes = [*_TEXT, *[c_void_p] * 2, *[c_int64] * 2, *[c_void_p] * 2]
     failed = kernel(
-        *(b"".join(lowered), ends.ctypes.data, len(lowered), _letters().ctypes.data),
+        *(text, ends.ctypes.data, len(pages), _letters().ctypes.data),
         *(weights.ctypes.data, folds.ctypes.data, weights.shape[1], ngrams),
         *(made[0].ctypes.data, made[1].ctypes.data),
     )
     if failed:
         raise MemoryError("no memory to score a page")
     return made
+
+
+_TEXT = (c_char_p, c_void_p, c_int64, c_void_p)  # of a kernel, the first arguments
+
+
+def _lowered(pages: Sequence[str]) -> tuple[bytes, NDArray[np.int64]]:
+    """Pages in lower case end to end, and where each ends."""
+    lowered = [page.lower().encode() for page in pages]
+    return b"".join(lowered), np.cumsum([len(page) for page in lowered], dtype=np.int64)
+
+
+def normalised(pages: Sequence[str], num_features: int, ngrams: int) -> Any:
+    """Sparse rows `[pages, features]` in float32: the counts of a page's hashed n-grams, by the
+    root of the sum of their squares."""
+    library = text_library()
+    if library is None:
+        return vectorizer(num_features, ngrams, dtype=np.float32).transform(pages)
+    from scipy import sparse
+    from sklearn import preprocessing
+
+    signed, ends = _features(library.page_features, pages, num_features, ngrams)
+    values = np.float32(1) - 2 * (signed & 1).astype(np.float32)
+    scipy: Any = sparse
+    sklearn: Any = preprocessing  # both come without types
+    parts = values, (signed >> 1).astype(np.int32), np.append(0, ends).astype(np.int32)
+    rows = scipy.csr_matrix(parts, shape=(len(pages), num_features))
+    rows.sum_duplicates()
+    return sklearn.normalize(rows, copy=False)
+
+
+def _features(
+    kernel: Any, pages: Sequence[str], num_features: int, ngrams: int
+) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """Of each n-gram its feature twice, and 1 more where its sign is negative; and where the
+    n-grams of each page end."""
+    text, ends = _lowered(pages)
+    found = np.empty((len(text) // 3 + len(pages)) * ngrams, np.uint32)
+    found_ends = np.zeros(len(pages), np.int64)
+    kernel.argtypes = [*_TEXT, *[c_int64] * 2, *[c_void_p] * 2]
+    failed = kernel(
+        *(text, ends.ctypes.data, len(pages), _letters().ctypes.data),
+        *(num_features, ngrams, found.ctypes.data, found_ends.ctypes.data),
+    )
+    if failed:
+        raise MemoryError("no memory for the features of a page")
+    return found[: found_ends[-1]], found_ends
 
 
 @cache

@@ -92,11 +92,18 @@ static int64_t features_of(const uint8_t *joined, const Word *words, int64_t num
             }
             int32_t hash = (int32_t)finished(h, from, length);
             int64_t feature = feature_of(hash, features);
-            __builtin_prefetch(weights + feature); /* of a megabyte and more */
+            if (weights) __builtin_prefetch(weights + feature); /* of a megabyte and more */
             out[found++] = (uint32_t)feature << 1 | (hash < 0);
         }
     }
     return found;
+}
+
+static int64_t longest_of(const int64_t *ends, int64_t pages) {
+    int64_t longest = 0;
+    for (int64_t p = 0, start = 0; p < pages; start = ends[p++])
+        if (ends[p] - start > longest) longest = ends[p] - start;
+    return longest;
 }
 
 /* text: `pages` pages end to end, lower-cased UTF-8; ends [pages]; is_letter: bitmap of \w by code
@@ -105,9 +112,7 @@ static int64_t features_of(const uint8_t *joined, const Word *words, int64_t num
 int page_scores(const uint8_t *text, const int64_t *ends, int64_t pages, const uint8_t *is_letter,
                 const int32_t *weights, const int64_t *folds, int64_t features, int64_t ngrams,
                 int64_t *products, int64_t *squares) {
-    int64_t longest = 0;
-    for (int64_t p = 0, start = 0; p < pages; start = ends[p++])
-        if (ends[p] - start > longest) longest = ends[p] - start;
+    int64_t longest = longest_of(ends, pages);
     int64_t most = slots_for((longest / 3 + 1) * ngrams, features);
     uint8_t *joined = malloc(longest + 1);
     Word *words = malloc((longest / 3 + 1) * sizeof(Word));
@@ -129,5 +134,23 @@ int page_scores(const uint8_t *text, const int64_t *ends, int64_t pages, const u
         squares[p] = square;
     }
     free(joined), free(words), free(found), free(slots);
+    return failed;
+}
+
+/* The same pages' n-grams one by one, in the order of the words: as `features_of`, into `out`, which
+   has room for a third of the bytes and one more of each page, times `ngrams`; and where each page's
+   end, into `out_ends`. 0, or 1 where there is no memory. */
+int page_features(const uint8_t *text, const int64_t *ends, int64_t pages, const uint8_t *is_letter,
+                  int64_t features, int64_t ngrams, uint32_t *out, int64_t *out_ends) {
+    int64_t longest = longest_of(ends, pages), count = 0;
+    uint8_t *joined = malloc(longest + 1);
+    Word *words = malloc((longest / 3 + 1) * sizeof(Word));
+    int failed = !joined || !words;
+    for (int64_t p = 0, start = 0; !failed && p < pages; start = ends[p++]) {
+        int64_t number = words_of(text + start, ends[p] - start, is_letter, joined, words);
+        count += features_of(joined, words, number, ngrams, features, NULL, out + count);
+        out_ends[p] = count;
+    }
+    free(joined), free(words);
     return failed;
 }

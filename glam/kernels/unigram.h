@@ -36,6 +36,8 @@ typedef struct {
     int32_t from, token;
 } Place; /* the best path that ends here */
 
+_Static_assert(sizeof(Stretch) == 64 && sizeof(Place) == 12, "unigram.py makes room for them");
+
 /* The trie of `count` pieces in ascending order of their bytes, breadth first. `low`, `high`,
    `depth`: scratch. All have room for a node for each byte, and two. Returns the nodes. */
 int64_t unigram_trie(const uint8_t *text, const int64_t *starts, const int32_t *tokens, int64_t count,

@@ -1,3 +1,5 @@
+# torch's tracing ships few types.
+# pyright: basic
 """Layer runners of a traced step: each layer after the other, made again in the backward pass where
 that is asked for, or blocks of layers as one loop over their stacked weights.
 
@@ -16,6 +18,7 @@ from torch.fx.experimental.proxy_tensor import (
     make_fx,
     track_tensor_tree,
 )
+from torch.utils._pytree import tree_map
 
 from glam.config import RunConfig
 from glam.engines.xla_layers import stacked_blocks
@@ -71,7 +74,7 @@ def _recorded(body: Body, carry: Sequence[Tensor], xs: Sequence[Tensor], *, reve
         results = [*last, *(each.new_empty(turns, *each.shape) for each in rest)]
     name = f"body_{len(list(tracer.root.children()))}"
     tracer.root.register_module(name, graph)
-    arguments = torch.utils._pytree.tree_map(tracer.unwrap_proxy, (graph, list(carry), list(xs)))
+    arguments = tree_map(tracer.unwrap_proxy, (graph, list(carry), list(xs)))
     node = tracer.create_proxy("call_function", loop, arguments, {"reverse": reverse}, name="loop")
     return track_tensor_tree(results, node, constant=None, tracer=tracer)
 

@@ -14,6 +14,7 @@ import numpy as np
 from glam.config import HardwareConfig
 from glam.errors import UserError, first_line
 
+SOURCES = 10  # of the text, whose losses a compiled step keeps apart
 PREFIXES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 # How libtpu 0.0.21 and 0.0.52 say it.
 TOO_LARGE = (

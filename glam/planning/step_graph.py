@@ -1,3 +1,5 @@
+# torch's tracing ships few types.
+# pyright: basic
 """The training step of a configuration as one graph of torch's operators: traced with tensors that
 hold nothing, by torch alone, for a compiler that takes such a graph.
 
@@ -6,7 +8,7 @@ backward pass, the optimizer, and the decision to skip. All that outlasts a step
 out. What the layout table says of an activation is recorded as an operator, `glam::split`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from glam.config import RunConfig
+from glam.config import HardwareConfig, RunConfig
 from glam.config.layout import loss_pieces, partition
 from glam.engines.xla import Sharding
 from glam.engines.xla_layers import einsum
@@ -23,11 +25,11 @@ from glam.model import Glam
 from glam.model.backend import Backend
 from glam.model.loss import LossSplit
 from glam.planning.layer_loop import layer_runner
+from glam.planning.libtpu import SOURCES
 from glam.training.module import StepBatch
 from glam.training.traced import LOSSES_KEPT, TracedModule
 from glam.training.train_state import RunningMeans, TrainState
 
-SOURCES = 10  # of the text, whose losses are kept apart
 DEVICE = "meta"  # autograd knows it, as it would not know a device that is not here
 
 # `(name, a tensor of that shape and type) -> the tensor that the step has in its place`
@@ -58,7 +60,7 @@ split.register_autograd(
 class Recorded(Sharding):
     """The layout table, whose annotations of activations are recorded in a graph."""
 
-    def __init__(self, hardware: Any) -> None:
+    def __init__(self, hardware: HardwareConfig) -> None:
         self.hardware = hardware
 
     def flowing(self, tensor: Tensor, axes: tuple[str | None, ...]) -> Tensor:
@@ -172,7 +174,7 @@ def step_graph(config: RunConfig) -> StepGraph:
 
 
 @contextmanager
-def _compiling() -> Iterator[None]:
+def _compiling() -> Generator[None]:
     """torch's optimizers refuse a device that they do not know, unless they are being compiled."""
     before = torch.compiler._is_compiling_flag
     torch.compiler._is_compiling_flag = True

@@ -1,5 +1,5 @@
 # torch_tpu is an extra (pip install 'glam[tpu]') and ships few types.
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false
 """All that this project knows of torch_tpu that is not public: a graph of torch's operators as
 StableHLO, by torch_tpu's own lowering, without a TPU.
 
@@ -12,7 +12,7 @@ afterwards (`glam.planning.stablehlo`).
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from functools import cache
 from io import StringIO
@@ -51,7 +51,7 @@ def lowered(step: StepGraph) -> tuple[str, list[Mark]]:
 
 
 @contextmanager
-def _recording() -> Iterator[None]:
+def _recording() -> Generator[None]:
     """The mode in which torch_tpu computes nothing."""
     mode = _library()[0]
     with warnings.catch_warnings():

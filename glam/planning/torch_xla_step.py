@@ -16,13 +16,11 @@ from glam.config.layout import partition
 from glam.engines.xla import Sharding, traced_backend
 from glam.machine.energy_by_phase import EnergyByPhase
 from glam.model import Glam
-from glam.planning.libtpu import Asked, versions
+from glam.planning.libtpu import SOURCES, Asked, versions
 from glam.planning.stablehlo import Annotator, lay_out
 from glam.training.module import StepBatch
 from glam.training.traced import LOSSES_KEPT, TracedModule
 from glam.training.train_state import RunningMeans, TrainState
-
-SOURCES = 10  # of the text, whose losses are kept apart
 
 
 def asked(config: RunConfig) -> Asked:

@@ -35,8 +35,8 @@ def compiled(config: RunConfig, route: str) -> dict[str, Any]:
     In a loop over layers the compiler counts the FLOPs of one turn: `flops_comparable` is False.
     """
     describe_only()
-    devices = described(config.hardware)
     asked: Asked = import_module(ROUTES[route]).asked(config)
+    devices = described(config.hardware)  # after torch_xla has started, which looks for devices too
     began, began_cpu = time.monotonic(), time.process_time()
     by = {"route": route, "versions": asked.versions}
     try:

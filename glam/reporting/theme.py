@@ -93,6 +93,7 @@ BALANCE = LinearSegmentedColormap.from_list(
     ],
 )
 FONT = 10.0
+_LONGEST = 48  # characters of a name in a figure
 WIDTH = 5.0  # inches; the page scales it to a column
 COLUMN = 3.25  # inches: a column of a paper in two columns
 COLUMN_SCALE = 0.7  # of text and lines there: 7 points
@@ -169,8 +170,9 @@ def heading(axes: Axes, theme: Theme, text: str) -> None:
 
 
 def plain(text: str) -> str:
-    """The text itself: a name with dollars in it is no formula."""
-    return text.replace("$", r"\$")
+    """The text itself, as far as a figure has room: a name with dollars in it is no formula."""
+    shown = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return shown.replace("$", r"\$")
 
 
 def spread(positions: list[float], gap: float, low: float, high: float) -> list[float]:

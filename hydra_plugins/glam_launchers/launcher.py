@@ -45,4 +45,7 @@ class HydraLauncher(Launcher):
 for name in LAUNCHERS:
     target = ("_target_", str, f"{__name__}.HydraLauncher")
     node = make_dataclass("HydraLauncherConf", [target], bases=(LAUNCHERS[name],), kw_only=True)
-    ConfigStore.instance().store(group="hydra/launcher", name=name, node=node, provider="glam")
+    schema = OmegaConf.structured(node)
+    if "additional_parameters" in schema:  # whose names are another program's
+        OmegaConf.set_struct(schema.additional_parameters, False)
+    ConfigStore.instance().store(group="hydra/launcher", name=name, node=schema, provider="glam")

@@ -1,7 +1,7 @@
 """A grid composes few times, and each line comes out as if it stood alone."""
 
 import pytest
-from hydra import initialize_config_dir
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
@@ -55,6 +55,15 @@ def test_a_swept_value_is_recorded_as_it_was_composed(composer):
     assert (found["model.num_experts"], type(found["model.num_experts"])) == (4, int)
     assert str(found["optimizer.learning_rate"]) == "1"  # as it was typed: it is equal
     assert found["seed"] == 2
+
+
+@pytest.mark.parametrize("typed", ["={constraint:skylake}", ".constraint=skylake"])
+def test_a_mapping_for_another_program_takes_any_name(composer, typed):
+    config = composer().config([f"data.slurm.options{typed}"])
+    assert config.data.slurm.options == {"constraint": "skylake"}
+    line = ["hydra/launcher=submitit_slurm", f"hydra.launcher.additional_parameters{typed}"]
+    found = compose("config", line, return_hydra_config=True)
+    assert found.hydra.launcher.additional_parameters == {"constraint": "skylake"}
 
 
 def test_a_swept_key_of_a_mapping_is_recorded_too(composer):

@@ -27,7 +27,6 @@ from glam.data.judging import (
 )
 from glam.data.pages import Pages
 from glam.data.quality import read_ranks
-from glam.errors import UserError
 
 CONFIG = FilterConfig(num_features=4096, folds=3)
 FORMAL = [a + b for a in ("ver", "con", "pro") for b in ("atum", "ition", "ence")]
@@ -175,8 +174,6 @@ def test_published_scores_are_those_of_a_pages_document_and_none_come_last(
     tmp_path: Path,
 ) -> None:
     pages = pages_of(tmp_path / "a", ["word " * 60, "other " * 10, "third"], 200)
-    with pytest.raises(UserError, match=r"data.filter.scores=published but"):
-        write_published_scores(tmp_path, pages, tmp_path / "a" / "shard")
     np.save(tmp_path / "a" / "shard" / "scores.npy", np.array([3.5, np.nan, -1.0]))
     write_published_scores(tmp_path, pages, tmp_path / "a" / "shard")
     assert np.load(tmp_path / "scores.npy").tolist() == [3.5, 3.5, -np.inf, -1.0]

@@ -427,6 +427,17 @@ def test_a_threshold_on_published_scores_keeps_the_documents_above_it(tmp_path: 
     assert found.classifier is None
 
 
+def test_text_without_scores_beside_some_that_has_them_is_refused_by_name(
+    write: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    write("web.jsonl", "".join(f'{{"text": "words {i}", "score": {i}}}\n' for i in range(30)))
+    write("notes/a.txt", "some words"), write("notes/b.txt", "other words")
+    corpus = LocalCorpusConfig(files=[str(tmp_path)], score_field="score")
+    data = DataConfig(corpus=corpus, filter=FilterConfig(scores="published"))
+    with pytest.raises(UserError, match=r"^data.filter.scores=published but notes has text .*out$"):
+        prepare(data, 300, tmp_path / "cache")
+
+
 def test_a_classifier_that_was_trained_here_filters_text_without_any_curated(
     data: DataConfig, prepared: PreparedData, cache: Path
 ) -> None:

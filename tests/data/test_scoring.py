@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.utils import murmurhash3_32
 
-from glam.data.scoring import products
+from glam.data.scoring import normalised, products
 from glam.kernels import switched_off, text_library
 
 # Letters that lower-casing lengthens or makes depend on their place, digits of all kinds, marks.
@@ -52,6 +52,21 @@ def test_kernel_and_stand_in_give_the_sums_of_the_definition(
         assert found == [product, square, product, square]
 
 
+@given(PAGES, st.sampled_from([1, 2, 3, 7, 1000, 4096]), st.integers(1, 8))
+@needs_kernels
+def test_rows_to_learn_from_are_those_of_scikit_learn_to_the_bit(
+    pages: list[str], features: int, ngrams: int
+) -> None:
+    fast = normalised(pages, features, ngrams)
+    with switched_off():
+        instead = normalised(pages, features, ngrams)
+    assert fast.shape == instead.shape
+    for name in ("data", "indices", "indptr"):
+        one, other = getattr(fast, name), getattr(instead, name)
+        assert one.dtype == other.dtype
+        assert one.tobytes() == other.tobytes()
+
+
 @needs_kernels
 def test_a_long_page_beside_short_ones_is_counted_alone() -> None:
     """The kernel's table grows with its longest page, and is not emptied between pages."""
@@ -75,7 +90,7 @@ def test_features_are_those_that_the_classifier_was_trained_on(features: int) ->
 @needs_kernels
 def test_scores_need_neither_torch_nor_scikit_learn_where_there_is_a_compiler() -> None:
     script = (
-        "import sys, numpy as np; from glam.data.scoring import products;"
+        "import sys, numpy as np; from glam.data.scoring import normalised, products;"
         "products(['a text'], np.ones((1, 8), np.int32), np.zeros(1, int), 2);"
         "assert not {'torch', 'sklearn', 'scipy'} & sys.modules.keys()"
     )

@@ -104,10 +104,18 @@ def in_one_process(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize(("size", "name"), [(2, "adamw"), (4, "adafactor"), (8, "adafactor")])
+@pytest.mark.parametrize(("size", "name"), [(2, "adamw"), (4, "adafactor")])
 def test_twenty_steps_are_those_of_one_process(tmp_path, in_one_process, size, name):
     together(size, run, tmp_path, config(size, optimizer=OPTIMIZERS[name]))
     assert_same_run(tmp_path, in_one_process / name)
+
+
+def test_the_steps_of_eight_processes_are_those_of_one(tmp_path):
+    """Fewer: so many wait for each other in every sum, most of the time for a core."""
+    shorter = {"steps": 6, "optimizer": OPTIMIZERS["adafactor"]}
+    run(tmp_path / "one", config(**shorter))
+    together(8, run, tmp_path / "eight", config(8, **shorter))
+    assert_same_run(tmp_path / "eight", tmp_path / "one")
 
 
 TABLES = {
@@ -278,16 +286,14 @@ def loaded(path, size):
         torch.save(seen, path / f"loaded-{size}.pt")
 
 
-def test_what_two_processes_saved_is_loaded_bit_for_bit_by_any_number(tmp_path):
+def test_what_two_processes_saved_is_loaded_bit_for_bit_by_fewer_and_by_more(tmp_path):
     together(2, break_off, run, tmp_path, config(2, optimizer=OPTIMIZERS["adamw"]), 3)
     loaded(tmp_path, 1)
-    for size in (4, 8):
-        together(size, loaded, tmp_path, size)
-    first, *others = (torch.load(tmp_path / f"loaded-{n}.pt", weights_only=True) for n in (1, 4, 8))
+    together(8, loaded, tmp_path, 8)
+    first, other = (torch.load(tmp_path / f"loaded-{n}.pt", weights_only=True) for n in (1, 8))
     assert len(first) == 4 * len(weights(tmp_path))  # a weight, its two moments and its step
-    for other in others:
-        assert other.keys() == first.keys()
-        assert all(torch.equal(other[name], value) for name, value in first.items())
+    assert other.keys() == first.keys()
+    assert all(torch.equal(other[name], value) for name, value in first.items())
     for name, weight in weights(tmp_path).items():
         assert torch.equal(first[name], weight)
 

@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 MODELS = sorted(file.stem for file in (CONF / "model").glob("[!_]*.yaml"))
-LOOP = ("hardware.scan=true", "training.rematerialize=true")
+LOOP = ("hardware.scan=true", "training.rematerialize=true", "model.num_layers=4")
 STATIC = DISPATCHERS.where(lambda kind: kind.static_shapes)
 
 
@@ -81,7 +81,7 @@ def test_every_balance_loss_trains_as_in_plain_torch(elsewhere, loss):
     line = ("model.capacity_factor=0.5", "model.min_capacity=1", "model.logit_cap=5")
     agree(
         elsewhere(
-            *("optimizer=adamw", "model.num_experts=8", "model.num_layers=2"),
+            *("optimizer=adamw", "model.num_experts=8"),
             *("training.rematerialize=true", f"model.router.balance_loss={loss}", *line),
         )
     )

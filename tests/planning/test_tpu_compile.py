@@ -14,7 +14,8 @@ BY_XLA = importlib.util.find_spec("torch_xla") is not None
 if not BY_XLA and importlib.util.find_spec("torch_tpu") is None:
     pytest.skip("neither torch_tpu nor torch_xla is installed", allow_module_level=True)
 
-pytestmark = [pytest.mark.xla] if BY_XLA else [pytest.mark.slow, pytest.mark.xdist_group("tpu")]
+# One line is compiled for all.
+pytestmark = [pytest.mark.xla if BY_XLA else pytest.mark.slow, pytest.mark.xdist_group("tpu")]
 only_torch_tpu = pytest.mark.skipif(BY_XLA, reason="of programs that torch_tpu makes")
 
 # Sizes that a chip's tiles divide, so that its arrays are not padded.

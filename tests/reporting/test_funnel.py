@@ -25,3 +25,10 @@ def test_a_funnel_of_an_older_run_has_no_such_sentences(funnel_rows):
     rows[1]["near_copies"] = 0
     assert funnel.notes(rows) == []
     assert funnel.amounts(funnel.sources(rows)) == ["characters"]
+
+
+def test_a_figure_has_room_beside_a_name_of_any_length(funnel_rows):
+    """matplotlib would warn, and draw no bars."""
+    rows = [{**row, "source": "x" * 100} for row in funnel_rows]
+    [figure] = funnel.figures(funnel.sources(rows))
+    assert "x" * 40 in figure.svg

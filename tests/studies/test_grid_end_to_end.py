@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("grid")]
 
 TINY = [
     "model.d_model=16", "model.d_ff=32", "model.num_heads=2", "model.vocab_size=300",
-    "training.tokens=60000", "training.sequence_length=32", "training.batch_size=4",
+    "training.tokens=12800", "training.sequence_length=32", "training.batch_size=4",
     "evaluation=held_out",
     "evaluation.points=2", "evaluation.tokens_per_domain=2000", "evaluation.tokens_per_point=500",
     "data/corpus=local", "data=unfiltered", "logger=csv",
@@ -106,7 +106,7 @@ def test_a_grid_leaves_a_table_a_page_and_a_figure_and_is_skipped_the_next_time(
 
 
 def test_a_killed_job_fails_alone_and_the_same_line_resumes_it(line, tmp_path):
-    command = [*line, "training.tokens=300000", "training.checkpoint_minutes=0.01", "-m"]
+    command = [*line, "training.tokens=64000", "training.checkpoint_minutes=0.005", "-m"]
     command.append("model.num_experts=2,4")
 
     def saved() -> bool:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 import tomllib
 from importlib import metadata
@@ -146,3 +147,20 @@ def test_hardware_that_no_tpu_compiler_knows_is_refused_with_one_that_it_knows()
     config = composed("task=plan", "task.compile=true", "hardware=gpu_node")
     with pytest.raises(UserError, match=r"hardware=gpu_node does not set; try hardware=tpu_v4_64"):
         show_plans([config], "toy", several=False)
+
+
+@pytest.mark.parametrize("given", [None, "1"])
+def test_importing_torch_loads_no_tpu_unless_the_environment_says_so(given):
+    """Also where the extra is installed: it would cost seconds, and warns."""
+    environment = {**os.environ, "PYTHONWARNINGS": "error"}
+    del environment["TORCH_DEVICE_BACKEND_AUTOLOAD"]
+    code = "import glam, os, sys; print(os.environ['TORCH_DEVICE_BACKEND_AUTOLOAD'])"
+    if given is not None:
+        environment["TORCH_DEVICE_BACKEND_AUTOLOAD"] = given
+    else:
+        code += "; import torch; print({'torch_tpu', 'jax', 'libtpu'} & set(sys.modules) or 'none')"
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == (["0", "none"] if given is None else [given])
+    assert done.stderr == ""

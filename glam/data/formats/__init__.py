@@ -10,7 +10,7 @@ from pathlib import Path
 from glam.config import BadRecord, Record
 from glam.data.formats import json_values, jsonl, parquet, table, text, wet
 from glam.data.formats.fields import Fields, Spec, domain_name
-from glam.data.formats.sizes import unpacked_bytes
+from glam.data.formats.sizes import unpacked_bytes, usual_expansion
 from glam.data.formats.unpack import COMPRESSED
 
 _READERS: dict[str, Callable[[Path, Fields], Iterator[Record | BadRecord]]] = {
@@ -58,4 +58,5 @@ __all__ = [
     "records",
     "stem_of",
     "unpacked_bytes",
+    "usual_expansion",
 ]

@@ -5,13 +5,13 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from glam.config import BadRecord, Record
 from glam.data.formats.bad import KEPT, NO_FIELD, NOT_UTF8, bad, damaged
 from glam.data.formats.fields import Fields
 from glam.data.formats.unpack import COMPRESSED, chunks
-from glam.errors import UserError
+from glam.errors import NO_SPACE, UserError
 
 _BATCH = 4_000_000  # bytes of text at once, about
 _MOST_ROWS = 4_096
@@ -56,9 +56,7 @@ def _opened(path: Path) -> Generator[Any]:
     reading: Any = parquet
     with tempfile.TemporaryFile() if path.suffix in COMPRESSED else path.open("rb") as file:
         if path.suffix in COMPRESSED:
-            for chunk in chunks(path):
-                file.write(chunk if isinstance(chunk, bytes) else b"")
-            file.seek(0)
+            _unpack(path, file)
         try:
             # A buffer: a row group of gigabytes is read bit by bit.
             found: Any = reading.ParquetFile(
@@ -68,6 +66,21 @@ def _opened(path: Path) -> Generator[Any]:
             _raise_if_of_disk(error)
             found = None
         yield found
+
+
+def _unpack(path: Path, file: IO[bytes]) -> None:
+    """Raises UserError where the disk of temporary files is full."""
+    try:
+        for chunk in chunks(path):
+            file.write(chunk if isinstance(chunk, bytes) else b"")
+        file.seek(0)
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        raise UserError(
+            f"{path} is unpacked in {tempfile.gettempdir()}, which has no space left; free some, "
+            f"set TMPDIR=<another disk>, or unpack it yourself"
+        ) from None
 
 
 def _raise_if_of_disk(error: Exception) -> None:

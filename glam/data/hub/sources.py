@@ -1,17 +1,13 @@
 """The sources of `data/corpus=hub`: a data set each."""
 
-from pathlib import Path
-
 from glam.config import HubCorpusConfig, HubDataset, Source
+from glam.data.formats import usual_expansion
 from glam.data.hashing import text_hash
 from glam.data.hub.download import HubFetch
 from glam.data.hub.listing import HubFile, Listing, folder, listed
 from glam.data.hub.patience import Patience
 from glam.data.hub.reading import reader_of
 from glam.errors import UserError, nearest
-
-# Where a file has no table of contents: as English reviews in JSON lines were measured.
-_EXPANSION = {".gz": 2.5, ".zst": 2.6}
 
 
 def hub_sources(corpus: HubCorpusConfig) -> list[Source]:
@@ -76,8 +72,7 @@ def _expansion(dataset: HubDataset, listing: Listing) -> float:
     if dataset.text_field in listing.columns:
         whole = sum(stored for stored, _ in listing.columns.values())
         return listing.columns[dataset.text_field][1] / max(1, whole)
-    suffix = Path(listing.files[0].path).suffix
-    return _EXPANSION.get(suffix, 1.0)
+    return usual_expansion(listing.files[0].path)
 
 
 def within_limits(files: tuple[HubFile, ...], dataset: HubDataset) -> list[int]:

@@ -1,6 +1,8 @@
 """Parquet, whole and damaged."""
 
+import errno
 import gzip
+import io
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,6 +41,19 @@ def test_a_compressed_one_is_unpacked(read, tmp_path, suffix, pack):
     path = tmp_path / f"a.parquet{suffix}"
     path.write_bytes(pack((tmp_path / "a.parquet").read_bytes()))
     assert read(path)[0] == READ
+
+
+def test_a_full_disk_of_temporary_files_is_no_fault_of_the_file(tmp_path, monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    pq.write_table(TABLE, tmp_path / "a.parquet")
+    path = tmp_path / "a.parquet.gz"
+    path.write_bytes(gzip.compress((tmp_path / "a.parquet").read_bytes()))
+    monkeypatch.setattr("tempfile.TemporaryFile", Full)
+    with pytest.raises(UserError, match=r"a.parquet.gz is unpacked in .*no space left; .*TMPDIR="):
+        list(records([path], Spec()))
 
 
 def test_text_that_is_not_utf8_is_bad_by_row(read, tmp_path):
