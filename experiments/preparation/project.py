@@ -5,10 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from experiments.preparation.table import HERE, MACHINE, Table
-from glam.data.shards import SHARD_BYTES
 from glam.planning.paper import VOCABULARY
 from glam.reporting.theme import PRINT, panel
 
@@ -18,6 +15,15 @@ MOST_MB = 600  # of any process, whatever the size of the text
 # quotes AWS. A vCPU of x86 is half a core and costs about as much.
 DOLLARS_PER_CORE_HOUR = 0.0408
 CORES = 64  # of the machine that hours are told of
+# Stages that work on a sample of the text, or on none.
+FIXED = (
+    "start",
+    "reading the text",  # the program and its libraries
+    "quality classifier",
+    "tokenizer",
+    "making tasks of held-out text",
+    "n-grams of evaluation sets",
+)
 SERIAL = "find copies"  # the one step over all shards that grows with the text
 # The paper's table 3, and section 3: 143 B tokens of web pages are kept of about 7 T.
 PAPER_TOKENS, WEB_TOKENS, KEPT_TOKENS = 1.6e12, 7e12, 143e9
@@ -31,18 +37,22 @@ class Fit(NamedTuple):
     bytes_per_s: float
 
 
-def fit(recipe: str, stage: str | None = None) -> Fit:
-    """Of a recipe or of one of its stages, by least squares of relative errors over the sizes that
-    are larger than a shard: of smaller ones every page is encoded, whatever the filter."""
-    rows = [row for row in Table("sizes").rows if row["recipe"] == recipe]
-    text = {row["megabytes"]: 1e6 * float(row["text_mb"]) for row in rows}
-    if stage is not None:
-        rows = [r for r in Table("stages").rows if (r["recipe"], r["stage"]) == (recipe, stage)]
-    rows = [row for row in rows if text[row["megabytes"]] > SHARD_BYTES]
-    sizes = np.array([text[row["megabytes"]] for row in rows])
-    cpu = np.array([float(row["cpu_s"]) for row in rows])
-    slope, fixed = np.polyfit(sizes, cpu, 1, w=1 / cpu)
-    return Fit(max(0.0, float(fixed)), 1 / float(slope))
+def fit(recipe: str, only: str | None = None) -> Fit:
+    """Of a recipe, or of one of its stages alone, at the largest size that was measured: what
+    stages with a sample of the text take is fixed, and what all others take grows with it."""
+    largest = max(
+        (row for row in Table("sizes").rows if row["recipe"] == recipe),
+        key=lambda row: float(row["text_mb"]),
+    )
+    fixed = growing = 0.0
+    for row in Table("stages").rows:
+        if (row["recipe"], row["megabytes"]) != (recipe, largest["megabytes"]):
+            continue
+        if row["stage"] in FIXED:
+            fixed += float(row["cpu_s"])
+        elif only in (None, row["stage"]):
+            growing += float(row["cpu_s"])
+    return Fit(fixed, 1e6 * float(largest["text_mb"]) / growing)
 
 
 def on_disk() -> float:
@@ -50,10 +60,12 @@ def on_disk() -> float:
     return max(float(row["disk_mb"]) / float(row["text_mb"]) for row in Table("sizes").rows)
 
 
-def bytes_a_token() -> float:
-    """Of a vocabulary as large as the paper's."""
-    [row] = [row for row in Table("vocabulary").rows if row["pieces"] == str(VOCABULARY)]
-    return float(row["bytes_a_token"])
+def bytes_a_token() -> float | None:
+    """Of a vocabulary as large as the paper's; None before it is measured."""
+    for row in Table("vocabulary").rows:
+        if row["pieces"] == str(VOCABULARY):
+            return float(row["bytes_a_token"])
+    return None
 
 
 def main(_: Path) -> None:
@@ -78,14 +90,7 @@ def projected() -> Iterator[dict[str, object]]:
     """Core-hours, dollars, hours and disk of more text than was prepared."""
     filtered, unfiltered = fit("filtered"), fit("unfiltered")
     serial = fit("filtered", SERIAL).bytes_per_s
-    rate = bytes_a_token()
-    rest = (PAPER_TOKENS - KEPT_TOKENS) * rate
-    for name, pool, others in (
-        ("1 TB, filtered", 1e12, 0.0),
-        ("1 TB, all of it kept", 0.0, 1e12),
-        ("the paper's 1.6 T tokens, all of it kept", 0.0, PAPER_TOKENS * rate),
-        ("the same, its web pages filtered from 7 T tokens", WEB_TOKENS * rate, rest),
-    ):
+    for name, pool, others in _texts(bytes_a_token()):
         text = pool + others
         seconds = pool / filtered.bytes_per_s + others / unfiltered.bytes_per_s
         alone = text / serial
@@ -99,6 +104,17 @@ def projected() -> Iterator[dict[str, object]]:
             "of_it_in_one_process": alone / 3600,
             "disk_tb": on_disk() * text / 1e12,
         }
+
+
+def _texts(rate: float | None) -> Iterator[tuple[str, float, float]]:
+    """Names, bytes that are filtered, and bytes that are kept whole."""
+    yield "1 TB, filtered", 1e12, 0.0
+    yield "1 TB, all of it kept", 0.0, 1e12
+    if rate is None:
+        return
+    yield "the paper's 1.6 T tokens, all of it kept", 0.0, PAPER_TOKENS * rate
+    rest = (PAPER_TOKENS - KEPT_TOKENS) * rate
+    yield "the same, its web pages filtered from 7 T tokens", WEB_TOKENS * rate, rest
 
 
 def said(row: Mapping[str, object]) -> dict[str, str]:

@@ -109,6 +109,7 @@ def _read(file: Path) -> Classifier:
     from safetensors import SafetensorError, safe_open
 
     try:
+        file.open("rb").close()  # which says what is wrong, where safetensors says it is not there
         with safe_open(file, framework="numpy") as opened:
             metadata = opened.metadata() or {}
             if _KIND not in metadata:

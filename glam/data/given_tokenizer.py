@@ -6,6 +6,7 @@ bytes have to add up to its own, and decoding has to give it back.
 
 # pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ def given_model(named: str) -> Path:
     Raises UserError where there is none."""
     path = typed_path(KEY, named)
     for file in (path / MODEL, path):
+        if file.is_file() and not os.access(file, os.R_OK):
+            raise UserError(f"{KEY}={named}: {file} cannot be read; make it readable")
         if file.is_file():
             return file
     what = f"holds no {MODEL}" if path.is_dir() else "is not there"

@@ -90,21 +90,7 @@ def _evaluate(
         counts[len(mine) :] = False
         is_clean = _at(clean, batch)
         clean_tokens += int(is_clean.sum())
-        token_ids, targets, segments, mask, clean_mask = (
-            torch.from_numpy(part).to(device)  # pyright: ignore[reportUnknownMemberType]
-            for part in (
-                batch.tokens[rows], batch.targets[rows], batch.segments[rows], counts,
-                counts & is_clean[rows],
-            )
-        )  # fmt: skip
-        output = model.loss(token_ids, targets, segments)
-        total, clean_total = (
-            output.token_losses.where(chosen, 0.0).sum(dtype=torch.float32)
-            for chosen in (mask, clean_mask)
-        )
-        # One tensor: XLA computes anew for every value that is read.
-        totals = torch.cat([total[None], clean_total[None], output.load.float().flatten()])
-        totals = totals.cpu().double()
+        totals = _totals(model, batch, rows, counts, counts & is_clean[rows])
         nats += totals[0].item()
         clean_nats += totals[1].item()
         tokens += count
@@ -120,6 +106,23 @@ def _evaluate(
         shares=[[float(share) for share in layer] for layer in shares / tokens],
         clean=CleanLoss(clean_nats / clean_tokens, clean_tokens) if clean_tokens else None,
     )
+
+
+def _totals(
+    model: Glam, batch: HeldOutBatch, rows: NDArray[np.intp], *chosen: NDArray[np.bool_]
+) -> torch.Tensor:
+    """Of rows of a batch: the nats of the `chosen` tokens `[rows, sequence]`, one sum each, and
+    then the load of each expert of each layer."""
+    device = next(model.parameters()).device
+    parts = (batch.tokens[rows], batch.targets[rows], batch.segments[rows], *chosen)
+    token_ids, targets, segments, *masks = (
+        torch.from_numpy(part).to(device)  # pyright: ignore[reportUnknownMemberType]
+        for part in parts
+    )
+    output = model.loss(token_ids, targets, segments)
+    nats = [output.token_losses.where(chosen, 0.0).sum(dtype=torch.float32) for chosen in masks]
+    # One tensor: XLA computes anew for every value that is read.
+    return torch.cat([torch.stack(nats), output.load.float().flatten()]).cpu().double()
 
 
 def _at(clean: NDArray[np.bool_] | None, batch: HeldOutBatch) -> NDArray[np.bool_]:

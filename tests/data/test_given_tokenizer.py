@@ -180,6 +180,15 @@ def test_what_is_no_model_is_refused_in_one_line(content: bytes, tmp_path: Path)
     assert "\n" not in str(refusal.value)
 
 
+def test_a_model_that_cannot_be_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / MODEL).touch()
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may read whatever its mode is
+    with pytest.raises(UserError, match=r"^data.tokenizer=.*cannot be read; make it readable"):
+        given_model(str(tmp_path))
+
+
 def test_a_place_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds no tokenizer.model; name a SentencePiece"):
         given_model(str(tmp_path))

@@ -106,7 +106,7 @@ def test_when_the_launcher_is_killed_the_processes_save_and_the_line_goes_on(hom
 
 
 def test_a_signal_to_the_launcher_stops_all_after_their_step(home):
-    line = ["hardware=cpu_node", "training.tokens=128000", "seed=1"]
+    line = ["hardware=cpu_node", "training.tokens=128000", "training.log_every=1", "seed=1"]
     process = subprocess.Popen(arguments(home, *line), stderr=subprocess.PIPE, text=True)
     wait_for(lambda: [f for f in home.glob("runs/*-s1-*/metrics.csv") if f.stat().st_size > 2000])
     os.kill(process.pid, signal.SIGTERM)

@@ -65,15 +65,16 @@ def test_a_fifth_of_web_pages_at_most_is_a_copy_and_pages_are_a_function_of_the_
     assert 0.03 < sum("Posted by user" in page for page in made) / len(made) < 0.07
 
 
-def test_time_is_extended_along_the_line_through_what_was_measured(tmp_path, monkeypatch):
+def test_what_grows_with_the_text_is_extended_from_the_largest_size(tmp_path, monkeypatch):
     monkeypatch.setattr(table, "HERE", tmp_path)
-    for size in (100, 400, 800):
-        seconds = 40 + size / 5 if size > 256 else 1000
-        row = {"recipe": "filtered", "megabytes": size, "text_mb": size}
-        table.Table("sizes").add({**row, "cpu_s": seconds, "disk_mb": size})
-    found = project.fit("filtered")
-    assert found.fixed_s == pytest.approx(40)
-    assert found.bytes_per_s == pytest.approx(5e6)
+    for size, reading in ((100, 90), (1000, 150)):
+        row = {"recipe": "filtered", "megabytes": size}
+        table.Table("sizes").add({**row, "text_mb": size + 100, "disk_mb": size})
+        for stage, seconds in (("tokenizer", 40), ("reading", reading), ("find copies", 50)):
+            table.Table("stages").add({**row, "stage": stage, "cpu_s": seconds})
+    assert project.fit("filtered") == (40, pytest.approx(1100e6 / 200))
+    assert project.fit("filtered", "find copies") == (40, pytest.approx(1100e6 / 50))
+    assert project.on_disk() == pytest.approx(1000 / 1100)
 
 
 def test_what_is_committed_is_projected_on_the_pages_that_show_it():

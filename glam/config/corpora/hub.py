@@ -129,6 +129,8 @@ class HubCorpusConfig(CorpusConfig):
         within("data.corpus.", self, 0, 24 * 365, "retry_hours")
         positive("data.corpus.", self, "retry_seconds", "timeout_seconds")
         hub_datasets(self.datasets)
+        if self.folder is not None and not self.folder.strip():
+            raise UserError("data.corpus.folder is empty; name a folder, or leave it out")
 
     def chosen(self) -> list[HubDataset]:
         """The data sets to read, in the order of their names. Raises UserError for a name in

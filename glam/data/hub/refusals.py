@@ -10,7 +10,7 @@ from pathlib import Path
 from glam.errors import NO_SPACE, UserError, first_line, nearest
 from glam.units import byte_size
 
-_CLOSED = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
+_CLOSED = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
 
 
 @contextmanager
@@ -20,6 +20,7 @@ def told(repo: str, revision: str | None = None) -> Generator[None]:
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
+        HFValidationError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -27,6 +28,11 @@ def told(repo: str, revision: str | None = None) -> Generator[None]:
 
     try:
         yield
+    except HFValidationError:
+        raise UserError(
+            f"data.corpus.datasets: {repo} names no data set; give owner/name, as "
+            f"wikimedia/wikipedia"
+        ) from None
     except OfflineModeIsEnabled:
         raise UserError(
             f"{repo}: HF_HUB_OFFLINE is set, and this is not in the cache; unset it once to "

@@ -212,3 +212,13 @@ def test_a_folder_that_cannot_be_written_is_told(hub: FakeHub, tmp_path: Path) -
     corpus = HubCorpusConfig(datasets=["some/text"], folder=str(tmp_path / "file"))
     with pytest.raises(UserError, match=r"data.corpus.folder=.* cannot be written"):
         hub_sources(corpus)
+    with pytest.raises(UserError, match=r"data.corpus.folder is empty; name a folder"):
+        HubCorpusConfig(datasets=["some/text"], folder="")
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="Linux has a folder that takes no others")
+def test_a_folder_that_cannot_be_made_is_told(hub: FakeHub) -> None:
+    hub.repos["some/text"] = FakeRepo({path: content(i) for path, i in FILES.items()})
+    corpus = HubCorpusConfig(datasets=["some/text"], folder="/proc/nowhere")
+    with pytest.raises(UserError, match=r"data.corpus.folder=/proc/nowhere.* cannot be written"):
+        hub_sources(corpus)

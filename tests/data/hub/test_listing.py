@@ -183,6 +183,7 @@ def test_a_hub_that_is_silent_is_asked_again(wiki: FakeHub, chosen: Chosen) -> N
             r"no column 'text.score', which score_field names",
         ),
         ({"files": "fr/*"}, r"fr/\* has no files of text"),
+        ({"repo": "../.."}, r"^data.corpus.datasets: ../.. names no data set; give owner/name"),
     ],
 )
 def test_what_is_not_there_is_refused_in_one_line(
