@@ -76,7 +76,6 @@ def _evaluate(
     clean: NDArray[np.bool_] | None,
     processes: Processes,
 ) -> DomainResult:
-    device = next(model.parameters()).device
     nats, clean_nats, tokens, clean_tokens = 0.0, 0.0, 0, 0
     shares = torch.zeros(model.config.num_moe_layers, model.config.num_experts).double()
     for batch in batches:
