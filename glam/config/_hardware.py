@@ -8,6 +8,8 @@ from glam.errors import UserError, nearest, one_of
 
 DEVICES = ("auto", "cpu", "gpu", "mps", "tpu", "xla_cpu")
 
+RUNTIMES = ("torch_xla", "torch_tpu")  # what brings torch to a TPU
+
 TOPOLOGIES = {"v3": 2, "v4": 3, "v5e": 2, "v5p": 3, "v6e": 2}  # sides of a slice's shape
 
 # The axes of tensors that a rule may split: of weights, and (batch, activation) of what flows.
@@ -24,6 +26,9 @@ class HardwareConfig:
 
     name: str = "auto"  # for people: the file in conf/hardware
     device: str = "auto"  # auto | cpu | gpu | mps | tpu | xla_cpu (virtual devices on the CPU)
+    # of a TPU: torch_xla (one program for all chips) | torch_tpu (a process for each chip; with
+    # device cpu, the same steps by processes of this CPU); null: torch_xla
+    runtime: str | None = None
     num_devices: int | None = None  # [devices] null: the size of the mesh, else 1
     # [devices] of each axis of the mesh: {axis: size}
     mesh: dict[str, int] = field(default_factory=dict[str, int])
@@ -51,6 +56,7 @@ class HardwareConfig:
         plain_name("hardware.name", self.name)
         one_of("hardware.device", self.device, DEVICES)
         one_of("hardware.precision", self.precision, ("auto", "bfloat16", "float32"))
+        self._check_runtime()
         given = [name for name in MEASURES if getattr(self, name) is not None]
         within("hardware.", self, 1e-6, LARGEST, *given)
         within("hardware.", self, 0, 1, *(["share_of_peak"] if self.share_of_peak else []))
@@ -72,6 +78,22 @@ class HardwareConfig:
                         f"hardware.{name} is not set, and hardware={self.name} describes "
                         f"{self.devices} devices that may be elsewhere; set it"
                     )
+
+    def _check_runtime(self) -> None:
+        if self.runtime is None:
+            return
+        one_of("hardware.runtime", self.runtime, RUNTIMES)
+        able = ("tpu", "cpu") if self.runtime == "torch_tpu" else ("tpu", "xla_cpu")
+        if self.device not in able:
+            raise UserError(
+                f"hardware.runtime={self.runtime} is for hardware.device={' or '.join(able)}, not "
+                f"{self.device}; leave it out"
+            )
+        if not self.mesh and self.runtime == "torch_tpu":
+            raise UserError(
+                "hardware.runtime=torch_tpu needs the chips: set hardware.mesh and hardware.rules, "
+                "or take a file that has them, as hardware=tpu_v6e_8"
+            )
 
     def _check_layout(self) -> None:
         self.rules = {axis: rule for axis, rule in self.rules.items() if rule is not None}
@@ -146,17 +168,23 @@ class HardwareConfig:
 
     @property
     def is_xla(self) -> bool:
+        """Whether XLA compiles the step, whatever brings torch to it."""
         return self.device in ("tpu", "xla_cpu")
 
     @property
+    def has_one_shape(self) -> bool:
+        """Whether every step has the same shapes, whatever the router chooses."""
+        return self.is_xla or self.runtime == "torch_tpu"
+
+    @property
     def is_cluster(self) -> bool:
-        """Whether several torch processes train one model, a process for each device."""
-        return not self.is_xla and self.devices > 1
+        """Whether torch processes train one model, a process for each device."""
+        return self.runtime == "torch_tpu" or (not self.is_xla and self.devices > 1)
 
     @property
     def engine(self) -> str:
         """The engine that trains on it: one_device | fsdp | xla."""
-        return "xla" if self.is_xla else "fsdp" if self.is_cluster else "one_device"
+        return "fsdp" if self.is_cluster else "xla" if self.is_xla else "one_device"
 
     @property
     def is_described(self) -> bool:

@@ -142,17 +142,22 @@ class RunConfig:
         chosen_by_group("task", self.task, *(plain if type(self.task) is TaskConfig else []))
 
     def _check_optimizer(self) -> None:
-        optimizer, engine = self.optimizer, self.hardware.engine
+        optimizer = self.optimizer
         if self.training.update_in_backward and not optimizer.updates_one_weight:
             able = OPTIMIZERS.where(lambda kind: kind.updates_one_weight)
             raise UserError(
                 f"training.update_in_backward=true but optimizer={optimizer.name} needs all "
                 f"gradients at once; take optimizer={' or '.join(able)}, or leave it out"
             )
-        if engine not in optimizer.engines:
+        # Steps of one shape read no number back, on whatever engine.
+        for engine in {self.hardware.engine, *(["xla"] if self.hardware.has_one_shape else [])}:
+            self._check_engine(engine)
+
+    def _check_engine(self, engine: str) -> None:
+        if engine not in self.optimizer.engines:
             able = OPTIMIZERS.where(lambda kind: engine in kind.engines)
             raise UserError(
-                f"hardware={self.hardware.name} does not support optimizer={optimizer.name}, "
+                f"hardware={self.hardware.name} does not support optimizer={self.optimizer.name}, "
                 f"which does not train on the engine {engine}; try optimizer={' or '.join(able)}"
             )
 
@@ -163,9 +168,9 @@ class RunConfig:
 
     @property
     def dispatcher(self) -> str:
-        """Name of the dispatcher that trains: `model.dispatcher`, but on XLA `capacity` in the
-        place of one without static shapes."""
-        needs_slots = self.hardware.is_xla and not self.model.dispatcher_config.static_shapes
+        """Name of the dispatcher that trains: `model.dispatcher`, but `capacity` in the place of
+        one without static shapes on hardware that needs these."""
+        needs_slots = self.hardware.has_one_shape and not self.model.dispatcher_config.static_shapes
         return "capacity" if needs_slots else self.model.dispatcher
 
     @property

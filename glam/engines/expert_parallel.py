@@ -4,7 +4,7 @@
 the tokens of all processes. Every function here is a collective, forward and backward."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.distributed as dist
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.distributed.tensor import DTensor
 
+from glam.model.moe.dispatch import Dispatcher
 from glam.model.moe.experts import Experts
 from glam.model.moe.grouped import grouped
 from glam.model.moe.routing import Dispatched, Routing
@@ -52,6 +53,26 @@ class _Sum(torch.autograd.Function):
         return _summed(grads[0], ctx.group), None
 
 
+class _EvenExchange(torch.autograd.Function):
+    """As many of the rows `x [rows, …]` to each process as come from it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: ProcessGroup) -> Tensor:
+        ctx.group = group
+        return _evenly(x, group)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return _evenly(grads[0], ctx.group), None
+
+
+def _evenly(x: Tensor, group: ProcessGroup) -> Tensor:
+    x = x.detach().contiguous()
+    out = torch.empty_like(x)
+    dist.all_to_all_single(out, x, group=group)
+    return out
+
+
 def exchanged(x: Tensor, send: list[int], receive: list[int], group: ProcessGroup) -> Tensor:
     """Rows of `x` by all-to-all: `send[i]` of them to process i, `receive[i]` from it."""
     out = x.new_empty(sum(receive), *x.shape[1:])
@@ -87,7 +108,7 @@ class ExpertParallel:
     ) -> Dispatched:
         x_TM, top_k = x_BSM.flatten(0, 1), routing.experts.shape[1]
         order = routing.experts.flatten().argsort(stable=True)
-        send, receive, expert_of_row = self._counts(routing, len(experts.w_in_EMH))
+        send, receive, expert_of_row = self._counts(routing, routing.probabilities.shape[1])
         sent = x_TM.index_select(0, order // top_k)
         rows = cast(Tensor, _Exchange.apply(sent, send, receive, self.group))  # pyright: ignore
         served = self._serve(rows, expert_of_row, experts)
@@ -116,6 +137,31 @@ class ExpertParallel:
         gates = rows.new_ones(len(rows), 1)
         one_choice = Routing(expert_of_row[:, None], gates, probabilities=gates)
         return grouped(rows[None], one_choice, cast(Experts, here)).y[0]
+
+
+class SeatExchange(NamedTuple):
+    """`dispatch`, a dispatcher of static shapes, where experts `[E, …]` are split among processes:
+    the slots of every expert travel to its process and back by all-to-all in equal parts. Every
+    process brings equally many."""
+
+    dispatch: Dispatcher
+    group: ProcessGroup
+
+    def __call__(
+        self, x_BSM: Float[Tensor, "B S M"], routing: Routing, experts: Experts
+    ) -> Dispatched:
+        def serve(x_EXM: Float[Tensor, "E X M"]) -> Float[Tensor, "E X M"]:
+            E, X, M = x_EXM.shape
+            size = self.group.size()
+            rows = self._exchange(x_EXM).view(size, E // size, X, M)  # of my experts, by sender
+            served = experts(rows.transpose(0, 1).flatten(1, 2))
+            back = served.view(E // size, size, X, M).transpose(0, 1)
+            return self._exchange(back.flatten(0, 1))
+
+        return Dispatched(*self.dispatch(x_BSM, routing, cast(Experts, serve)))
+
+    def _exchange(self, x: Tensor) -> Tensor:
+        return cast(Tensor, _EvenExchange.apply(x, self.group))  # pyright: ignore
 
 
 def local(tensor: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 from torch.utils._pytree import tree_map_only
 
@@ -32,7 +33,17 @@ from glam.machine.processes import Processes
 from glam.model.saved_tensors import save_tensors
 from glam.runs.checkpoints import checksum
 from glam.runs.folder import write_atomically
-from glam.runs.manifest import MANIFEST, OPTIMIZER, STATE, WEIGHTS, FileDigest, Manifest, part_name
+from glam.runs.manifest import (
+    MANIFEST,
+    OPTIMIZER,
+    STATE,
+    WEIGHTS,
+    FileDigest,
+    Grid,
+    Manifest,
+    Split,
+    part_name,
+)
 from glam.training.checkpoint import (
     FolderCheckpointIO,
     Parts,
@@ -78,7 +89,10 @@ class ShardedCheckpointIO(FolderCheckpointIO):
         self.finish()
         self._saves += 1
         parts = Parts.of(checkpoint)
-        splits = {"split": _splits(parts.weights), "split_state": _splits(parts.optimizer)}
+        split, grid = _splits(parts.weights, self._processes.size)
+        split_state, grid_state = _splits(parts.optimizer, self._processes.size)
+        splits = {"split": split, "split_state": split_state}
+        splits |= {"grid": grid, "grid_state": grid_state}
         state = tree_map_only(Tensor, self._copy, parts.state)
         mine = Parts(self._mine(parts.weights), self._mine(parts.optimizer), state)
         self._writing = self._thread.submit(self._save, mine, splits, Path(path))
@@ -90,12 +104,11 @@ class ShardedCheckpointIO(FolderCheckpointIO):
         self._writing = None
 
     def _mine(self, named: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Copies of this process's shards. Unsplit tensors are copied by the main process alone."""
-        return {
-            name: self._copy(value)
-            for name, value in named.items()
-            if self._processes.is_main or _split(value) is not None
-        }
+        """Copies of this process's shards. What several processes have, one of them copies."""
+        return {name: self._copy(value) for name, value in named.items() if self._is_mine(value)}
+
+    def _is_mine(self, value: Tensor) -> bool:
+        return _is_first_copy(value) if isinstance(value, DTensor) else self._processes.is_main
 
     def _save(self, mine: Parts, splits: dict[str, Any], path: Path) -> None:
         part = tmp_path(path)
@@ -172,13 +185,45 @@ def _is_ending() -> bool:
     return not threading.main_thread().is_alive()
 
 
-def _split(tensor: Tensor) -> tuple[int, int] | None:
-    """The dimension along which a tensor is split, and its whole size; None where it is not."""
+def _grid(tensor: Tensor) -> Grid:
+    """The dimensions along which a tensor is split (`glam.runs.manifest.Grid`)."""
     if not isinstance(tensor, DTensor):
-        return None
-    (placement,) = tensor.placements
-    return (placement.dim, tensor.shape[placement.dim]) if isinstance(placement, Shard) else None
+        return []
+    mesh = tensor.device_mesh
+    return [
+        (one.dim, tensor.shape[one.dim], mesh.size(axis), _step(mesh, axis))
+        for axis, one in enumerate(tensor.placements)
+        if isinstance(one, Shard)
+    ]
 
 
-def _splits(named: dict[str, Tensor]) -> dict[str, tuple[int, int]]:
-    return {name: split for name, value in named.items() if (split := _split(value)) is not None}
+def _step(mesh: DeviceMesh, axis: int) -> int:
+    """How far the ranks of neighbours along a mesh axis lie apart."""
+    along = mesh.mesh.movedim(axis, 0).reshape(mesh.size(axis), -1)[:, 0].tolist()
+    return along[1] - along[0] if len(along) > 1 else 1
+
+
+def _is_first_copy(tensor: DTensor) -> bool:
+    """Whether this process writes what it has of a tensor: of several that have the same, the one
+    of the lowest rank does."""
+    mesh, unsplit = tensor.device_mesh, [not isinstance(p, Shard) for p in tensor.placements]
+    if 0 not in mesh.mesh.flatten().tolist():
+        return False
+    return not any(
+        mesh.get_local_rank(axis) for axis, is_unsplit in enumerate(unsplit) if is_unsplit
+    )
+
+
+def _splits(named: dict[str, Tensor], size: int) -> tuple[dict[str, Split], dict[str, Grid]]:
+    """How the tensors are split among `size` processes: those that are along one dimension, and the
+    others."""
+    splits, grids = dict[str, Split](), dict[str, Grid]()
+    for name, value in named.items():
+        match _grid(value):
+            case []:
+                pass
+            case [(dim, whole, chunks, _)] if chunks == size:
+                splits[name] = (dim, whole)
+            case grid:
+                grids[name] = grid
+    return splits, grids

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins.io import CheckpointIO
-from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
 from glam.config import HardwareConfig, RunConfig
 from glam.config.layout import check_divides, loss_pieces, partition
+from glam.engines.accelerator import PlainAccelerator
 from glam.engines.one_device import OneProcess
 from glam.engines.sharded_checkpoint import ShardedCheckpointIO
 from glam.engines.xla_layers import einsum, layer_runner
@@ -158,35 +158,10 @@ def whole(tensor: Tensor) -> Tensor:
     return found
 
 
-class XlaAccelerator(Accelerator):
-    """An accelerator for Lightning, whose own refuses XLA's CPU devices."""
+class XlaAccelerator(PlainAccelerator):
+    """The mesh as one device; Lightning's own refuses XLA's CPU devices."""
 
-    def setup_device(self, device: torch.device) -> None: ...
-
-    def teardown(self) -> None: ...
-
-    def get_device_stats(self, device: Any) -> dict[str, Any]:
-        return {}
-
-    @staticmethod
-    def parse_devices(devices: Any) -> Any:
-        return devices
-
-    @staticmethod
-    def get_parallel_devices(devices: Any) -> Any:
-        return [torch.device("xla")]
-
-    @staticmethod
-    def auto_device_count() -> int:
-        return 1
-
-    @staticmethod
-    def is_available() -> bool:
-        return True
-
-    @staticmethod
-    def name() -> str:
-        return "xla"
+    device = "xla"
 
 
 class XlaStrategy(SingleDeviceStrategy):

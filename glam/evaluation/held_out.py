@@ -76,16 +76,14 @@ def _evaluate(
     clean: NDArray[np.bool_] | None,
     processes: Processes,
 ) -> DomainResult:
-    device = next(model.parameters()).device
     nats, clean_nats, tokens, clean_tokens = 0.0, 0.0, 0, 0
     shares = torch.zeros(model.config.num_moe_layers, model.config.num_experts).double()
     for batch in batches:
         used = np.flatnonzero(batch.mask.any(1))  # padding alone would count as load
         count = int(batch.mask.sum())
         mine = processes.rows(len(used))
-        # At least a row per process, and on XLA one shape for every batch: padding rows count for
-        # nothing.
-        wanted = len(batch.mask) if device.type == "xla" else max(1, len(mine))
+        # At least a row per process, or one shape for every batch: padding rows count for nothing.
+        wanted = len(batch.mask) if model.one_shape else max(1, len(mine))
         rows = np.resize(used[mine.start : mine.stop] if mine else used, wanted)
         counts = batch.mask[rows]
         counts[len(mine) :] = False

@@ -18,15 +18,15 @@ LOGITS_AT_ONCE = 2**28  # 1 GB in float32
 
 
 class PaddedForward:
-    """Judges batches of rows. On XLA, which compiles a program for each shape, all batches have
-    that of `max_length` tokens. Several `processes` share the rows of a batch."""
+    """Judges batches of rows. A model that wants one shape (`Glam.one_shape`) gets batches of
+    `max_length` tokens. Several `processes` share the rows of a batch."""
 
     def __init__(
         self, model: Glam, max_length: int, batch_tokens: int, processes: Processes
     ) -> None:
         self.model, self.max_length, self.processes = model, max_length, processes
         self.device = next(model.parameters()).device
-        self.one_shape = self.device.type == "xla"
+        self.one_shape = model.one_shape
         self.batch_tokens = min(batch_tokens, LOGITS_AT_ONCE // model.config.vocab_size)
 
     def batches(self, rows: Sequence[Target]) -> Iterator[list[Target]]:

@@ -20,13 +20,28 @@ class Processes:
     def is_main(self) -> bool:
         return self.rank == 0
 
+    @property
+    def part(self) -> int:
+        """The number of this process's part of the rows. Processes of one part have the same rows,
+        and a part of the model each."""
+        return self.rank
+
+    @property
+    def parts(self) -> int:
+        """How many parts the rows are in."""
+        return self.size
+
     def rows(self, count: int) -> range:
         """This process's part of `count` rows: consecutive, of sizes that differ by at most one."""
-        first, last = (count * at // self.size for at in (self.rank, self.rank + 1))
+        first, last = (count * at // self.parts for at in (self.part, self.part + 1))
         return range(first, last)
 
     def sum(self, tensor: "Tensor") -> "Tensor":
-        """The sum over all processes, of the same shape; `tensor` is not changed."""
+        """The sum over all parts of the rows, of the same shape; `tensor` is not changed."""
+        return tensor
+
+    def total(self, tensor: "Tensor") -> "Tensor":
+        """The sum over all processes, those of one part too; `tensor` is not changed."""
         return tensor
 
     def largest(self, *values: int) -> tuple[int, ...]:

@@ -16,18 +16,19 @@ from typing import Literal, cast
 
 import psutil
 
-from glam.config import DISPATCHERS, RunConfig
+from glam.config import DISPATCHERS, HardwareConfig, RunConfig
 from glam.config.layout import check_divides
 from glam.errors import UserError
 from glam.machine import processes
 from glam.machine.processor import first_gpu, nvml_session, processor
+from glam.machine.tpu import check_tpu, chips
 
 # Of malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MAPPED = 2**25  # bytes from which malloc maps a block of its own: the most that glibc takes
 
 Precision = Literal["bfloat16", "float32"]
-Device = Literal["cpu", "cuda", "mps", "xla"]
+Device = Literal["cpu", "cuda", "mps", "xla", "tpu"]
 
 # FLOPs of a step below which a run takes one thread. A second makes a step of glam_tiny (2.8
 # GFLOP) 1.4 times as fast (experiments/benchmarks/threads.csv), but a grid fills the cores with
@@ -51,7 +52,7 @@ def resolve(config: RunConfig, *, remote: bool = False) -> Resources:
     them. `remote`: another machine trains it. Raises UserError for a device that this machine does
     not have, and for a remote one whose memory is not configured."""
     hardware = config.hardware
-    if hardware.is_xla:
+    if hardware.engine == "xla":
         return _of_mesh(config, remote)
     if hardware.is_cluster:
         check_cluster(config, remote=remote)
@@ -102,6 +103,8 @@ def check_cluster(config: RunConfig, *, remote: bool = False) -> None:
     support, and for a number of processes or GPUs other than the mesh's."""
     hardware, name = config.hardware, config.hardware.name
     found = processes.count()
+    if hardware.device == "tpu" and not remote:
+        check_tpu(hardware)
     here = not processes.under_torchrun() and not remote
     if hardware.device == "gpu" and here and _num_gpus() < hardware.devices:
         raise UserError(
@@ -115,30 +118,56 @@ def check_cluster(config: RunConfig, *, remote: bool = False) -> None:
             f"processes; type 'hardware.mesh={{{next(iter(hardware.mesh))}:{found}}}', or start "
             f"as many"
         )
-    if hardware.device != "gpu" and not remote and hardware.devices > 4 * num_cores():
+    if hardware.device not in ("gpu", "tpu") and not remote and hardware.devices > 4 * num_cores():
         raise UserError(
             f"hardware={name} is of {hardware.devices} processes, too many for {num_cores()} "
             f"cores; set hardware.mesh to one axis of at most {4 * num_cores()}"
         )
-    axes = {axis for axis, size in hardware.mesh.items() if size > 1}
-    if len(axes) != 1 or hardware.rules.get("batch") not in axes or "activation" in hardware.rules:
+    _check_axes(hardware)
+    if hardware.scan:
         raise UserError(
-            f"hardware={name} has hardware.mesh={hardware.mesh} and hardware.rules="
-            f"{hardware.rules}: processes of torch split the batch and weights along one axis; "
-            f"take a mesh of one axis that has batch, and no rule for activation"
+            f"hardware.scan=true is a loop in one program for all chips; processes of torch, as "
+            f"hardware={name} has, take layer after layer: set hardware.scan=false"
         )
     if config.training.update_in_backward:
         raise UserError(
             f"training.update_in_backward=true is for one device, and hardware={name} is of "
             f"{hardware.devices}; leave it out"
         )
-    if not config.model.dispatcher_config.across_processes:
+    if not config.model_as_built.dispatcher_config.across_processes:
         able = DISPATCHERS.where(lambda kind: kind.across_processes)
         raise UserError(
             f"model.dispatcher={config.model.dispatcher} works on the tokens of one process; with "
             f"hardware={name} take model.dispatcher={' or '.join(able)}"
         )
     check_divides(config)
+
+
+SECOND_AXIS = ("activation", "heads", "hidden", "vocab")  # what a second axis may split
+
+
+def _check_axes(hardware: HardwareConfig) -> None:
+    """Raises UserError for a mesh or rules that processes of torch do not support."""
+    batch = hardware.rules.get("batch")
+    others = [axis for axis, size in hardware.mesh.items() if size > 1 and axis != batch]
+    line = (
+        f"hardware={hardware.name} has hardware.mesh={hardware.mesh} and hardware.rules="
+        f"{hardware.rules}: "
+    )
+    if batch is None or len(others) > 1:
+        raise UserError(
+            f"{line}processes of torch take one axis that splits batch, and at most one more; set "
+            f"hardware.rules.batch to an axis of the mesh, and the other axes to 1"
+        )
+    for rule, axis in hardware.split_by.items():
+        is_second = axis != batch
+        wrong = (is_second and rule not in SECOND_AXIS) or (not is_second and rule == "activation")
+        if wrong and hardware.mesh[axis] > 1:
+            of = ", ".join(SECOND_AXIS) if is_second else "all but activation"
+            raise UserError(
+                f"{line}{rule} cannot be split along {axis}, which is for {of}; set "
+                f"hardware.rules.{rule}=null"
+            )
 
 
 def _of_mesh(config: RunConfig, remote: bool) -> Resources:
@@ -222,7 +251,8 @@ def _memory_of(device: Device) -> int:
 def device_name(device: Device) -> str:
     """The maker's name of the first GPU, of the processor where that computes."""
     if device != "cuda":
-        return "TPU" if device == "xla" and _has_tpu() else processor().name
+        is_tpu = device == "tpu" or (device == "xla" and _has_tpu())
+        return "TPU" if is_tpu else processor().name
     return first_gpu().name
 
 
@@ -241,6 +271,8 @@ def _cgroup(name: str) -> list[str] | None:
 
 
 def _device(name: str, remote: bool) -> Device:
+    if name == "tpu":
+        return "tpu"
     if remote and name == "gpu":
         return "cuda"
     found = {"gpu": _has_cuda(), "mps": platform.system() == "Darwin" and _is_arm()}
@@ -276,10 +308,7 @@ def _has_cuda() -> bool:
 
 
 def _has_tpu() -> bool:
-    """Google's PCI vendor number on an accelerator (torch_xla looks for the same)."""
-    vendors = Path("/sys/bus/pci/devices").glob("*/vendor")
-    accelerators = [*Path("/dev").glob("accel*"), *Path("/dev").glob("vfio/[0-9]*")]
-    return bool(accelerators) and any(v.read_text().strip() == "0x1ae0" for v in vendors)
+    return bool(chips())
 
 
 def _is_arm() -> bool:
@@ -290,5 +319,5 @@ def _bfloat16_is_fast(device: Device) -> bool:
     """Whether the device multiplies bfloat16 by itself: a CPU without such instructions emulates
     them."""
     if device != "cpu":
-        return device == "cuda"
+        return device in ("cuda", "tpu")
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(processor().instruction_sets)

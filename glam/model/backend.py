@@ -11,6 +11,7 @@ from glam.model.layer_runner import LayerRunner
 from glam.model.loss import WHOLE, LossSplit
 from glam.model.moe.balance import Mean, over_tokens
 from glam.model.moe.dispatch import Dispatcher, dispatcher
+from glam.model.vocabulary import IN_ONE_PIECE, Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,9 @@ class Backend:
     dispatcher: Callable[[ModelConfig], Dispatcher] = dispatcher  # from tokens to experts and back
     einsum: Einsum = torch.einsum  # the products of attention
     loss_split: LossSplit = WHOLE  # the pieces in which logits are computed
+    vocabulary: Vocabulary = IN_ONE_PIECE  # the look-up of tokens, logits and their losses
+    # Whether every call brings the same shapes, on all processes: an even exchange needs that.
+    one_shape: bool = False
 
 
 ONE_DEVICE = Backend()

@@ -8,19 +8,19 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional
 
 from glam.config import ModelConfig
 from glam.model.attention.attention import Attention
 from glam.model.backend import ONE_DEVICE, Backend
+from glam.model.compiled import is_compiled
 from glam.model.feed_forward import FeedForward, GatedFeedForward
 from glam.model.init import initialize
 from glam.model.layer_runner import run_layers
-from glam.model.loss import output_logits, token_losses
 from glam.model.moe.moe import MixtureOfExperts, MoEOutput
 from glam.model.moe.router import Router
 from glam.model.norm import RMSNorm
 from glam.model.rematerialize import called, rematerialized
+from glam.model.vocabulary import Vocabulary
 
 
 class GlamOutput(NamedTuple):
@@ -51,12 +51,13 @@ class LossOutput(NamedTuple):
 class Embedding(nn.Module):
     """Token embedding, scaled by sqrt(M) and tied to the output softmax."""
 
-    def __init__(self, vocab_size: int, d_model: int) -> None:
+    def __init__(self, vocab_size: int, d_model: int, vocabulary: Vocabulary) -> None:
         super().__init__()
+        self._vocabulary = vocabulary
         self.w_VM = nn.Parameter(torch.empty(vocab_size, d_model))
 
     def forward(self, tokens: Int[Tensor, "B S"]) -> Float[Tensor, "B S M"]:
-        return functional.embedding(tokens, self.w_VM) * self.w_VM.shape[1] ** 0.5
+        return self._vocabulary.embed(tokens, self.w_VM) * self.w_VM.shape[1] ** 0.5
 
 
 class Layer(nn.Module):
@@ -106,8 +107,9 @@ class Glam(nn.Module):
         self.config, self.dtype = config, dtype
         in_order = partial(run_layers, call=rematerialized if rematerialize else called)
         self._run_layers = backend.run_layers or in_order
+        self._vocabulary, self._one_shape = backend.vocabulary, backend.one_shape
         self._loss_split = backend.loss_split
-        self.embedding = Embedding(config.vocab_size, config.d_model)
+        self.embedding = Embedding(config.vocab_size, config.d_model, self._vocabulary)
         self.layers = nn.ModuleList(
             Layer(config, index, backend) for index in range(config.num_layers)
         )
@@ -128,6 +130,12 @@ class Glam(nn.Module):
             model = cls(saved_config(Path(path)), dtype=dtype)
         model.load_state_dict(saved_weights(Path(path)), assign=True)
         return model.eval()
+
+    @property
+    def one_shape(self) -> bool:
+        """Whether texts are filled up to one shape, whatever their number and lengths: where a
+        compiler makes a program for each shape, and where processes exchange equal parts."""
+        return self._one_shape or is_compiled(self.norm.scale_M.device)
 
     def initialize(self, seed: int) -> None:
         """Draw every parameter anew. The dense weights do not depend on `num_experts`."""
@@ -171,7 +179,8 @@ class Glam(nn.Module):
         """Logits of the next token at every position. `segments` numbers the documents packed into
         a row: attention stays within a document."""
         x_BSM, statistics = self._decode(tokens, segments)
-        logits = output_logits(x_BSM.flatten(0, 1), self.embedding.w_VM, self.config.logit_cap)
+        weight, cap = self.embedding.w_VM, self.config.logit_cap
+        logits = self._vocabulary.logits(x_BSM.flatten(0, 1), weight, cap)
         return GlamOutput(logits.unflatten(0, tokens.shape), *self._stack_statistics(statistics))
 
     def loss(
@@ -182,7 +191,7 @@ class Glam(nn.Module):
     ) -> LossOutput:
         """Cross-entropy with `targets`, the next tokens; the logits are not kept in memory."""
         x_BSM, statistics = self._decode(tokens, segments)
-        losses = token_losses(
+        losses = self._vocabulary.losses(
             x_BSM.flatten(0, 1),
             self.embedding.w_VM,
             targets.flatten(),

@@ -47,7 +47,9 @@ def read_weights(folder: Path, manifest: Manifest, prefix: str = "") -> SavedTen
     """The weights of the checkpoint `folder`, by today's names after `prefix`: of one file, or of
     several in which processes saved their parts."""
     files: list[Source] = [SafetensorsSource(folder / name) for name in manifest.parts("model")]
-    return SavedTensors(files, manifest.split, lambda name: prefix + name_today(name))
+    return SavedTensors(
+        files, manifest.split | manifest.grid, lambda name: prefix + name_today(name)
+    )
 
 
 def name_today(name: str) -> str:

@@ -5,7 +5,7 @@ import stat
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,7 +13,7 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from glam.errors import UserError, first_line
-from glam.runs.manifest import Split
+from glam.runs.manifest import Grid, Split
 
 SAVE_ERRORS = (OSError, SafetensorError)  # what a full disk raises
 
@@ -62,14 +62,14 @@ Source = SafetensorsSource | StateSource
 
 
 class SavedTensors(Mapping[str, Tensor]):
-    """The tensors of files that processes wrote. `splits` tells along which dimension a tensor is
+    """The tensors of files that processes wrote. `splits` tells along which dimensions a tensor is
     split among them, in equal chunks as `torch.chunk` makes them; the others are whole in the first
     file. Raises UserError where a file does not hold what its checkpoint says."""
 
     def __init__(
         self,
         sources: Sequence[Source],
-        splits: Mapping[str, Split],
+        splits: Mapping[str, Split | Grid],
         renamed: Callable[[str], str] = str,
     ) -> None:
         self._sources, self._splits = sources, splits
@@ -95,54 +95,70 @@ class SavedTensors(Mapping[str, Tensor]):
         saved = self._saved[name]
         with _refusing(self._sources[0].path):
             shape = list(self._sources[0].shape(saved))
-            if (dim := self._dim(saved)) is not None:
-                shape[dim] = sum(self._lengths(saved))
+            for axis in self._axes(saved):
+                shape[axis.dim] = sum(axis.lengths)
         return tuple(shape)
 
-    def read(self, name: str, dim: int = 0, start: int = 0, stop: int | None = None) -> Tensor:
-        """A copy of the tensor, or of its part from `start` to `stop` along `dim`."""
-        saved, shape = self._saved[name], self.shape(name)
-        if stop is None:
-            stop = shape[dim] if shape else 0
-        pieces = list[Tensor]()
-        for source, part in self._overlapping(saved, dim, start, stop):
-            index = [slice(None)] * len(shape)
-            if index:
-                index[dim] = part
-            with _refusing(source.path):
-                pieces.append(source.part(saved, tuple(index)))
-        along = self._dim(saved)
-        return pieces[0].clone() if along is None or len(pieces) == 1 else torch.cat(pieces, along)
+    def read(self, name: str, parts: Mapping[int, range] | None = None) -> Tensor:
+        """A copy of the tensor, or of its part: `parts` are the ranges to read, by dimension."""
+        saved, wanted = self._saved[name], dict(parts or {})
+        whole = [slice(None)] * len(self.shape(name))
+        for dim, part in wanted.items():
+            whole[dim] = slice(part.start, part.stop)
+        axes = self._axes(saved)
+        found = self._joined(saved, axes, whole, 0)
+        return found if axes else found.clone()
 
-    def _overlapping(
-        self, saved: str, dim: int, start: int, stop: int
-    ) -> Iterator[tuple[Source, slice]]:
-        """The files that hold something of a part, and what of their own that is, along `dim`."""
-        along = self._dim(saved)
-        if along != dim or start == stop:
-            elsewhere = along is not None and along != dim
-            here = self._sources if elsewhere else self._sources[:1]
-            yield from ((source, slice(start, stop)) for source in here)
-            return
-        end = 0
-        for source, length in zip(self._sources, self._lengths(saved), strict=True):
-            begin, end = end, end + length
-            if start < end and begin < stop:
-                yield source, slice(max(start - begin, 0), min(stop - begin, length))
-
-    def _dim(self, saved: str) -> int | None:
-        split = self._splits.get(saved)
-        return split[0] if isinstance(split, tuple) else split
-
-    def _lengths(self, saved: str) -> list[int]:
-        """How much of a split tensor each file has, along its split dimension."""
-        split = self._splits[saved]
-        if isinstance(split, int):
+    def _joined(self, saved: str, axes: list["_Axis"], index: list[slice], file: int) -> Tensor:
+        """The part at `index` of a tensor, of its chunks along `axes` in `file` and later ones."""
+        if not axes:
             with _refusing(self._sources[0].path):
-                return [source.shape(saved)[split] for source in self._sources]
-        return [
-            len(chunk(split[1], rank, len(self._sources))) for rank in range(len(self._sources))
+                source = self._sources[file]
+            with _refusing(source.path):
+                return source.part(saved, tuple(index))
+        axis, *others = axes
+        pieces = [
+            self._joined(saved, others, [*index[: axis.dim], part, *index[axis.dim + 1 :]], at)
+            for at, part in axis.overlapping(index[axis.dim], file)
         ]
+        return torch.cat(pieces, axis.dim)
+
+    def _axes(self, saved: str) -> list["_Axis"]:
+        """The dimensions along which a tensor is split."""
+        split, files = self._splits.get(saved, []), len(self._sources)
+        match split:
+            case int():
+                with _refusing(self._sources[0].path):
+                    return [_Axis(split, [s.shape(saved)[split] for s in self._sources], 1)]
+            case tuple():
+                dim, size = split
+                return [_Axis(dim, [len(chunk(size, n, files)) for n in range(files)], 1)]
+            case _:
+                return [
+                    _Axis(dim, [len(chunk(size, n, chunks)) for n in range(chunks)], step)
+                    for dim, size, chunks, step in split
+                ]
+
+
+class _Axis(NamedTuple):
+    """A dimension along which a tensor is split among files."""
+
+    dim: int
+    lengths: list[int]  # of the chunks
+    step: int  # files from one chunk to the next
+
+    def overlapping(self, wanted: slice, file: int) -> Iterator[tuple[int, slice]]:
+        """The files that hold something of `wanted`, and what of their own that is; an empty part
+        of the first where nothing is wanted. The first chunk lies in `file`."""
+        start, stop, _ = wanted.indices(sum(self.lengths))
+        if start >= stop:
+            yield file, slice(0, 0)
+        end = 0
+        for number, length in enumerate(self.lengths):
+            begin, end = end, end + length
+            if max(start, begin) < min(stop, end):
+                part = slice(max(start - begin, 0), min(stop - begin, length))
+                yield file + number * self.step, part
 
 
 def save_tensors(tensors: Mapping[str, Tensor], file: Path, **metadata: str) -> None:

@@ -123,7 +123,7 @@ class Summary(TypedDict):
     seed: NotRequired[Count]
     threads: NotRequired[Annotated[int, Ge(1)]]
     precision: NotRequired[Literal["float32", "bfloat16"]]
-    device: NotRequired[Literal["cpu", "cuda", "mps", "xla"]]
+    device: NotRequired[Literal["cpu", "cuda", "mps", "xla", "tpu"]]
     config_fingerprint: NotRequired[str]
     code_fingerprint: NotRequired[str]
     data_fingerprint: NotRequired[str]

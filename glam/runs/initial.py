@@ -160,7 +160,7 @@ def _of_run(named: str, run: RunFolder) -> Initial:
         folder=run.path,
         weights=folders[0],
         files=files,
-        splits=manifest.split,
+        splits=manifest.split | manifest.grid,
         model=model,
         digest=_digest(files, _vocabulary(named, run.path)),
     )

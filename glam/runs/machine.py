@@ -30,7 +30,7 @@ def _kernels(resources: Resources) -> str:
 
     if resources.device == "cpu":
         return kernel_set(resources.precision)
-    return "XLA" if resources.device == "xla" else TORCH
+    return "XLA" if resources.device in ("xla", "tpu") else TORCH
 
 
 def deciding(machine: Machine) -> tuple[Any, ...]:

@@ -13,7 +13,8 @@ from glam.errors import first_line
 from glam.files import check_type, parse_json, strict
 from glam.runs.machine import Machine
 
-FORMAT = 2  # 1 (glam 0.1, 0.2): no digest, and optimizer state in `state.pt`
+# 1 (glam 0.1, 0.2): no digest, and optimizer state in `state.pt`. 3: tensors in a grid.
+FORMAT, FORMAT_WITHOUT_GRIDS = 3, 2
 MANIFEST, STATE, WEIGHTS, OPTIMIZER = (
     "manifest.json",
     "state.pt",
@@ -27,6 +28,9 @@ Status = Literal["training", "done", "diverged"]
 # The dimension along which a tensor is split among processes, and its whole size along it;
 # format 1 says the dimension alone.
 Split = tuple[int, int] | int
+# Of a tensor that is split along several dimensions, or among some of the processes: for each, the
+# dimension, its whole size, the number of chunks, and how many files lie from one to the next.
+Grid = list[tuple[int, int, int, int]]
 
 
 class DamagedCheckpointError(Exception):
@@ -72,6 +76,8 @@ class Manifest:
     files: dict[str, FileDigest]
     split: dict[str, Split] = field(default_factory=dict[str, Split])  # weights
     split_state: dict[str, Split] = field(default_factory=dict[str, Split])  # optimizer state
+    grid: dict[str, Grid] = field(default_factory=dict[str, Grid])  # weights
+    grid_state: dict[str, Grid] = field(default_factory=dict[str, Grid])  # optimizer state
     format: int = 1
     digest: str | None = None  # SHA-256 of all else in the manifest
 
@@ -116,8 +122,11 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of the file, with its digest."""
-        said = {**dataclasses.asdict(self), "format": FORMAT}
-        del said["digest"]
+        has_grids = bool(self.grid or self.grid_state)
+        format_ = FORMAT if has_grids else FORMAT_WITHOUT_GRIDS
+        said = {**dataclasses.asdict(self), "format": format_}
+        for name in ("digest", *(() if has_grids else ("grid", "grid_state"))):
+            del said[name]
         return json.dumps({**said, "digest": digest(said)}, indent=1) + "\n"
 
 

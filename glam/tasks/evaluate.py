@@ -132,7 +132,7 @@ def judge_suite(
     from glam.evaluation.language_model import GlamLM
 
     asked, longest = config.evaluation, config.evaluation.max_length
-    if next(model.parameters()).device.type == "xla":
+    if model.one_shape:
         longest = config.training.sequence_length  # of every row there, whatever it holds
     named = replace(loaded, name=name_of(loaded.name, asked))
 

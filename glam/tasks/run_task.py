@@ -94,7 +94,7 @@ def _hand_over(config: RunConfig) -> None:
             f"try hardware=auto"
         )
     resources = resolve(config)  # refuses first what this machine lacks
-    if config.hardware.is_xla:
+    if config.hardware.engine == "xla":
         to_xla_environment(f"hardware={config.hardware.name}")
     elif not under_torchrun():
         from glam.engines.launch import launch

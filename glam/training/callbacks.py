@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from lightning import Callback, LightningModule, Trainer
 
 from glam.config import RunConfig
+from glam.model.compiled import is_compiled
 from glam.progress import Bar
 from glam.training.metrics import Metrics
 from glam.training.module import TrainingModule
@@ -161,7 +162,7 @@ class ProgressBar(Callback):
         steps = self.train_state.step - self.bar.done
         loss = outputs["loss"]
         # To read a number of an XLA device is to wait for its step.
-        shown = {} if loss.device.type == "xla" else {"loss": loss.item()}
+        shown = {} if is_compiled(loss.device) else {"loss": loss.item()}
         self.bar.advance(steps, **shown, tokens_per_second=speed)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -182,7 +182,7 @@ def _saved_state(folder: Path, manifest: Manifest, states: list[dict[str, Any]])
             StateSource(folder / name, found) for name, found in zip(names, each, strict=True)
         ]
         plain = _without_tensors(plain)
-    return SavedState(SavedTensors(sources, manifest.split_state), plain)
+    return SavedState(SavedTensors(sources, manifest.split_state | manifest.grid_state), plain)
 
 
 def _flat(state: dict[Any, Any]) -> dict[str, Tensor]:

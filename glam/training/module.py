@@ -61,6 +61,8 @@ def seed_device(device: torch.device, seed: int) -> None:
             torch.mps.manual_seed(seed)
         case "xla":
             pass  # XlaStrategy does: it knows torch_xla
+        case "tpu":
+            torch.get_device_module(device).manual_seed(seed)
         case _:
             torch.default_generator.manual_seed(seed)
 
@@ -201,15 +203,15 @@ class TrainingModule(LightningModule):
         if not skipped:  # a NaN would spoil the means of its row
             self.train_state.means.add(self._figures, grad_norm)
         self.train_state.finish_step(self.config.training.tokens_per_step, skipped=skipped)
-        self.train_state.watch.see(self._mean_loss())
+        self.train_state.watch.see(self.mean_loss().item())
         self._figures = self._loss = None
         self.stop_if_due()
 
-    def _mean_loss(self) -> float:
+    def mean_loss(self) -> Tensor:
         """Loss of the whole batch: every process has equally many rows."""
         assert self._loss is not None
         processes = self.train_state.means.processes
-        return (processes.sum(self._loss) / processes.size).item()
+        return processes.sum(self._loss) / processes.parts
 
     def stop_if_due(self) -> None:
         """End the loop after this step where the run has diverged or goes back."""

@@ -1,5 +1,5 @@
-"""The training step as one graph, for XLA: no step reads a number back, so every step is the same
-graph."""
+"""The training step as one graph, for a compiler: no step reads a number back, so every step is
+the same graph."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from glam.config import AdafactorConfig, AdamWConfig, OptimizerConfig
 from glam.model.compiled import is_compiled
-from glam.training.module import TrainingModule, gradients
+from glam.training.module import TrainingModule
 from glam.training.optimizers import adamw, parameter_groups, with_own_options
 from glam.training.train_state import values
 
@@ -114,14 +114,22 @@ def two_moments(shape: torch.Size) -> dict[str, Tensor]:
 def traced_optimizer(
     config: OptimizerConfig, model: nn.Module, place: Place = Tensor.to
 ) -> torch.optim.Optimizer:
+    """The optimizer with its state. `place` moves a tensor to a parameter's device."""
+    return with_first_state(config, model, lambda weight, value: place(value, weight.device))
+
+
+def with_first_state(
+    config: OptimizerConfig, model: nn.Module, placed: Callable[[Tensor, Tensor], Tensor]
+) -> torch.optim.Optimizer:
     """The optimizer with its state, made before the first step: so the first graph has it as an
-    input, as every later one. `place` moves a tensor to a parameter's device."""
+    input, as every later one. `placed(weight, value)` is a value of a weight's state where that
+    weight is."""
     optimizer, first_state, _ = by_definition(config, model)
     for group in optimizer.param_groups:
         group["lr"] = torch.tensor(config.learning_rate)
     for parameter in model.parameters():
         state = first_state(parameter.shape).items()
-        optimizer.state[parameter] = {k: place(value, parameter.device) for k, value in state}
+        optimizer.state[parameter] = {k: placed(parameter, value) for k, value in state}
     return with_own_options(optimizer)
 
 
@@ -159,10 +167,9 @@ class TracedModule(TrainingModule):
         optimizer_closure()  # forward and backward
         figures, self._figures = self._figures, None
         assert figures is not None
-        assert self._loss is not None
         with torch.no_grad():
-            self.recent = torch.cat([self.recent[1:], self._loss.float().view(1)])
-            norm = torch.nn.utils.get_total_norm(gradients(self.model.parameters()))
+            self.recent = torch.cat([self.recent[1:], self.mean_loss().float().view(1)])
+            norm = self.grad_norm()
             skipped, in_a_row = self.counts.unbind()
             diverged = in_a_row >= self.train_state.training.max_skipped
             stays = diverged | ~norm.isfinite()
@@ -178,7 +185,7 @@ class TracedModule(TrainingModule):
 
     def _update(self, optimizer: Any, norm: Tensor) -> None:
         if self._clip_norm < math.inf:
-            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self._clip_norm, norm)
+            self.clip(norm)
         rate = self.rate()
         for group in optimizer.param_groups:
             group["lr"] = rate

@@ -155,19 +155,19 @@ class RunningMeans:
         }
 
     def _of_all(self, name: str) -> Tensor:
-        if self.processes.size == 1:
+        if self.processes.parts == 1:
             return self.sums[name]
         total = self.processes.sum(self.sums[name])
-        return total if name in ("losses", "counts") else total / self.processes.size
+        return total if name in ("losses", "counts") else total / self.processes.parts
 
     def state_dict(self) -> dict[str, Tensor]:
         return {name: self._of_all(name) for name in self.sums}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """The main process resumes from the sums of all processes, the others from zero. Sums that
-        are averaged over processes, each process has."""
+        """The first part of the rows resumes from the sums of all, the others from zero. Sums that
+        are averaged over the parts, each process has."""
         for name, old in self.sums.items():
-            mine = self.processes.is_main or name not in ("losses", "counts")
+            mine = self.processes.part == 0 or name not in ("losses", "counts")
             value = state[name] if mine else torch.zeros_like(state[name])
             self.sums[name] = value.to(old.device, old.dtype)
 
@@ -274,7 +274,7 @@ class TrainState:
     def joules(self) -> dict[str, float]:
         """Energy of all processes so far, by activity."""
         joules = self.energy_by_phase.joules
-        total = self.means.processes.sum(torch.tensor(list(joules.values())).double())
+        total = self.means.processes.total(torch.tensor(list(joules.values())).double())
         return dict(zip(joules, values(total), strict=True))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -24,6 +24,8 @@ def _enter(function, arguments, rank, size, port, failures):
         function(*arguments)
     except BaseException:
         failures.put(f"rank {rank}: {traceback.format_exc()}")
+        failures.close()
+        failures.join_thread()  # until it is written
         os._exit(1)  # the others wait for it
     finally:
         if dist.is_initialized():

@@ -20,10 +20,12 @@ import toy
 from breaking import break_off
 from lm_eval.api.instance import Instance
 from processes import together
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 
 from glam.config import AdafactorConfig, AdamWConfig, HardwareConfig, RunConfig
-from glam.engines import fsdp, sharded_checkpoint
-from glam.engines.expert_parallel import ExpertParallel
+from glam.engines import fsdp, sharded_checkpoint, torch_processes
+from glam.engines.expert_parallel import ExpertParallel, local
 from glam.engines.sharded_checkpoint import ShardedCheckpointIO
 from glam.errors import Stopped, UserError
 from glam.evaluation.language_model import GlamLM
@@ -182,7 +184,7 @@ def assert_split_by_the_table(model, size):
     """Of what a process holds."""
     for name, parameter in model.named_parameters():
         parts = 1 if name.rpartition(".")[2] in ("scale_M", "bias_E", "bias_NR") else size
-        assert fsdp.local(parameter).numel() * parts == parameter.numel(), name
+        assert local(parameter).numel() * parts == parameter.numel(), name
 
 
 def test_every_gradient_is_that_of_one_process(tmp_path):
@@ -216,16 +218,16 @@ def layer(choices, seed=0):
     experts = made.experts.double()
     for parameter in experts.parameters():
         parameter.data.normal_(generator=draw)
-    return x, Routing(torch.tensor(choices), gates, gates), experts
+    return x, Routing(torch.tensor(choices), gates, torch.zeros(16, 8)), experts
 
 
 def serve(path, choices):
     fsdp.FsdpEngine(config(4), "cpu")
-    mesh = fsdp.init_device_mesh("cpu", (4,))
+    mesh = init_device_mesh("cpu", (4,))
     rank = mesh.get_local_rank()
     x, routing, experts = layer(choices)
     for name, weight in list(experts.named_parameters()):
-        here = fsdp.distribute_tensor(weight.data, mesh, [fsdp.Shard(0)])
+        here = distribute_tensor(weight.data, mesh, [Shard(0)])
         setattr(experts, name, torch.nn.Parameter(here))
     mine = slice(4 * rank, 4 * rank + 4)
     part = Routing(*(each[mine] for each in routing))
@@ -439,11 +441,18 @@ def test_all_go_back_together_as_one_process_does_and_killed_in_it_they_do_again
     ("changes", "line"),
     [
         (
-            {"mesh": {"expert": 2, "model": 2}, "rules": {**RULES, "hidden": "model"}},
-            "take a mesh of one axis",
+            {
+                "mesh": {"a": 2, "b": 2, "expert": 2},
+                "rules": {**RULES, "hidden": "a", "heads": "b"},
+            },
+            "take one axis that splits batch, and at most one more",
         ),
-        ({"rules": {"experts": "expert"}}, "take a mesh of one axis"),
-        ({"rules": {**RULES, "activation": "expert"}}, "no rule for activation"),
+        ({"rules": {"experts": "expert"}}, "take one axis that splits batch"),
+        ({"rules": {**RULES, "activation": "expert"}}, "activation cannot be split along expert"),
+        (
+            {"mesh": {"expert": 2, "model": 2}, "rules": {**RULES, "embed": "model"}},
+            "embed cannot be split along model, which is for activation, heads, hidden, vocab",
+        ),
         ({"mesh": {"expert": 3}}, "hardware.mesh.expert=3 does not divide training.batch_size=8"),
         ({"mesh": {"expert": 4096}}, "is of 4096 processes, too many for"),
         ({"device": "gpu", "mesh": {"expert": 64}}, "is of 64 GPUs and this machine has"),
@@ -481,24 +490,24 @@ def test_processes_of_one_node_need_no_name_of_their_machine(monkeypatch):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv(name, "")  # undone with the test
         monkeypatch.delenv(name)
-    fsdp.meet("cpu")
+    torch_processes.meet("cpu")
     try:
         assert os.environ["MASTER_ADDR"] == "127.0.0.1"
         addresses = psutil.net_if_addrs()[os.environ["GLOO_SOCKET_IFNAME"]]
         assert "127.0.0.1" in [one.address for one in addresses]
     finally:
-        fsdp.dist.destroy_process_group()
+        torch.distributed.destroy_process_group()
         for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
             os.environ.pop(name)
 
 
 ALONE = """
 from glam import log
-from glam.engines import fsdp
+from glam.engines.torch_processes import meet
 from glam.machine import waiting
 log.configure()
 waiting.SECONDS = 1.0
-fsdp.meet("cpu")
+meet("cpu")
 """
 
 

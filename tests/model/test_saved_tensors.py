@@ -73,8 +73,53 @@ def test_every_part_along_every_dimension_is_that_of_the_whole(saved):
     for name, tensor in WHOLE.items():
         for dim, size in enumerate(tensor.shape):
             for start, stop in itertools.combinations_with_replacement(range(size + 1), 2):
-                found = saved.read(name, dim, start, stop)
+                found = saved.read(name, {dim: range(start, stop)})
                 assert torch.equal(found, tensor.narrow(dim, start, stop - start)), (name, dim)
+
+
+# Of six processes, 2 by 3: along both axes, along the first, and along the second.
+GRIDS = {
+    "w": [(0, 7, 2, 3), (1, 6, 3, 1)],
+    "experts": [(2, 4, 3, 1), (0, 8, 2, 3)],
+    "columns": [(0, 8, 2, 3)],
+    "scale": [(0, 5, 3, 1)],
+}
+
+
+def written_in_a_grid(path):
+    """A file of each process; what several have, the first of them writes."""
+    files = [path / f"model-{rank}.safetensors" for rank in range(6)]
+    for rank, file in enumerate(files):
+        at, mine = {3: rank // 3, 1: rank % 3}, {}
+        for name, tensor in WHOLE.items():
+            grid = GRIDS.get(name, [])
+            if any(at[step] for step in {1, 3} - {axis[3] for axis in grid}):
+                continue
+            for dim, size, chunks, step in grid:
+                here = chunk(size, at[step], chunks)
+                tensor = tensor.narrow(dim, here.start, len(here))
+            mine[name] = tensor.contiguous()
+        save_file(mine, file)
+    return SavedTensors([SafetensorsSource(file) for file in files], GRIDS)
+
+
+def test_every_part_of_a_grid_is_that_of_the_whole(tmp_path):
+    saved = written_in_a_grid(tmp_path)
+    for name, tensor in WHOLE.items():
+        assert saved.shape(name) == tuple(tensor.shape)
+        assert torch.equal(saved[name], tensor)
+        ranges = [itertools.combinations(range(size + 1), 2) for size in tensor.shape[-2:]]
+        for each in itertools.product(*ranges):
+            first = tensor.ndim - len(each)
+            parts = {first + n: range(*one) for n, one in enumerate(each)}
+            index = tuple(slice(*one) for one in each)
+            assert torch.equal(saved.read(name, parts), tensor[(..., *index)]), name
+
+
+def test_a_grid_of_more_files_than_there_are_is_refused(tmp_path):
+    saved = SavedTensors([SafetensorsSource(f) for f in written(tmp_path, 1)], GRIDS)
+    with pytest.raises(UserError, match="holds something else than was saved"):
+        saved["w"]
 
 
 def test_only_the_files_that_hold_a_part_are_read(tmp_path):
@@ -82,10 +127,10 @@ def test_only_the_files_that_hold_a_part_are_read(tmp_path):
     saved = SavedTensors([SafetensorsSource(file) for file in files], SPLITS)
     for file in files[1:3]:
         file.unlink()
-    assert torch.equal(saved.read("w", 0, 6, 7), WHOLE["w"][6:])
-    assert saved.read("w", 0, 7, 7).shape == (0, 6)
+    assert torch.equal(saved.read("w", {0: range(6, 7)}), WHOLE["w"][6:])
+    assert saved.read("w", {0: range(7, 7)}).shape == (0, 6)
     with pytest.raises(UserError, match="cannot be read"):
-        saved.read("w", 0, 2, 3)
+        saved.read("w", {0: range(2, 3)})
 
 
 def test_what_is_read_does_not_change_with_the_file(tmp_path):

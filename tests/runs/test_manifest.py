@@ -1,6 +1,7 @@
 """A checkpoint's manifest is believed for its digest, its words and the names it lists."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -38,6 +39,14 @@ def test_what_is_written_is_read():
     )
     assert found.files == FILES
     assert found.parts("optimizer") == ["optimizer.safetensors"]
+
+
+def test_tensors_in_a_grid_are_for_versions_that_know_them():
+    grid = {"w": [(0, 8, 2, 2), (1, 6, 2, 1)]}
+    content = replace(manifest(), grid=grid).to_json()
+    assert Manifest.read(content.encode()).grid == grid
+    assert json.loads(content)["format"] == 3
+    assert json.loads(manifest().to_json())["format"] == 2
 
 
 def test_a_machine_is_read_as_it_was_recorded():

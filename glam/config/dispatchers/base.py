@@ -18,16 +18,17 @@ class DispatcherConfig(ABC):
 
     name: ClassVar[str]
 
-    # Whether shapes depend on the configuration alone, not on the router's choices. XLA needs it;
-    # `capacity` stands in on XLA for a dispatcher without it. Plans count memory accordingly.
+    # Whether shapes depend on the configuration alone, not on the router's choices. Compilers need
+    # it; `capacity` stands in there for one without it. Plans count memory accordingly.
     static_shapes: ClassVar[bool] = False
 
     # Whether tokens reach slots by products with one-hot matrices [S, E, C], whose memory and
     # FLOPs plans add.
     one_hot: ClassVar[bool] = False
 
-    # Whether all-to-all between processes (`glam.engines.expert_parallel`, which drops nothing) may
-    # stand in for it where experts lie in several processes.
+    # Whether it serves where experts lie in several processes (`glam.engines.expert_parallel`). One
+    # of static shapes then gets `experts` that exchange the rows of all processes in equal parts;
+    # for another the exchange that drops nothing stands in.
     across_processes: ClassVar[bool] = False
 
     @abstractmethod

@@ -26,6 +26,7 @@ class Capacity(DispatcherConfig):
     name: ClassVar[str] = "capacity"
     static_shapes: ClassVar[bool] = True
     one_hot: ClassVar[bool] = True
+    across_processes: ClassVar[bool] = True
 
     def rows(self, model: "ModelConfig", tokens: int) -> int:
         return model.num_experts * model.slots_per_expert(tokens)

@@ -71,7 +71,7 @@ class Attention(nn.Module):
         return attend(x_BSM, mask_BSS).flatten(2) @ self.w_out_AM.to(x_BSM.dtype)
 
     def _by_operators(self, x_BSM: Tensor, mask_BSS: Tensor | None) -> Float[Tensor, "B S N D"]:
-        heads = (*x_BSM.shape[:2], self.num_heads, self.head_size)
+        heads = (*x_BSM.shape[:2], -1, self.head_size)  # a process may have some of the heads
         q, k, v = (
             (x_BSM @ w.to(x_BSM.dtype)).view(heads).transpose(1, 2)
             for w in (self.w_query_MA, self.w_key_MA, self.w_value_MA)
@@ -82,5 +82,5 @@ class Attention(nn.Module):
 
     def _on_cpu(self, x_BSM: Tensor, mask_BSS: Tensor | None) -> Float[Tensor, "B S N D"]:
         w = torch.cat([self.w_query_MA, self.w_key_MA, self.w_value_MA], 1).to(x_BSM.dtype)
-        qkv = (x_BSM @ w).view(*x_BSM.shape[:2], 3, self.num_heads, self.head_size)
+        qkv = (x_BSM @ w).view(*x_BSM.shape[:2], 3, -1, self.head_size)
         return cpu_attention(qkv, self.position, mask_BSS)

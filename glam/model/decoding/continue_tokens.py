@@ -41,8 +41,8 @@ def continue_tokens(
     `stop(number of the prompt, its new tokens)` is true; with the token that made it true.
 
     A text does not depend on its batch. `on_token(number of the prompt, token)` sees tokens as they
-    are drawn, which a beam search cannot. `context` is the length that XLA compiles a shape for.
-    `decoder` is the model's fastest if none is given.
+    are drawn, which a beam search cannot. `context` is the length that texts are filled up to where
+    the model wants one shape. `decoder` is the model's fastest if none is given.
     Drawing ends after `seconds`, but not before every text of the batch has a token. Raises
     UselessWeightsError where the model gives no probabilities.
     """
@@ -149,9 +149,12 @@ def new_decoder(model: Glam, context: int) -> Decoder:
 
 
 def cache_serves(model: Glam) -> bool:
-    """Whether keys and values can be kept: not of a sharded model, not on XLA, which compiles a
-    program for every length, and not with a dispatcher of the user's own, which may mix
+    """Whether keys and values can be kept: not of a sharded model, not of one that wants one shape,
+    since every length is another, and not with a dispatcher of the user's own, which may mix
     positions."""
     plain = all(type(weight) is nn.Parameter for weight in model.parameters())
-    on_xla = next(model.parameters()).device.type == "xla"
-    return plain and not on_xla and isinstance(model.config.dispatcher_config, Grouped | Capacity)
+    return (
+        plain
+        and not model.one_shape
+        and isinstance(model.config.dispatcher_config, Grouped | Capacity)
+    )

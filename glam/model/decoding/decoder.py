@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from glam.model.compiled import is_compiled
 from glam.model.glam import Glam
 
 
@@ -32,14 +33,13 @@ class GrowingContext(Decoder):
     """The definition of decoding: the whole text goes through the model at every step. Serves any
     model on any engine, sharded ones too, where every process takes the same steps.
 
-    On XLA every shape is compiled anew: texts are padded to a multiple of `length`, and the place
-    of a row that is given up stays.
+    Of a model that wants one shape (`Glam.one_shape`) texts are padded to a multiple of `length`,
+    and the place of a row that is given up stays.
     """
 
     def __init__(self, model: Glam, length: int = 1) -> None:
         self.model, self.length = model, length
         self.device = next(model.parameters()).device
-        self.on_xla = self.device.type == "xla"
         self.texts, self.most = list[list[int]](), 0
 
     def start(self, prompts: Sequence[Sequence[int]], room: int = 0) -> Float[Tensor, "B V"]:
@@ -56,15 +56,15 @@ class GrowingContext(Decoder):
 
     def _logits(self) -> Float[Tensor, "B V"]:
         longest = max(len(text) for text in self.texts)
-        if self.on_xla:
+        if self.model.one_shape:
             longest = -(-longest // self.length) * self.length
         # Attention is causal: what stands behind a text is not seen.
         filled = [text + [0] * (longest - len(text)) for text in self.texts]
-        if self.on_xla:
+        if self.model.one_shape:
             self.most = max(self.most, len(filled))
             filled += [filled[0]] * (self.most - len(filled))
         logits = self.model(torch.tensor(filled).to(self.device)).logits
-        if self.on_xla:
+        if is_compiled(self.device):
             logits = logits.cpu()  # an index on the device would be compiled for every length
         last = [len(text) - 1 for text in self.texts]
         return logits[range(len(last)), last].cpu()

@@ -6,6 +6,8 @@ from tiny_models import VOCAB, model_of
 
 from glam import kernels
 from glam.config import RouterConfig
+from glam.model import Glam
+from glam.model.backend import Backend
 from glam.model.decoding.cached_decoder import CachedDecoder
 from glam.model.decoding.decoder import GrowingContext
 from glam.model.decoding.kernel_decoder import ROWS_AT_ONCE, KernelDecoder
@@ -119,11 +121,12 @@ def test_more_rows_than_a_call_takes_are_decoded_in_several(kernels_here):
     torch.testing.assert_close(decoder.step(tokens), exact.step(tokens), rtol=1e-5, atol=1e-4)
 
 
-def test_on_xla_there_is_one_shape_for_all_lengths_and_rows():
-    model = model_of(torch.float64, num_experts=4)
-    decoder, shapes = GrowingContext(model, length=16), set()
-    decoder.on_xla = True
-    model.register_forward_pre_hook(lambda _, inputs: shapes.add(tuple(inputs[0].shape)))
+def test_a_model_that_wants_one_shape_has_one_for_all_lengths_and_rows():
+    model, shapes = model_of(torch.float64, num_experts=4), set()
+    wants_one = Glam(model.config, dtype=torch.float64, backend=Backend(one_shape=True))
+    wants_one.double().eval().load_state_dict(model.state_dict())
+    decoder = GrowingContext(wants_one, length=16)
+    wants_one.register_forward_pre_hook(lambda _, inputs: shapes.add(tuple(inputs[0].shape)))
     prompts = [[0, 3, 4], [0, 5], [2]]
     found = [decoder.start(prompts), decoder.step([7, 8, 9])]
     decoder.keep([2])
