@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glam.config import FilterConfig
+from glam.data.executor import advance
 from glam.data.hashing import uniform
 from glam.data.scoring import normalised, products
-from glam.progress import Bar
 
 SAMPLE = 10_000  # pages of each class that the classifiers learn from
 MANY = 1 << 20  # documents of a class; the draws of more are not ranked
@@ -80,24 +80,22 @@ def fit(
     config: FilterConfig,
     good: tuple[Sequence[str], Folds],
     web: tuple[Sequence[str], Folds],
-    running: Bar | None = None,
 ) -> Classifier:
     """Classifiers that tell pages of curated text, `good`, from pages of the pool, `web`: each the
     pages with the folds of their documents."""
-    features = _features(config, good[0], running), _features(config, web[0], running)
+    features = _features(config, good[0]), _features(config, web[0])
     weights, bias = _fit(features, (good[1], web[1]), config.folds)
     return Classifier.rounded(weights, bias, config.ngrams)
 
 
-def _features(config: FilterConfig, pages: Sequence[str], running: Bar | None) -> Any:
+def _features(config: FilterConfig, pages: Sequence[str]) -> Any:
     """Sparse rows of hashed n-grams of length 1 `[pages, features]`."""
     from scipy import sparse
 
     rows: list[Any] = []
     for batch in batches(pages):
         rows.append(normalised(batch, config.num_features, config.ngrams))
-        if running:
-            running.advance(len(batch))
+        advance(len(batch))
     library: Any = sparse
     return library.vstack(rows)
 

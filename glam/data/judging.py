@@ -32,7 +32,6 @@ from glam.data.quality import (
 from glam.data.sample import lowest
 from glam.data.shards import Shard
 from glam.errors import UserError
-from glam.progress import bar
 
 QUALITY = "quality.json"
 _POOL_DEAL = "pool.npy"
@@ -79,11 +78,15 @@ def write_classifier(
     """Fit the classifier on the pages of lowest draws of both classes."""
     good, web = (Deal.of_class(each, config.folds, seed) for each in (curated, pool))
     samples = _sample(curated, good, seed), _sample(pool, web, seed)
-    with bar("quality classifier", sum(len(texts) for texts, _ in samples), "pages") as running:
-        classifier = fit(config, samples[0], samples[1], running)
+    classifier = fit(config, *samples)
     write_weights(folder / WEIGHTS, classifier)
     web.save(folder / _POOL_DEAL)
     _save_counts(folder, score(classifier, *samples[0]))
+
+
+def write_given(folder: Path, classifier: Classifier) -> None:
+    """Keep a classifier that was trained elsewhere."""
+    write_weights(folder / WEIGHTS, classifier)
 
 
 def _sample(shards: Sequence[Pages], dealt: Deal, seed: int) -> tuple[list[str], Folds]:

@@ -24,17 +24,11 @@ from glam.data import judging
 from glam.data import pages as paging
 from glam.data import tokenizer as tokenizing
 from glam.data import tokens as encoding
-from glam.data.classifier import Classifier
-from glam.data.classifier_file import (
-    FOLDER,
-    WEIGHTS,
-    TrainedOn,
-    fingerprint,
-    given_classifier,
-    write_weights,
-)
+from glam.data.classifier import SAMPLE, Classifier
+from glam.data.classifier_file import FOLDER, TrainedOn, fingerprint, given_classifier
 from glam.data.divided import DividedText
 from glam.data.encode import Choice, write_tokens
+from glam.data.executor import StageTask, run_stage
 from glam.data.given_tokenizer import VERSION as GIVEN_VERSION
 from glam.data.given_tokenizer import given_model, import_tokenizer
 from glam.data.hashing import file_digest
@@ -176,14 +170,22 @@ class Pipeline(DividedText):
     @cached_property
     def _judge(self) -> Path:
         """The folder of the classifier that learns from this text, or of the one that is given."""
-        return self.cache.stage("classifier", self._classifier_inputs, self._write_classifier)
-
-    def _write_classifier(self, folder: Path) -> None:
+        inputs = self._classifier_inputs
         if self.given_classifier is not None:
-            write_weights(folder / WEIGHTS, self.given_classifier)
-            return
-        curated, pool = self._pages_of("curated"), self._pages_of("pool")
-        judging.write_classifier(folder, self.data.filter, curated, pool, self.data.seed)
+            given = partial(judging.write_given, classifier=self.given_classifier)
+            return self.cache.stage("classifier", inputs, given)
+        if self.cache.holds("classifier", inputs):
+            return self.cache.folder("classifier", inputs)
+        build = partial(
+            judging.write_classifier,
+            config=self.data.filter,
+            curated=self._pages_of("curated"),
+            pool=self._pages_of("pool"),
+            seed=self.data.seed,
+        )
+        task = [StageTask(inputs=inputs, build=build, size=2 * SAMPLE)]
+        label = "quality classifier"
+        return run_stage(self.executor, self.cache, "classifier", task, label, "pages")[0]
 
     @property
     def classifier(self) -> Path | None:

@@ -35,15 +35,14 @@ _ENDED = 128  # and the signal's number: the exit status
 
 @dataclass(frozen=True)
 class LocalExecutor:
-    """As many workers as `workers`, or as there are cores. Where one is enough the tasks are done
-    in this process."""
+    """As many workers as `workers`, or as there are cores. Where that is one the tasks are done in
+    this process; else a single task too has one of its own, whose memory ends with it."""
 
     workers: int | None = None
 
     def run(self, key: str, tasks: Sequence[Work], sizes: Sequence[int], running: Bar) -> None:
-        workers = min(self.workers or num_cores(), len(tasks))
-        if workers > 1:
-            run_in_processes(key, tasks, sizes, running, workers)
+        if (workers := self.workers or num_cores()) > 1:
+            run_in_processes(key, tasks, sizes, running, min(workers, len(tasks)))
             return
         for task, size in zip(tasks, sizes, strict=True):
             done = running.done
