@@ -100,15 +100,15 @@ class Upcycled(SavedTensors):
         wide[_hidden_axis(name)] //= self._slices
         return self._shapes[name][0], *wide
 
-    def read(self, name: str, dim: int = 0, start: int = 0, stop: int | None = None) -> Tensor:
+    def read(self, name: str, parts: Mapping[int, range] | None = None) -> Tensor:
+        wanted = dict(parts or {})
         if _is_new(name):
-            return _part(self._router(name), dim, start, stop)
+            return _part(self._router(name), wanted)
         if (dense := _dense_name(name)) is None:
-            return self._dense.read(name, dim, start, stop)
-        wanted = range(self._shapes[name][0])
-        if dim == 0:  # of the experts that are asked for alone
-            return self._experts(name, dense, wanted[start:stop])
-        return _part(self._experts(name, dense, wanted), dim, start, stop)
+            return self._dense.read(name, wanted)
+        # Of the experts that are asked for alone.
+        experts = wanted.pop(0, range(self._shapes[name][0]))
+        return _part(self._experts(name, dense, experts), wanted)
 
     def _experts(self, name: str, dense: str, numbers: range) -> Tensor:
         axis = _hidden_axis(name)
@@ -138,6 +138,7 @@ def _hidden_axis(name: str) -> int:
     return 1 if name.endswith("w_in_EMH") else 0
 
 
-def _part(whole: Tensor, dim: int, start: int, stop: int | None) -> Tensor:
-    stop = whole.shape[dim] if stop is None else stop
-    return whole.narrow(dim, start, stop - start)
+def _part(whole: Tensor, wanted: Mapping[int, range]) -> Tensor:
+    for dim, part in wanted.items():
+        whole = whole.narrow(dim, part.start, len(part))
+    return whole

@@ -1,5 +1,5 @@
 # jax ships types, but none of what is used here.
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportPrivateImportUsage=false
 """libtpu, the TPU's compiler, by functions of jax that are not public: jax is pinned, in the extra
 `tpu` and in requirements-xla.txt. It compiles for a slice that it is told, and looks for no TPU."""
 

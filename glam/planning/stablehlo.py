@@ -1,5 +1,5 @@
 # jaxlib's bindings of MLIR have no types.
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportPrivateImportUsage=false
 """StableHLO as jaxlib's MLIR has it: how arguments and results lie on a mesh, and what numbered
 barriers stand for, written in their places."""
 
@@ -123,7 +123,7 @@ def _number(barrier: Any) -> int | None:
         or last.operation.name != "stablehlo.constant"
     ):
         return None
-    value = last.operation.attributes["value"]
+    value: Any = last.operation.attributes["value"]
     if not (value.type.rank == 0 and str(value.type.element_type) == "i32"):
         return None
     number = next(iter(value)) - FIRST_MARK

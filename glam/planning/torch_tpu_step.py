@@ -1,5 +1,5 @@
 # torch_tpu and jax are an extra (make tpu) and ship few types.
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportPrivateImportUsage=false
 """The training step as StableHLO by torch_tpu, split as the layout table says."""
 
 from collections.abc import Callable, Mapping

@@ -1,5 +1,5 @@
 # torch_xla and jax live in an environment of their own (make xla) and ship few types.
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportPrivateImportUsage=false
 """The training step of glam.engines.xla as StableHLO, by torch_xla: traced with tensors that hold
 nothing. torch_xla has no way to hand a graph to a compiler, so it is taken out by functions that
 are not public (requirements-xla.txt pins them).

@@ -18,7 +18,7 @@ from glam.runs.checkpoints import checksum, read_manifest, step_folders
 from glam.runs.exported import CONFIG, MODEL_TYPE, WAY_OUT, WEIGHTS, read_exported
 from glam.runs.finding import LATEST, find_run
 from glam.runs.folder import RunFolder
-from glam.runs.manifest import DamagedCheckpointError, FileDigest, Split
+from glam.runs.manifest import DamagedCheckpointError, FileDigest, Grid, Split
 
 KEY = "model.init_from"
 VOCABULARY = "tokenizer.vocab"
@@ -38,7 +38,7 @@ class Initial:
     folder: Path  # of the tokenizer
     weights: Path  # folder of the weights' files
     files: Mapping[str, FileDigest]  # of the weights, in their order
-    splits: Mapping[str, Split] = field(default_factory=dict[str, Split])
+    splits: Mapping[str, Split | Grid] = field(default_factory=dict[str, Split | Grid])
     model: ModelConfig
     digest: str  # of weights and tokenizer
 

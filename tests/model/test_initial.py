@@ -122,9 +122,13 @@ def test_a_part_of_the_experts_is_that_part_of_all(source):
         whole = weights[name]
         for dim in range(whole.dim()):
             size = whole.shape[dim]
-            part = weights.read(name, dim, size // 3, size - 1)
-            assert torch.equal(part, whole.narrow(dim, size // 3, size - 1 - size // 3))
-            assert weights.read(name, dim, size, size).shape[dim] == 0
+            wanted = range(size // 3, size - 1)
+            part = weights.read(name, {dim: wanted})
+            assert torch.equal(part, whole.narrow(dim, wanted.start, len(wanted)))
+            assert weights.read(name, {dim: range(size, size)}).shape[dim] == 0
+        every = {dim: range(size // 2, size) for dim, size in enumerate(whole.shape)}
+        index = tuple(slice(part.start, part.stop) for part in every.values())
+        assert torch.equal(weights.read(name, every), whole[index])
 
 
 @pytest.mark.parametrize(
