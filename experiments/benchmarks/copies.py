@@ -16,8 +16,8 @@ import numpy as np
 
 from experiments.corpora.generate import Corpus
 from glam.config import DedupConfig
+from glam.data.cleaned import cleaned
 from glam.data.dedup import Signed, write_copies
-from glam.data.hashing import document_hash
 from glam.data.scan import NgramTable, ngram_hashes, scan, word_hashes
 from glam.kernels import switched_off
 
@@ -81,9 +81,9 @@ def _ours(
         some = texts[: len(texts) // 10]
         timed("signature", lambda: scan(some, dedup, None), "ours without a compiler")
         taken["signature", "ours without a compiler"][-1] *= len(texts) / len(some)
-    hashes = timed("equal copies", lambda: [document_hash(text) for text in texts])
+    hashes = timed("equal copies", lambda: cleaned(texts)[0].hashes)
     np.save(folder / "bands.npy", bands)
-    np.save(folder / "hashes.npy", np.array(hashes, np.uint64))
+    np.save(folder / "hashes.npy", hashes)
     for task, file in (("equal copies", None), ("copies from signatures", folder / "bands.npy")):
         out = folder / task
         out.mkdir()

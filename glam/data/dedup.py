@@ -62,18 +62,19 @@ def write_copies(folder: Path, shards: Sequence[Signed], dedup: DedupConfig) -> 
     every = _Ranked(folder, shards)
     scratch = folder / "scratch"
     scratch.mkdir()
-    with bar("find copies", every.total * (1 + passes), "documents") as running:
+    with bar("find copies", every.total, "documents") as running:
         _mark_equal(every, Spill(scratch / "hashes", every.total))
-        running.advance(every.total)
+        running.advance(every.total // (1 + passes))
         if with_bands:
             signatures = _Signatures(scratch / "signatures", every, dedup)
             links = Links(scratch / "links", every.total)
             for number in range(passes):
                 _link_alike(signatures, links, scratch / f"bands-{number}", number)
-                running.advance(every.total)
+                running.advance((every.total - running.done) // (passes - number))
             for start in range(0, every.total, _DOCUMENTS):
                 linked = links.is_linked(start, min(every.total, start + _DOCUMENTS))
                 every.mark(start + np.flatnonzero(linked), NEAR)
+        running.advance(every.total - running.done)
     shutil.rmtree(scratch)
 
 
