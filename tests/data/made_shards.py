@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,20 @@ from glam.data import readers
 from glam.data.cleaned import cleaned
 from glam.data.pages import Pages, write_pages
 from glam.data.shards import Shard, ShardWriter
+
+
+def source(files: Sequence[Path], reader: Any = None, **changes: Any) -> Source:
+    """Files of web-like text."""
+    given = {"name": "web", "role": "pool", "component": "webpages", "reader_name": "r"}
+    return Source(files=tuple(files), reader=reader, **{**given, **changes})
+
+
+def files(tmp_path: Path, *sizes: int) -> list[Path]:
+    """Files of so many bytes."""
+    paths = [tmp_path / f"{number}.txt" for number in range(len(sizes))]
+    for path, size in zip(paths, sizes, strict=True):
+        path.write_text("x" * size)
+    return paths
 
 
 def shard_of(folder: Path, texts: Sequence[str]) -> Shard:

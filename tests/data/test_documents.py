@@ -1,31 +1,18 @@
 """Units of files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from glam.config import Source
 from glam.data import documents
 from glam.data.digests import Digests
 from glam.data.documents import units_of
 from glam.data.reading import read_unit
 from glam.data.shards import Shard
-
-
-def source(files: Sequence[Path], reader: Any = None, **changes: Any) -> Source:
-    given = {"name": "web", "role": "pool", "component": "webpages", "reader_name": "r"}
-    return Source(files=tuple(files), reader=reader, **{**given, **changes})
-
-
-def files(tmp_path: Path, *sizes: int) -> list[Path]:
-    paths = [tmp_path / f"{number}.txt" for number in range(len(sizes))]
-    for path, size in zip(paths, sizes, strict=True):
-        path.write_text("x" * size)
-    return paths
+from tests.data.made_shards import files, source
 
 
 def test_a_unit_is_consecutive_files_up_to_a_size_or_one_larger_file(

@@ -1,7 +1,6 @@
 """Records of a unit, read into shards of their domains."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,7 @@ from glam.data.index import read_index, write_index
 from glam.data.reading import read_unit
 from glam.data.shards import Shard
 from glam.errors import UserError
-
-
-def source(files: Sequence[Path], reader: Any = None, **changes: Any) -> Source:
-    given = {"name": "web", "role": "pool", "component": "webpages", "reader_name": "r"}
-    return Source(files=tuple(files), reader=reader, **{**given, **changes})
-
-
-def files(tmp_path: Path, *sizes: int) -> list[Path]:
-    paths = [tmp_path / f"{number}.txt" for number in range(len(sizes))]
-    for path, size in zip(paths, sizes, strict=True):
-        path.write_text("x" * size)
-    return paths
-
+from tests.data.made_shards import files, source
 
 RECORDS = [
     Record("one  two", "news/en"),
