@@ -298,11 +298,10 @@ def _kept(part: _Part, tokenizer: Tokenizer) -> tuple[int, int, int, int]:
         documents, num_bytes = part.counts["kept"]
         return documents, int(training.characters.sum()), num_bytes, len(training.tokens)
     kept = np.ones(len(training), bool) if kept is None else kept
-    chosen = np.repeat(kept, training.lengths)
     return (
         int(kept.sum()),
         int(training.characters[kept].sum()),
-        int(tokenizer.num_bytes[training.tokens[chosen]].sum(dtype=np.int64)),
+        sum(int(tokenizer.num_bytes[t].sum(dtype=np.int64)) for t in training.batches(kept)),
         int(training.lengths[kept].sum()),
     )
 

@@ -6,8 +6,9 @@ page a document of its own, with its hash; the filter is then a choice among pag
 
 import shutil
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from glam.data.tokenizer import Tokenizer
 
 VERSION = 1
 _BATCH = 2_000_000  # characters encoded at once
+_AT_ONCE = 500_000  # tokens looked at
 Tokens = NDArray[np.unsignedinteger]
 
 
@@ -44,6 +46,15 @@ class Encoded:
     def document(self, index: int) -> Tokens:
         """Tokens of one document, its bos first."""
         return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+
+    def batches(self, kept: NDArray[np.bool_]) -> Iterator[Tokens]:
+        """Tokens of the documents that are `kept` `[documents]`, about a megabyte at a time."""
+        starts = np.arange(0, len(self.tokens), _AT_ONCE)
+        cuts = [*np.searchsorted(self.offsets[:-1], starts).tolist(), len(self)]
+        for first, last in pairwise(cuts):
+            offsets = self.offsets[first : last + 1]
+            tokens = self.tokens[offsets[0] : offsets[-1]]
+            yield tokens[np.repeat(kept[first:last], np.diff(offsets))]
 
 
 def write_encoded(folder: Path, texts: Iterable[str], tokenizer: Tokenizer) -> None:
