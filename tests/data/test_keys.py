@@ -93,6 +93,7 @@ def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pool: str) -> Any:
 
     monkeypatch.setattr(Cache, "stage", stage)
     monkeypatch.setattr(divided, "run_stage", run_stage)
+    monkeypatch.setattr(pipeline, "run_stage", run_stage)
     monkeypatch.setattr(divided, "write_copies", lambda *_: None)
     monkeypatch.setattr(LocalCorpusConfig, "has_scores", True)
     monkeypatch.setattr(pipeline, "given_model", Path)

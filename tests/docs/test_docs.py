@@ -128,7 +128,10 @@ def check(words: list[str], lines: Lines) -> None:
     program = words[0].removeprefix(".venv/bin/")
     match program, words[1:]:
         case "make", [*names]:
-            assert set(names) <= targets()
+            makefile = (ROOT / "Makefile").read_text()
+            given = {name for name in names if "=" in name}
+            assert set(names) - given <= targets()
+            assert all(f"\n{name.split('=')[0]} ?=" in makefile for name in given)
         case "python" | "torchrun", [*options, "run.py"]:
             assert program == "torchrun" or not options
         case "python" | "torchrun", rest if "run.py" in rest:

@@ -49,7 +49,7 @@ def compiler(folder: Path, monkeypatch, script: str) -> None:
     monkeypatch.setenv("CC", str(file))
 
 
-def works(found, names=("page_scores", "scan", "squeeze")) -> bool:
+def works(found, names=("page_scores", "scan", "clean_documents")) -> bool:
     return found is not None and all(hasattr(found, name) for name in names)
 
 
