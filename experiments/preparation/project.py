@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.preparation.table import HERE, MACHINE, Table
-from glam.planning.paper import VOCABULARY
+from experiments.preparation.vocabulary import NATURAL
 from glam.reporting.theme import PRINT, panel
 
 MOST_MB = 600  # of any process, whatever the size of the text
@@ -61,9 +61,10 @@ def on_disk() -> float:
 
 
 def bytes_a_token() -> float | None:
-    """Of a vocabulary as large as the paper's; None before it is measured."""
+    """Of the largest vocabulary that is learnt from real words alone; None before it is
+    measured."""
     for row in Table("vocabulary").rows:
-        if row["pieces"] == str(VOCABULARY):
+        if row["pieces"] == str(NATURAL):
             return float(row["bytes_a_token"])
     return None
 
