@@ -3,7 +3,7 @@
     sizes       the whole recipe on 100 MB to 5 GB: memory, time and disk  (sizes, stages)
     line        one line of 5 GB is read  (line)
     files       a million small files are listed and read  (files)
-    vocabulary  256,000 pieces are learnt from a sample  (vocabulary)
+    vocabulary  pieces are learnt from a sample  (vocabulary)
     formats     what a core reads of each format in a second  (formats)
     project     no measurement: the figure, and hours and dollars of more text  (projection)
 

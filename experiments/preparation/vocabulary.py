@@ -1,6 +1,5 @@
-"""A vocabulary as large as the paper's, learnt from a sample: seconds, memory, bytes a token."""
+"""Vocabularies learnt from a sample: seconds, memory, bytes a token."""
 
-import random
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -11,12 +10,9 @@ from experiments.preparation.table import Table
 from experiments.preparation.text import web_pages
 from experiments.preparation.watch import watch
 from glam.data.tokenizer import Tokenizer, train_tokenizer
-from glam.planning.paper import VOCABULARY
 
-NATURAL = 32_000  # pieces: of much more, these corpora have no words
-SIZES = ((2_048, 8), (NATURAL, 32), (VOCABULARY, 150))  # pieces, and megabytes of the sample
-_MADE_UP = 2 / 3  # of the sample for the largest: words of syllables, as names are
-_SYLLABLES = [c + v + e for c in "bdfgklmnprstvz" for v in "aeiou" for e in ("", "n", "r", "s")]
+NATURAL = 32_000  # pieces
+SIZES = ((2_048, 8), (NATURAL, 32))  # pieces, and megabytes of the sample
 _OTHER_MB = 10  # of pages that nothing was learnt from, which are then encoded
 
 
@@ -39,14 +35,9 @@ def _bytes_a_token(tokenizer: Tokenizer) -> float:
     return sum(len(text.encode()) for text in texts) / tokens
 
 
-def _sample(megabytes: float, seed: int, made_up: float = 0.0) -> Iterator[str]:
-    """Pages, a share of them of words that are made up."""
-    size, draw = 0, random.Random(seed)
+def _sample(megabytes: float, seed: int) -> Iterator[str]:
+    size = 0
     for page in web_pages(seed):
-        if draw.random() < made_up:
-            page = " ".join(
-                "".join(draw.choices(_SYLLABLES, k=draw.randint(2, 4))) for _ in page.split()
-            )
         yield page
         size += len(page.encode())
         if size >= megabytes * 1e6:
@@ -55,5 +46,4 @@ def _sample(megabytes: float, seed: int, made_up: float = 0.0) -> Iterator[str]:
 
 if __name__ == "__main__":
     folder, size, amount = sys.argv[1:]
-    share = _MADE_UP if int(size) == VOCABULARY else 0.0
-    train_tokenizer(Path(folder), _sample(float(amount), seed=0, made_up=share), int(size))
+    train_tokenizer(Path(folder), _sample(float(amount), seed=0), int(size))
