@@ -86,8 +86,8 @@ def _in_c(encoded: Any, library: ctypes.CDLL) -> Documents:
     held, cuts = words.data, word_ends.tolist()
     hashed = xxhash.xxh3_64_intdigest
     return Documents(
-        _arrow().LargeStringArray.from_buffers(
-            count, _arrow().py_buffer(ends), _arrow().py_buffer(out)
+        arrow().LargeStringArray.from_buffers(
+            count, arrow().py_buffer(ends), arrow().py_buffer(out)
         ),
         np.array([hashed(held[a:b]) for a, b in pairwise(cuts)], np.uint64),
         characters[:count],
@@ -122,10 +122,10 @@ def _function(library: ctypes.CDLL) -> Any:
 
 
 def _strings(texts: Sequence[str]) -> Any:
-    return _arrow().array(texts, _arrow().large_string())
+    return arrow().array(texts, arrow().large_string())
 
 
-def _arrow() -> Any:
+def arrow() -> Any:
     """The package `pyarrow`, imported late: a run with cached tokens reads no text."""
     import pyarrow  # pyright: ignore[reportMissingTypeStubs]
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glam.data.cleaned import Documents
+from glam.data.cleaned import Documents, arrow
 
 SHARD_BYTES = 256_000_000  # of text, a last document aside
 SHARD_DOCUMENTS = 1 << 21
@@ -75,7 +75,7 @@ class ShardWriter:
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
         self._folder = folder
-        self._schema = _arrow().schema([("text", _arrow().large_string())])
+        self._schema = arrow().schema([("text", arrow().large_string())])
         self._file = _parquet().ParquetWriter(
             folder / "text.parquet",
             self._schema,
@@ -117,8 +117,8 @@ class ShardWriter:
     def flush(self) -> None:
         """Write what is in memory."""
         if self._waiting:
-            column = _arrow().chunked_array(self._waiting)
-            self._file.write_table(_arrow().table([column], schema=self._schema))
+            column = arrow().chunked_array(self._waiting)
+            self._file.write_table(arrow().table([column], schema=self._schema))
             self._waiting.clear()
             self.waiting_bytes = 0
 
@@ -139,14 +139,8 @@ def _within(indices: NDArray[np.integer], first: int, count: int) -> NDArray[np.
     return indices[start:stop] - first
 
 
-def _arrow() -> Any:
-    """The package `pyarrow`, imported late: a run with cached tokens reads no text."""
-    import pyarrow  # pyright: ignore[reportMissingTypeStubs]
-
-    return pyarrow
-
-
 def _parquet() -> Any:
+    """Imported late, as `arrow`."""
     from pyarrow import parquet  # pyright: ignore[reportMissingTypeStubs]
 
     return parquet
