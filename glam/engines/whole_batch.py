@@ -94,17 +94,8 @@ class WholeBatchModule(TrainingModule):
         self._whole_batch.clip(norm, self._clip_norm)
 
 
-class TracedWholeBatchModule(TracedModule):
+class TracedWholeBatchModule(WholeBatchModule, TracedModule):
     """A TracedModule whose gradients are the whole batch's."""
-
-    def __init__(
-        self, model: Glam, config: RunConfig, train_state: TrainState, whole_batch: WholeBatch
-    ) -> None:
-        super().__init__(model, config, train_state)
-        self._whole_batch = whole_batch
-
-    def configure_model(self) -> None:
-        """Lightning asks for it; the engine has laid the model out before."""
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
@@ -113,13 +104,6 @@ class TracedWholeBatchModule(TracedModule):
 
     def configure_optimizers(self, place: Any = None) -> torch.optim.Optimizer:
         return with_first_state(self.config.optimizer, self.model, state_like)
-
-    def grad_norm(self) -> Tensor:
-        self._whole_batch.complete()
-        return self._whole_batch.norm()
-
-    def clip(self, norm: Tensor) -> None:
-        self._whole_batch.clip(norm, self._clip_norm)
 
     def changed(self, optimizer: Any) -> dict[str, Tensor]:
         return {name: local(value) for name, value in super().changed(optimizer).items()}
