@@ -38,17 +38,10 @@ class Library:
 KERNELS = Library(
     name="kernels",
     sources=(
-        *("kernels.c", "elementwise.inc", "adafactor.h", "gemm.h", "attention.inc", "experts.inc"),
-        *(
-            "loss.h",
-            "decode.h",
-            "lanes.h",
-            "packed.inc",
-            "draw.h",
-            "attend.inc",
-            "product.inc",
-            "product_t.inc",
-        ),
+        *("kernels.c", "elementwise.inc", "adafactor.h", "arena.h", "multiply.h", "attention.inc"),
+        *("feed_forward.h", "loss_f32.h", "gemm_bf16.h", "experts_bf16.h", "loss_bf16.h"),
+        *("decode.h", "lanes.h", "packed.inc", "draw.h", "attend.inc", "product.inc"),
+        "product_t.inc",
     ),
     # Sums may be regrouped. Masked keys are infinities, which -ffast-math would not allow.
     flags=(

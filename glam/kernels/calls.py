@@ -30,11 +30,12 @@ TYPED = {
     "attention_weights_backward": "xxsnnnnf",
     "cross_entropy": "xlssnnfi",
     "pack_weights": "xsnnnnn",
-    # Only where `has_gemm` is true of the type:
+    # bfloat16 only where `has_gemm` is true of it:
     "attention_forward": "xsxxxnnnnnf",
     "attention_backward": "xxxsxnnnnnf",
     "experts_forward": "xwwllxxnnni",
     "experts_backward": "xxwwllxsxswwnnni",
+    "output_loss": "xwlsxwnnnffi",  # bfloat16 only where the processor has AMX
 }
 UNTYPED = {
     "add_narrow": "sbn",
@@ -46,7 +47,10 @@ UNTYPED = {
     "decode_ahead": "lllllllwwsslssssllnnffff",
     "draw_tokens": "sslslnnff",
     "decode": "lllllllwwsslssnnnff",
-    "output_loss_bf16": "bwlsbwnnnffi",  # only where the processor has AMX
+    "feed_forward_f32": "sssssssnnn",
+    "feed_forward_backward_f32": "sssssssssssnnn",
+    "linear_f32": "sssnnn",
+    "linear_backward_f32": "sssssnnni",
 }
 SIGNATURES = TYPED | UNTYPED
 NUMBERS: dict[str, Any] = {"n": ctypes.c_int64, "f": ctypes.c_float, "i": ctypes.c_int}

@@ -280,41 +280,34 @@ void route_backward(const float *d_gates, float *d_probabilities, const i64 *exp
 #include "adafactor.h"
 #include "decode.h"
 
-#ifdef __AVX512F__
-#include "gemm.h"
+#include "arena.h"
+#include "multiply.h"
+#include "feed_forward.h"
+#include "loss_f32.h"
 
 /* Where the attention weights of a chunk of TILE queries begin: chunk c has [TILE, (c + 1) *
  * TILE]. */
 static i64 weights_offset(i64 chunk) { return TILE * TILE * (chunk * (chunk + 1) / 2); }
 
-#define ROW_TILE 128 /* rows of an expert that go through both products together */
-
-/* The most rows that an expert has; first_row [E + 1]. */
-static i64 max_rows(const i64 *first_row, i64 E) {
-    i64 most = 0;
-    for (i64 e = 0; e < E; e++)
-        if (first_row[e + 1] - first_row[e] > most) most = first_row[e + 1] - first_row[e];
-    return most;
-}
+#define IS_F32 (sizeof(T) == sizeof(float))
 
 #define T float
 #define OF(name) name##_f32
 #include "attention.inc"
-#include "experts.inc"
 #undef T
 #undef OF
 
 #ifdef __AVX512BF16__
+#include "gemm_bf16.h"
 #define T bf16
 #define OF(name) name##_bf16
 #include "attention.inc"
-#include "experts.inc"
 #undef T
 #undef OF
+#include "experts_bf16.h"
 #endif
 
 /* With AMX, recomputing the logits costs less than storing [tokens, V] of them. */
 #ifdef __AMX_BF16__
-#include "loss.h"
-#endif
+#include "loss_bf16.h"
 #endif

@@ -136,10 +136,13 @@ def _gradient_like(x: Tensor) -> Tensor:
 
 
 def _kernel_supported(x: Tensor, w: Tensor) -> bool:
-    """Whether the kernel computes this loss: AMX, bfloat16, M a multiple of TILE, and some
-    tokens."""
-    served = kernels.supported(x, w) and x.dtype == torch.bfloat16 and x.numel() > 0
-    return served and x.shape[1] % kernels.TILE == 0 and kernels.has("output_loss_bf16")
+    """Whether the kernel computes this loss of some tokens: float32; bfloat16 with AMX, M a
+    multiple of TILE."""
+    if not kernels.supported(x, w) or not x.numel():
+        return False
+    if x.dtype == torch.float32:
+        return w.dtype == torch.float32
+    return x.shape[1] % kernels.TILE == 0 and kernels.has("output_loss_bf16")
 
 
 def _by_kernel(
@@ -150,11 +153,12 @@ def _by_kernel(
     losses: Tensor,
     gradients: Gradients | None,
 ) -> None:
-    """Losses and gradients by the kernel: four products, with logits that stay in the cache."""
+    """Losses and gradients by the kernel, with logits that stay in the cache: three products in
+    float32, in bfloat16 four."""
     inputs = (x.contiguous(), w.contiguous(), targets.long().contiguous())
     outputs = gradients or (None, None)
     sizes = (*x.shape, len(w), cap or 0, 1 / len(x), w.dtype == torch.float32)
-    _refuse_targets(kernels.call("output_loss_bf16", *inputs, losses, *outputs, *sizes), len(w))
+    _refuse_targets(kernels.call("output_loss", *inputs, losses, *outputs, *sizes), len(w))
 
 
 def _by_pieces(

@@ -16,21 +16,17 @@ from glam.model.moe.experts_grouped_mm import gates_of_choices, gates_of_rows, s
 from glam.model.moe.permutation import Permutation, permutation, round_up
 from glam.model.moe.routing import Routing
 
-ROWS = {torch.bfloat16: 16, torch.float32: 8}  # products take multiples of so many rows
-LARGEST = {
-    torch.bfloat16: 2**62,
-    torch.float32: 2**15,
-}  # elements of a matrix: torch is faster above
+ROWS = {torch.bfloat16: 16, torch.float32: 1}  # products take multiples of so many rows
 
 
 def kernel_supported(x: Tensor, experts: Experts) -> bool:
-    """Whether the kernel takes these and is the fastest form: weights in float32 or the type of
-    `x`, width and hidden units multiples of TILE, matrices of at most LARGEST elements."""
+    """Whether the kernel takes these: weights in float32 or the type of `x`; in bfloat16 width and
+    hidden units multiples of TILE."""
     w = experts.w_in_EMH
     _, M, H = w.shape
     served = kernels.supported(x, w) and w.dtype in (x.dtype, torch.float32)
-    fits = M % kernels.TILE == H % kernels.TILE == 0
-    return served and fits and LARGEST[x.dtype] >= M * H and kernels.has_gemm(x.dtype)
+    fits = x.dtype == torch.float32 or M % kernels.TILE == H % kernels.TILE == 0
+    return served and fits and kernels.has_gemm(x.dtype)
 
 
 def padded_permutation(

@@ -1,34 +1,12 @@
-/* Matrix products of operands that fit the cache, c [n, N] = a [n, K] b [K, N], with sums in
- * float32: float32 by AVX-512, bfloat16 by AMX or AVX512_BF16.
+/* Matrix products of bfloat16 operands that fit the cache, c [n, N] = a [n, K] b [K, N], with sums
+ * in float32, by AMX or AVX512_BF16.
  *
  * `b` is packed into panels of TILE columns (as in BLIS), one whole panel after another, so that
- * the rows of a panel do not compete for one set of the L1 cache. A bfloat16 panel holds pairs of
- * rows, [K / 2, TILE, 2], as the instructions want them. Rows of a and c are `lda` and `ldc`
- * elements apart, panels of b `panel` elements: TILE * K where all of their rows are used. With
- * `accumulate` the product is added to what `c` holds.
- *
- * N and K are multiples of TILE, but K of 8 in float32; n is a multiple of 8 in float32 and of 16
- * in bfloat16. */
+ * the rows of a panel do not compete for one set of the L1 cache. A panel holds pairs of rows,
+ * [K / 2, TILE, 2], as the instructions want them. Rows of a and c are `lda` and `ldc` elements
+ * apart, panels of b `panel` elements: TILE * K where all of their rows are used. With `accumulate`
+ * the product is added to what `c` holds. N and K are multiples of TILE, n of 16. */
 #include <immintrin.h>
-
-#define TILE 32     /* columns of a panel; two vectors of float32, or two AMX amx_config */
-#define K_BLOCK 256 /* rows of a float32 panel that fit the L1 cache */
-#define LD_PAD 16   /* floats between rows of a product, against conflicts in the L1 cache */
-
-/* Takes the next `bytes` of an arena, rounded up to whole cache lines, and moves `at` behind them.
- */
-static void *arena_take(char **at, i64 bytes) {
-    char *here = *at;
-    *at += (bytes + 63) / 64 * 64;
-    return here;
-}
-
-/* The smallest multiple of `multiple` that is at least n. */
-static i64 round_up(i64 n, i64 multiple) { return (n + multiple - 1) / multiple * multiple; }
-
-static i64 round_up_tile(i64 n) { return round_up(n, TILE); }
-
-static i64 round_up_vector(i64 n) { return round_up(n, 16); }
 
 /* One step of a 16 x 16 transpose: in every pair of rows `by` apart, swaps the blocks of `by`
  * columns off the diagonal. */
@@ -73,70 +51,6 @@ static void transpose_u32(const uint32_t *in, uint32_t *out, i64 rows, i64 colum
     transpose_into(in, out, rows, columns, rows, TILE);
 }
 
-/* Packs b [K, N] into panels [N / TILE, K, TILE]. */
-static void pack_f32(const float *b, float *out, i64 K, i64 N) {
-    for (i64 k = 0; k < K; k++)
-        for (i64 j = 0; j < N; j += TILE)
-            memcpy(out + j * K + k * TILE, b + k * N + j, TILE * sizeof(float));
-}
-
-/* Packs the transpose of b [N, K] into panels [N / TILE, K, TILE]. */
-static void pack_t_f32(const float *b, float *out, i64 N, i64 K) {
-    transpose_into((const uint32_t *)b, (uint32_t *)out, N, K, TILE, TILE * K);
-}
-
-/* The float32 product, in blocks of 8 rows, K_BLOCK of K, and one panel: 16 vectors of sums in
- * registers. */
-static void gemm_f32(const float *a, i64 lda, const float *b, i64 panel, float *c, i64 ldc, i64 n,
-                     i64 N, i64 K, int accumulate) {
-    for (i64 j = 0; j < N; j += TILE, b += panel)
-        for (i64 first = 0; first < K; first += K_BLOCK) {
-            i64 last = first + K_BLOCK < K ? first + K_BLOCK : K;
-            int accumulate_here = accumulate || first;
-            for (i64 i = 0; i < n; i += 8) {
-                __m512 sum[8][2];
-                for (int r = 0; r < 8; r++) {
-                    float *at = c + (i + r) * ldc + j;
-                    sum[r][0] = accumulate_here ? _mm512_loadu_ps(at) : _mm512_setzero_ps();
-                    sum[r][1] = accumulate_here ? _mm512_loadu_ps(at + 16) : _mm512_setzero_ps();
-                }
-                for (i64 k = first; k < last; k++) {
-                    __m512 left = _mm512_loadu_ps(b + k * TILE);
-                    __m512 right = _mm512_loadu_ps(b + k * TILE + 16);
-#pragma GCC unroll 8
-                    for (int r = 0; r < 8; r++) {
-                        __m512 each = _mm512_set1_ps(a[(i + r) * lda + k]);
-                        sum[r][0] = _mm512_fmadd_ps(each, left, sum[r][0]);
-                        sum[r][1] = _mm512_fmadd_ps(each, right, sum[r][1]);
-                    }
-                }
-                for (int r = 0; r < 8; r++) {
-                    _mm512_storeu_ps(c + (i + r) * ldc + j, sum[r][0]);
-                    _mm512_storeu_ps(c + (i + r) * ldc + j + 16, sum[r][1]);
-                }
-            }
-        }
-}
-
-/* out [n, K rounded up to 16] = the transpose of x [K, n], the left operand of `gemm_transposed`.
- * x, out and `scratch` have room for K rounded up to a multiple of 16. */
-static void transpose_f32(const float *x, float *out, i64 K, i64 n, float *scratch) {
-    (void)scratch;
-    transpose_u32((const uint32_t *)x, (uint32_t *)out, round_up_vector(K), n);
-}
-
-/* block [n, TILE] = a transposed matrix [n, K], from `transpose_f32`, times one panel [K, TILE]. */
-static void gemm_transposed_f32(const float *transposed, const float *panel, float *block, i64 n,
-                                i64 K) {
-    gemm_f32(transposed, round_up_vector(K), panel, TILE * K, block, TILE, n, TILE, K, 0);
-}
-
-/* out [n] = in [n] in the element type; for float32 a copy. */
-static void narrow_row_f32(const float *in, float *out, i64 n) {
-    memcpy(out, in, n * sizeof(float));
-}
-
-#ifdef __AVX512BF16__
 /* out [n] = in [n] in bfloat16; n is a multiple of TILE. */
 static inline void narrow_row_bf16(const float *in, bf16 *out, i64 n) {
     for (i64 j = 0; j < n; j += 32) {
@@ -160,13 +74,14 @@ static inline void pack_pairs(const bf16 *b, i64 ldb, uint32_t *out, i64 K, i64 
         }
 }
 
-/* Packs b [K, N] into panels of pairs [N / TILE, K / 2, TILE, 2]. */
-static void pack_bf16(const bf16 *b, bf16 *out, i64 K, i64 N) {
-    pack_pairs(b, N, (uint32_t *)out, K, N, TILE, TILE * K / 2);
+/* Packs b [K, N], rows `ldb` apart, into panels of pairs [N / TILE, K / 2, TILE, 2]. */
+static void pack_bf16(const bf16 *b, i64 ldb, bf16 *out, i64 K, i64 N) {
+    pack_pairs(b, ldb, (uint32_t *)out, K, N, TILE, TILE * K / 2);
 }
 
 /* Packs the transpose of b [N, K] into panels of pairs [N / TILE, K / 2, TILE, 2]. */
-static void pack_t_bf16(const bf16 *b, bf16 *out, i64 N, i64 K) {
+static void pack_t_bf16(const bf16 *b, i64 ldb, bf16 *out, i64 N, i64 K) {
+    (void)ldb; /* always K */
     transpose_into((const uint32_t *)b, (uint32_t *)out, N, K / 2, TILE, TILE * K / 2);
 }
 
@@ -294,9 +209,23 @@ static void gemm_transposed_bf16(const bf16 *transposed, const bf16 *panel, floa
                                  i64 K) {
     gemm_bf16(transposed, K, panel, TILE * K, block, TILE, n, TILE, K, 0);
 }
-#endif
 
-#ifndef __AMX_BF16__
-static void amx_begin(void) {}
-static void amx_end(void) {}
+/* total [n, N] += the transpose of a [K, n], times b [K, N]; K is TILE. `scratch` has room for 2 *
+ * K * n + K * N. */
+static void add_transposed_bf16(const bf16 *a, const bf16 *b, i64 ldb, float *total, i64 ld, i64 n,
+                                i64 K, i64 N, bf16 *scratch) {
+    bf16 *transposed = scratch + K * n, *panels = transposed + K * n;
+    transpose_bf16(a, transposed, K, n, scratch);
+    pack_bf16(b, ldb, panels, K, N);
+    gemm_bf16(transposed, K, panels, TILE * K, total, ld, n, N, K, 1);
+}
+
+enum { PANEL_bf16 = TILE };
+
+#ifdef __AMX_BF16__
+static void begin_products_bf16(void) { amx_begin(); }
+static void end_products_bf16(void) { amx_end(); }
+#else
+static void begin_products_bf16(void) {}
+static void end_products_bf16(void) {}
 #endif

@@ -40,9 +40,6 @@ struct loss_state {
     float *blocks, *scratches;   /* per thread: [BLOCK_ROWS, BLOCK_COLUMNS], [TOKEN_TILE, M] */
 };
 
-/* The smaller of two. */
-static i64 imin(i64 a, i64 b) { return a < b ? a : b; }
-
 /* Lays the buffers of `out` out from `at` on and returns their bytes. */
 static i64 layout_arena(struct loss_state *out, char *at, int threads) {
     char *start = at;
@@ -71,7 +68,7 @@ static i64 layout_arena(struct loss_state *out, char *at, int threads) {
 static char *alloc_loss_state(struct loss_state *out, int threads) {
     static char nowhere[64] __attribute__((aligned(64)));
     out->rows = round_up_tile(out->in.tokens);
-    out->columns = imin(round_up(VOCAB_TILE / out->in.M + 1, BLOCK_COLUMNS),
+    out->columns = lesser(round_up(VOCAB_TILE / out->in.M + 1, BLOCK_COLUMNS),
                         round_up(out->in.V, BLOCK_COLUMNS));
     char *arena = aligned_alloc(64, layout_arena(out, nowhere, threads));
     if (arena) layout_arena(out, arena, threads);
@@ -86,7 +83,7 @@ static void load_tokens(struct loss_state *out, bf16 *scratch) {
     i64 M = out->in.M;
 #pragma omp for
     for (i64 r = 0; r < out->rows; r += TOKEN_TILE) {
-        i64 n = imin(TOKEN_TILE, out->rows - r), valid = imin(n, out->in.tokens - r);
+        i64 n = lesser(TOKEN_TILE, out->rows - r), valid = lesser(n, out->in.tokens - r);
         memcpy(out->x + r * M, out->in.x + r * M, valid * M * sizeof(bf16));
         memset(out->x + (r + valid) * M, 0, (n - valid) * M * sizeof(bf16));
         if (out->in.d_x) transpose_bf16(out->x + r * M, out->transposed + r * M, n, M, scratch);
@@ -101,14 +98,14 @@ static void load_vocab_tile(struct loss_state *out, i64 first, i64 columns, int 
     i64 M = out->in.M;
 #pragma omp for
     for (i64 j = 0; j < columns; j += BLOCK_COLUMNS) {
-        i64 valid = imin(BLOCK_COLUMNS, out->in.V - first - j), at = (first + j) * M;
+        i64 valid = lesser(BLOCK_COLUMNS, out->in.V - first - j), at = (first + j) * M;
         bf16 *rows = out->w + j * M;
         if (out->in.w_is_f32)
             narrow_row_bf16((const float *)out->in.w + at, rows, valid * M);
         else
             memcpy(rows, (const bf16 *)out->in.w + at, valid * M * sizeof(bf16));
         memset(rows + valid * M, 0, (BLOCK_COLUMNS - valid) * M * sizeof(bf16));
-        pack_t_bf16(rows, out->packed_t + j * M, BLOCK_COLUMNS, M);
+        pack_t_bf16(rows, M, out->packed_t + j * M, BLOCK_COLUMNS, M);
         if (backward)
             pack_pairs(rows, M, (uint32_t *)(out->packed + j * TILE), BLOCK_COLUMNS, M, TILE,
                        TILE * columns / 2);
@@ -155,9 +152,9 @@ static void sum_vocab_tile(struct loss_state *out, float *block, i64 first, i64 
     float slope[BLOCK_COLUMNS];
 #pragma omp for
     for (i64 r = 0; r < out->rows; r += BLOCK_ROWS) {
-        i64 rows = imin(BLOCK_ROWS, out->rows - r);
+        i64 rows = lesser(BLOCK_ROWS, out->rows - r);
         for (i64 j = 0; j < columns; j += BLOCK_COLUMNS) {
-            i64 valid = imin(BLOCK_COLUMNS, out->in.V - first - j);
+            i64 valid = lesser(BLOCK_COLUMNS, out->in.V - first - j);
             logits_of_block(out, block, r, rows, j);
             for (i64 i = r; i < r + rows; i++) {
                 float *x = block + (i - r) * BLOCK_COLUMNS;
@@ -207,10 +204,10 @@ static void rows_backward(struct loss_state *out, float *block, i64 row, i64 n, 
     i64 M = out->in.M, ld = columns + LD_PAD_BF16;
 #pragma omp for
     for (i64 r = 0; r < n; r += BLOCK_ROWS) {
-        i64 rows = imin(BLOCK_ROWS, n - r);
+        i64 rows = lesser(BLOCK_ROWS, n - r);
         bf16 *d = out->d_logits + r * ld;
         for (i64 j = 0; j < columns; j += BLOCK_COLUMNS) {
-            i64 valid = imin(BLOCK_COLUMNS, out->in.V - first - j);
+            i64 valid = lesser(BLOCK_COLUMNS, out->in.V - first - j);
             logits_of_block(out, block, row + r, rows, j);
             for (i64 i = 0; i < rows; i++) {
                 i64 token = row + r + i, there = token < out->in.tokens;
@@ -248,7 +245,7 @@ static void store_vocab_tile(struct loss_state *out, float *scratch, i64 first, 
     i64 M = out->in.M;
 #pragma omp for
     for (i64 j = 0; j < columns; j += TILE) {
-        i64 valid = imin(TILE, out->in.V - first - j), at = (first + j) * M;
+        i64 valid = lesser(TILE, out->in.V - first - j), at = (first + j) * M;
         if (valid <= 0) continue;
         transpose_u32((uint32_t *)(out->d_w + j * M), (uint32_t *)scratch, M, TILE);
         scale_row(scratch, out->in.scale, valid * M);
@@ -277,17 +274,17 @@ static void output_loss_thread(struct loss_state *out) {
     float *scratch = out->scratches + thread * TOKEN_TILE * out->in.M;
     load_tokens(out, (bf16 *)scratch);
     for (i64 first = 0; first < V; first += out->columns) {
-        i64 columns = imin(out->columns, round_up(V - first, BLOCK_COLUMNS));
+        i64 columns = lesser(out->columns, round_up(V - first, BLOCK_COLUMNS));
         load_vocab_tile(out, first, columns, 0);
         sum_vocab_tile(out, block, first, columns);
     }
     finish_losses(out);
     if (!out->in.d_x) return;
     for (i64 first = 0; first < V; first += out->columns) {
-        i64 columns = imin(out->columns, round_up(V - first, BLOCK_COLUMNS));
+        i64 columns = lesser(out->columns, round_up(V - first, BLOCK_COLUMNS));
         load_vocab_tile(out, first, columns, 1);
         for (i64 row = 0; row < out->rows; row += TOKEN_TILE) {
-            i64 n = imin(TOKEN_TILE, out->rows - row);
+            i64 n = lesser(TOKEN_TILE, out->rows - row);
             rows_backward(out, block, row, n, first, columns);
             columns_backward(out, row, n, columns);
         }
@@ -312,9 +309,9 @@ int output_loss_bf16(const bf16 *x, const void *w, const i64 *targets, float *lo
     if (!arena) return -1;
 #pragma omp parallel num_threads(threads)
     {
-        amx_begin();
+        begin_products_bf16();
         output_loss_thread(&out);
-        amx_end();
+        end_products_bf16();
     }
     free(arena);
     return 0;

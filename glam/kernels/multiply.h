@@ -1,0 +1,324 @@
+/* Matrix products in float32 by vector extensions of the compiler: one source for AVX-512, AVX2,
+ * NEON and SSE. Laid out as in BLIS (Van Zee and van de Geijn 2015): columns of b are packed into
+ * panels, MICRO_ROWS rows of a meet a panel, and their sums stay in registers.
+ *
+ *   a: as it lies, row by row or as the transpose       b, packed: one panel after another
+ *      K                                                   PANEL columns
+ *   +-----------+ MICRO_ROWS: one element of each,      +------+------+
+ *   |           | broadcast, times one row of a panel   | row 0| row 0|   K_BLOCK rows of a panel
+ *   |           |                                       | row 1| row 1|   stay in the L1 cache
+ *   +-----------+                                       |  ... |  ... |
+ *
+ * Any n, N and K. The sum of an element is made in one order, which depends on K alone: neither on
+ * which other rows there are nor on how rows and columns are shared among threads. */
+#if defined(__AVX512F__)
+#define WIDTH 16      /* floats of a vector */
+#define MICRO_ROWS 12 /* 12 x 2 sums of 32 registers */
+#define KERNEL_SET "avx512"
+#elif defined(__AVX2__) && defined(__FMA__)
+#define WIDTH 8
+#define MICRO_ROWS 6 /* 6 x 2 sums of 16 registers */
+#define KERNEL_SET "avx2"
+#elif defined(__ARM_NEON)
+#define WIDTH 4
+#define MICRO_ROWS 6 /* 6 x 4 sums of 32 registers */
+#define PANEL 16
+#define KERNEL_SET "neon"
+#elif defined(__SSE2__)
+#define WIDTH 4
+#define MICRO_ROWS 6
+#define KERNEL_SET "sse"
+#else
+#define WIDTH 4
+#define MICRO_ROWS 6
+#define KERNEL_SET "vectors of 4"
+#endif
+#ifndef PANEL
+#define PANEL (2 * WIDTH) /* columns of a panel */
+#endif
+#define VECTORS (PANEL / WIDTH)
+#define K_BLOCK 256       /* rows of a panel that stay in the L1 cache */
+#define A_IN_CACHE 65536  /* floats of `a` that stay in the L2 cache: half of one of 512 KB */
+#define MOST_ROWS 240     /* of a block that is not stored as it is made; a multiple of 12 */
+
+#define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__ /* which does not know GCC's pragma */
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+typedef float vec __attribute__((vector_size(4 * WIDTH)));
+typedef float loose_vec __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
+typedef float four __attribute__((vector_size(16)));
+typedef float loose_four __attribute__((vector_size(16), aligned(4), may_alias));
+
+/* How the rows of `a` lie: one by one, `apart` elements; as the transpose [K, apart]; or packed
+ * [K, rows of the tile]. */
+enum lies { BY_ROWS, TRANSPOSED, IN_TILES };
+
+/* The micro-kernel: c [R, PANEL] = a [R, K] times a panel [K, PANEL], on top of c where `add`. R
+ * and `lies` are constants where it is inlined. */
+INLINE void micro_kernel(const float *a, i64 apart, const float *b, float *c, i64 ldc, i64 K,
+                         int add, const int R, const enum lies lies) {
+    vec sum[MICRO_ROWS][VECTORS];
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int j = 0; j < VECTORS; j++)
+            sum[r][j] = add ? (vec)*(const loose_vec *)(c + r * ldc + j * WIDTH) : (vec){0};
+    for (i64 k = 0; k < K; k++, b += PANEL) {
+        vec row[VECTORS];
+        UNROLL for (int j = 0; j < VECTORS; j++) row[j] = *(const loose_vec *)(b + j * WIDTH);
+        UNROLL for (int r = 0; r < R; r++) {
+            float each = a[lies == BY_ROWS ? r * apart + k : lies == TRANSPOSED ? k * apart + r : k * R + r];
+            UNROLL for (int j = 0; j < VECTORS; j++) sum[r][j] += each * row[j];
+        }
+    }
+    UNROLL for (int r = 0; r < R; r++)
+        UNROLL for (int j = 0; j < VECTORS; j++) *(loose_vec *)(c + r * ldc + j * WIDTH) = sum[r][j];
+}
+
+#define TILE_OF(R) case R: micro_kernel(a, apart, b, c, ldc, K, add, R, lies); break;
+INLINE void tile(const float *a, i64 apart, const float *b, float *c, i64 ldc, i64 K, int add,
+                 i64 rows, const enum lies lies) {
+    switch (rows) {
+        TILE_OF(1) TILE_OF(2) TILE_OF(3) TILE_OF(4) TILE_OF(5) TILE_OF(6)
+#if MICRO_ROWS > 6
+        TILE_OF(7) TILE_OF(8) TILE_OF(9) TILE_OF(10) TILE_OF(11) TILE_OF(12)
+#endif
+    }
+}
+#undef TILE_OF
+
+/* Rows of a tile where n are shared out among as few tiles as hold them; the last may have fewer. */
+static inline i64 tile_height(i64 n) {
+    i64 tiles = (n + MICRO_ROWS - 1) / MICRO_ROWS;
+    return tiles ? (n + tiles - 1) / tiles : 0;
+}
+
+static inline i64 lesser(i64 a, i64 b) { return a < b ? a : b; }
+
+/* c [n, PANEL] = a [n, K] times one panel. */
+INLINE void rows_times_panel(const float *a, i64 apart, const float *b, float *c, i64 ldc, i64 n,
+                             i64 K, int add, const enum lies lies) {
+    i64 height = tile_height(n);
+    for (i64 i = 0; i < n; i += height) {
+        i64 at = i * (lies == BY_ROWS ? apart : lies == TRANSPOSED ? 1 : K);
+        tile(a + at, apart, b, c + i * ldc, ldc, K, add, lesser(height, n - i), lies);
+    }
+}
+
+static __attribute__((noinline)) void by_rows(const float *a, i64 lda, const float *b, float *c,
+                                              i64 ldc, i64 n, i64 K, int add) {
+    rows_times_panel(a, lda, b, c, ldc, n, K, add, BY_ROWS);
+}
+
+static __attribute__((noinline)) void by_columns(const float *a, i64 lda, const float *b, float *c,
+                                                 i64 ldc, i64 n, i64 K, int add) {
+    rows_times_panel(a, lda, b, c, ldc, n, K, add, TRANSPOSED);
+}
+
+static __attribute__((noinline)) void by_tiles(const float *a, const float *b, float *c, i64 ldc,
+                                               i64 n, i64 K, int add) {
+    rows_times_panel(a, 0, b, c, ldc, n, K, add, IN_TILES);
+}
+
+/* Packs b [K, N], whose rows are `ldb` apart, into panels [K, PANEL]; zeros beyond N. The rows are
+ * those of `rows` [K] unless it is NULL. */
+static void pack_rows(const float *b, i64 ldb, const i64 *rows, float *out, i64 K, i64 N) {
+    for (i64 j = 0; j < N; j += PANEL)
+        for (i64 k = 0; k < K; k++, out += PANEL) {
+            const float *from = b + (rows ? rows[k] : k) * ldb + j;
+            if (j + PANEL <= N)
+                memcpy(out, from, PANEL * sizeof(float));
+            else
+                for (i64 i = 0; i < PANEL; i++) out[i] = j + i < N ? from[i] : 0.0f;
+        }
+}
+
+static void pack_f32(const float *b, i64 ldb, float *out, i64 K, i64 N) {
+    pack_rows(b, ldb, NULL, out, K, N);
+}
+
+/* out [4, 4], rows `ld_out` apart, = the transpose of in [4, 4], rows `ld_in` apart. */
+INLINE void transpose_4(const float *in, i64 ld_in, float *out, i64 ld_out) {
+    four a = *(const loose_four *)in, b = *(const loose_four *)(in + ld_in);
+    four c = *(const loose_four *)(in + 2 * ld_in), d = *(const loose_four *)(in + 3 * ld_in);
+    four ac = __builtin_shufflevector(a, c, 0, 4, 1, 5), bd = __builtin_shufflevector(b, d, 0, 4, 1, 5);
+    four ca = __builtin_shufflevector(a, c, 2, 6, 3, 7), db = __builtin_shufflevector(b, d, 2, 6, 3, 7);
+    *(loose_four *)out = __builtin_shufflevector(ac, bd, 0, 4, 1, 5);
+    *(loose_four *)(out + ld_out) = __builtin_shufflevector(ac, bd, 2, 6, 3, 7);
+    *(loose_four *)(out + 2 * ld_out) = __builtin_shufflevector(ca, db, 0, 4, 1, 5);
+    *(loose_four *)(out + 3 * ld_out) = __builtin_shufflevector(ca, db, 2, 6, 3, 7);
+}
+
+/* Packs the transpose of b [N, K], whose rows are `ldb` apart, into panels [K, PANEL]; zeros beyond
+ * N. */
+static void pack_t_f32(const float *b, i64 ldb, float *out, i64 N, i64 K) {
+    for (i64 j = 0; j < N; j += PANEL, out += PANEL * K)
+        for (i64 i = 0; i < PANEL; i += 4) {
+            i64 k = 0;
+            if (j + i + 4 <= N)
+                for (; k + 4 <= K; k += 4)
+                    transpose_4(b + (j + i) * ldb + k, ldb, out + k * PANEL + i, PANEL);
+            for (; k < K; k++)
+                for (i64 r = i; r < i + 4; r++)
+                    out[k * PANEL + r] = j + r < N ? b[(j + r) * ldb + k] : 0.0f;
+        }
+}
+
+/* c [n, N] = a [n, K] times packed panels, which are `panel` floats apart, on top of c where
+ * `add`, for operands that fit the cache. N is a multiple of PANEL. */
+static void gemm_f32(const float *a, i64 lda, const float *b, i64 panel, float *c, i64 ldc, i64 n,
+                     i64 N, i64 K, int add) {
+    for (i64 j = 0; j < N; j += PANEL, b += panel)
+        for (i64 k = 0; k < K; k += K_BLOCK)
+            by_rows(a + k, lda, b + k * PANEL, c + j, ldc, n, lesser(K_BLOCK, K - k), add || k);
+}
+
+/* What a thread needs for products of any size. */
+struct product_space {
+    float panel[K_BLOCK * PANEL], ragged[MOST_ROWS * PANEL], tiles[A_IN_CACHE];
+};
+
+/* The spaces of all threads, which the caller frees; NULL where there is no memory. */
+static struct product_space *alloc_spaces(int threads) {
+    return aligned_alloc(64, threads * sizeof(struct product_space));
+}
+
+/* Is told when rows [top, top + rows) of columns [j, j + columns) of a product are done, while they
+ * are in the cache. */
+typedef void finish_piece(void *with, i64 top, i64 rows, i64 j, i64 columns);
+
+/* c [n, N] = a [n, K] b [K, N], on top of c where `add`; b is stored as [N, K] where `transposed`.
+ * Rows are lda, ldb and ldc elements apart. */
+struct product {
+    const float *a, *b;
+    float *c;
+    i64 lda, ldb, ldc, n, N, K;
+    int transposed, add;
+    finish_piece *finish;
+    void *with;
+};
+
+/* to [rows, columns] = from, rows `ld_to` and `ld_from` apart. */
+static void copy_columns(const float *from, i64 ld_from, float *to, i64 ld_to, i64 rows,
+                         i64 columns) {
+    for (i64 r = 0; r < rows; r++)
+        for (i64 j = 0; j < columns; j++) to[r * ld_to + j] = from[r * ld_from + j];
+}
+
+/* Rows of a [.., K] times the packed panel of `space`, into `columns` columns at c. */
+static void meet_panel(struct product_space *space, const float *a, i64 lda, float *c, i64 ldc,
+                       i64 rows, i64 columns, i64 K, int add) {
+    if (columns == PANEL) {
+        by_rows(a, lda, space->panel, c, ldc, rows, K, add);
+        return;
+    }
+    for (i64 i = 0; i < rows; i += MOST_ROWS) {
+        i64 some = lesser(MOST_ROWS, rows - i);
+        if (add) copy_columns(c + i * ldc, ldc, space->ragged, PANEL, some, columns);
+        by_rows(a + i * lda, lda, space->panel, space->ragged, PANEL, some, K, add);
+        copy_columns(space->ragged, PANEL, c + i * ldc, ldc, some, columns);
+    }
+}
+
+static void multiply(const struct product *p, struct product_space *space) {
+    i64 high = A_IN_CACHE / lesser(K_BLOCK, p->K > 0 ? p->K : 1) / MOST_ROWS * MOST_ROWS;
+    high = high ? high : MOST_ROWS;
+    for (i64 top = 0; top < p->n; top += high)
+        for (i64 k = 0; k < p->K; k += K_BLOCK) {
+            i64 deep = lesser(K_BLOCK, p->K - k), rows = lesser(high, p->n - top);
+            for (i64 j = 0; j < p->N; j += PANEL) {
+                i64 columns = lesser(PANEL, p->N - j);
+                if (p->transposed)
+                    pack_t_f32(p->b + j * p->ldb + k, p->ldb, space->panel, columns, deep);
+                else
+                    pack_f32(p->b + k * p->ldb + j, p->ldb, space->panel, deep, columns);
+                meet_panel(space, p->a + top * p->lda + k, p->lda, p->c + top * p->ldc + j, p->ldc,
+                           rows, columns, deep, p->add || k);
+                if (p->finish && k + deep == p->K) p->finish(p->with, top, rows, j, columns);
+            }
+        }
+}
+
+/* c [n, N] = the transpose of a [K, n], times b [K, N], on top of c where `add`: the gradient of a
+ * weight, whose terms are added in the order of k. Rows k are those of a_rows and b_rows [K] unless
+ * these are NULL. */
+struct gradient {
+    const float *a, *b;
+    const i64 *a_rows, *b_rows;
+    float *c;
+    i64 lda, ldb, ldc, n, N, K;
+    int add;
+};
+
+#define TILES_OF(R) case R: for (i64 k = 0; k < K; k++) { \
+        const float *from = a + (rows ? rows[k] : k) * lda; \
+        float *to = out + k * R; \
+        i64 i = 0; \
+        for (; i + R <= n; i += R, to += R * K) memcpy(to, from + i, R * sizeof(float)); \
+        if (i < n) memcpy(to - k * R + k * (n - i), from + i, (n - i) * sizeof(float)); \
+    } break;
+/* Packs a [K, n] into tiles [K, height]; the last may be narrower. */
+static void pack_tiles(const float *a, i64 lda, const i64 *rows, float *out, i64 n, i64 K) {
+    switch (tile_height(n)) {
+        TILES_OF(1) TILES_OF(2) TILES_OF(3) TILES_OF(4) TILES_OF(5) TILES_OF(6)
+#if MICRO_ROWS > 6
+        TILES_OF(7) TILES_OF(8) TILES_OF(9) TILES_OF(10) TILES_OF(11) TILES_OF(12)
+#endif
+    }
+}
+#undef TILES_OF
+
+/* The given rows of c, which are at most MOST_ROWS, in the given columns. */
+static void gradient_rows(const struct gradient *g, i64 top, i64 rows, i64 from, i64 to,
+                          struct product_space *space) {
+    i64 deep = A_IN_CACHE / rows / K_BLOCK * K_BLOCK;
+    for (i64 first = 0; first < g->K; first += deep) {
+        i64 last = lesser(first + deep, g->K);
+        for (i64 k = first; k < last; k += K_BLOCK)
+            pack_tiles(g->a + top + (g->a_rows ? 0 : k * g->lda), g->lda,
+                       g->a_rows ? g->a_rows + k : NULL, space->tiles + (k - first) * rows, rows,
+                       lesser(K_BLOCK, last - k));
+        for (i64 j = from; j < to; j += PANEL) {
+            i64 columns = lesser(PANEL, to - j);
+            float *c = g->c + top * g->ldc + j;
+            for (i64 k = first; k < last; k += K_BLOCK) {
+                i64 some = lesser(K_BLOCK, last - k);
+                const float *tiles = space->tiles + (k - first) * rows;
+                pack_rows(g->b + j + (g->b_rows ? 0 : k * g->ldb), g->ldb,
+                          g->b_rows ? g->b_rows + k : NULL, space->panel, some, columns);
+                int add = g->add || k, whole = columns == PANEL;
+                float *to = whole ? c : space->ragged;
+                if (!whole && add) copy_columns(c, g->ldc, to, PANEL, rows, columns);
+                by_tiles(tiles, space->panel, to, whole ? g->ldc : PANEL, rows, some, add);
+                if (!whole) copy_columns(to, PANEL, c, g->ldc, rows, columns);
+            }
+        }
+    }
+}
+
+/* The share of the longer axis of c that falls to `part` of `parts`. */
+static void multiply_gradient(const struct gradient *g, i64 part, i64 parts,
+                              struct product_space *space) {
+    i64 unit = g->n > g->N ? MICRO_ROWS : PANEL, whole = g->n > g->N ? g->n : g->N;
+    i64 units = (whole + unit - 1) / unit;
+    i64 from = units * part / parts * unit, to = lesser(units * (part + 1) / parts * unit, whole);
+    i64 rows_from = g->n > g->N ? from : 0, rows_to = g->n > g->N ? to : g->n;
+    for (i64 top = rows_from; top < rows_to; top += MOST_ROWS)
+        gradient_rows(g, top, lesser(MOST_ROWS, rows_to - top), g->n > g->N ? 0 : from,
+                      g->n > g->N ? g->N : to, space);
+}
+
+/* total [n, N rounded up to PANEL], rows `ld` apart, += the transpose of a [K, n], times b [K, N],
+ * for operands that fit the cache. `scratch` has room for b, packed. */
+static void add_transposed_f32(const float *a, const float *b, i64 ldb, float *total, i64 ld, i64 n,
+                               i64 K, i64 N, float *scratch) {
+    pack_f32(b, ldb, scratch, K, N);
+    for (i64 j = 0; j < N; j += PANEL)
+        by_columns(a, n, scratch + j * K, total + j, ld, n, K, 1);
+}
+
+enum { PANEL_f32 = PANEL };
+static void begin_products_f32(void) {}
+static void end_products_f32(void) {}
