@@ -106,6 +106,9 @@ def _run(arguments: list[str]) -> None:
         if len(arguments) != 2:
             raise UserError("--cell needs one file, which a grid writes; run a grid with -m")
         return run_cell(Path(arguments[1]))
+    from glam.kernels.instruction_sets import asked
+
+    asked()  # GLAM_KERNELS is refused by every task where it cannot be had
     # Hydra raises its errors instead of printing them: they are explained here.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     show_start()

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from glam.errors import UserError
+from glam.kernels.instruction_sets import OFF, ON, SWITCH, asked, lacking, options
 from glam.kernels.store import folders, is_whole, keep
 from glam.progress import stage
 
@@ -38,7 +40,15 @@ class Library:
 KERNELS = Library(
     name="kernels",
     sources=(
-        *("kernels.c", "elementwise.inc", "adafactor.h", "arena.h", "multiply.h", "attention.inc"),
+        *(
+            "kernels.c",
+            "elementwise.inc",
+            "compiled_for.h",
+            "adafactor.h",
+            "arena.h",
+            "multiply.h",
+            "attention.inc",
+        ),
         *("feed_forward.h", "loss_f32.h", "gemm_bf16.h", "experts_bf16.h", "loss_bf16.h"),
         *("decode.h", "lanes.h", "packed.inc", "draw.h", "attend.inc", "product.inc"),
         "product_t.inc",
@@ -53,26 +63,25 @@ KERNELS = Library(
 )
 TEXT = Library(
     name="text",
-    sources=("text.c", "cleaned.h", "page_scores.h", "scan.h", "unigram.h"),
+    sources=("text.c", "compiled_for.h", "cleaned.h", "page_scores.h", "scan.h", "unigram.h"),
     flags=("-O3", "-fPIC", "-fno-strict-aliasing"),
     without="kernels of text could not be built, Python's are slower",
 )
-# Tried in this order: the widest vectors, a compiler without that option, one without both.
-MACHINE = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ())
-SWITCH = "GLAM_KERNELS"  # the environment variable: `off` leaves all to what they stand in for
 
-_switched_off = os.environ.get(SWITCH, "on") == "off"
+_switched_off = os.environ.get(SWITCH) == OFF
 
 
 def library() -> ctypes.CDLL | None:
     """The kernels of a training step, built on the first call. None where kernels are switched off
-    or cannot be built: torch's operators compute the same to rounding."""
+    or cannot be built: torch's operators compute the same to rounding. Raises UserError where
+    GLAM_KERNELS asks for what cannot be."""
     return None if _switched_off else _loaded(KERNELS)
 
 
 def text_library() -> ctypes.CDLL | None:
     """The kernels of text, built on the first call; torch need not be loaded. None where kernels
-    are switched off or cannot be built: Python computes the same bits."""
+    are switched off or cannot be built: Python computes the same bits. Raises UserError as
+    `library` does."""
     return None if _switched_off else _loaded(TEXT)
 
 
@@ -89,11 +98,14 @@ def switched_off() -> Generator[None]:
 
 @functools.cache
 def _loaded(chosen: Library) -> ctypes.CDLL | None:
+    value = asked()
     if chosen.after:
         importlib.import_module(chosen.after)
     try:
         return ctypes.CDLL(str(_built(chosen)))
     except (OSError, subprocess.SubprocessError) as error:
+        if value not in (ON, OFF):
+            raise UserError(f"{SWITCH}={value} cannot be built: {_reason(error)}") from error
         log.warning("%s: %s", chosen.without, _reason(error))
         return None
 
@@ -107,15 +119,15 @@ def _reason(error: Exception) -> str:
 
 
 def _built(chosen: Library) -> Path:
-    """The library's file, compiled where it is missing or damaged, by the first process that needs
-    it: the others wait. Raises OSError or SubprocessError."""
+    """The library's file, compiled where it is missing, damaged or of another processor, by the
+    first process that needs it: the others wait. Raises OSError or SubprocessError."""
     default = next(filter(shutil.which, ("cc", "gcc", "clang")), "")
     compiler = shlex.split(os.environ.get("CC", "")) or shlex.split(default)  # CC may have options
     if not compiler:
         raise FileNotFoundError("no C compiler (cc, gcc or clang)")
     name = f"{chosen.name}-{_key(compiler, chosen)}.so"
     for folder in folders():
-        if is_whole(folder / name):
+        if _serves(folder / name):
             return folder / name
         if os.access(folder, os.W_OK):
             break
@@ -123,26 +135,40 @@ def _built(chosen: Library) -> Path:
         folder = Path(tempfile.mkdtemp(prefix="glam-kernels-"))
     file = folder / name
     with FileLock(file.with_suffix(".lock")):
-        if not is_whole(file):
+        if not _serves(file):
             with stage("compiling the kernels"):
                 _build(compiler, chosen, file)
     return file
 
 
+def _serves(file: Path) -> bool:
+    """Whether a library is there, whole, and has no instruction that this processor lacks."""
+    return is_whole(file) and not lacking(file.read_bytes())
+
+
 def _build(compiler: list[str], chosen: Library, file: Path) -> None:
-    source = Path(__file__).with_name(chosen.sources[0])
+    machines = options(asked())
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-        compiled, linked = Path(folder, "library.o"), Path(folder, "library.so")
-        for machine in MACHINE:
+        for machine in machines:
             try:
-                _run(*compiler, *chosen.flags, *machine, "-c", str(source), "-o", str(compiled))
-                break
-            except subprocess.CalledProcessError:
-                if machine == MACHINE[-1]:
+                keep(_linked(compiler, chosen, machine, Path(folder)), file)
+                return
+            except (OSError, subprocess.CalledProcessError):
+                if machine == machines[-1]:
                     raise
-        # No OpenMP is linked: kernels that have threads use those of the one torch has loaded.
-        _run(*compiler, "-shared", str(compiled), "-o", str(linked), "-lm")
-        keep(linked, file)
+
+
+def _linked(compiler: list[str], chosen: Library, machine: tuple[str, ...], folder: Path) -> Path:
+    """A library for the sets that the options `machine` name. Raises OSError or SubprocessError,
+    also where this processor lacks one of them."""
+    source = Path(__file__).with_name(chosen.sources[0])
+    compiled, linked = folder / "library.o", folder / "library.so"
+    _run(*compiler, *chosen.flags, *machine, "-c", str(source), "-o", str(compiled))
+    # No OpenMP is linked: kernels that have threads use those of the one torch has loaded.
+    _run(*compiler, "-shared", str(compiled), "-o", str(linked), "-lm")
+    if absent := lacking(linked.read_bytes()):
+        raise OSError(f"{compiler[0]} compiles for {' '.join(absent)}, not for this processor")
+    return linked
 
 
 def _run(*command: str) -> str:
@@ -158,7 +184,7 @@ def _key(compiler: list[str], chosen: Library) -> str:
     parts = (
         version.encode(),
         sources,
-        repr((chosen.flags, MACHINE)).encode(),
+        repr((chosen.flags, options(asked()))).encode(),
         _processor().encode(),
     )
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

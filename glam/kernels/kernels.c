@@ -27,6 +27,8 @@
 typedef int64_t i64;
 typedef uint16_t bf16;
 
+#include "compiled_for.h"
+
 #define PARALLEL_FROM 32768 /* elements: smaller arrays are worked on by one thread */
 #define GRAIN 4096          /* elements that a thread takes at a time: whole vectors, since the
                              * scalar tail of a loop may round differently and must therefore lie at

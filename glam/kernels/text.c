@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "compiled_for.h"
+
 /* Code point at `text`, of valid UTF-8 or a surrogate in three bytes, and its bytes. */
 static inline uint32_t code_point(const uint8_t *text, int *bytes) {
     uint32_t c = text[0];

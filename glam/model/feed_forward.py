@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from glam.model.activations import gated_gelu, gelu
+from glam.model.cpu_products import feed_forward, products_supported
 
 
 class GatedFeedForward(nn.Module):
@@ -17,6 +18,9 @@ class GatedFeedForward(nn.Module):
         self.w_out_HM = nn.Parameter(torch.empty(hidden, d_model))
 
     def forward(self, x: Float[Tensor, "B S M"]) -> Float[Tensor, "B S M"]:
+        weights = (self.w_gate_MH, self.w_in_MH, self.w_out_HM)
+        if products_supported(x, *weights):
+            return feed_forward(x, *weights)
         hidden = gated_gelu(x @ self.w_gate_MH.to(x.dtype), x @ self.w_in_MH.to(x.dtype))
         return hidden @ self.w_out_HM.to(x.dtype)
 
@@ -31,4 +35,6 @@ class FeedForward(nn.Module):
         self.w_out_HM = nn.Parameter(torch.empty(hidden, d_model))
 
     def forward(self, x: Float[Tensor, "B S M"]) -> Float[Tensor, "B S M"]:
+        if products_supported(x, self.w_in_MH, self.w_out_HM):
+            return feed_forward(x, None, self.w_in_MH, self.w_out_HM)
         return gelu(x @ self.w_in_MH.to(x.dtype)) @ self.w_out_HM.to(x.dtype)

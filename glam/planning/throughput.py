@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 
 from glam.config import RunConfig, TrainingConfig
 from glam.files import read_json_if_there, strict
+from glam.kernels.instruction_sets import OFF, ON, asked
 from glam.machine.processor import processor
 from glam.machine.resources import Resources, device_name
 from glam.runs.identity import code_fingerprint, fingerprint
@@ -123,8 +124,10 @@ def machine_key(resources: Resources) -> dict[str, Any]:
 def _kernels() -> str:
     """Whether the C kernels serve, without importing them: they import torch."""
     compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
-    is_off = os.environ.get("GLAM_KERNELS", "on") == "off" or compiler is None
-    return "off" if is_off else str(compiler)
+    value = asked()
+    if value == OFF or compiler is None:
+        return OFF
+    return str(compiler) if value == ON else f"{compiler} for {value}"
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from glam.kernels import build
+from glam.kernels.instruction_sets import SWITCH, architecture
 
 load = build._loaded.__wrapped__  # which remembers nothing
 library = functools.partial(load, build.TEXT)  # whose sources compile in a twentieth of the time
@@ -273,7 +274,8 @@ def makes_no_library(folder, monkeypatch):
         monkeypatch,
         '[ "$1" = --version ] && echo mine && exit\n'
         'for last; do [ "$before" = -o ] && out="$last"; before="$last"; done\n'
-        f'echo "no library, but long enough to be cut in half" > "$out"\n'
+        f'echo "no library, long enough to be cut in half; glam compiled for: '
+        f'{architecture()};" > "$out"\n'
         f'[ "$1" = -shared ] && echo once >> {linked} || true',
     )
     return lambda: linked.read_text().splitlines()
@@ -295,7 +297,7 @@ def test_kernels_can_be_switched_off_for_a_while(kernels_here):
 
 @pytest.mark.slow
 def test_a_process_can_be_started_without_kernels(cache, monkeypatch):
-    monkeypatch.setenv(build.SWITCH, "off")
+    monkeypatch.setenv(SWITCH, "off")
     told = subprocess.run([sys.executable, "-c", BUILD], capture_output=True, text=True, check=True)
     assert (told.stdout, told.stderr) == ("False\n", "")
     assert not cache.exists()

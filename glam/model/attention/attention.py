@@ -10,6 +10,7 @@ from glam.config import ModelConfig
 from glam.model.attention.blocks import block_attention
 from glam.model.attention.cpu_kernel import head_attention, kernel_supported
 from glam.model.attention.position import PositionBias
+from glam.model.cpu_products import linear
 from glam.model.precision import at_least_float32
 
 # `(equation, a, b) -> product`, as torch.einsum.
@@ -68,7 +69,7 @@ class Attention(nn.Module):
         self, x_BSM: Float[Tensor, "B S M"], mask_BSS: Float[Tensor, "B S S"] | None
     ) -> Float[Tensor, "B S M"]:
         attend = self._on_cpu if x_BSM.device.type == "cpu" else self._by_operators
-        return attend(x_BSM, mask_BSS).flatten(2) @ self.w_out_AM.to(x_BSM.dtype)
+        return linear(attend(x_BSM, mask_BSS).flatten(2), self.w_out_AM)
 
     def _by_operators(self, x_BSM: Tensor, mask_BSS: Tensor | None) -> Float[Tensor, "B S N D"]:
         heads = (*x_BSM.shape[:2], -1, self.head_size)  # a process may have some of the heads
@@ -81,6 +82,6 @@ class Attention(nn.Module):
         return plain_attention(q, k, v, bias_NSS, mask_BSS, self._einsum).transpose(1, 2)
 
     def _on_cpu(self, x_BSM: Tensor, mask_BSS: Tensor | None) -> Float[Tensor, "B S N D"]:
-        w = torch.cat([self.w_query_MA, self.w_key_MA, self.w_value_MA], 1).to(x_BSM.dtype)
-        qkv = (x_BSM @ w).view(*x_BSM.shape[:2], 3, -1, self.head_size)
+        w = torch.cat([self.w_query_MA, self.w_key_MA, self.w_value_MA], 1)
+        qkv = linear(x_BSM, w).view(*x_BSM.shape[:2], 3, -1, self.head_size)
         return cpu_attention(qkv, self.position, mask_BSS)
