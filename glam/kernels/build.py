@@ -52,6 +52,7 @@ KERNELS = Library(
         *("feed_forward.h", "loss_f32.h", "gemm_bf16.h", "experts_bf16.h", "loss_bf16.h"),
         *("decode.h", "lanes.h", "packed.inc", "draw.h", "attend.inc", "product.inc"),
         "product_t.inc",
+        "transpose.h",
     ),
     # Sums may be regrouped. Masked keys are infinities, which -ffast-math would not allow.
     flags=(

@@ -46,6 +46,8 @@ SETS = {
     ),
     "neon": InstructionSet("aarch64", ("-march=armv8-a",), frozenset(("asimd",))),
 }
+# Names of sets of kernels: `vectors of 4` is plain C, `elementwise` leaves products to torch.
+OURS = (*SETS, "vectors of 4", "elementwise")
 # All that the processor has, tried in this order: the widest vectors, a compiler without that
 # option, one without both.
 ALL = (("-march=native", WIDE), ("-march=native",), ())

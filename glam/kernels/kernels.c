@@ -283,6 +283,7 @@ void route_backward(const float *d_gates, float *d_probabilities, const i64 *exp
 #include "decode.h"
 
 #include "arena.h"
+#include "transpose.h"
 #include "multiply.h"
 #include "feed_forward.h"
 #include "loss_f32.h"

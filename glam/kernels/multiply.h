@@ -37,8 +37,16 @@
 #define PANEL (2 * WIDTH) /* columns of a panel */
 #endif
 #define VECTORS (PANEL / WIDTH)
-#define K_BLOCK 256       /* rows of a panel that stay in the L1 cache */
-#define A_IN_CACHE 65536  /* floats of `a` that stay in the L2 cache: half of one of 512 KB */
+#if WIDTH == 16
+#define K_BLOCK 128       /* rows of a panel: half of an L1 cache that two threads may share */
+#define K_AT_ONCE 256     /* terms that are added before the next columns */
+#define A_IN_CACHE 131072 /* floats of `a` that stay in the L2 cache: half of one of 1 MB */
+#else
+#define K_BLOCK 256
+#define K_AT_ONCE 256
+#define A_IN_CACHE 65536 /* half of one of 512 KB */
+#endif
+#define B_NEAR 65536      /* floats of `b` that are in the L2 cache anyway */
 #define MOST_ROWS 240     /* of a block that is not stored as it is made; a multiple of 12 */
 
 #define INLINE static inline __attribute__((always_inline))
@@ -48,14 +56,22 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/* The instruction set that float32 is multiplied by. */
+const char *kernel_set(void) { return KERNEL_SET; }
+
 typedef float vec __attribute__((vector_size(4 * WIDTH)));
 typedef float loose_vec __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 typedef float four __attribute__((vector_size(16)));
 typedef float loose_four __attribute__((vector_size(16), aligned(4), may_alias));
 
-/* How the rows of `a` lie: one by one, `apart` elements; as the transpose [K, apart]; or packed
- * [K, rows of the tile]. */
-enum lies { BY_ROWS, TRANSPOSED, IN_TILES };
+/* How the rows of `a` lie: one by one, `apart` elements; as the transpose [K, apart]; packed as
+ * tiles [K, rows of the tile]; or in pieces [.., PANEL] of its columns, `apart` elements. */
+enum lies { BY_ROWS, TRANSPOSED, IN_TILES, IN_PANELS };
+
+/* Element r of column k, counted from the beginning of its piece where a is IN_PANELS. */
+#define ELEMENT(lies, r, k, R, apart) \
+    ((lies) == BY_ROWS ? (r) * (apart) + (k) : (lies) == TRANSPOSED ? (k) * (apart) + (r) \
+     : (lies) == IN_TILES ? (k) * (R) + (r) : (r) * PANEL + (k))
 
 /* The micro-kernel: c [R, PANEL] = a [R, K] times a panel [K, PANEL], on top of c where `add`. R
  * and `lies` are constants where it is inlined. */
@@ -65,12 +81,15 @@ INLINE void micro_kernel(const float *a, i64 apart, const float *b, float *c, i6
     UNROLL for (int r = 0; r < R; r++)
         UNROLL for (int j = 0; j < VECTORS; j++)
             sum[r][j] = add ? (vec)*(const loose_vec *)(c + r * ldc + j * WIDTH) : (vec){0};
-    for (i64 k = 0; k < K; k++, b += PANEL) {
-        vec row[VECTORS];
-        UNROLL for (int j = 0; j < VECTORS; j++) row[j] = *(const loose_vec *)(b + j * WIDTH);
-        UNROLL for (int r = 0; r < R; r++) {
-            float each = a[lies == BY_ROWS ? r * apart + k : lies == TRANSPOSED ? k * apart + r : k * R + r];
-            UNROLL for (int j = 0; j < VECTORS; j++) sum[r][j] += each * row[j];
+    for (i64 first = 0, deep; first < K; first += deep, a += apart) {
+        deep = lies == IN_PANELS && K - first > PANEL ? PANEL : K - first;
+        for (i64 k = 0; k < deep; k++, b += PANEL) {
+            vec row[VECTORS];
+            UNROLL for (int j = 0; j < VECTORS; j++) row[j] = *(const loose_vec *)(b + j * WIDTH);
+            UNROLL for (int r = 0; r < R; r++) {
+                float each = a[ELEMENT(lies, r, k, R, apart)];
+                UNROLL for (int j = 0; j < VECTORS; j++) sum[r][j] += each * row[j];
+            }
         }
     }
     UNROLL for (int r = 0; r < R; r++)
@@ -97,29 +116,54 @@ static inline i64 tile_height(i64 n) {
 
 static inline i64 lesser(i64 a, i64 b) { return a < b ? a : b; }
 
-/* c [n, PANEL] = a [n, K] times one panel. */
+/* What comes next, to be fetched into the L2 cache while a panel is met: [rows, bytes], `apart`
+ * bytes. Its rows lie too far from each other for the processor to guess. */
+struct ahead {
+    const char *at;
+    i64 rows, bytes, apart, row, byte;
+};
+
+/* Fetches `lines` more of it. */
+INLINE void fetch_ahead(struct ahead *next, i64 lines) {
+    for (; lines > 0 && next->row < next->rows; lines--) {
+        __builtin_prefetch(next->at + next->row * next->apart + next->byte, 0, 2);
+        next->byte += 64;
+        if (next->byte >= next->bytes) next->byte = 0, next->row++;
+    }
+}
+
+/* c [n, PANEL] = a [n, K] times one panel; `next` may be NULL. */
 INLINE void rows_times_panel(const float *a, i64 apart, const float *b, float *c, i64 ldc, i64 n,
-                             i64 K, int add, const enum lies lies) {
+                             i64 K, int add, struct ahead *next, const enum lies lies) {
     i64 height = tile_height(n);
+    i64 lines = next ? next->rows * ((next->bytes + 63) / 64) * height / (n ? n : 1) + 1 : 0;
     for (i64 i = 0; i < n; i += height) {
-        i64 at = i * (lies == BY_ROWS ? apart : lies == TRANSPOSED ? 1 : K);
+        if (next) fetch_ahead(next, lines);
+        i64 at = i * (lies == BY_ROWS ? apart : lies == TRANSPOSED ? 1 : lies == IN_TILES ? K : PANEL);
         tile(a + at, apart, b, c + i * ldc, ldc, K, add, lesser(height, n - i), lies);
     }
 }
 
 static __attribute__((noinline)) void by_rows(const float *a, i64 lda, const float *b, float *c,
-                                              i64 ldc, i64 n, i64 K, int add) {
-    rows_times_panel(a, lda, b, c, ldc, n, K, add, BY_ROWS);
+                                              i64 ldc, i64 n, i64 K, int add,
+                                              struct ahead *next) {
+    rows_times_panel(a, lda, b, c, ldc, n, K, add, next, BY_ROWS);
 }
 
 static __attribute__((noinline)) void by_columns(const float *a, i64 lda, const float *b, float *c,
                                                  i64 ldc, i64 n, i64 K, int add) {
-    rows_times_panel(a, lda, b, c, ldc, n, K, add, TRANSPOSED);
+    rows_times_panel(a, lda, b, c, ldc, n, K, add, NULL, TRANSPOSED);
 }
 
 static __attribute__((noinline)) void by_tiles(const float *a, const float *b, float *c, i64 ldc,
                                                i64 n, i64 K, int add) {
-    rows_times_panel(a, 0, b, c, ldc, n, K, add, IN_TILES);
+    rows_times_panel(a, 0, b, c, ldc, n, K, add, NULL, IN_TILES);
+}
+
+static __attribute__((noinline)) void by_panels(const float *a, i64 panel, const float *b, float *c,
+                                                i64 ldc, i64 n, i64 K, int add,
+                                                struct ahead *next) {
+    rows_times_panel(a, panel, b, c, ldc, n, K, add, next, IN_PANELS);
 }
 
 /* Packs b [K, N], whose rows are `ldb` apart, into panels [K, PANEL]; zeros beyond N. The rows are
@@ -154,9 +198,16 @@ INLINE void transpose_4(const float *in, i64 ld_in, float *out, i64 ld_out) {
 /* Packs the transpose of b [N, K], whose rows are `ldb` apart, into panels [K, PANEL]; zeros beyond
  * N. */
 static void pack_t_f32(const float *b, i64 ldb, float *out, i64 N, i64 K) {
-    for (i64 j = 0; j < N; j += PANEL, out += PANEL * K)
+    for (i64 j = 0; j < N; j += PANEL, out += PANEL * K) {
+        i64 done = 0;
+#if WIDTH == 16
+        for (; j + PANEL <= N && done + 16 <= K; done += 16)
+            for (i64 i = 0; i < PANEL; i += 16)
+                transpose_16((const uint32_t *)(b + (j + i) * ldb + done), ldb,
+                             (uint32_t *)(out + done * PANEL + i), PANEL);
+#endif
         for (i64 i = 0; i < PANEL; i += 4) {
-            i64 k = 0;
+            i64 k = done;
             if (j + i + 4 <= N)
                 for (; k + 4 <= K; k += 4)
                     transpose_4(b + (j + i) * ldb + k, ldb, out + k * PANEL + i, PANEL);
@@ -164,6 +215,7 @@ static void pack_t_f32(const float *b, i64 ldb, float *out, i64 N, i64 K) {
                 for (i64 r = i; r < i + 4; r++)
                     out[k * PANEL + r] = j + r < N ? b[(j + r) * ldb + k] : 0.0f;
         }
+    }
 }
 
 /* c [n, N] = a [n, K] times packed panels, which are `panel` floats apart, on top of c where
@@ -172,7 +224,8 @@ static void gemm_f32(const float *a, i64 lda, const float *b, i64 panel, float *
                      i64 N, i64 K, int add) {
     for (i64 j = 0; j < N; j += PANEL, b += panel)
         for (i64 k = 0; k < K; k += K_BLOCK)
-            by_rows(a + k, lda, b + k * PANEL, c + j, ldc, n, lesser(K_BLOCK, K - k), add || k);
+            by_rows(a + k, lda, b + k * PANEL, c + j, ldc, n, lesser(K_BLOCK, K - k), add || k,
+                    NULL);
 }
 
 /* What a thread needs for products of any size. */
@@ -190,11 +243,12 @@ static struct product_space *alloc_spaces(int threads) {
 typedef void finish_piece(void *with, i64 top, i64 rows, i64 j, i64 columns);
 
 /* c [n, N] = a [n, K] b [K, N], on top of c where `add`; b is stored as [N, K] where `transposed`.
- * Rows are lda, ldb and ldc elements apart. */
+ * Rows are lda, ldb and ldc elements apart. Where a_panel or c_panel is not 0, a or c lies in
+ * panels [rows, PANEL] of its columns, so many elements apart, the last padded. */
 struct product {
     const float *a, *b;
     float *c;
-    i64 lda, ldb, ldc, n, N, K;
+    i64 lda, ldb, ldc, n, N, K, a_panel, c_panel;
     int transposed, add;
     finish_piece *finish;
     void *with;
@@ -207,38 +261,61 @@ static void copy_columns(const float *from, i64 ld_from, float *to, i64 ld_to, i
         for (i64 j = 0; j < columns; j++) to[r * ld_to + j] = from[r * ld_from + j];
 }
 
-/* Rows of a [.., K] times the packed panel of `space`, into `columns` columns at c. */
-static void meet_panel(struct product_space *space, const float *a, i64 lda, float *c, i64 ldc,
-                       i64 rows, i64 columns, i64 K, int add) {
-    if (columns == PANEL) {
-        by_rows(a, lda, space->panel, c, ldc, rows, K, add);
+/* Columns [j, j + PANEL) of c += rows [top, top + rows) of a [.., k to k + deep) times the packed
+ * panel of `space`. */
+static void meet_panel(const struct product *p, struct product_space *space, i64 top, i64 rows,
+                       i64 j, i64 k, i64 deep, struct ahead *next) {
+    i64 columns = lesser(PANEL, p->N - j), add = p->add || k, in_panels = p->a_panel > 0;
+    i64 apart = in_panels ? p->a_panel : p->lda, row = in_panels ? PANEL : p->lda;
+    const float *a = p->a + top * row + (in_panels ? k / PANEL * p->a_panel : k);
+    void (*meet)(const float *, i64, const float *, float *, i64, i64, i64, int, struct ahead *) =
+        in_panels ? by_panels : by_rows;
+    float *c = p->c_panel ? p->c + j / PANEL * p->c_panel + top * PANEL : p->c + top * p->ldc + j;
+    if (p->c_panel || columns == PANEL) {
+        meet(a, apart, space->panel, c, p->c_panel ? PANEL : p->ldc, rows, deep, add, next);
         return;
     }
     for (i64 i = 0; i < rows; i += MOST_ROWS) {
         i64 some = lesser(MOST_ROWS, rows - i);
-        if (add) copy_columns(c + i * ldc, ldc, space->ragged, PANEL, some, columns);
-        by_rows(a + i * lda, lda, space->panel, space->ragged, PANEL, some, K, add);
-        copy_columns(space->ragged, PANEL, c + i * ldc, ldc, some, columns);
+        float *to = c + i * p->ldc;
+        if (add) copy_columns(to, p->ldc, space->ragged, PANEL, some, columns);
+        meet(a + i * row, apart, space->panel, space->ragged, PANEL, some, deep, add, NULL);
+        copy_columns(space->ragged, PANEL, to, p->ldc, some, columns);
+    }
+}
+
+/* Where [deep, columns] of b begins, its k-th row and j-th column, as it is stored. */
+static struct ahead piece_of_b(const struct product *p, i64 k, i64 j) {
+    i64 deep = lesser(K_BLOCK, p->K - k) * 4, columns = lesser(PANEL, p->N - j) * 4;
+    const float *at = p->transposed ? p->b + j * p->ldb + k : p->b + k * p->ldb + j;
+    return (struct ahead){.at = (const char *)at, .rows = (p->transposed ? columns : deep) / 4,
+                          .bytes = p->transposed ? deep : columns, .apart = p->ldb * 4};
+}
+
+/* Panels of rows [top, top + rows) and terms [k, last), one after another: `a` is in the L2 cache,
+ * and a panel of c comes there once. */
+static void multiply_block(const struct product *p, i64 top, i64 rows, i64 from, i64 last,
+                           struct product_space *space) {
+    int far = p->N * p->K > B_NEAR;
+    for (i64 j = 0; j < p->N; j += PANEL) {
+        i64 columns = lesser(PANEL, p->N - j);
+        for (i64 k = from; k < last; k += K_BLOCK) {
+            const float *b = (const float *)piece_of_b(p, k, j).at;
+            i64 deep = lesser(K_BLOCK, p->K - k), end = k + K_BLOCK >= last;
+            struct ahead next = piece_of_b(p, end ? from : k + K_BLOCK, end ? j + PANEL : j);
+            if (p->transposed) pack_t_f32(b, p->ldb, space->panel, columns, deep);
+            else pack_f32(b, p->ldb, space->panel, deep, columns);
+            meet_panel(p, space, top, rows, j, k, deep, far && next.rows > 0 ? &next : NULL);
+        }
+        if (p->finish && last == p->K) p->finish(p->with, top, rows, j, columns);
     }
 }
 
 static void multiply(const struct product *p, struct product_space *space) {
-    i64 high = A_IN_CACHE / lesser(K_BLOCK, p->K > 0 ? p->K : 1) / MOST_ROWS * MOST_ROWS;
-    high = high ? high : MOST_ROWS;
+    i64 deep = lesser(K_AT_ONCE, p->K > 0 ? p->K : 1), high = A_IN_CACHE / deep / 60 * 60;
     for (i64 top = 0; top < p->n; top += high)
-        for (i64 k = 0; k < p->K; k += K_BLOCK) {
-            i64 deep = lesser(K_BLOCK, p->K - k), rows = lesser(high, p->n - top);
-            for (i64 j = 0; j < p->N; j += PANEL) {
-                i64 columns = lesser(PANEL, p->N - j);
-                if (p->transposed)
-                    pack_t_f32(p->b + j * p->ldb + k, p->ldb, space->panel, columns, deep);
-                else
-                    pack_f32(p->b + k * p->ldb + j, p->ldb, space->panel, deep, columns);
-                meet_panel(space, p->a + top * p->lda + k, p->lda, p->c + top * p->ldc + j, p->ldc,
-                           rows, columns, deep, p->add || k);
-                if (p->finish && k + deep == p->K) p->finish(p->with, top, rows, j, columns);
-            }
-        }
+        for (i64 k = 0; k < p->K; k += K_AT_ONCE)
+            multiply_block(p, top, lesser(high, p->n - top), k, lesser(k + K_AT_ONCE, p->K), space);
 }
 
 /* c [n, N] = the transpose of a [K, n], times b [K, N], on top of c where `add`: the gradient of a

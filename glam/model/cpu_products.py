@@ -20,14 +20,12 @@ class FeedForwardCpuKernel(torch.autograd.Function):
     without `w_gate` the plain form. Raises MemoryError where the workspace cannot be had."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, w_gate: Tensor | None, w_in: Tensor, w_out: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w_gate: Tensor | None, w_in: Tensor, w_out: Tensor) -> Tensor:
         x, w_in, w_out = x.contiguous(), w_in.contiguous(), w_out.contiguous()
         w_gate = None if w_gate is None else w_gate.contiguous()
         M, H = w_in.shape
         ctx.sizes = (x.numel() // M, M, H)
-        pre_activation = x.new_empty(ctx.sizes[0], H)
+        pre_activation = x.new_empty(ctx.sizes[0], padded_hidden(H))
         gate = None if w_gate is None else torch.empty_like(pre_activation)
         y = torch.empty_like(x)
         _run("feed_forward_f32", x, w_gate, w_in, w_out, gate, pre_activation, y, *ctx.sizes)
@@ -38,7 +36,11 @@ class FeedForwardCpuKernel(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, w_gate, w_in, w_out, gate, pre_activation = ctx.saved_tensors
         d_w_gate = None if w_gate is None else empty_like_pooled(w_gate)
-        d_x, d_w_in, d_w_out = torch.empty_like(x), empty_like_pooled(w_in), empty_like_pooled(w_out)
+        d_x, d_w_in, d_w_out = (
+            torch.empty_like(x),
+            empty_like_pooled(w_in),
+            empty_like_pooled(w_out),
+        )
         inputs = (grads[0].contiguous(), w_gate, w_in, w_out, gate, pre_activation)
         outputs = (d_x, d_w_gate, d_w_in, d_w_out)
         _run("feed_forward_backward_f32", x, *inputs, *outputs, *ctx.sizes)
@@ -64,6 +66,11 @@ class LinearCpuKernel(torch.autograd.Function):
         d_x, d_w = torch.empty_like(x), torch.empty_like(w)
         _run("linear_backward_f32", x, grads[0].contiguous(), w, d_x, d_w, *ctx.sizes, False)
         return d_x, d_w
+
+
+def padded_hidden(H: int) -> int:
+    """Hidden units of a row, in the form in which the kernels keep them."""
+    return -(-H // kernels.TILE) * kernels.TILE
 
 
 def _run(name: str, first: Tensor, *rest: Tensor | float | None) -> None:

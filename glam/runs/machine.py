@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from glam.kernels.instruction_sets import OURS
 from glam.machine.processor import first_gpu, processor
 from glam.machine.resources import Resources
 
@@ -68,4 +69,4 @@ def in_words(machines: Sequence[Machine]) -> list[str]:
 
 def _served(machine: Machine) -> str:
     kernels = machine.get("kernels")
-    return f"{kernels} kernels" if kernels in ("amx", "avx512", "elementwise") else str(kernels)
+    return f"{kernels} kernels" if kernels in OURS else str(kernels)

@@ -77,13 +77,24 @@ def test_a_tensor_of_another_type_or_with_gaps_is_refused():
         kernels.call("gelu", x, y, torch.tensor(16))
 
 
+# What a letter of a TYPED function is where the source names the type: x and w are tensors in it.
+WRITTEN = {"f32": {"x": "s", "w": "s"}, "bf16": {"x": "b"}}
+
+
 @pytest.mark.parametrize("name", [*calls.TYPED, *calls.UNTYPED])
 def test_the_parameters_of_a_function_are_those_of_the_source(name):
-    written = re.escape(f"OF({name})" if name in calls.TYPED else name)
-    head = rf"^(?:void|int) {written}\(([^)]*)\) {{"
-    (parameters,) = re.findall(head, SOURCE, re.MULTILINE)
-    letters = "".join(letter(parameter.strip()) for parameter in parameters.split(","))
-    assert letters == (calls.TYPED | calls.UNTYPED)[name] + "i"
+    letters, forms = (calls.TYPED | calls.UNTYPED)[name] + "i", {name: dict[str, str]()}
+    if name in calls.TYPED:
+        forms = {f"OF({name})": {}} | {f"{name}_{kind}": WRITTEN[kind] for kind in WRITTEN}
+    found = set[str]()
+    for written, types in forms.items():
+        head = rf"^(?:void|int) {re.escape(written)}\(([^)]*)\) {{"
+        for parameters in re.findall(head, SOURCE, re.MULTILINE):
+            found.add(written)
+            assert "".join(letter(parameter.strip()) for parameter in parameters.split(",")) == (
+                "".join(types.get(expected, expected) for expected in letters)
+            )
+    assert len(found) == (2 if name in calls.TYPED and f"OF({name})" not in found else 1)
 
 
 def test_the_sizes_are_those_of_the_source():

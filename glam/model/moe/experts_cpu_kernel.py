@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from glam import kernels
+from glam.model.cpu_products import padded_hidden
 from glam.model.gradient_pool import empty_like_pooled
 from glam.model.moe.experts import Experts
 from glam.model.moe.experts_grouped_mm import gates_of_choices, gates_of_rows, sum_of_choices
@@ -46,7 +47,8 @@ class ExpertsCpuKernel(torch.autograd.Function):
     ) -> Tensor:
         x_TM, w_in, w_out = x_TM.contiguous(), w_in.contiguous(), w_out.contiguous()
         sizes, num_rows = w_in.shape, len(layout.token_of_row)
-        pre_activation, y = x_TM.new_empty(num_rows, sizes[2]), x_TM.new_empty(num_rows, sizes[1])
+        pre_activation = x_TM.new_empty(num_rows, padded_hidden(sizes[2]))
+        y = x_TM.new_empty(num_rows, sizes[1])
         inputs = (w_in, w_out, layout.first_rows(), layout.token_of_row)
         numbers = (*sizes, w_in.dtype == torch.float32)
         if kernels.call("experts_forward", x_TM, *inputs, pre_activation, y, *numbers):
