@@ -28,7 +28,11 @@ class FeedForwardCpuKernel(torch.autograd.Function):
         pre_activation = x.new_empty(ctx.sizes[0], padded_hidden(H))
         gate = None if w_gate is None else torch.empty_like(pre_activation)
         y = torch.empty_like(x)
-        _run("feed_forward_f32", x, w_gate, w_in, w_out, gate, pre_activation, y, *ctx.sizes)
+        _check(
+            kernels.call(
+                "feed_forward_f32", x, w_gate, w_in, w_out, gate, pre_activation, y, *ctx.sizes
+            )
+        )
         ctx.save_for_backward(x, w_gate, w_in, w_out, gate, pre_activation)
         return y
 
@@ -43,7 +47,7 @@ class FeedForwardCpuKernel(torch.autograd.Function):
         )
         inputs = (grads[0].contiguous(), w_gate, w_in, w_out, gate, pre_activation)
         outputs = (d_x, d_w_gate, d_w_in, d_w_out)
-        _run("feed_forward_backward_f32", x, *inputs, *outputs, *ctx.sizes)
+        _check(kernels.call("feed_forward_backward_f32", x, *inputs, *outputs, *ctx.sizes))
         return outputs
 
 
@@ -56,7 +60,7 @@ class LinearCpuKernel(torch.autograd.Function):
         x, w = x.contiguous(), w.contiguous()
         ctx.sizes = (x.numel() // w.shape[0], *w.shape)
         y = x.new_empty(*x.shape[:-1], w.shape[1])
-        _run("linear_f32", x, w, y, *ctx.sizes)
+        _check(kernels.call("linear_f32", x, w, y, *ctx.sizes))
         ctx.save_for_backward(x, w)
         return y
 
@@ -64,7 +68,11 @@ class LinearCpuKernel(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         x, w = ctx.saved_tensors
         d_x, d_w = torch.empty_like(x), torch.empty_like(w)
-        _run("linear_backward_f32", x, grads[0].contiguous(), w, d_x, d_w, *ctx.sizes, False)
+        _check(
+            kernels.call(
+                "linear_backward_f32", x, grads[0].contiguous(), w, d_x, d_w, *ctx.sizes, False
+            )
+        )
         return d_x, d_w
 
 
@@ -73,8 +81,8 @@ def padded_hidden(H: int) -> int:
     return -(-H // kernels.TILE) * kernels.TILE
 
 
-def _run(name: str, first: Tensor, *rest: Tensor | float | None) -> None:
-    if kernels.call(name, first, *rest):
+def _check(failed: int) -> None:
+    if failed:
         raise MemoryError("no memory for the workspace of a product")
 
 
