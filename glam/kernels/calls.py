@@ -1,61 +1,37 @@
-"""Calls functions of `kernels.c` on contiguous tensors. Types and strides are checked here, shapes
-by the caller."""
+"""Calls functions of `kernels.c`. All that they ask of their arguments is checked here
+(`contracts.py`): what does not fit is refused, not read."""
 
 import ctypes
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from glam.kernels.build import library
+from glam.kernels.contracts import (
+    NUMBERS,
+    PAD,
+    PLAIN,
+    SIGNATURES,
+    SIZES,
+    TYPED,
+    TYPES,
+    Sizes,
+    check_decoding,
+    check_tiles,
+    fits,
+    indices,
+    refuse_indices,
+    refuse_layout,
+    refuse_size,
+    refuse_type,
+)
 
 SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16"}
-CHUNKS, PAD, TILE = 32, 32, 32  # as in the C sources
-PLAIN = (Tensor, nn.Parameter)  # no other subclass: its data may lie elsewhere
-# Parameters of every function, without the last, the number of threads. Tensors: of the first
-# tensor's type (x), float32 (s), int64 (l), bfloat16 (b), float32 or bfloat16 (w). Numbers: int64
-# (n), float (f), int or truth value (i). TYPED functions exist for float32 and for bfloat16.
-TYPED = {
-    "gelu": "xxn",
-    "geglu": "xxxn",
-    "gelu_backward": "xxxn",
-    "geglu_backward": "xxxxxn",
-    "gated_gelu_backward": "xsxxsnn",
-    "sum_of_choices": "xlsxnnn",
-    "rms_norm": "xsxsnnf",
-    "rms_norm_backward": "xxssxsnn",
-    "attention_weights": "xsxsnnnnnnf",
-    "attention_weights_backward": "xxsnnnnf",
-    "cross_entropy": "xlssnnfi",
-    "pack_weights": "xsnnnnn",
-    # Only where `has_gemm` is true of the type:
-    "attention_forward": "xsxxxnnnnnf",
-    "attention_backward": "xxxsxnnnnnf",
-    "experts_forward": "xwwllxxnnni",
-    "experts_backward": "xxwwllxsxswwnnni",
-}
-UNTYPED = {
-    "add_narrow": "sbn",
-    "sort_by_expert": "llllnn",
-    "route": "slssnnni",
-    "route_backward": "sslsssnnni",
-    "adafactor": "ssssnnnfffff",
-    "adafactor_vector": "sssnfffff",
-    "decode_ahead": "lllllllwwsslssssllnnffff",
-    "draw_tokens": "sslslnnff",
-    "decode": "lllllllwwsslssnnnff",
-    "output_loss_bf16": "bwlsbwnnnffi",  # only where the processor has AMX
-}
-SIGNATURES = TYPED | UNTYPED
-NUMBERS: dict[str, Any] = {"n": ctypes.c_int64, "f": ctypes.c_float, "i": ctypes.c_int}
-TYPES = {
-    "s": (torch.float32,),
-    "l": (torch.int64,),
-    "b": (torch.bfloat16,),
-    "w": (torch.float32, torch.bfloat16),
-}
+C_NUMBERS: dict[str, Any] = {"n": ctypes.c_int64, "f": ctypes.c_float, "i": ctypes.c_int}
+OUTSIDE = 2  # what a function returns that has met an index outside of what it indexes
 
 
 def supported(*tensors: Tensor) -> bool:
@@ -85,46 +61,98 @@ def has_gemm(dtype: torch.dtype) -> bool:
     return has(f"attention_forward_{SUFFIX[dtype]}")
 
 
+class _Kernel(NamedTuple):
+    """A C function, and of each argument the types that a tensor may have (None: a number), and
+    whether it may be left out."""
+
+    function: Callable[..., int]
+    arguments: tuple[tuple[tuple[torch.dtype, ...] | None, bool], ...]
+
+
 @functools.cache
-def _function(name: str, dtype: torch.dtype) -> Callable[..., int]:
+def _kernel(name: str, dtype: torch.dtype) -> _Kernel:
     built = library()
     assert built is not None, "ask `supported` first"
     function = built[f"{name}_{SUFFIX[dtype]}" if name in TYPED else name]
-    letters = SIGNATURES[name] + "i"
-    function.argtypes = [NUMBERS.get(letter, ctypes.c_void_p) for letter in letters]
+    letters = SIGNATURES[name]
+    function.argtypes = [C_NUMBERS.get(letter, ctypes.c_void_p) for letter in letters + "i"]
     function.restype = ctypes.c_int
-    return function
+    kinds = [None if one in NUMBERS else TYPES.get(one.lower(), (dtype,)) for one in letters]
+    optional = [letter.isupper() for letter in letters]
+    return _Kernel(function, tuple(zip(kinds, optional, strict=True)))
 
 
 def call(name: str, first: Tensor, *rest: Tensor | float | None) -> int:
     """Runs the C function `name` with torch's number of threads, and returns what it returns.
 
-    `first` decides the type of a TYPED function; None stands for a missing tensor. Shapes are not
-    checked. Raises AssertionError for a tensor of the wrong type or with gaps.
+    `first` decides the type of a TYPED function; None stands for a tensor that is left out. Raises
+    TypeError for an argument of another kind, ValueError for a tensor with gaps or of another size
+    than its shape in C has, IndexError for an index outside of what it indexes.
     """
     return bind(name, first, *rest)()
 
 
 def bind(name: str, first: Tensor, *rest: Tensor | float | None) -> Callable[[], int]:
     """`call` with these arguments, to be made many times: the tensors, whose numbers may change
-    between calls, are kept."""
-    args = list[float | None]()
-    for letter, value in zip(SIGNATURES[name], (first, *rest), strict=True):
-        if isinstance(value, Tensor):
-            assert letter not in NUMBERS, (name, letter)
-            expected = TYPES.get(letter, (first.dtype,))
-            assert value.dtype in expected, (name, letter, value.dtype)
-            assert value.is_contiguous(), (name, letter, value.shape)
-            args.append(value.data_ptr())
+    between calls, are kept. Indices are checked now; those of `decode` at every call."""
+    kernel, kept = _kernel(name, first.dtype), (first, *rest)
+    args, tensors, sizes = list[float | None](), list[Tensor | None](), list[int | None]()
+    numbers = list[Any]()
+    for (types, optional), value in zip(kernel.arguments, kept, strict=True):
+        if types is None:
+            if type(value) not in (int, float, bool):
+                refuse_type(name, len(args), value, SIGNATURES[name][len(args)])
+            numbers.append(value)
+            args.append(value)  # pyright: ignore[reportArgumentType]
+            continue
+        if not isinstance(value, Tensor):
+            if value is not None or not optional:
+                refuse_type(name, len(args), value, SIGNATURES[name][len(args)])
+            args.append(None)
+            sizes.append(None)
+            tensors.append(None)
         else:
-            args.append(value)
-    function, kept = _function(name, first.dtype), (first, *rest)
+            if value.dtype not in types:
+                refuse_type(name, len(args), value, SIGNATURES[name][len(args)])
+            if type(value) not in PLAIN or not value.is_cpu or not value.is_contiguous():
+                refuse_layout(name, len(args), value)
+            args.append(value.data_ptr())
+            sizes.append(value.numel())
+            tensors.append(value)
     threads = torch.get_num_threads()
+    _check(name, tensors, sizes, numbers, threads)
+    return _bound(name, kernel.function, args, threads, kept)
 
+
+def _bound(
+    name: str, function: Callable[..., int], args: list[float | None], threads: int, kept: object
+) -> Callable[[], int]:
     def run(_: object = kept) -> int:
-        return function(*args, threads)
+        returned = function(*args, threads)
+        if returned == OUTSIDE:
+            raise IndexError(f"{name}: an index is outside of what it indexes")
+        return returned
 
     return run
+
+
+def _check(
+    name: str, tensors: list[Tensor | None], sizes: Sizes, numbers: list[Any], threads: int
+) -> None:
+    """Raises ValueError and IndexError as `call` does."""
+    if name in ("decode", "decode_ahead"):
+        check_decoding(name, tensors, sizes, numbers, threads)
+        return
+    wanted = SIZES[name](threads, sizes, numbers)
+    if tuple(sizes) != wanted and not all(map(fits, sizes, wanted)):
+        refuse_size(name, sizes, wanted)
+    check_tiles(name, numbers)
+    for index in indices(name, tensors[0], sizes, numbers):
+        value = tensors[index.place]
+        assert value is not None
+        look = _kernel("outside", torch.int64).function
+        if look(value.data_ptr(), value.numel(), index.limit, index.multiple, 1):
+            refuse_indices(name, index, value)
 
 
 def pad(bias: Tensor, end: float = 0) -> Tensor:

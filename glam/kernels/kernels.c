@@ -32,7 +32,8 @@ typedef uint16_t bf16;
 #define PARALLEL_FROM 32768 /* elements: smaller arrays are worked on by one thread */
 #define GRAIN 4096          /* elements that a thread takes at a time: whole vectors, since the
                              * scalar tail of a loop may round differently and must therefore lie at
-                             * the end of the array only */
+                             * the end of the array only (not schedule(simd : …), of which clang 14
+                             * makes loops that visit an element many times) */
 #define CHUNKS 32           /* fixed number of parts of a sum over rows */
 #define PAD 32              /* elements of padding: whole vectors */
 
@@ -182,24 +183,42 @@ static inline float softmax_exp(float *x, i64 n) {
 
 /* total [n] += product [n], a float32 sum of bfloat16 terms. */
 void add_narrow(float *restrict total, const bf16 *restrict product, i64 n, int threads) {
-#pragma omp parallel for simd schedule(simd : static, GRAIN) \
+#pragma omp parallel for simd schedule(static, GRAIN) \
     num_threads(threads) if (parallel : n > PARALLEL_FROM)
     for (i64 i = 0; i < n; i++) total[i] += widen_bf16(product[i]);
+}
+
+#define OUTSIDE 2 /* what a function returns that has met an index outside of what it indexes */
+
+/* Whether a number of x [n] is not in [0, limit) or, with a `multiple` above 0, is less than the one
+ * before it or no multiple. Returns 1 or 0. Reference: reference_outside. */
+int outside(const i64 *x, i64 n, i64 limit, i64 multiple, int threads) {
+    (void)threads; /* the work of microseconds */
+    int found = 0;
+#pragma omp simd reduction(| : found)
+    for (i64 i = 0; i < n; i++) found |= (uint64_t)x[i] >= (uint64_t)limit;
+    if (multiple <= 0) return found;
+    for (i64 i = 0; i < n; i++) found |= x[i] % multiple != 0 || (i > 0 && x[i] < x[i - 1]);
+    return found;
 }
 
 /* Sorts the choices of all tokens by expert, stably (token permutation).
  *
  * expert_of_choice [tokens, top_k]; `next` [E] comes as the first row of each expert and is left
  * at the end of its rows; row_of_choice [tokens * top_k]; token_of_row [rows], of which rows
- * without a choice are left as they were. */
-void sort_by_expert(const i64 *expert_of_choice, i64 *next, i64 *row_of_choice, i64 *token_of_row,
-                    i64 tokens, i64 top_k, int threads) {
+ * without a choice are left as they were. Returns OUTSIDE for an expert that is none of E, or that
+ * has no row left. Reference: reference_sort_by_expert. */
+int sort_by_expert(const i64 *expert_of_choice, i64 *next, i64 *row_of_choice, i64 *token_of_row,
+                   i64 tokens, i64 top_k, i64 E, i64 rows, int threads) {
     (void)threads; /* sequential: the order of the tokens decides the rows */
+    if (outside(expert_of_choice, tokens * top_k, E, 0, 1)) return OUTSIDE;
     for (i64 i = 0; i < tokens * top_k; i++) {
         i64 row = next[expert_of_choice[i]]++;
+        if ((uint64_t)row >= (uint64_t)rows) return OUTSIDE;
         row_of_choice[i] = row;
         token_of_row[row] = i / top_k;
     }
+    return 0;
 }
 
 /* Index of the largest of x [n], the first of equals; n where all are NaN or -infinity-free ties
