@@ -103,8 +103,14 @@ static void check_route_backward(void) {
     for (i64 i = 0; i < n; i++) probabilities[i] = (float)p[i];
     SHAPES("tokens %lld, E %lld, K %lld, normalize %d", (long long)tokens, (long long)E,
            (long long)K, normalize);
-    route_backward(d_gates, d_probabilities, experts, gates, probabilities, d_logits, tokens, E, K,
-                   normalize, threads());
+    i64 wrong = below(tokens * K), right = experts[wrong];
+    experts[wrong] = one_in(2) ? E : -1;
+#define ROUTE_BACKWARD                                                                          \
+    route_backward(d_gates, d_probabilities, experts, gates, probabilities, d_logits, tokens, E, \
+                   K, normalize, threads())
+    returned(ROUTE_BACKWARD, OUTSIDE);
+    experts[wrong] = right;
+    returned(ROUTE_BACKWARD, 0);
     reference_route_backward(dg, dp, experts, g, p, want, tokens, E, K, normalize);
     close_to("d_logits", d_logits, want, n);
 }

@@ -3,29 +3,29 @@
 
 import ctypes
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from glam.kernels.build import library
 from glam.kernels.contracts import (
-    NUMBERS,
     PAD,
     PLAIN,
     SIGNATURES,
     SIZES,
+    TILED,
     TYPED,
-    TYPES,
     Sizes,
     check_decoding,
+    check_layout,
+    check_sizes,
     check_tiles,
-    fits,
     indices,
+    may_be,
+    refuse_index,
     refuse_indices,
-    refuse_layout,
-    refuse_size,
     refuse_type,
 )
 
@@ -62,11 +62,12 @@ def has_gemm(dtype: torch.dtype) -> bool:
 
 
 class _Kernel(NamedTuple):
-    """A C function, and of each argument the types that a tensor may have (None: a number), and
-    whether it may be left out."""
+    """A C function, and what each of its arguments may be: types of elements of a tensor, with
+    NoneType where it may be left out; or types of a number."""
 
     function: Callable[..., int]
-    arguments: tuple[tuple[tuple[torch.dtype, ...] | None, bool], ...]
+    arguments: tuple[tuple[Any, ...], ...]
+    is_decoding: bool
 
 
 @functools.cache
@@ -77,9 +78,8 @@ def _kernel(name: str, dtype: torch.dtype) -> _Kernel:
     letters = SIGNATURES[name]
     function.argtypes = [C_NUMBERS.get(letter, ctypes.c_void_p) for letter in letters + "i"]
     function.restype = ctypes.c_int
-    kinds = [None if one in NUMBERS else TYPES.get(one.lower(), (dtype,)) for one in letters]
-    optional = [letter.isupper() for letter in letters]
-    return _Kernel(function, tuple(zip(kinds, optional, strict=True)))
+    arguments = tuple(may_be(letter, dtype) for letter in letters)
+    return _Kernel(function, arguments, name.startswith("decode"))
 
 
 def call(name: str, first: Tensor, *rest: Tensor | float | None) -> int:
@@ -89,68 +89,68 @@ def call(name: str, first: Tensor, *rest: Tensor | float | None) -> int:
     TypeError for an argument of another kind, ValueError for a tensor with gaps or of another size
     than its shape in C has, IndexError for an index outside of what it indexes.
     """
-    return bind(name, first, *rest)()
+    kernel = _kernel(name, first.dtype)
+    returned = kernel.function(*_checked(name, kernel, (first, *rest)))
+    if returned == OUTSIDE:
+        refuse_index(name)
+    return returned
 
 
 def bind(name: str, first: Tensor, *rest: Tensor | float | None) -> Callable[[], int]:
     """`call` with these arguments, to be made many times: the tensors, whose numbers may change
     between calls, are kept. Indices are checked now; those of `decode` at every call."""
     kernel, kept = _kernel(name, first.dtype), (first, *rest)
-    args, tensors, sizes = list[float | None](), list[Tensor | None](), list[int | None]()
-    numbers = list[Any]()
-    for (types, optional), value in zip(kernel.arguments, kept, strict=True):
-        if types is None:
-            if type(value) not in (int, float, bool):
-                refuse_type(name, len(args), value, SIGNATURES[name][len(args)])
-            numbers.append(value)
-            args.append(value)  # pyright: ignore[reportArgumentType]
-            continue
-        if not isinstance(value, Tensor):
-            if value is not None or not optional:
-                refuse_type(name, len(args), value, SIGNATURES[name][len(args)])
-            args.append(None)
-            sizes.append(None)
-            tensors.append(None)
-        else:
-            if value.dtype not in types:
-                refuse_type(name, len(args), value, SIGNATURES[name][len(args)])
-            if type(value) not in PLAIN or not value.is_cpu or not value.is_contiguous():
-                refuse_layout(name, len(args), value)
-            args.append(value.data_ptr())
-            sizes.append(value.numel())
-            tensors.append(value)
-    threads = torch.get_num_threads()
-    _check(name, tensors, sizes, numbers, threads)
-    return _bound(name, kernel.function, args, threads, kept)
+    args, function = _checked(name, kernel, kept), kernel.function
 
-
-def _bound(
-    name: str, function: Callable[..., int], args: list[float | None], threads: int, kept: object
-) -> Callable[[], int]:
     def run(_: object = kept) -> int:
-        returned = function(*args, threads)
+        returned = function(*args)
         if returned == OUTSIDE:
-            raise IndexError(f"{name}: an index is outside of what it indexes")
+            refuse_index(name)
         return returned
 
     return run
 
 
-def _check(
-    name: str, tensors: list[Tensor | None], sizes: Sizes, numbers: list[Any], threads: int
-) -> None:
-    """Raises ValueError and IndexError as `call` does."""
-    if name in ("decode", "decode_ahead"):
-        check_decoding(name, tensors, sizes, numbers, threads)
-        return
-    wanted = SIZES[name](threads, sizes, numbers)
-    if tuple(sizes) != wanted and not all(map(fits, sizes, wanted)):
-        refuse_size(name, sizes, wanted)
+def _checked(name: str, kernel: _Kernel, given: tuple[Any, ...]) -> list[Any]:
+    """The arguments as C takes them, the number of threads last. Raises as `call` does."""
+    args, sizes, numbers = list[Any](), list[int | None](), list[Any]()
+    for types, value in zip(kernel.arguments, given, strict=True):
+        kind = type(value)  # pyright: ignore[reportUnknownVariableType]
+        if kind is Tensor or kind is nn.Parameter:  # no subclass: its data may lie elsewhere
+            if value.dtype not in types:
+                refuse_type(name, len(args), value)
+            # On another device? Asked of the first alone, for the time it takes; of meta by the 0.
+            address = value.data_ptr()
+            if not value.is_contiguous() or not (args or value.is_cpu) or not address:
+                check_layout(name, len(args), value)
+            args.append(address)
+            sizes.append(value.numel())
+        elif kind in types:
+            args.append(value)
+            if value is None:
+                sizes.append(None)
+            else:
+                numbers.append(value)
+        else:
+            refuse_type(name, len(args), value)
+    threads = torch.get_num_threads()
+    if kernel.is_decoding:
+        check_decoding(name, given, sizes, numbers, threads)
+    else:
+        wanted = SIZES[name](threads, sizes, numbers)
+        if tuple(sizes) != wanted:
+            check_sizes(name, sizes, wanted)
+        if name in TILED:
+            _check_indices(name, given, sizes, numbers)
+    args.append(threads)
+    return args
+
+
+def _check_indices(name: str, given: tuple[Any, ...], sizes: Sizes, numbers: Sequence[int]) -> None:
     check_tiles(name, numbers)
-    for index in indices(name, tensors[0], sizes, numbers):
-        value = tensors[index.place]
-        assert value is not None
-        look = _kernel("outside", torch.int64).function
+    look = _kernel("outside", torch.int64).function
+    for index in indices(name, given[0].dtype, sizes, numbers):
+        value: Tensor = given[index.place]
         if look(value.data_ptr(), value.numel(), index.limit, index.multiple, 1):
             refuse_indices(name, index, value)
 

@@ -5,7 +5,7 @@ whatever lies there.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ TYPED = {
     "gelu_backward": "xxxn",
     "geglu_backward": "xxxxxn",
     "gated_gelu_backward": "xsxxsnn",
-    "sum_of_choices": "xlSxnnn",
+    "sum_of_choices": "xlSxnnnn",
     "rms_norm": "xsxsnnf",
     "rms_norm_backward": "xxssxsnn",
     "attention_weights": "xsXsnnnnnnf",
@@ -47,7 +47,8 @@ UNTYPED = {
     "output_loss_bf16": "bwlsBWnnnffi",  # only where the processor has AMX
 }
 SIGNATURES = TYPED | UNTYPED
-NUMBERS = "nfi"
+# The types that the arguments of each letter may have; `f` and `i` take what Python computes.
+NUMBERS: dict[str, tuple[type, ...]] = {"n": (int,), "f": (float, int), "i": (int, bool)}
 TYPES = {
     "s": (torch.float32,),
     "l": (torch.int64,),
@@ -121,8 +122,8 @@ def _of_choices(_t: int, _s: Sizes, numbers: Sequence[int]) -> Sizes:
 
 
 def _of_sums(_t: int, _s: Sizes, numbers: Sequence[int]) -> Sizes:
-    tokens, top_k, width = numbers
-    return (None, tokens * top_k, tokens * top_k, tokens * width)
+    tokens, top_k, width, num_rows = numbers
+    return (num_rows * width, tokens * top_k, tokens * top_k, tokens * width)
 
 
 def _of_route(_t: int, _s: Sizes, numbers: Sequence[int]) -> Sizes:
@@ -210,20 +211,13 @@ class Index(NamedTuple):
     multiple: int = 0
 
 
-def indices(
-    name: str, first: Tensor | None, sizes: Sizes, numbers: Sequence[int]
-) -> Sequence[Index]:
-    """Of a call, what has to be looked at before it; `decode` looks for itself."""
-    if name == "sum_of_choices":
-        return [Index(1, (sizes[0] or 0) // max(1, numbers[2]))]
-    if name == "route_backward":
-        return [Index(2, numbers[1])]
-    if name.startswith("experts_"):
-        assert first is not None
-        tokens, place = (sizes[0] or 0) // max(1, numbers[1]), 4 - (name == "experts_forward")
-        rows = sizes[place + 1] or 0
-        return [Index(place, rows + 1, ROWS[first.dtype]), Index(place + 1, tokens)]
-    return ()
+def indices(name: str, dtype: torch.dtype, sizes: Sizes, numbers: Sequence[int]) -> Sequence[Index]:
+    """What a call's tensors index, of the functions of TILED; the others look for themselves."""
+    if not name.startswith("experts_"):
+        return ()
+    tokens, place = (sizes[0] or 0) // max(1, numbers[1]), 4 - (name == "experts_forward")
+    rows = sizes[place + 1] or 0
+    return (Index(place, rows + 1, ROWS[dtype]), Index(place + 1, tokens))
 
 
 def of_decoding(threads: int, sizes: Sequence[int], rows: int, steps: int | None) -> Sizes:
@@ -239,14 +233,28 @@ def of_decoding(threads: int, sizes: Sequence[int], rows: int, steps: int | None
     return (*[rows] * 4, *tables, *cache, *state, rows * V, steps * rows, V, V, steps * rows)
 
 
-def refuse_type(name: str, place: int, value: Any, letter: str) -> None:
-    """Raises TypeError for an argument that is none of what `letter` stands for."""
-    kind = f"{value.dtype} tensor" if isinstance(value, Tensor) else type(value).__name__
-    raise TypeError(f"{name}: argument {place + 1} is a {kind}, not what {letter!r} stands for")
+def may_be(letter: str, dtype: torch.dtype) -> tuple[Any, ...]:
+    """What an argument of this letter may be, `dtype` the type of the first: types of elements,
+    with NoneType where it may be left out, or of a number."""
+    if letter in NUMBERS:
+        return NUMBERS[letter]
+    optional = (type(None),) if letter.isupper() else ()
+    return (*TYPES.get(letter.lower(), (dtype,)), *optional)
 
 
-def refuse_layout(name: str, place: int, value: Tensor) -> None:
+def refuse_type(name: str, place: int, value: Any) -> NoReturn:
+    """Raises TypeError for an argument that is none of what its letter stands for."""
+    if isinstance(value, Tensor):
+        check_layout(name, place, value)
+    kind = f"tensor of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+    wants = SIGNATURES[name][place]
+    raise TypeError(f"{name}: argument {place + 1} is a {kind}, not what {wants!r} stands for")
+
+
+def check_layout(name: str, place: int, value: Tensor) -> None:
     """Raises ValueError for a tensor that is no plain one in one piece of this machine's memory."""
+    if type(value) in PLAIN and value.is_cpu and value.is_contiguous():
+        return
     kind = type(value).__name__ if type(value) not in PLAIN else f"on {value.device}"
     shape, strides = tuple(value.shape), value.stride()
     where = f"{kind}, shape {shape}, strides {strides}"
@@ -254,19 +262,16 @@ def refuse_layout(name: str, place: int, value: Tensor) -> None:
 
 
 def check_decoding(
-    name: str, tensors: Sequence[Tensor | None], sizes: Sizes, numbers: Sequence[Any], threads: int
+    name: str, given: Sequence[Any], sizes: Sizes, numbers: Sequence[Any], threads: int
 ) -> None:
     """Raises ValueError for what does not fit the sizes that are in a tensor of their own."""
-    wanted_rows, of_model, weights = tensors[3], tensors[4], tensors[5]
-    assert wanted_rows is not None
-    assert of_model is not None
-    assert weights is not None
+    tensors: Sequence[Tensor] = given[3:6]
+    wanted_rows, of_model, weights = tensors
     model = cast(list[int], of_model.tolist())  # pyright: ignore[reportUnknownMemberType]
     if len(model) != NUM_SIZES:
         raise ValueError(f"{name}: {len(model)} sizes of the model, not {NUM_SIZES}")
     wanted = of_decoding(threads, model, numbers[0], numbers[1] if "ahead" in name else None)
-    if not all(map(fits, sizes, wanted)):
-        refuse_size(name, sizes, wanted)
+    check_sizes(name, sizes, wanted)
     outputs, room = int(wanted_rows.count_nonzero()) * model[VOCABULARY], sizes[13] or 0
     if outputs > room:
         raise ValueError(f"{name}: {room} elements for logits, and {outputs} are wanted")
@@ -283,7 +288,12 @@ def check_tiles(name: str, numbers: Sequence[float]) -> None:
             raise ValueError(f"{name}: a width of {numbers[place]} is no multiple of {TILE}")
 
 
-def refuse_indices(name: str, index: Index, value: Tensor) -> None:
+def refuse_index(name: str) -> NoReturn:
+    """Raises IndexError for what a kernel has met itself."""
+    raise IndexError(f"{name}: an index is outside of what it indexes")
+
+
+def refuse_indices(name: str, index: Index, value: Tensor) -> NoReturn:
     """Raises IndexError for a tensor with a number that is none of its indices, or out of order."""
     low, high = value.aminmax() if value.numel() else (0, 0)
     order = f", ascending by multiples of {index.multiple}" if index.multiple else ""
@@ -291,7 +301,7 @@ def refuse_indices(name: str, index: Index, value: Tensor) -> None:
     raise IndexError(f"{name}: tensor {index.place + 1} {words}{order}")
 
 
-def refuse_size(name: str, sizes: Sizes, wanted: Sizes) -> None:
+def check_sizes(name: str, sizes: Sizes, wanted: Sizes) -> None:
     """Raises ValueError for the first tensor with another number of elements than its shape has."""
     for place, (found, want) in enumerate(zip(sizes, wanted, strict=True)):
         if not fits(found, want):

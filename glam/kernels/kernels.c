@@ -167,6 +167,20 @@ static inline float softmax_exp(float *x, i64 n) {
     return 1.0f / total;
 }
 
+#define OUTSIDE 2 /* what a function returns that has met an index outside of what it indexes */
+
+/* Whether a number of x [n] is not in [0, limit) or, with a `multiple` above 0, is less than the one
+ * before it or no multiple. Returns 1 or 0. Reference: reference_outside. */
+int outside(const i64 *x, i64 n, i64 limit, i64 multiple, int threads) {
+    (void)threads; /* the work of microseconds */
+    int found = 0;
+#pragma omp simd reduction(| : found)
+    for (i64 i = 0; i < n; i++) found |= (uint64_t)x[i] >= (uint64_t)limit;
+    if (multiple <= 0) return found;
+    for (i64 i = 0; i < n; i++) found |= x[i] % multiple != 0 || (i > 0 && x[i] < x[i - 1]);
+    return found;
+}
+
 #define WIDEN OF(widen)
 #define NARROW OF(narrow)
 #define T float
@@ -181,25 +195,11 @@ static inline float softmax_exp(float *x, i64 n) {
 #undef T
 #undef OF
 
-/* total [n] += product [n], a float32 sum of bfloat16 terms. */
+/* total [n] += product [n], a float32 sum of bfloat16 terms. Reference: reference_add_narrow. */
 void add_narrow(float *restrict total, const bf16 *restrict product, i64 n, int threads) {
 #pragma omp parallel for simd schedule(static, GRAIN) \
     num_threads(threads) if (parallel : n > PARALLEL_FROM)
     for (i64 i = 0; i < n; i++) total[i] += widen_bf16(product[i]);
-}
-
-#define OUTSIDE 2 /* what a function returns that has met an index outside of what it indexes */
-
-/* Whether a number of x [n] is not in [0, limit) or, with a `multiple` above 0, is less than the one
- * before it or no multiple. Returns 1 or 0. Reference: reference_outside. */
-int outside(const i64 *x, i64 n, i64 limit, i64 multiple, int threads) {
-    (void)threads; /* the work of microseconds */
-    int found = 0;
-#pragma omp simd reduction(| : found)
-    for (i64 i = 0; i < n; i++) found |= (uint64_t)x[i] >= (uint64_t)limit;
-    if (multiple <= 0) return found;
-    for (i64 i = 0; i < n; i++) found |= x[i] % multiple != 0 || (i > 0 && x[i] < x[i - 1]);
-    return found;
 }
 
 /* Sorts the choices of all tokens by expert, stably (token permutation).
@@ -249,7 +249,8 @@ static i64 first_unchosen(const i64 *chosen, i64 k) {
 /* The router of an MoE layer (paper, section 4): the softmax of logits [tokens, num_experts] into
  * `probabilities` of the same shape, the `top_k` experts of the highest logits (the first of
  * equals) into experts [tokens, top_k], and their weights into gates [tokens, top_k]. The gates
- * are the softmax of the chosen logits where `normalize`, else the chosen probabilities. */
+ * are the softmax of the chosen logits where `normalize`, else the chosen probabilities.
+ * Reference: reference_route. */
 void route(const float *logits, i64 *experts, float *gates, float *probabilities, i64 tokens,
            i64 num_experts, i64 top_k, int normalize, int threads) {
 #pragma omp parallel for num_threads(threads) if (parallel : tokens * num_experts > PARALLEL_FROM)
@@ -275,10 +276,12 @@ void route(const float *logits, i64 *experts, float *gates, float *probabilities
 }
 
 /* Gradient of `route`: d_logits [tokens, num_experts] from d_gates [tokens, top_k] and
- * d_probabilities [tokens, num_experts]. `d_probabilities` is overwritten. */
-void route_backward(const float *d_gates, float *d_probabilities, const i64 *experts,
-                    const float *gates, const float *probabilities, float *d_logits, i64 tokens,
-                    i64 num_experts, i64 top_k, int normalize, int threads) {
+ * d_probabilities [tokens, num_experts]. `d_probabilities` is overwritten. Returns OUTSIDE for an
+ * expert that is none of them. Reference: reference_route_backward. */
+int route_backward(const float *d_gates, float *d_probabilities, const i64 *experts,
+                   const float *gates, const float *probabilities, float *d_logits, i64 tokens,
+                   i64 num_experts, i64 top_k, int normalize, int threads) {
+    if (outside(experts, tokens * top_k, num_experts, 0, 1)) return OUTSIDE;
 #pragma omp parallel for num_threads(threads) if (parallel : tokens * num_experts > PARALLEL_FROM)
     for (i64 t = 0; t < tokens; t++) {
         const float *p = probabilities + t * num_experts, *g = gates + t * top_k;
@@ -296,6 +299,7 @@ void route_backward(const float *d_gates, float *d_probabilities, const i64 *exp
         for (i64 k = 0; k < top_k; k++) gates_mean += dg[k] * g[k];
         for (i64 k = 0; k < top_k; k++) d[chosen[k]] += g[k] * (dg[k] - gates_mean);
     }
+    return 0;
 }
 
 #include "adafactor.h"

@@ -130,7 +130,7 @@ def test_sums_of_choices_do_not_depend_on_the_threads(dtype, top_k):
 
     def compute():
         y = rows.new_empty(300, 133)
-        kernels.call("sum_of_choices", rows, where, gates, y, 300, top_k, 133)
+        kernels.call("sum_of_choices", rows, where, gates, y, 300, top_k, 133, 501)
         return (y,)
 
     same_for_any_threads(compute)
