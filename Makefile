@@ -14,7 +14,7 @@ TEST := -m pytest -n 2 --dist loadgroup --durations=15
 XLA_TEST := .venv-xla/bin/python $(TEST) -q -p no:cacheprovider
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run grid test bench bench-tpu check chaos mistakes docs format lock clean tpu xla
+.PHONY: help run grid test bench bench-tpu check check-c chaos mistakes docs format lock clean tpu xla
 
 help: ## this list
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,10 @@ check: .venv/dev ## format, lint, floors, types and the fast tests
 	@.venv/bin/lint-imports --no-cache
 	@.venv/bin/pyright
 	@.venv/bin/python -m pytest -q -n 2 -m "not slow"
+
+ROUNDS ?= 40
+check-c: .venv/dev ## the C kernels against their references, under sanitizers; ROUNDS=40
+	@.venv/bin/python -m experiments.check_c --rounds $(ROUNDS)
 
 docs: .venv/docs ## build the documentation into docs/_build/html; a warning is an error
 	@.venv/bin/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going --builder html \

@@ -13,9 +13,6 @@ from glam.kernels.build import library, switched_off, text_library
 
 if TYPE_CHECKING:
     from glam.kernels.calls import (
-        CHUNKS,
-        PAD,
-        TILE,
         bind,
         call,
         has,
@@ -25,6 +22,7 @@ if TYPE_CHECKING:
         supported,
         unpad,
     )
+    from glam.kernels.contracts import CHUNKS, PAD, TILE
 
 
 def __getattr__(name: str) -> Any:
@@ -32,7 +30,8 @@ def __getattr__(name: str) -> Any:
     if name.startswith("_"):
         raise AttributeError(name)
     # `from glam.kernels import calls` would ask this function for `calls`.
-    return getattr(import_module("glam.kernels.calls"), name)
+    module = "contracts" if name.isupper() else "calls"
+    return getattr(import_module(f"glam.kernels.{module}"), name)
 
 
 __all__ = [

@@ -86,7 +86,7 @@ static void adafactor_matrix(float *p, const float *g, float *rows, float *colum
 
 /* Adafactor step of a stack of matrices: p and g [matrices, a, b], rows [matrices, a], columns
  * [matrices, b]; each matrix is factored, clipped and scaled by itself. Returns 1 where there is
- * no memory for the scratch rows. */
+ * no memory for the scratch rows. Reference: reference_adafactor. */
 int adafactor(float *p, const float *g, float *rows, float *columns, i64 matrices, i64 a, i64 b,
               float beta2, float lr, float eps_factor, float eps_scale, float clip, int threads) {
     int failed = 0;
@@ -106,7 +106,8 @@ int adafactor(float *p, const float *g, float *rows, float *columns, i64 matrice
     return failed;
 }
 
-/* Adafactor step of a vector: p, g and the unfactored second moments `squares` are [n]. */
+/* Adafactor step of a vector: p, g and the unfactored second moments `squares` are [n].
+ * Reference: reference_adafactor_vector. */
 void adafactor_vector(float *restrict p, const float *restrict g, float *restrict squares, i64 n,
                       float beta2, float lr, float eps_factor, float eps_scale, float clip,
                       int threads) {

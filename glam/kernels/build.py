@@ -26,7 +26,7 @@ from glam.progress import stage
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is one object: its hash is looked up at every call
 class Library:
     """What a library is made of: `sources`, of which the first includes the others."""
 

@@ -1,65 +1,37 @@
-"""Calls functions of `kernels.c` on contiguous tensors. Types and strides are checked here, shapes
-by the caller."""
+"""Calls functions of `kernels.c`. All that they ask of their arguments is checked here
+(`contracts.py`): what does not fit is refused, not read."""
 
 import ctypes
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from glam.kernels.build import library
+from glam.kernels.contracts import (
+    PAD,
+    PLAIN,
+    SIGNATURES,
+    SIZES,
+    TILED,
+    TYPED,
+    Sizes,
+    check_decoding,
+    check_layout,
+    check_sizes,
+    check_tiles,
+    indices,
+    may_be,
+    refuse_index,
+    refuse_indices,
+    refuse_type,
+)
 
 SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16"}
-CHUNKS, PAD, TILE = 32, 32, 32  # as in the C sources
-PLAIN = (Tensor, nn.Parameter)  # no other subclass: its data may lie elsewhere
-# Parameters of every function, without the last, the number of threads. Tensors: of the first
-# tensor's type (x), float32 (s), int64 (l), bfloat16 (b), float32 or bfloat16 (w). Numbers: int64
-# (n), float (f), int or truth value (i). TYPED functions exist for float32 and for bfloat16.
-TYPED = {
-    "gelu": "xxn",
-    "geglu": "xxxn",
-    "gelu_backward": "xxxn",
-    "geglu_backward": "xxxxxn",
-    "gated_gelu_backward": "xsxxsnn",
-    "sum_of_choices": "xlsxnnn",
-    "rms_norm": "xsxsnnf",
-    "rms_norm_backward": "xxssxsnn",
-    "attention_weights": "xsxsnnnnnnf",
-    "attention_weights_backward": "xxsnnnnf",
-    "cross_entropy": "xlssnnfi",
-    "pack_weights": "xsnnnnn",
-    # bfloat16 only where `has_gemm` is true of it:
-    "attention_forward": "xsxxxnnnnnf",
-    "attention_backward": "xxxsxnnnnnf",
-    "experts_forward": "xwwllxxnnni",
-    "experts_backward": "xxwwllxsxswwnnni",
-    "output_loss": "xwlsxwnnnffi",  # bfloat16 only where the processor has AMX
-}
-UNTYPED = {
-    "add_narrow": "sbn",
-    "sort_by_expert": "llllnn",
-    "route": "slssnnni",
-    "route_backward": "sslsssnnni",
-    "adafactor": "ssssnnnfffff",
-    "adafactor_vector": "sssnfffff",
-    "decode_ahead": "lllllllwwsslssssllnnffff",
-    "draw_tokens": "sslslnnff",
-    "decode": "lllllllwwsslssnnnff",
-    "feed_forward_f32": "sssssssnnn",
-    "feed_forward_backward_f32": "sssssssssssnnn",
-    "linear_f32": "sssnnn",
-    "linear_backward_f32": "sssssnnni",
-}
-SIGNATURES = TYPED | UNTYPED
-NUMBERS: dict[str, Any] = {"n": ctypes.c_int64, "f": ctypes.c_float, "i": ctypes.c_int}
-TYPES = {
-    "s": (torch.float32,),
-    "l": (torch.int64,),
-    "b": (torch.bfloat16,),
-    "w": (torch.float32, torch.bfloat16),
-}
+C_NUMBERS: dict[str, Any] = {"n": ctypes.c_int64, "f": ctypes.c_float, "i": ctypes.c_int}
+OUTSIDE = 2  # what a function returns that has met an index outside of what it indexes
 
 
 def supported(*tensors: Tensor) -> bool:
@@ -85,50 +57,102 @@ def has(name: str) -> bool:
 
 def has_gemm(dtype: torch.dtype) -> bool:
     """Whether the library has matrix products of this type, and with them the kernels for whole
-    attention and whole experts: AVX-512 for float32, AVX512_BF16 or AMX for bfloat16."""
+    attention and whole experts: always for float32, AVX512_BF16 or AMX for bfloat16."""
     return has(f"attention_forward_{SUFFIX[dtype]}")
 
 
+class _Kernel(NamedTuple):
+    """A C function, and what each of its arguments may be: types of elements of a tensor, with
+    NoneType where it may be left out; or types of a number."""
+
+    function: Callable[..., int]
+    arguments: tuple[tuple[Any, ...], ...]
+    is_decoding: bool
+
+
 @functools.cache
-def _function(name: str, dtype: torch.dtype) -> Callable[..., int]:
+def _kernel(name: str, dtype: torch.dtype) -> _Kernel:
     built = library()
     assert built is not None, "ask `supported` first"
     function = built[f"{name}_{SUFFIX[dtype]}" if name in TYPED else name]
-    letters = SIGNATURES[name] + "i"
-    function.argtypes = [NUMBERS.get(letter, ctypes.c_void_p) for letter in letters]
+    letters = SIGNATURES[name]
+    function.argtypes = [C_NUMBERS.get(letter, ctypes.c_void_p) for letter in letters + "i"]
     function.restype = ctypes.c_int
-    return function
+    arguments = tuple(may_be(letter, dtype) for letter in letters)
+    return _Kernel(function, arguments, name.startswith("decode"))
 
 
 def call(name: str, first: Tensor, *rest: Tensor | float | None) -> int:
     """Runs the C function `name` with torch's number of threads, and returns what it returns.
 
-    `first` decides the type of a TYPED function; None stands for a missing tensor. Shapes are not
-    checked. Raises AssertionError for a tensor of the wrong type or with gaps.
+    `first` decides the type of a TYPED function; None stands for a tensor that is left out. Raises
+    TypeError for an argument of another kind, ValueError for a tensor with gaps or of another size
+    than its shape in C has, IndexError for an index outside of what it indexes.
     """
-    return bind(name, first, *rest)()
+    kernel = _kernel(name, first.dtype)
+    returned = kernel.function(*_checked(name, kernel, (first, *rest)))
+    if returned == OUTSIDE:
+        refuse_index(name)
+    return returned
 
 
 def bind(name: str, first: Tensor, *rest: Tensor | float | None) -> Callable[[], int]:
     """`call` with these arguments, to be made many times: the tensors, whose numbers may change
-    between calls, are kept."""
-    args = list[float | None]()
-    for letter, value in zip(SIGNATURES[name], (first, *rest), strict=True):
-        if isinstance(value, Tensor):
-            assert letter not in NUMBERS, (name, letter)
-            expected = TYPES.get(letter, (first.dtype,))
-            assert value.dtype in expected, (name, letter, value.dtype)
-            assert value.is_contiguous(), (name, letter, value.shape)
-            args.append(value.data_ptr())
-        else:
-            args.append(value)
-    function, kept = _function(name, first.dtype), (first, *rest)
-    threads = torch.get_num_threads()
+    between calls, are kept. Indices are checked now; those of `decode` at every call."""
+    kernel, kept = _kernel(name, first.dtype), (first, *rest)
+    args, function = _checked(name, kernel, kept), kernel.function
 
     def run(_: object = kept) -> int:
-        return function(*args, threads)
+        returned = function(*args)
+        if returned == OUTSIDE:
+            refuse_index(name)
+        return returned
 
     return run
+
+
+def _checked(name: str, kernel: _Kernel, given: tuple[Any, ...]) -> list[Any]:
+    """The arguments as C takes them, the number of threads last. Raises as `call` does."""
+    args, sizes, numbers = list[Any](), list[int | None](), list[Any]()
+    for types, value in zip(kernel.arguments, given, strict=True):
+        kind = type(value)  # pyright: ignore[reportUnknownVariableType]
+        if kind is Tensor or kind is nn.Parameter:  # no subclass: its data may lie elsewhere
+            if value.dtype not in types:
+                refuse_type(name, len(args), value)
+            # On another device? Asked of the first alone, for the time it takes; of meta by the 0.
+            address = value.data_ptr()
+            if not value.is_contiguous() or not (args or value.is_cpu) or not address:
+                check_layout(name, len(args), value)
+            args.append(address)
+            sizes.append(value.numel())
+        elif kind in types:
+            args.append(value)
+            if value is None:
+                sizes.append(None)
+            else:
+                numbers.append(value)
+        else:
+            refuse_type(name, len(args), value)
+    threads = torch.get_num_threads()
+    if kernel.is_decoding:
+        check_decoding(name, given, sizes, numbers, threads)
+    else:
+        wanted = SIZES[name](threads, sizes, numbers)
+        if tuple(sizes) != wanted:
+            check_sizes(name, sizes, wanted)
+        if name in TILED:
+            _check_indices(name, given, sizes, numbers)
+    args.append(threads)
+    return args
+
+
+def _check_indices(name: str, given: tuple[Any, ...], sizes: Sizes, numbers: Sequence[int]) -> None:
+    check_tiles(name, given[0].dtype, numbers)
+    look = _kernel("outside", torch.int64).function
+    for index in indices(name, given[0].dtype, sizes, numbers):
+        value: Tensor = given[index.place]
+        if look(value.data_ptr(), value.numel(), index.limit, index.multiple, 1):
+            refuse_indices(name, index, value)
 
 
 def pad(bias: Tensor, end: float = 0) -> Tensor:

@@ -233,11 +233,17 @@ static void decode_logits(struct decode_space at, const i64 *sizes, const i64 *w
  * row `texts` has token `tokens`; rows of one text are in order. Stage 2 l is the attention of
  * layer l and its choice of experts, into chosen [rows, K] and gates [rows, K]; stage 2 l + 1 its
  * feed-forward; stage 2 L the logits. Between calls the state is in `scratch`, for whose size see
- * `decode_space`: `scores` is [threads, cache length + D rounded up to LANES]. */
-void decode(const i64 *tokens, const i64 *texts, const i64 *positions, const i64 *wanted,
-            const i64 *sizes, const i64 *weights, const i64 *experts, void *keys, void *values,
-            const float *bias, float *scratch, i64 *chosen, float *gates, float *logits, i64 rows,
-            i64 first, i64 last, float cap, float threshold, int threads) {
+ * `decode_space`: `scores` is [threads, cache length + D rounded up to LANES]. Returns OUTSIDE for a
+ * token, text or position that there is not. Reference: reference_decode. */
+int decode(const i64 *tokens, const i64 *texts, const i64 *positions, const i64 *wanted,
+           const i64 *sizes, const i64 *weights, const i64 *experts, void *keys, void *values,
+           const float *bias, float *scratch, i64 *chosen, float *gates, float *logits, i64 rows,
+           i64 first, i64 last, float cap, float threshold, int threads) {
+    if (outside(tokens, rows, sizes[VOCABULARY], 0, 1) ||
+        outside(texts, rows, sizes[CACHE_ROWS], 0, 1) ||
+        outside(positions, rows, sizes[CACHE_LENGTH], 0, 1) || first < 0 ||
+        last > 2 * sizes[LAYERS] + 1)
+        return OUTSIDE;
     struct decode_space at = decode_space(scratch, sizes, rows);
     i64 L = sizes[LAYERS], M = sizes[WIDTH];
     const i64 *behind = weights + L * PER_LAYER; /* the embedding, the last norm, … */
@@ -259,13 +265,15 @@ void decode(const i64 *tokens, const i64 *texts, const i64 *positions, const i64
             decode_feed_forward(at, sizes, w, rows, threads);
         }
     }
+    return 0;
 }
 
 #include "draw.h"
 
 /* `steps` whole steps of decoding, each of the tokens that the one before it drew (see decode and
  * draw_tokens): numbers [steps, rows], written [steps, rows]. Tokens and positions are left as the
- * next step takes them. Returns 1 where a logit is NaN or infinite. */
+ * next step takes them. Returns 1 where a logit is NaN or infinite, OUTSIDE as `decode` does.
+ * Reference: decode and draw_tokens, step by step. */
 int decode_ahead(i64 *tokens, const i64 *texts, i64 *positions, const i64 *wanted,
                  const i64 *sizes, const i64 *weights, const i64 *experts, void *keys,
                  void *values, const float *bias, float *scratch, i64 *chosen, float *gates,
@@ -273,9 +281,10 @@ int decode_ahead(i64 *tokens, const i64 *texts, i64 *positions, const i64 *wante
                  i64 rows, i64 steps, float cap, float threshold, float temperature, float top_p,
                  int threads) {
     for (i64 s = 0; s < steps; s++) {
-        decode(tokens, texts, positions, wanted, sizes, weights, experts, keys, values, bias,
-               scratch, chosen, gates, logits, rows, 0, 2 * sizes[LAYERS] + 1, cap, threshold,
-               threads);
+        if (decode(tokens, texts, positions, wanted, sizes, weights, experts, keys, values, bias,
+                   scratch, chosen, gates, logits, rows, 0, 2 * sizes[LAYERS] + 1, cap, threshold,
+                   threads))
+            return OUTSIDE;
         if (draw_tokens(logits, numbers + s * rows, tokens, chances, order, rows,
                         sizes[VOCABULARY], temperature, top_p, threads))
             return 1;

@@ -110,7 +110,8 @@ static i64 token_at(const float *chances, const double *mass_of_bin, i64 V, doub
 /* Draws a token for each row of logits [rows, V] into tokens [rows]: the likeliest at temperature
  * 0, else by its number in [0, 1) from the nucleus: the fewest likeliest tokens, the first of
  * equals before the others, whose probabilities reach `top_p`. chances [V] and order [V] are
- * workspace. Returns 1 where a logit is NaN or infinite: nothing can be drawn then. */
+ * workspace. Returns 1 where a logit is NaN or infinite: nothing can be drawn then.
+ * Reference: reference_draw_token. */
 int draw_tokens(const float *logits, const float *numbers, i64 *tokens, float *chances, i64 *order,
                 i64 rows, i64 V, float temperature, float top_p, int threads) {
     (void)threads; /* the work of microseconds */

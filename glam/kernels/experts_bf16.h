@@ -104,7 +104,8 @@ static void expert_forward_bf16(struct workspace_bf16 *workspace, bf16 *pre_acti
 }
 
 /* Forward pass of all experts: pre_activation [all rows, H] and ungated y [all rows, M]. Returns 1
- * where there is no memory. */
+ * where there is no memory.
+ * Reference: reference_experts. */
 int experts_forward_bf16(const bf16 *x, const void *w_in, const void *w_out, const i64 *first_row,
                         const i64 *token_of_row, bf16 *pre_activation, bf16 *y, i64 E, i64 M, i64 H,
                         int w_is_f32, int threads) {
@@ -212,7 +213,8 @@ static void weight_gradient_bf16(struct workspace_bf16 *workspace, const bf16 *r
 }
 
 /* Backward pass of all experts: d_rows [all rows, M], d_gates [all rows] and the gradients of both
- * weights from d_y [tokens, M], which is ungated. Returns 1 where there is no memory. */
+ * weights from d_y [tokens, M], which is ungated. Returns 1 where there is no memory.
+ * Reference: reference_experts_backward. */
 int experts_backward_bf16(const bf16 *x, const bf16 *d_y, const void *w_in, const void *w_out,
                          const i64 *first_row, const i64 *token_of_row, const bf16 *pre_activation,
                          const float *gates, bf16 *d_rows, float *d_gates, void *d_w_in, void *d_w_out,

@@ -357,7 +357,7 @@ static int run_backward(const struct feed_forward *f, struct feed_forward_gradie
 
 /* y [rows, M], ungated, of x [tokens, M] by w_in [E, M, H] and w_out [E, H, M]; first_row [E + 1],
  * token_of_row [rows]. in [rows, H rounded up to TILE] is kept for the backward pass. Returns 1 where there is no
- * memory. */
+ * memory. Reference: reference_experts. */
 int experts_forward_f32(const float *x, const float *w_in, const float *w_out,
                         const i64 *first_row, const i64 *token_of_row, float *in, float *y, i64 E,
                         i64 M, i64 H, int w_is_f32, int threads) {
@@ -368,7 +368,8 @@ int experts_forward_f32(const float *x, const float *w_in, const float *w_out,
 }
 
 /* From d_y [tokens, M], ungated, and gates [rows]: d_rows [rows, M], d_gates [rows], and the
- * gradients of the weights. Returns 1 where there is no memory. */
+ * gradients of the weights. Returns 1 where there is no memory.
+ * Reference: reference_experts_backward. */
 int experts_backward_f32(const float *x, const float *d_y, const float *w_in, const float *w_out,
                          const i64 *first_row, const i64 *token_of_row, const float *in,
                          const float *gates, float *d_rows, float *d_gates, float *d_w_in,
@@ -382,7 +383,8 @@ int experts_backward_f32(const float *x, const float *d_y, const float *w_in, co
 }
 
 /* y [rows, M] of x [rows, M]: GEGLU by w_gate [M, H], or the plain form where w_gate and `gate` are
- * NULL. gate and in, [rows, H rounded up to TILE], are kept for the backward pass. Returns 1 where there is no memory. */
+ * NULL. gate and in, [rows, H rounded up to TILE], are kept for the backward pass. Returns 1 where there is no memory.
+ * Reference: reference_feed_forward. */
 int feed_forward_f32(const float *x, const float *w_gate, const float *w_in, const float *w_out,
                      float *gate, float *in, float *y, i64 rows, i64 M, i64 H, int threads) {
     struct feed_forward f = {.x = x, .w_gate = w_gate, .w_in = w_in, .w_out = w_out, .gate = gate,
@@ -391,7 +393,8 @@ int feed_forward_f32(const float *x, const float *w_gate, const float *w_in, con
 }
 
 /* From d_y [rows, M]: d_x [rows, M] and the gradients of the weights, d_w_gate NULL for the plain
- * form. Returns 1 where there is no memory. */
+ * form. Returns 1 where there is no memory.
+ * Reference: reference_feed_forward. */
 int feed_forward_backward_f32(const float *x, const float *d_y, const float *w_gate,
                               const float *w_in, const float *w_out, const float *gate,
                               const float *in, float *d_x, float *d_w_gate, float *d_w_in,
@@ -404,7 +407,8 @@ int feed_forward_backward_f32(const float *x, const float *d_y, const float *w_g
     return run_backward(&f, g, threads);
 }
 
-/* y [rows, N] = x [rows, K] w [K, N]. Returns 1 where there is no memory. */
+/* y [rows, N] = x [rows, K] w [K, N]. Returns 1 where there is no memory.
+ * Reference: reference_product. */
 int linear_f32(const float *x, const float *w, float *y, i64 rows, i64 K, i64 N, int threads) {
     struct product_space *spaces = alloc_spaces(threads);
     if (!spaces) return 1;
@@ -420,7 +424,7 @@ int linear_f32(const float *x, const float *w, float *y, i64 rows, i64 K, i64 N,
 }
 
 /* From d_y [rows, N]: d_x [rows, K] and d_w [K, N], which is added to where `add`. Returns 1 where
- * there is no memory. */
+ * there is no memory. Reference: reference_product of the transposes. */
 int linear_backward_f32(const float *x, const float *d_y, const float *w, float *d_x, float *d_w,
                         i64 rows, i64 K, i64 N, int add, int threads) {
     struct product_space *spaces = alloc_spaces(threads);

@@ -32,7 +32,8 @@ typedef uint16_t bf16;
 #define PARALLEL_FROM 32768 /* elements: smaller arrays are worked on by one thread */
 #define GRAIN 4096          /* elements that a thread takes at a time: whole vectors, since the
                              * scalar tail of a loop may round differently and must therefore lie at
-                             * the end of the array only */
+                             * the end of the array only (not schedule(simd : …), of which clang 14
+                             * makes loops that visit an element many times) */
 #define CHUNKS 32           /* fixed number of parts of a sum over rows */
 #define PAD 32              /* elements of padding: whole vectors */
 
@@ -166,6 +167,20 @@ static inline float softmax_exp(float *x, i64 n) {
     return 1.0f / total;
 }
 
+#define OUTSIDE 2 /* what a function returns that has met an index outside of what it indexes */
+
+/* Whether a number of x [n] is not in [0, limit) or, with a `multiple` above 0, is less than the one
+ * before it or no multiple. Returns 1 or 0. Reference: reference_outside. */
+int outside(const i64 *x, i64 n, i64 limit, i64 multiple, int threads) {
+    (void)threads; /* the work of microseconds */
+    int found = 0;
+#pragma omp simd reduction(| : found)
+    for (i64 i = 0; i < n; i++) found |= (uint64_t)x[i] >= (uint64_t)limit;
+    if (multiple <= 0) return found;
+    for (i64 i = 0; i < n; i++) found |= x[i] % multiple != 0 || (i > 0 && x[i] < x[i - 1]);
+    return found;
+}
+
 #define WIDEN OF(widen)
 #define NARROW OF(narrow)
 #define T float
@@ -180,9 +195,9 @@ static inline float softmax_exp(float *x, i64 n) {
 #undef T
 #undef OF
 
-/* total [n] += product [n], a float32 sum of bfloat16 terms. */
+/* total [n] += product [n], a float32 sum of bfloat16 terms. Reference: reference_add_narrow. */
 void add_narrow(float *restrict total, const bf16 *restrict product, i64 n, int threads) {
-#pragma omp parallel for simd schedule(simd : static, GRAIN) \
+#pragma omp parallel for simd schedule(static, GRAIN) \
     num_threads(threads) if (parallel : n > PARALLEL_FROM)
     for (i64 i = 0; i < n; i++) total[i] += widen_bf16(product[i]);
 }
@@ -191,15 +206,19 @@ void add_narrow(float *restrict total, const bf16 *restrict product, i64 n, int 
  *
  * expert_of_choice [tokens, top_k]; `next` [E] comes as the first row of each expert and is left
  * at the end of its rows; row_of_choice [tokens * top_k]; token_of_row [rows], of which rows
- * without a choice are left as they were. */
-void sort_by_expert(const i64 *expert_of_choice, i64 *next, i64 *row_of_choice, i64 *token_of_row,
-                    i64 tokens, i64 top_k, int threads) {
+ * without a choice are left as they were. Returns OUTSIDE for an expert that is none of E, or that
+ * has no row left. Reference: reference_sort_by_expert. */
+int sort_by_expert(const i64 *expert_of_choice, i64 *next, i64 *row_of_choice, i64 *token_of_row,
+                   i64 tokens, i64 top_k, i64 E, i64 rows, int threads) {
     (void)threads; /* sequential: the order of the tokens decides the rows */
+    if (outside(expert_of_choice, tokens * top_k, E, 0, 1)) return OUTSIDE;
     for (i64 i = 0; i < tokens * top_k; i++) {
         i64 row = next[expert_of_choice[i]]++;
+        if ((uint64_t)row >= (uint64_t)rows) return OUTSIDE;
         row_of_choice[i] = row;
         token_of_row[row] = i / top_k;
     }
+    return 0;
 }
 
 /* Index of the largest of x [n], the first of equals; n where all are NaN or -infinity-free ties
@@ -230,7 +249,8 @@ static i64 first_unchosen(const i64 *chosen, i64 k) {
 /* The router of an MoE layer (paper, section 4): the softmax of logits [tokens, num_experts] into
  * `probabilities` of the same shape, the `top_k` experts of the highest logits (the first of
  * equals) into experts [tokens, top_k], and their weights into gates [tokens, top_k]. The gates
- * are the softmax of the chosen logits where `normalize`, else the chosen probabilities. */
+ * are the softmax of the chosen logits where `normalize`, else the chosen probabilities.
+ * Reference: reference_route. */
 void route(const float *logits, i64 *experts, float *gates, float *probabilities, i64 tokens,
            i64 num_experts, i64 top_k, int normalize, int threads) {
 #pragma omp parallel for num_threads(threads) if (parallel : tokens * num_experts > PARALLEL_FROM)
@@ -256,10 +276,12 @@ void route(const float *logits, i64 *experts, float *gates, float *probabilities
 }
 
 /* Gradient of `route`: d_logits [tokens, num_experts] from d_gates [tokens, top_k] and
- * d_probabilities [tokens, num_experts]. `d_probabilities` is overwritten. */
-void route_backward(const float *d_gates, float *d_probabilities, const i64 *experts,
-                    const float *gates, const float *probabilities, float *d_logits, i64 tokens,
-                    i64 num_experts, i64 top_k, int normalize, int threads) {
+ * d_probabilities [tokens, num_experts]. `d_probabilities` is overwritten. Returns OUTSIDE for an
+ * expert that is none of them. Reference: reference_route_backward. */
+int route_backward(const float *d_gates, float *d_probabilities, const i64 *experts,
+                   const float *gates, const float *probabilities, float *d_logits, i64 tokens,
+                   i64 num_experts, i64 top_k, int normalize, int threads) {
+    if (outside(experts, tokens * top_k, num_experts, 0, 1)) return OUTSIDE;
 #pragma omp parallel for num_threads(threads) if (parallel : tokens * num_experts > PARALLEL_FROM)
     for (i64 t = 0; t < tokens; t++) {
         const float *p = probabilities + t * num_experts, *g = gates + t * top_k;
@@ -277,6 +299,7 @@ void route_backward(const float *d_gates, float *d_probabilities, const i64 *exp
         for (i64 k = 0; k < top_k; k++) gates_mean += dg[k] * g[k];
         for (i64 k = 0; k < top_k; k++) d[chosen[k]] += g[k] * (dg[k] - gates_mean);
     }
+    return 0;
 }
 
 #include "adafactor.h"

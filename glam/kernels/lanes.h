@@ -59,5 +59,6 @@ static inline void store_pair_f32(float *pair, i64 column, i64 width, float even
 }
 static inline void store_pair_bf16(bf16 *pair, i64 column, i64 width, float even, float odd) {
     (void)width;
-    ((uint32_t *)pair)[column] = narrow_bf16(even) | (uint32_t)narrow_bf16(odd) << 16;
+    uint32_t both = narrow_bf16(even) | (uint32_t)narrow_bf16(odd) << 16;
+    memcpy(pair + 2 * column, &both, 4);
 }

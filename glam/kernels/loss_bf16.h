@@ -297,7 +297,8 @@ static void output_loss_thread(struct loss_state *out) {
  * `w_is_f32`, else bfloat16. Unless d_x is NULL: d_x and d_w, the gradients of the losses' sum
  * times `scale`, in the types of x and w. With cap > 0 logits are cap * tanh(logits / cap).
  *
- * Returns 1 where a target is outside the vocabulary, -1 where there is no memory. */
+ * Returns 1 where a target is outside the vocabulary, -1 where there is no memory.
+ * Reference: reference_output_loss. */
 int output_loss_bf16(const bf16 *x, const void *w, const i64 *targets, float *losses, bf16 *d_x,
                      void *d_w, i64 tokens, i64 M, i64 V, float cap, float scale, int w_is_f32,
                      int threads) {

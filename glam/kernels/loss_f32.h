@@ -57,7 +57,8 @@ static void loss_of_block(const struct output_loss *o, i64 first, i64 n, float *
  * and d_w, the gradients of the losses' sum times `scale`. With cap > 0 logits are cap *
  * tanh(logits / cap).
  *
- * Returns 1 where a target is outside the vocabulary, -1 where there is no memory. */
+ * Returns 1 where a target is outside the vocabulary, -1 where there is no memory.
+ * Reference: reference_output_loss. */
 int output_loss_f32(const float *x, const float *w, const i64 *targets, float *losses, float *d_x,
                     float *d_w, i64 tokens, i64 M, i64 V, float cap, float scale, int w_is_f32,
                     int threads) {

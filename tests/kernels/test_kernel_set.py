@@ -41,7 +41,7 @@ def test_a_set_is_named_after_the_widest_products_that_the_library_has(
 @pytest.mark.usefixtures("kernels_here")
 def test_the_functions_that_name_a_set_are_those_of_the_library():
     """A renamed function would make every set of bfloat16 `elementwise`."""
-    from glam.kernels.calls import SIGNATURES
+    from glam.kernels.contracts import SIGNATURES
     from glam.machine.processor import processor
 
     assert {"attention_forward", "output_loss"} <= set(SIGNATURES)

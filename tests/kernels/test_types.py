@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("kernels_here")
 def sums(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Of two narrow numbers each, by the kernel that adds them up in float32."""
     rows, y = torch.stack([a, b]), torch.empty_like(a)
-    kernels.call("sum_of_choices", rows, torch.tensor([0, 1]), None, y, 1, 2, len(a))
+    kernels.call("sum_of_choices", rows, torch.tensor([0, 1]), None, y, 1, 2, len(a), 2)
     return y
 
 

@@ -81,7 +81,7 @@ def sum_of_choices(
     if kernels.supported(rows):
         y = rows.new_empty(T, M)
         gates = None if gates_TK is None else gates_TK.float().contiguous()
-        kernels.call("sum_of_choices", rows, row_of_choice, gates, y, T, K, M)
+        kernels.call("sum_of_choices", rows, row_of_choice, gates, y, T, K, M, len(rows))
         return y
     y_TKM = rows.index_select(0, row_of_choice.flatten()).view(T, K, M)
     if gates_TK is not None:

@@ -106,9 +106,8 @@ def permutation(
     token_of_row = row_of_choice.new_zeros(num_rows)
     if type(experts_TK) is Tensor and experts_TK.is_cpu and kernels.library() is not None:
         experts_TK = experts_TK.contiguous()
-        kernels.call(
-            "sort_by_expert", experts_TK, first_E, row_of_choice, token_of_row, *experts_TK.shape
-        )
+        sizes = (*experts_TK.shape, num_experts, num_rows)
+        kernels.call("sort_by_expert", experts_TK, first_E, row_of_choice, token_of_row, *sizes)
     else:
         order = experts_TK.flatten().argsort(stable=True)
         # The n-th choice of an expert lies n rows after the expert's first row.
