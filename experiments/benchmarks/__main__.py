@@ -24,6 +24,7 @@ NAMES = (
     "pipeline",
     "scores",
     "tokens",
+    "avx2",
     "overhead",
     "copies",
     "recipe",

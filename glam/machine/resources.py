@@ -321,3 +321,14 @@ def _bfloat16_is_fast(device: Device) -> bool:
     if device != "cpu":
         return device in ("cuda", "tpu")
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(processor().instruction_sets)
+
+
+def emulation(resources: Resources) -> str | None:
+    """A line about bfloat16 on a CPU that has no instructions for it; None where there is nothing
+    to say. The factors are of `python -m experiments.benchmarks emulated`."""
+    if (resources.device, resources.precision) != ("cpu", "bfloat16") or _bfloat16_is_fast("cpu"):
+        return None
+    return (
+        "hardware.precision=bfloat16: this processor has no instructions for it, so it is emulated "
+        "and a step takes 10 to 18 times as long; hardware.precision=float32 is faster"
+    )

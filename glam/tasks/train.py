@@ -14,7 +14,7 @@ from glam.log import log
 from glam.machine.energy import EnergyMeter
 from glam.machine.energy_by_phase import EnergyByPhase
 from glam.machine.processes import rank, under_torchrun
-from glam.machine.resources import Resources, pin_threads, resolve
+from glam.machine.resources import Resources, emulation, pin_threads, resolve
 from glam.progress import stage
 from glam.runs.contents import Overlap
 from glam.runs.folder import RunFolder
@@ -51,6 +51,8 @@ def train(config: RunConfig, overrides: list[str]) -> None:
     if not config.rerun:
         run.check_files()
     pin_threads(resources)
+    if (line := emulation(resources)) is not None:
+        log.warning(line)
     meter = EnergyMeter.open(config.hardware, resources)
     energy_by_phase = EnergyByPhase(meter)
     with energy_by_phase.on("preparation"):
