@@ -29,7 +29,8 @@ from glam.model.glam import Glam
 torch.manual_seed(0)
 shape = dict(num_layers=2, d_model=64, d_ff=128, num_heads=2, vocab_size=96)
 for experts in (1, 4):
-    model, tokens = Glam(ModelConfig(num_experts=experts, **shape)).eval(), torch.arange(64).view(2, 32)
+    model = Glam(ModelConfig(num_experts=experts, **shape)).eval()
+    tokens = torch.arange(64).view(2, 32)
     made = torch.compile(model, backend="eager")(tokens)
     for one, same in zip(model(tokens), made, strict=True):
         assert not isinstance(one, torch.Tensor) or torch.equal(one, same)
