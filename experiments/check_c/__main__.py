@@ -37,6 +37,7 @@ WAYS = {
     "clang": "apt install clang libomp-dev, and for its sanitizers libclang-rt-dev",
     "NEON": "apt install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user",
 }
+BUILD = "from glam.kernels import build; build._built(build.KERNELS), build._built(build.TEXT)"
 ROOT = Path(__file__).parents[2]
 # The callers of every kernel, those of text too, against their definitions.
 PYTHON_TESTS = (
@@ -117,14 +118,17 @@ def callers_checked() -> bool:
     runtimes = [runtime(found[0], name) for name in ("libasan.so", "libubsan.so")]
     with tempfile.TemporaryDirectory(prefix="glam-check-c-") as cache:
         environment = {
+            **os.environ,
             "CC": " ".join((*found, *SANITIZERS)),
-            "LD_PRELOAD": " ".join(runtimes),
             "ASAN_OPTIONS": "detect_leaks=0",
             "XDG_CACHE_HOME": cache,
             "GLAM_KERNELS": "on",
         }
+        # Before the runtime is loaded, which would watch over the compiler too.
+        subprocess.run((sys.executable, "-c", BUILD), cwd=ROOT, env=environment, check=True)
+        environment["LD_PRELOAD"] = " ".join(runtimes)
         tests = ("-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *PYTHON_TESTS)
-        ran = subprocess.run((sys.executable, *tests), cwd=ROOT, env={**os.environ, **environment})
+        ran = subprocess.run((sys.executable, *tests), cwd=ROOT, env=environment)
     words = "FAILED   " if ran.returncode else "checked  "
     print(f"{words} the callers in Python, sanitizers, by {len(PYTHON_TESTS)} files of tests")
     return ran.returncode == 0

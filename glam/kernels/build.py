@@ -68,6 +68,7 @@ TEXT = Library(
     flags=("-O3", "-fPIC", "-fno-strict-aliasing"),
     without="kernels of text could not be built, Python's are slower",
 )
+ROOM = 2**22  # bytes that a folder must have left to be built in
 
 _switched_off = os.environ.get(SWITCH) == OFF
 
@@ -112,25 +113,38 @@ def _loaded(chosen: Library) -> ctypes.CDLL | None:
 
 
 def _reason(error: Exception) -> str:
-    """One line: the compiler's first, or the error's own."""
+    """One line: the compiler's first error, or what else is wrong."""
     if isinstance(error, subprocess.CalledProcessError):
-        lines = str(error.stderr).strip().splitlines()
-        return lines[0] if lines else str(error)
+        lines = [line for line in str(error.stderr).splitlines() if line.strip()]
+        told = [line for line in lines if "error:" in line or "No space" in line]
+        ended = f"{shlex.join(map(str, error.cmd))} ended with status {error.returncode}"
+        return (told or lines or [ended])[0].strip()
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
     return str(error)
+
+
+def _compiler() -> list[str]:
+    """The C compiler and its options: CC, or the first that is installed. Raises OSError."""
+    default = next(filter(shutil.which, ("cc", "gcc", "clang")), "")
+    try:
+        words = shlex.split(os.environ.get("CC", ""))
+    except ValueError as error:
+        raise OSError(f"CC={os.environ['CC']}: {error}") from error
+    if not (words or default):
+        raise FileNotFoundError("no C compiler (cc, gcc or clang)")
+    return words or [default]
 
 
 def _built(chosen: Library) -> Path:
     """The library's file, compiled where it is missing, damaged or of another processor, by the
     first process that needs it: the others wait. Raises OSError or SubprocessError."""
-    default = next(filter(shutil.which, ("cc", "gcc", "clang")), "")
-    compiler = shlex.split(os.environ.get("CC", "")) or shlex.split(default)  # CC may have options
-    if not compiler:
-        raise FileNotFoundError("no C compiler (cc, gcc or clang)")
+    compiler = _compiler()
     name = f"{chosen.name}-{_key(compiler, chosen)}.so"
     for folder in folders():
         if _serves(folder / name):
             return folder / name
-        if os.access(folder, os.W_OK):
+        if os.access(folder, os.W_OK) and shutil.disk_usage(folder).free >= ROOM:
             break
     else:
         folder = Path(tempfile.mkdtemp(prefix="glam-kernels-"))

@@ -90,9 +90,12 @@ static void gemm_avx512(const bf16 *a, i64 lda, const bf16 *b, i64 panel, float 
 /* Whether Linux grants the process AMX tiles, which it has to be asked for before their first use.
  */
 static int amx_granted(void) {
-    static int granted = -1;
-    if (granted < 0) granted = syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18) == 0;
-    return granted;
+    static int granted = -1; /* threads may ask at once: all find the same */
+    int known = __atomic_load_n(&granted, __ATOMIC_RELAXED);
+    if (known >= 0) return known;
+    known = syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18) == 0;
+    __atomic_store_n(&granted, known, __ATOMIC_RELAXED);
+    return known;
 }
 
 /* The configuration of the AMX tiles, palette 1. */

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from glam.kernels import build
-from glam.kernels.instruction_sets import SWITCH, architecture
+from glam.errors import UserError
+from glam.kernels import build, store
+from glam.kernels.instruction_sets import SETS, SWITCH, architecture, asked, processor_sets
 
 load = build._loaded.__wrapped__  # which remembers nothing
 library = functools.partial(load, build.TEXT)  # whose sources compile in a twentieth of the time
@@ -116,6 +117,81 @@ def test_a_compiler_that_fails_silently_is_named(monkeypatch, warnings):
     assert library() is None
     (said,) = warnings()
     assert "/bin/false" in said
+
+
+def test_a_compiler_that_nobody_can_read_is_named(monkeypatch, warnings):
+    monkeypatch.setenv("CC", 'gcc "-O')
+    assert library() is None
+    (said,) = warnings()
+    assert said.endswith('CC=gcc "-O: No closing quotation')
+
+
+@with_a_compiler
+def test_where_a_disk_is_full_the_library_is_built_on_another(tmp_path, cache, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    full = usage._replace(free=1000)
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda folder: full if folder == cache else usage._replace(free=2**30)
+    )
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert works(library())
+    assert len(list(tmp_path.glob("glam-kernels-*/*.so"))) == 1
+    assert list(cache.iterdir()) == []
+
+
+@with_a_compiler
+def test_a_library_compiled_for_what_this_processor_lacks_is_built_again(tmp_path, monkeypatch):
+    """One home on two machines: its first instruction of a set that is not here is SIGILL."""
+    calls = makes_no_library(tmp_path, monkeypatch)
+    file, foreign = build._built(build.TEXT), tmp_path / "foreign"
+    foreign.write_text(f"glam compiled for: {architecture()} avx512_of_2030;")
+    if processor_sets() is None:
+        pytest.skip("this system lists no instruction sets")
+    store.keep(foreign, file)  # whole, and of this user
+    assert store.is_whole(file)
+    assert build._built(build.TEXT) == file
+    assert b"2030" not in file.read_bytes()
+    assert len(calls()) == 2
+
+
+def test_a_compiler_for_another_processor_makes_no_library(tmp_path, monkeypatch, warnings):
+    compiler(
+        tmp_path,
+        monkeypatch,
+        '[ "$1" = --version ] && echo mine && exit\n'
+        'for last; do [ "$before" = -o ] && out="$last"; before="$last"; done\n'
+        'echo "glam compiled for: sparc;" > "$out"',
+    )
+    assert library() is None
+    (said,) = warnings()
+    assert said.endswith("compiles for sparc, not for this processor")
+
+
+@pytest.mark.parametrize("made", [build.KERNELS, build.TEXT], ids=["kernels", "text"])
+def test_a_set_that_was_asked_for_and_cannot_be_built_is_refused(monkeypatch, made):
+    (here, *_) = [name for name, one in SETS.items() if one.architecture == architecture()]
+    if not asks_for(here, monkeypatch):
+        pytest.skip("no such processor here")
+    monkeypatch.setenv("CC", "/bin/false")
+    with pytest.raises(UserError, match=rf"^GLAM_KERNELS={here} cannot be built: /bin/false "):
+        load(made)
+
+
+def asks_for(name: str, monkeypatch) -> bool:
+    monkeypatch.setenv(SWITCH, name)
+    try:
+        return asked() == name
+    except UserError:
+        return False
+
+
+@with_a_compiler
+def test_a_set_by_name_is_another_library(cache, monkeypatch):
+    names = [name for name in SETS if asks_for(name, monkeypatch)]
+    for name in names[:2]:
+        monkeypatch.setenv(SWITCH, name)
+        assert works(library())
+    assert len(list(cache.glob("*.so"))) == len(names[:2])
 
 
 @with_a_compiler
