@@ -6,11 +6,14 @@ from lightning import Callback
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.io import CheckpointIO
 
+from glam.config import RunConfig
 from glam.machine.processes import LOOPBACK, SINGLE
 from glam.machine.resources import Resources
 from glam.model import Glam
-from glam.model.backend import ONE_DEVICE
+from glam.model.backend import ONE_DEVICE, Backend
+from glam.model.loss import compiled_softmax
 from glam.model.saved_tensors import SavedTensors
+from glam.model.vocabulary import Vocabulary
 from glam.training.checkpoint import FolderCheckpointIO
 from glam.training.module import TrainingModule
 
@@ -74,14 +77,26 @@ class OneProcess:
         module.load_state_dict(weights)
 
 
+def backend_of(config: RunConfig, resources: Resources) -> Backend:
+    """What is compiled of the model."""
+    if resources.compiled == "off":
+        return ONE_DEVICE
+    from glam.model.fused_layers import FusedLayers  # imports FlexAttention
+
+    layers = FusedLayers(
+        whole=resources.compiled == "layers", rematerialize=config.training.rematerialize
+    )
+    return Backend(run_layers=layers, vocabulary=Vocabulary(compiled_softmax()))
+
+
 class OneDevice(OneProcess):
     """See `glam.training.engine.Engine`."""
 
     module = TrainingModule
-    backend = ONE_DEVICE
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, config: RunConfig, resources: Resources) -> None:
         self._device = resources.device
+        self.backend = backend_of(config, resources)
 
     def checkpoints(self, provenance: dict[str, Any]) -> FolderCheckpointIO:
         """Of a GPU, copied to the host and written while it trains on. A CPU would write no sooner

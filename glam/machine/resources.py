@@ -20,6 +20,7 @@ from glam.config import DISPATCHERS, HardwareConfig, RunConfig
 from glam.config.layout import check_divides
 from glam.errors import UserError
 from glam.machine import processes
+from glam.machine.compiled import Compiled, what_is_compiled
 from glam.machine.processor import first_gpu, nvml_session, processor
 from glam.machine.tpu import check_tpu, chips
 
@@ -45,6 +46,7 @@ class Resources:
     device: Device
     memory_bytes: int
     cores: int
+    compiled: Compiled = "off"  # what torch.compile makes a program of
 
 
 def resolve(config: RunConfig, *, remote: bool = False) -> Resources:
@@ -87,6 +89,7 @@ def resolve(config: RunConfig, *, remote: bool = False) -> Resources:
         device=device,
         memory_bytes=_memory(config, device),
         cores=cores,
+        compiled=what_is_compiled(config, device, precision),
     )
 
 

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from glam import kernels
 from glam.model import loss as loss_module
-from glam.model.loss import FusedLosses, TracedLosses, plain_losses, token_losses
+from glam.model.loss import (
+    FusedLosses,
+    TracedLosses,
+    compiled_softmax,
+    plain_losses,
+    softmax_losses,
+    token_losses,
+)
 
 
 def results(form, x, w, targets, cap):
@@ -153,7 +160,7 @@ def test_the_only_token_of_a_vocabulary_costs_nothing(dtype):
 def test_a_nan_logit_spoils_its_token_alone(at, dtype, cap):
     logits, losses = torch.randn(3, 17).to(dtype), torch.empty(3)
     logits[1, at] = torch.nan
-    loss_module._cross_entropy(logits, torch.tensor([5, 5, 5]), cap, True, losses)
+    loss_module._cross_entropy(logits, torch.tensor([5, 5, 5]), cap, True, losses, softmax_losses)
     assert losses.isnan().tolist() == [False, True, False]
     assert logits.isnan().all(1).tolist() == [False, True, False]
     assert logits[[0, 2]].isfinite().all()
@@ -287,7 +294,7 @@ def test_shapes_that_do_not_fit_are_refused(sizes, dtype):
     of_x, of_w, tokens = sizes
     x, w = torch.randn(40, of_x).to(dtype), torch.randn(300, of_w)
     with pytest.raises(ValueError, match=r"x \[T, M\], w \[V, M\] and targets \[T\]"):
-        FusedLosses.apply(x, w, torch.zeros(tokens, dtype=torch.int64), None, True)
+        FusedLosses.apply(x, w, torch.zeros(tokens, dtype=torch.int64), None, True, softmax_losses)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

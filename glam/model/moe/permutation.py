@@ -117,3 +117,15 @@ def permutation(
         token_of_row.scatter_(0, rows, order // experts_TK.shape[1])
         row_of_choice.scatter_(0, order, rows)
     return Permutation(row_of_choice, token_of_row, padded_E)
+
+
+def static_permutation(experts_TK: Int[Tensor, "T K"], num_experts: int) -> Permutation:
+    """The same without padding, by operators whose shapes do not depend on the routing, and that no
+    step waits for: what a compiler can take in one piece."""
+    flat = experts_TK.flatten()
+    order = flat.argsort(stable=True)
+    counts_E = (flat[:, None] == torch.arange(num_experts, device=flat.device)).sum(0)
+    row_of_choice = torch.empty_like(order).scatter(
+        0, order, torch.arange(len(flat), device=flat.device)
+    )
+    return Permutation(row_of_choice, order // experts_TK.shape[1], counts_E)
