@@ -98,6 +98,16 @@ class OneDevice(OneProcess):
         self._device = resources.device
         self.backend = backend_of(config, resources)
 
+    def materialize(self, model: Glam, seed: int | None) -> None:
+        """On a GPU at once: a model that fills the card may be larger than the host's memory. Its
+        values are the CPU's, drawn matrix by matrix."""
+        if self._device != "cuda":
+            return super().materialize(model, seed)
+        model.to_empty(device=self._device)
+        if seed is not None:
+            model.initialize(seed)
+        return None
+
     def checkpoints(self, provenance: dict[str, Any]) -> FolderCheckpointIO:
         """Of a GPU, copied to the host and written while it trains on. A CPU would write no sooner
         for a copy, which takes as much memory again."""

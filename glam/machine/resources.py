@@ -294,6 +294,11 @@ def is_cpu(name: str) -> bool:
     return name in ("cpu", "xla_cpu") or (name == "auto" and _device(name, False) == "cpu")
 
 
+def is_gpu(name: str) -> bool:
+    """Whether `hardware.device` means a GPU of torch's `cuda`; `auto` is resolved here."""
+    return name == "gpu" or (name == "auto" and _device(name, False) == "cuda")
+
+
 def _num_gpus() -> int:
     if not _has_cuda():
         return 0

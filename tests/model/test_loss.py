@@ -10,7 +10,6 @@ from glam.model import loss as loss_module
 from glam.model.loss import (
     FusedLosses,
     TracedLosses,
-    compiled_softmax,
     plain_losses,
     softmax_losses,
     token_losses,
