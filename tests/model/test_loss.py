@@ -10,6 +10,7 @@ from glam.model import loss as loss_module
 from glam.model.loss import (
     FusedLosses,
     TracedLosses,
+    compiled_softmax,
     plain_losses,
     softmax_losses,
     token_losses,
@@ -36,6 +37,32 @@ def test_losses_and_gradients_are_those_of_the_cross_entropy(tokens, cap):
     torch.testing.assert_close(
         results(token_losses, x, w, targets, cap), results(plain, x, w, targets, cap)
     )
+
+
+@pytest.mark.parametrize("cap", [None, 2.0])
+@pytest.mark.parametrize("at_once", [2**25, 20 * 31])  # in one piece, and in uneven ones
+def test_a_compiled_softmax_gives_the_same_losses_and_gradients(cap, at_once, monkeypatch):
+    monkeypatch.setattr(loss_module, "LOGITS_AT_ONCE", at_once)
+    softmax = compiled_softmax(backend="aot_eager")
+    x, w = torch.randn(50, 8, dtype=torch.float64), torch.randn(31, 8, dtype=torch.float64)
+    targets = torch.randint(0, 31, (50,))
+
+    def compiled(x, w, targets, cap):
+        return token_losses(x, w, targets, cap, softmax=softmax)
+
+    torch.testing.assert_close(
+        results(compiled, x, w, targets, cap), results(plain, x, w, targets, cap)
+    )
+
+
+def test_without_gradients_nothing_is_compiled():
+    def refuse(*inputs):
+        raise AssertionError("compiled")
+
+    x, w = torch.randn(20, 8, dtype=torch.float64), torch.randn(31, 8, dtype=torch.float64)
+    targets = torch.randint(0, 31, (20,))
+    found = token_losses(x, w, targets, None, softmax=refuse)
+    torch.testing.assert_close(found.each, plain_losses(x, w, targets, None))
 
 
 @pytest.mark.parametrize(("at_once", "in_cache"), [(5 * 31, 2 * 31), (1, 1), (64 * 31, 7)])
