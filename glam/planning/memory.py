@@ -6,6 +6,7 @@ activations and libraries, tests/planning/test_memory.py compares it with measur
 """
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 from glam.config import ModelConfig, RunConfig, TrainingConfig
@@ -135,6 +136,8 @@ def activation_bytes(config: RunConfig, size: int) -> float:
     With rematerialization malloc's heap fragments: each layer's gradients lie between the gaps that
     its activations left. The widest layer therefore counts twice, and the heap's gradients once
     more, half of them in bfloat16 (fitted to measured peaks)."""
+    held = config.training.update_in_backward or config.training.accumulate > 1
+    config = _of_a_part(config)
     model, tokens = config.model, config.training.tokens_per_step
     inputs = tokens * model.d_model * size
     mask = tokens * config.training.sequence_length * size  # of all layers, in the forward pass
@@ -154,9 +157,16 @@ def activation_bytes(config: RunConfig, size: int) -> float:
     for index, one in enumerate(layers):
         below += one.kept
         moments.append(below + one.passing + 3 * inputs - missing)
-        if not config.training.update_in_backward:
+        if not held:
             missing += FLOAT32 * _layer_params(model, index)
     return max(moments)
+
+
+def _of_a_part(config: RunConfig) -> RunConfig:
+    """As for the rows that go through the model at once (`training.accumulate`)."""
+    training = config.training
+    rows = training.batch_size // training.accumulate
+    return replace(config, training=replace(training, batch_size=rows, accumulate=1))
 
 
 def _layers(config: RunConfig, size: int) -> list[Layer]:

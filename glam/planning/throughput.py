@@ -28,7 +28,9 @@ from glam.units import in_message, si
 FLOPS_PER_CORE = {"float32": 40e9, "bfloat16": 90e9}
 FLOPS_PER_DEVICE = {"cuda": 100e12, "mps": 1.5e12}
 # Of the training section, what a step's time depends on.
-STEP_SHAPE = ("batch_size", "sequence_length", "rematerialize", "update_in_backward")
+STEP_SHAPE = (
+    *("batch_size", "sequence_length", "rematerialize", "update_in_backward", "accumulate"),
+)
 
 # Calibrated: timed here. Under load: timed here while other processes used the cores. Modelled:
 # from the FLOP/s above. Stated: by the file of the hardware.

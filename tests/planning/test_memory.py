@@ -159,3 +159,13 @@ def test_fused_attention_saves_what_grows_with_the_square_of_the_length():
     weights = 6 * 8 * 8 * 2048**2 * (4 + 2)  # of 6 layers: rows, heads, queries and keys
     assert by_operators.activations - fused.activations > weights
     assert fused._replace(activations=0) == by_operators._replace(activations=0)
+
+
+def test_accumulation_needs_the_activations_of_a_part_and_every_gradient():
+    def of(rows: int, parts: int) -> planned.MemoryEstimate:
+        training = TrainingConfig(batch_size=rows, sequence_length=512, accumulate=parts)
+        return memory(RunConfig(model=MEDIUM, training=training), "float32")
+
+    assert of(2, 1).total <= of(16, 8).total < of(16, 1).total
+    assert of(16, 8).activations < of(16, 1).activations / 2
+    assert of(16, 8).gradients == of(16, 1).gradients
