@@ -7,7 +7,7 @@ python -m experiments.gpu_first_hour.parts attention|experts|loss|mixtral cuda|c
 import importlib.util
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -48,7 +48,7 @@ def drawn(module: nn.Module, device: str) -> nn.Module:
     return module.to(device)
 
 
-def trained(run: Callable[[Tensor], Tensor], x: Tensor, weights: list[Tensor]) -> Work:
+def trained(run: Callable[[Tensor], Tensor], x: Tensor, weights: Sequence[Tensor]) -> Work:
     """A forward and a backward pass, to the input and the weights."""
     d_y = torch.randn_like(x)
     return lambda: torch.autograd.grad(run(x), [x, *weights], d_y)
@@ -161,8 +161,8 @@ def loss(device: str) -> list[Row]:
         narrow, part = w.detach().to(NARROW), x.detach()
         for rows in part.split(max(1, 2**29 // V)):
             logits = rows @ narrow.t()
-            logits @ narrow
-            logits.t() @ rows
+            torch.mm(logits, narrow)
+            torch.mm(logits.t(), rows)
 
     def by(softmax: Softmax) -> Any:
         mean = token_losses(x, w, targets, config.logit_cap, softmax=softmax).mean

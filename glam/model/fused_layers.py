@@ -8,7 +8,7 @@ not see the hooks with which an evaluation looks at routers.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -30,7 +30,7 @@ class FusedLayers:
     def __init__(
         self, *, whole: bool, rematerialize: bool = False, backend: Any = "inductor"
     ) -> None:
-        compile_: Any = torch.compile  # pyright: ignore[reportUnknownMemberType]
+        compile_ = cast(Any, torch).compile  # which is half typed
         form = {"fullgraph": True, "dynamic": False, "backend": backend}
         layer: Callable[..., Any] = compile_(_layer, **form) if whole else _layer
         self._call = partial(rematerialized if rematerialize else called, layer)

@@ -4,7 +4,7 @@ of them are never in memory at once."""
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -239,7 +239,7 @@ def _cross_entropy(
 def compiled_softmax(backend: Any = "inductor") -> Softmax:
     """`softmax_losses` in one pass over logits that stay where they are, by torch.compile. Only for
     losses with gradients: those of training, of one shape, and not of every length evaluated."""
-    compile_: Any = torch.compile  # pyright: ignore[reportUnknownMemberType]
+    compile_ = cast(Any, torch).compile  # which is half typed
     return compile_(softmax_losses, fullgraph=True, dynamic=False, backend=backend)
 
 

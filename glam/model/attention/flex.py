@@ -1,3 +1,5 @@
+# FlexAttention has half its types.
+# pyright: basic
 """Causal attention with the position bias by torch's FlexAttention, which a compiler fuses into one
 kernel on a GPU: no S by S logits are in memory.
 
@@ -14,7 +16,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import (
     AuxRequest,
     create_block_mask,
-    flex_attention,  # pyright: ignore[reportUnknownVariableType]
+    flex_attention,
 )
 from torch.nn.functional import pad
 
@@ -133,5 +135,4 @@ def _attend(
 
 @cache
 def _compiled() -> Any:
-    compile_: Any = torch.compile  # pyright: ignore[reportUnknownMemberType]
-    return compile_(_attend, fullgraph=True, dynamic=False)
+    return torch.compile(_attend, fullgraph=True, dynamic=False)
