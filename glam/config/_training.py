@@ -36,6 +36,9 @@ class TrainingConfig:
     # memory; for an optimizer that needs no others' gradients (adafactor). A step that meets NaN
     # or Inf is cut short, not undone
     update_in_backward: bool = False
+    # experts multiply in FP8 (e4m3, a scale for each row): for GPUs from Hopper on. Gradients of
+    # weights stay in the precision of the activations
+    float8_experts: bool = False
     # parts of a step's rows that go through the model one after another, whose gradients are added:
     # activations of one part alone are in memory. Each part has its own balance loss
     accumulate: int = 1

@@ -79,14 +79,19 @@ class OneProcess:
 
 def backend_of(config: RunConfig, resources: Resources) -> Backend:
     """What is compiled of the model."""
+    experts: dict[str, Any] = {}
+    if config.training.float8_experts:
+        from glam.model.moe.experts_float8 import grouped_float8
+
+        experts = {"dispatcher": lambda _: grouped_float8}
     if resources.compiled == "off":
-        return ONE_DEVICE
+        return Backend(**experts) if experts else ONE_DEVICE
     from glam.model.fused_layers import FusedLayers  # imports FlexAttention
 
     layers = FusedLayers(
         whole=resources.compiled == "layers", rematerialize=config.training.rematerialize
     )
-    return Backend(run_layers=layers, vocabulary=Vocabulary(compiled_softmax()))
+    return Backend(run_layers=layers, vocabulary=Vocabulary(compiled_softmax()), **experts)
 
 
 class OneDevice(OneProcess):

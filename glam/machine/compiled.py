@@ -1,6 +1,7 @@
 """What of a model `torch.compile` makes a program of on this machine (`hardware.compile`)."""
 
 import importlib.util
+from functools import cache
 from typing import Literal
 
 from glam.config import RunConfig
@@ -35,7 +36,12 @@ def _refuse(config: RunConfig, typed: str, why: str, way_out: str) -> None:
     """Raises UserError for what was typed; says what `auto` does without."""
     if typed != "auto":
         raise UserError(f"hardware.compile={typed}: {why}; take hardware.compile={way_out}")
-    log.warning(f"hardware={config.hardware.name} compiles {_WITHOUT[way_out]}: {why}")
+    _say(f"hardware={config.hardware.name} compiles {_WITHOUT[way_out]}: {why}")
+
+
+@cache  # a grid asks for every cell
+def _say(line: str) -> None:
+    log.warning(line)
 
 
 _WITHOUT = {"off": "nothing", "attention": "attention alone"}

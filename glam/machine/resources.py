@@ -21,6 +21,7 @@ from glam.config.layout import check_divides
 from glam.errors import UserError
 from glam.machine import processes
 from glam.machine.compiled import Compiled, what_is_compiled
+from glam.machine.float8 import check_float8
 from glam.machine.processor import first_gpu, nvml_session, processor
 from glam.machine.tpu import check_tpu, chips
 
@@ -83,6 +84,8 @@ def resolve(config: RunConfig, *, remote: bool = False) -> Resources:
         )
     if precision == "auto":
         precision = "bfloat16" if _bfloat16_is_fast(device) else "float32"
+    if config.training.float8_experts:
+        check_float8(config, device)
     return Resources(
         threads=hardware.threads or automatic,
         precision=cast(Precision, precision),

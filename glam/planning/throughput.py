@@ -30,6 +30,7 @@ FLOPS_PER_DEVICE = {"cuda": 100e12, "mps": 1.5e12}
 # Of the training section, what a step's time depends on.
 STEP_SHAPE = (
     *("batch_size", "sequence_length", "rematerialize", "update_in_backward", "accumulate"),
+    "float8_experts",
 )
 
 # Calibrated: timed here. Under load: timed here while other processes used the cores. Modelled:

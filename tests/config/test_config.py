@@ -63,7 +63,16 @@ from glam.errors import UserError
         ),
         (
             lambda: RunConfig(
-                training=TrainingConfig(accumulate=2), hardware=HardwareConfig(device="xla_cpu")
+                training=TrainingConfig(accumulate=2),
+                hardware=HardwareConfig(
+                    device="cpu",
+                    runtime="torch_tpu",
+                    mesh={"a": 2},
+                    rules={"batch": "a"},
+                    peak_tflops=1,
+                    share_of_peak=0.5,
+                    memory_gb=1,
+                ),
             ),
             "accumulate=2 is for one device",
         ),

@@ -18,6 +18,7 @@ from glam.runs.machine import machine_of
 @pytest.fixture(autouse=True)
 def triton(monkeypatch):
     monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: name)
+    compiled._say.cache_clear()  # what it has said it does not say again
 
 
 def config(compile: str = "auto", *, mesh: int = 1, **model) -> RunConfig:

@@ -19,6 +19,7 @@ from glam.kernels import calls
 from glam.model import Glam
 from glam.model.backend import Backend
 from glam.model.fused_layers import FusedLayers
+from glam.model.moe.experts_float8 import grouped_float8
 from glam.model.moe.grouped import grouped_static
 
 # As on a GPU: no kernels of a CPU, and a backward pass of attention, by torch's definition of it.
@@ -34,9 +35,9 @@ KINDS = {
 }
 
 
-def fused(config, backend, *, whole=True, again=False):
+def fused(config, backend, *, whole=True, again=False, experts=grouped_static):
     layers = FusedLayers(whole=whole, rematerialize=again, backend=backend)
-    grouped = {"dispatcher": lambda _: grouped_static} if config.dispatcher == "grouped" else {}
+    grouped = {"dispatcher": lambda _: experts} if config.dispatcher == "grouped" else {}
     return Glam(config, dtype=torch.bfloat16, backend=Backend(run_layers=layers, **grouped))
 
 
@@ -64,16 +65,17 @@ def trained(config, again):
     return {"programs": counter.frame_count, "difference": worst}
 
 
-def traced(config):
+def traced(config, **form):
     """Programs of one layer of every kind, of the model's own sizes. No weight is in memory."""
     torch._dynamo.reset()
     counter = CompileCounter()
     with torch.device("meta"):
-        model = fused(replace(config, num_layers=max(2, config.moe_every)), counter)
+        model = fused(replace(config, num_layers=max(2, config.moe_every)), counter, **form)
     x = torch.empty(1, 256, config.d_model, dtype=torch.bfloat16, device="meta", requires_grad=True)
     segments = torch.zeros(1, 256, dtype=torch.int64, device="meta")
     for _ in range(2):
-        model._run_layers(model.layers, x, segments)
+        x_out, _ = model._run_layers(model.layers, x, segments)
+        x_out.sum().backward()
     return {"programs": counter.frame_count}
 
 
@@ -93,7 +95,9 @@ def main(what, *names):
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         models = {n: to_run_config(compose("config", [f"model={n}"])).model for n in names}
-    return {name: traced(model) for name, model in models.items()}
+    found = {name: traced(model) for name, model in models.items()}
+    in_fp8 = traced(models[names[0]], experts=grouped_float8)
+    return {**found, f"{names[0]} in FP8": in_fp8}
 
 
 if __name__ == "__main__":
