@@ -1,5 +1,6 @@
 """Training on one device of this machine."""
 
+from dataclasses import replace
 from typing import Any
 
 from lightning import Callback
@@ -78,20 +79,19 @@ class OneProcess:
 
 
 def backend_of(config: RunConfig, resources: Resources) -> Backend:
-    """What is compiled of the model."""
-    experts: dict[str, Any] = {}
+    """What is compiled of the model, and what is in FP8."""
+    backend = ONE_DEVICE
     if config.training.float8_experts:
-        from glam.model.moe.experts_float8 import grouped_float8
+        from glam.model.moe.experts_float8 import dispatcher
 
-        experts = {"dispatcher": lambda _: grouped_float8}
+        backend = replace(backend, dispatcher=dispatcher)
     if resources.compiled == "off":
-        return Backend(**experts) if experts else ONE_DEVICE
+        return backend
     from glam.model.fused_layers import FusedLayers  # imports FlexAttention
 
-    layers = FusedLayers(
-        whole=resources.compiled == "layers", rematerialize=config.training.rematerialize
-    )
-    return Backend(run_layers=layers, vocabulary=Vocabulary(compiled_softmax()), **experts)
+    whole, again = resources.compiled == "layers", config.training.rematerialize
+    layers = FusedLayers(whole=whole, rematerialize=again)
+    return replace(backend, run_layers=layers, vocabulary=Vocabulary(compiled_softmax()))
 
 
 class OneDevice(OneProcess):

@@ -12,7 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from glam.config import ModelConfig
 from glam.model.activations import gated_rows_backward, gelu_values
+from glam.model.moe.dispatch import Dispatcher
 from glam.model.moe.experts import Experts
 from glam.model.moe.experts_grouped_mm import gates_of_choices, gates_of_rows, sum_of_choices
 from glam.model.moe.permutation import Permutation, static_permutation
@@ -43,8 +45,8 @@ def product(rows: Scaled, w: Scaled, layout: Permutation, dtype: torch.dtype) ->
         wide = (each.values.float() * each.scale[..., None] for each in (rows, w))
         x, matrices = wide
         return layout.product(x, matrices.transpose(1, 2).contiguous()).to(dtype)
-    # The public scaled_grouped_mm of torch 2.13 cannot be compiled: it has no form for fake tensors.
-    grouped: Any = torch._scaled_grouped_mm  # noqa: SLF001  # pyright: ignore
+    # The public scaled_grouped_mm of torch 2.13 cannot be compiled: fake tensors have no form of it.
+    grouped: Any = torch._scaled_grouped_mm  # pyright: ignore
     factors = (rows.values, w.values.transpose(1, 2), rows.scale, w.scale)
     return grouped(*factors, offs=layout.ends, out_dtype=dtype)
 
@@ -88,3 +90,8 @@ def grouped_float8(x_BSM: Float[Tensor, "B S M"], routing: Routing, experts: Exp
     x_TM, weights = x_BSM.flatten(0, 1), (experts.w_in_EMH, experts.w_out_EHM)
     y = cast(Tensor, ExpertsFloat8.apply(x_TM, routing.gates, *weights, *layout))  # pyright: ignore
     return Dispatched(y.view_as(x_BSM), dropped=routing.gates.new_zeros(()))
+
+
+def dispatcher(config: ModelConfig) -> Dispatcher:
+    """In place of the dispatcher of `model.dispatcher=grouped`."""
+    return grouped_float8
