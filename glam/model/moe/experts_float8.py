@@ -45,7 +45,7 @@ def product(rows: Scaled, w: Scaled, layout: Permutation, dtype: torch.dtype) ->
         wide = (each.values.float() * each.scale[..., None] for each in (rows, w))
         x, matrices = wide
         return layout.product(x, matrices.transpose(1, 2).contiguous()).to(dtype)
-    # The public scaled_grouped_mm of torch 2.13 cannot be compiled: fake tensors have no form of it.
+    # torch 2.13 cannot compile its public scaled_grouped_mm: that has no form for fake tensors.
     grouped: Any = torch._scaled_grouped_mm  # pyright: ignore
     factors = (rows.values, w.values.transpose(1, 2), rows.scale, w.scale)
     return grouped(*factors, offs=layout.ends, out_dtype=dtype)
