@@ -76,7 +76,8 @@ def traced(config, **form):
     for _ in range(2):
         x_out, _ = model._run_layers(model.layers, x, segments)
         x_out.sum().backward()
-    return {"programs": counter.frame_count}
+    kinds = {type(layer.ffn) for layer in model.layers}
+    return {"programs": counter.frame_count, "kinds": len(kinds)}
 
 
 def main(what, *names):
