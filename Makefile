@@ -14,7 +14,7 @@ TEST := -m pytest -n 2 --dist loadgroup --durations=15
 XLA_TEST := .venv-xla/bin/python $(TEST) -q -p no:cacheprovider
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run grid test bench bench-tpu check check-c chaos mistakes docs format lock clean tpu xla
+.PHONY: help run grid test bench bench-tpu bench-gpu check check-c chaos mistakes docs format lock clean tpu xla
 
 help: ## this list
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ SECONDS ?= 3600
 DEVICE ?= tpu
 bench-tpu: .venv/run ## the first quarter of an hour on a TPU (make tpu first); DEVICE=cpu is a dry run
 	@.venv/bin/python -m experiments.tpu_first_hour --device $(DEVICE)
+
+bench-gpu: .venv/run ## the first ten minutes on a GPU; DEVICE=cpu is a dry run
+	@.venv/bin/python -m experiments.gpu_first_hour --device $(if $(filter cpu,$(DEVICE)),cpu,gpu)
 
 chaos: .venv/dev ## kill runs at random: is what they leave exact? KILLS=50 SECONDS=3600
 	@.venv/bin/python -m experiments.reliability.chaos --kills $(KILLS) --seconds $(SECONDS)

@@ -26,8 +26,7 @@ def moe_blocks(M: int, H: int, E: int, top_k: int) -> dict[str, nn.Module]:
     """By name; each maps `[B, S, M]` to the same, alone or first of a tuple."""
     if importlib.util.find_spec("transformers") is None:
         return {}
-    from transformers import MixtralConfig, OlmoeConfig, Qwen3MoeConfig
-    from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
+    from transformers import OlmoeConfig, Qwen3MoeConfig
     from transformers.models.olmoe.modeling_olmoe import OlmoeSparseMoeBlock
     from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeSparseMoeBlock
 
@@ -38,11 +37,7 @@ def moe_blocks(M: int, H: int, E: int, top_k: int) -> dict[str, nn.Module]:
     }
     hidden = narrower(H)
     return {
-        "HF Mixtral": _drawn(
-            MixtralSparseMoeBlock(
-                MixtralConfig(intermediate_size=hidden, num_local_experts=E, **common)
-            )
-        ),
+        "HF Mixtral": mixtral_block(M, H, E, top_k),
         "HF OLMoE": _drawn(
             OlmoeSparseMoeBlock(OlmoeConfig(intermediate_size=hidden, num_experts=E, **common))
         ),
@@ -52,6 +47,21 @@ def moe_blocks(M: int, H: int, E: int, top_k: int) -> dict[str, nn.Module]:
             )
         ),
     }
+
+
+def mixtral_block(M: int, H: int, E: int, top_k: int) -> nn.Module:
+    """Mixtral's layer. Raises ImportError where transformers is not installed."""
+    from transformers import MixtralConfig
+    from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
+
+    config = MixtralConfig(
+        hidden_size=M,
+        intermediate_size=narrower(H),
+        num_local_experts=E,
+        num_experts_per_tok=top_k,
+        experts_implementation="grouped_mm",
+    )
+    return _drawn(MixtralSparseMoeBlock(config))
 
 
 def titan_block(M: int, H: int, E: int, top_k: int) -> dict[str, nn.Module]:
@@ -107,23 +117,30 @@ def _model(config: ModelConfig) -> Any:
     )
 
 
-def _autocast(dtype: torch.dtype, narrow: bool) -> Any:
+def _autocast(dtype: torch.dtype, narrow: bool, device: str) -> Any:
     wanted = dtype == torch.bfloat16 and not narrow
-    return torch.autocast("cpu", torch.bfloat16) if wanted else nullcontext()
+    return torch.autocast(device, torch.bfloat16) if wanted else nullcontext()
 
 
 def mixtral(
-    config: ModelConfig, dtype: torch.dtype, rows: int, length: int, *, narrow: bool = False
+    config: ModelConfig,
+    dtype: torch.dtype,
+    rows: int,
+    length: int,
+    *,
+    narrow: bool = False,
+    device: str = "cpu",
 ) -> Work:
     """A step in a plain loop."""
-    model = _model(config).train()
+    with torch.device(device):
+        model = _model(config).train()
     if narrow:
         model = model.to(dtype)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
-    tokens = torch.randint(0, config.vocab_size, (rows, length))
+    tokens = torch.randint(0, config.vocab_size, (rows, length), device=device)
 
     def work() -> None:
-        with _autocast(dtype, narrow):
+        with _autocast(dtype, narrow, device):
             loss = model(input_ids=tokens, labels=tokens, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

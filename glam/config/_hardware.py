@@ -15,6 +15,8 @@ TOPOLOGIES = {"v3": 2, "v4": 3, "v5e": 2, "v5p": 3, "v6e": 2}  # sides of a slic
 # The axes of tensors that a rule may split: of weights, and (batch, activation) of what flows.
 LOGICAL_AXES = ("batch", "activation", "embed", "heads", "hidden", "experts", "vocab")
 
+COMPILED = ("auto", "off", "attention", "layers")  # what torch.compile makes a program of
+
 MEASURES = ("memory_gb", "watts", "peak_tflops", "share_of_peak")
 
 
@@ -39,6 +41,9 @@ class HardwareConfig:
     topology: str | None = None  # of a TPU slice, as its compiler writes it: v4:2x2x2
     threads: int | None = None  # [threads] of one run; null: 1, or more for a large model
     precision: str = "auto"  # of activations: auto | bfloat16 | float32; weights stay float32
+    # of a GPU, by torch.compile: off | attention (one fused kernel) | layers (whole, attention
+    # with them) | auto: layers in bfloat16, else attention; off where there is no Triton
+    compile: str = "auto"
     max_jobs: int | None = None  # [runs] of a grid at once; null: as cores and memory allow
     memory_gb: float | None = None  # [GB] of one device; null: what this machine has
     watts: float | None = None  # [W] of one device; null: measured where possible, else modelled
@@ -56,6 +61,7 @@ class HardwareConfig:
         plain_name("hardware.name", self.name)
         one_of("hardware.device", self.device, DEVICES)
         one_of("hardware.precision", self.precision, ("auto", "bfloat16", "float32"))
+        one_of("hardware.compile", self.compile, COMPILED)
         self._check_runtime()
         given = [name for name in MEASURES if getattr(self, name) is not None]
         within("hardware.", self, 1e-6, LARGEST, *given)

@@ -149,6 +149,12 @@ class RunConfig:
                 f"training.update_in_backward=true but optimizer={optimizer.name} needs all "
                 f"gradients at once; take optimizer={' or '.join(able)}, or leave it out"
             )
+        if self.training.accumulate > 1 and self.hardware.engine != "one_device":
+            raise UserError(
+                f"training.accumulate={self.training.accumulate} is for one device, and "
+                f"hardware={self.hardware.name} is of {self.hardware.devices}; leave it out, or "
+                f"take a smaller training.batch_size"
+            )
         # Steps of one shape read no number back, on whatever engine.
         for engine in {self.hardware.engine, *(["xla"] if self.hardware.has_one_shape else [])}:
             self._check_engine(engine)

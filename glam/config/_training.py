@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from glam.config._checks import LARGEST_SIZE, not_in_identity, positive, within
+from glam.config._checks import LARGEST_SIZE, divisors, not_in_identity, positive, within
+from glam.errors import UserError
 
 SECONDS = (1e-3, 1e8)  # of a budget; at most 1e15 tokens at ten million a second
 
@@ -35,6 +36,12 @@ class TrainingConfig:
     # memory; for an optimizer that needs no others' gradients (adafactor). A step that meets NaN
     # or Inf is cut short, not undone
     update_in_backward: bool = False
+    # experts multiply in FP8 (e4m3, a scale for each row): for GPUs from Hopper on. Gradients of
+    # weights stay in the precision of the activations
+    float8_experts: bool = False
+    # parts of a step's rows that go through the model one after another, whose gradients are added:
+    # activations of one part alone are in memory. Each part has its own balance loss
+    accumulate: int = 1
     log_every: int = not_in_identity(20)  # [steps] between rows of metrics.csv
     checkpoint_minutes: float = not_in_identity(1.0)  # [min] between checkpoints
     keep_checkpoints: int = not_in_identity(2)  # newest checkpoints that are kept
@@ -44,7 +51,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         within("training.", self, 1, 10**15, "tokens")
         within("training.", self, 1, LARGEST_SIZE, "batch_size", "sequence_length")
-        positive("training.", self, "max_skipped")
+        positive("training.", self, "max_skipped", "accumulate")
+        self._check_accumulation()
         if self.seconds is not None:
             within("training.", self, *SECONDS, "seconds")
         positive("training.", self, "log_every", "checkpoint_minutes", "keep_checkpoints")
@@ -52,6 +60,19 @@ class TrainingConfig:
         positive("training.", self, "spike_threshold", "rollback_every")
         within("training.", self, 2, 10_000, "spike_window")
         within("training.", self, 0, 10_000, "max_rollbacks")
+
+    def _check_accumulation(self) -> None:
+        if self.batch_size % self.accumulate:
+            near = [n for n in divisors(self.batch_size) if n <= self.accumulate]
+            raise UserError(
+                f"training.accumulate={self.accumulate} does not divide "
+                f"training.batch_size={self.batch_size}; try {near[-1]}"
+            )
+        if self.accumulate > 1 and self.update_in_backward:
+            raise UserError(
+                f"training.accumulate={self.accumulate} adds gradients, of which "
+                f"training.update_in_backward=true keeps none; leave one of them out"
+            )
 
     @property
     def tokens_per_step(self) -> int:

@@ -14,7 +14,7 @@ def choose_engine(config: RunConfig, resources: Resources) -> Engine:
 
         return FsdpEngine(config, resources.device)
     if resources.device != "xla":
-        return OneDevice(resources)
+        return OneDevice(config, resources)
     from glam.engines.xla import XlaEngine  # imports torch_xla
 
     return XlaEngine(config)

@@ -20,6 +20,8 @@ from glam.config import DISPATCHERS, HardwareConfig, RunConfig
 from glam.config.layout import check_divides
 from glam.errors import UserError
 from glam.machine import processes
+from glam.machine.compiled import Compiled, what_is_compiled
+from glam.machine.float8 import check_float8
 from glam.machine.processor import first_gpu, nvml_session, processor
 from glam.machine.tpu import check_tpu, chips
 
@@ -45,6 +47,7 @@ class Resources:
     device: Device
     memory_bytes: int
     cores: int
+    compiled: Compiled = "off"  # what torch.compile makes a program of
 
 
 def resolve(config: RunConfig, *, remote: bool = False) -> Resources:
@@ -81,12 +84,15 @@ def resolve(config: RunConfig, *, remote: bool = False) -> Resources:
         )
     if precision == "auto":
         precision = "bfloat16" if _bfloat16_is_fast(device) else "float32"
+    if config.training.float8_experts:
+        check_float8(config, device)
     return Resources(
         threads=hardware.threads or automatic,
         precision=cast(Precision, precision),
         device=device,
         memory_bytes=_memory(config, device),
         cores=cores,
+        compiled=what_is_compiled(config, device, precision),
     )
 
 
@@ -289,6 +295,11 @@ def _device(name: str, remote: bool) -> Device:
 def is_cpu(name: str) -> bool:
     """Whether `hardware.device` means the CPU; `auto` is resolved on this machine."""
     return name in ("cpu", "xla_cpu") or (name == "auto" and _device(name, False) == "cpu")
+
+
+def is_gpu(name: str) -> bool:
+    """Whether `hardware.device` means a GPU of torch's `cuda`; `auto` is resolved here."""
+    return name == "gpu" or (name == "auto" and _device(name, False) == "cuda")
 
 
 def _num_gpus() -> int:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from glam.config import ModelConfig
-from glam.model.attention.attention import Attention
+from glam.model.attention.attention import Attention, Mask
 from glam.model.backend import ONE_DEVICE, Backend
 from glam.model.compiled import is_compiled
 from glam.model.feed_forward import FeedForward, GatedFeedForward
@@ -71,7 +71,7 @@ class Layer(nn.Module):
         self.ffn = _feed_forward(config, index, backend)
 
     def forward(
-        self, x: Float[Tensor, "B S M"], mask: Float[Tensor, "B S S"] | None
+        self, x: Float[Tensor, "B S M"], mask: Mask
     ) -> tuple[Float[Tensor, "B S M"], MoEOutput | None]:
         x = x + self.attention(self.attention_norm(x), mask)
         y = self.ffn(self.ffn_norm(x))

@@ -6,7 +6,7 @@ from typing import Any
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from glam.model.attention.attention import document_mask
+from glam.model.attention.attention import Mask, document_mask
 from glam.model.moe.moe import MoEOutput
 
 # The output of the last layer [B, S, M], and the statistics of every MoE layer.
@@ -23,6 +23,13 @@ def run_layers(
 ) -> LayersOutput:
     """Runs every layer by `call(layer, x, mask)`, which returns what the layer returns."""
     mask = None if segments is None else document_mask(segments, x.dtype)
+    return run_masked(layers, x, mask, call)
+
+
+def run_masked(
+    layers: nn.ModuleList, x: Float[Tensor, "B S M"], mask: Mask, call: Callable[..., Any]
+) -> LayersOutput:
+    """The same with the mask that attention takes."""
     statistics = list[MoEOutput]()
     for layer in layers:
         x, moe_output = call(layer, x, mask)

@@ -2,8 +2,9 @@
 of them are never in memory at once."""
 
 import math
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +17,9 @@ from glam.model.precision import at_least_float32
 
 LOGITS_AT_ONCE = 2**25  # logits of a piece; 64 MB in bfloat16
 LOGITS_IN_CACHE = 2**17  # logits of one softmax, in float32
+# On a GPU a piece also costs a pass over the gradient of `w`: 1 GB of logits in bfloat16.
+LOGITS_ON_GPU = 2**29
+FLOAT32_ON_GPU = 2**26  # logits of one softmax by operators, which keep several copies of them
 PRODUCT_IN_CACHE = 2**20  # elements of a bfloat16 product that is added to a float32 sum
 
 
@@ -27,6 +31,10 @@ class LossSplit(NamedTuple):
 
 
 WHOLE = LossSplit()
+
+# `(logits [rows, V], targets [rows], cap, with_gradient) -> losses [rows]`; `with_gradient`
+# overwrites the logits with their gradients.
+Softmax = Callable[[Tensor, Tensor, float | None, bool], Tensor]
 
 
 class TokenLosses(NamedTuple):
@@ -55,7 +63,7 @@ def plain_losses(
 
 
 class FusedLosses(torch.autograd.Function):
-    """`(x [T, M], w [V, M], targets [T], cap, with_gradient) -> (mean, losses [T])`
+    """`(x [T, M], w [V, M], targets [T], cap, with_gradient, softmax) -> (mean, losses [T])`
 
     Gradients are computed in the forward pass, while the logits exist, and only scaled in the
     backward pass. Raises ValueError for shapes that do not fit, which a kernel cannot notice, and
@@ -64,14 +72,20 @@ class FusedLosses(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, w_VM: Tensor, targets: Tensor, cap: float | None, with_gradient: bool
+        ctx: Any,
+        x: Tensor,
+        w_VM: Tensor,
+        targets: Tensor,
+        cap: float | None,
+        with_gradient: bool,
+        softmax: Softmax,
     ) -> tuple[Tensor, Tensor]:
         if x.shape[1] != w_VM.shape[1] or targets.shape != x.shape[:1]:
             shapes = f"x {list(x.shape)}, w {list(w_VM.shape)}, targets {list(targets.shape)}"
             raise ValueError(f"x [T, M], w [V, M] and targets [T] do not go together: {shapes}")
         losses = x.new_empty(len(x), dtype=torch.promote_types(x.dtype, torch.float32))
         ctx.gradients = (_gradient_like(x), _gradient_like(w_VM)) if with_gradient else None
-        form = _by_kernel if _kernel_supported(x, w_VM) else _by_pieces
+        form = _by_kernel if _kernel_supported(x, w_VM) else partial(_by_pieces, softmax)
         form(x, w_VM, targets, cap, losses, ctx.gradients)
         ctx.mark_non_differentiable(losses)
         return losses.mean(), losses
@@ -84,7 +98,7 @@ class FusedLosses(torch.autograd.Function):
         scale = grads[0]
         if not scale.is_cpu or scale != 1:  # on a device nobody waits for the answer
             d_x, d_w = d_x.mul_(scale), d_w.mul_(scale)
-        return d_x, d_w, None, None, None
+        return d_x, d_w, None, None, None, None
 
 
 class TracedLosses(torch.autograd.Function):
@@ -162,6 +176,7 @@ def _by_kernel(
 
 
 def _by_pieces(
+    softmax: Softmax,
     x: Tensor,
     w_VM: Tensor,
     targets: Tensor,
@@ -170,12 +185,13 @@ def _by_pieces(
     gradients: Gradients | None,
 ) -> None:
     """Losses and gradients by three of torch's products, LOGITS_AT_ONCE logits at a time."""
+    at_once = LOGITS_AT_ONCE if x.is_cpu else LOGITS_ON_GPU
     w, with_gradient = w_VM.to(x.dtype), gradients is not None
     if gradients is not None:
         gradients[1].zero_()
-    for rows in _pieces(len(x), LOGITS_AT_ONCE // len(w)):
+    for rows in _pieces(len(x), at_once // len(w)):
         logits = torch.mm(x[rows], w.t())
-        _cross_entropy(logits, targets[rows], cap, with_gradient, losses[rows])
+        _cross_entropy(logits, targets[rows], cap, with_gradient, losses[rows], softmax)
         if gradients is not None:
             torch.mm(logits, w, out=gradients[0][rows])
             _add_product(gradients[1], logits.t(), x[rows])
@@ -197,7 +213,12 @@ def _pieces(total: int, size: int) -> Iterator[slice]:
 
 
 def _cross_entropy(
-    logits: Tensor, targets: Tensor, cap: float | None, with_gradient: bool, losses: Tensor
+    logits: Tensor,
+    targets: Tensor,
+    cap: float | None,
+    with_gradient: bool,
+    losses: Tensor,
+    softmax: Softmax,
 ) -> None:
     """Writes `losses [rows]` of `logits [rows, V]`; `with_gradient` overwrites the logits with
     their gradients."""
@@ -208,13 +229,24 @@ def _cross_entropy(
         inputs = (logits, targets.long().contiguous(), losses, scratch)
         _refuse_targets(kernels.call("cross_entropy", *inputs, *sizes), V)
         return
-    for part in _pieces(rows, LOGITS_IN_CACHE // V):
-        losses[part] = _cross_entropy_in_cache(logits[part], targets[part], cap, with_gradient)
+    if with_gradient and softmax is not softmax_losses:  # whole: it makes no copies
+        losses.copy_(softmax(logits, targets, cap, with_gradient))
+        return
+    for part in _pieces(rows, (LOGITS_IN_CACHE if logits.is_cpu else FLOAT32_ON_GPU) // V):
+        losses[part] = softmax_losses(logits[part], targets[part], cap, with_gradient)
 
 
-def _cross_entropy_in_cache(
+def compiled_softmax(backend: Any = "inductor") -> Softmax:
+    """`softmax_losses` in one pass over logits that stay where they are, by torch.compile. Only for
+    losses with gradients: those of training, of one shape, and not of every length evaluated."""
+    compile_ = cast(Any, torch).compile  # which is half typed
+    return compile_(softmax_losses, fullgraph=True, dynamic=False, backend=backend)
+
+
+def softmax_losses(
     logits: Tensor, targets: Tensor, cap: float | None, with_gradient: bool
 ) -> Tensor:
+    """A `Softmax` by operators."""
     wide, target = at_least_float32(logits), targets[:, None]
     slope = None
     if cap is not None:
@@ -251,8 +283,9 @@ def token_losses(
     targets: Int[Tensor, "T"],
     cap: float | None,
     split: LossSplit = WHOLE,
+    softmax: Softmax = softmax_losses,
 ) -> TokenLosses:
-    """Cross-entropy of every token and its mean, in nats; `split` is for compiled programs alone.
+    """Cross-entropy of every token and its mean, in nats; `split` is for whole compiled steps.
     Raises ValueError for shapes that do not fit, and on a CPU IndexError for a target outside the
     vocabulary."""
     if is_compiled(x.device):
@@ -262,4 +295,4 @@ def token_losses(
             *TracedLosses.apply(x, w_VM, targets, cap, groups, pieces)  # pyright: ignore
         )
     with_gradient = torch.is_grad_enabled() and (x.requires_grad or w_VM.requires_grad)
-    return TokenLosses(*FusedLosses.apply(x, w_VM, targets, cap, with_gradient))  # pyright: ignore
+    return TokenLosses(*FusedLosses.apply(x, w_VM, targets, cap, with_gradient, softmax))  # pyright: ignore

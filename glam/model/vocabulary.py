@@ -5,11 +5,21 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from glam.model.loss import LossSplit, TokenLosses, output_logits, token_losses
+from glam.model.loss import (
+    LossSplit,
+    Softmax,
+    TokenLosses,
+    output_logits,
+    softmax_losses,
+    token_losses,
+)
 
 
 class Vocabulary:
-    """The vocabulary in one piece."""
+    """The vocabulary in one piece. `softmax` is what a GPU turns logits into losses with."""
+
+    def __init__(self, softmax: Softmax = softmax_losses) -> None:
+        self._softmax = softmax
 
     def embed(
         self, tokens: Int[Tensor, "B S"], w_VM: Float[Tensor, "V M"]
@@ -32,7 +42,7 @@ class Vocabulary:
         split: LossSplit,
     ) -> TokenLosses:
         """As `token_losses`."""
-        return token_losses(x, w_VM, targets, cap, split)
+        return token_losses(x, w_VM, targets, cap, split, self._softmax)
 
 
 IN_ONE_PIECE = Vocabulary()

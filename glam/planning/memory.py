@@ -6,11 +6,13 @@ activations and libraries, tests/planning/test_memory.py compares it with measur
 """
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 from glam.config import ModelConfig, RunConfig, TrainingConfig
 from glam.config.layout import local_shape, parameters
-from glam.machine.resources import MAPPED, Precision, is_cpu
+from glam.machine.compiled import LEAST_HEAD
+from glam.machine.resources import MAPPED, Precision, is_cpu, is_gpu
 from glam.planning import sharded
 
 FLOAT32, INT64 = 4, 8
@@ -24,7 +26,7 @@ KERNELS_OF_A_SIZE = 7_000_000
 # what our own kernels multiply, the row counts of other experts, the logits of the loss.
 STEP = 32  # rows and columns
 FILL, SIZES_PER_OCTAVE = 16, 16  # rows; row counts
-LOGITS_AT_ONCE = 2**25
+LOGITS_AT_ONCE, LOGITS_ON_GPU = 2**25, 2**29
 # Fitted: what malloc holds over what is in use, freed blocks that fit nothing asked for.
 ALLOCATOR = 1.25
 
@@ -134,6 +136,8 @@ def activation_bytes(config: RunConfig, size: int) -> float:
     With rematerialization malloc's heap fragments: each layer's gradients lie between the gaps that
     its activations left. The widest layer therefore counts twice, and the heap's gradients once
     more, half of them in bfloat16 (fitted to measured peaks)."""
+    held = config.training.update_in_backward or config.training.accumulate > 1
+    config = _of_a_part(config)
     model, tokens = config.model, config.training.tokens_per_step
     inputs = tokens * model.d_model * size
     mask = tokens * config.training.sequence_length * size  # of all layers, in the forward pass
@@ -153,9 +157,16 @@ def activation_bytes(config: RunConfig, size: int) -> float:
     for index, one in enumerate(layers):
         below += one.kept
         moments.append(below + one.passing + 3 * inputs - missing)
-        if not config.training.update_in_backward:
+        if not held:
             missing += FLOAT32 * _layer_params(model, index)
     return max(moments)
+
+
+def _of_a_part(config: RunConfig) -> RunConfig:
+    """As for the rows that go through the model at once (`training.accumulate`)."""
+    training = config.training
+    rows = training.batch_size // training.accumulate
+    return replace(config, training=replace(training, batch_size=rows, accumulate=1))
 
 
 def _layers(config: RunConfig, size: int) -> list[Layer]:
@@ -191,19 +202,32 @@ def layer(config: RunConfig, index: int, size: int) -> Layer:
     """Bytes of layer `index`, with activations of `size` bytes an element."""
     model, tokens = config.model, config.training.tokens_per_step
     norms = 4 * model.d_model * size + 2 * FLOAT32
-    attention = _attention(model, config.training.sequence_length, size)
+    attention = _attention(config, size)
     ffn = _ffn(model, index, config.training, size)
     copies = _copies(model, index, size, whole=not is_cpu(config.hardware.device))
     kept = tokens * (norms + attention.kept + ffn.kept) + copies.kept
     return Layer(kept, tokens * max(attention.passing, ffn.passing) + copies.passing)
 
 
-def _attention(model: ModelConfig, length: int, size: int) -> Layer:
-    """Attention by the C kernel, per token, one head at a time. Attention weights are kept up to
-    the last key of each chunk of queries only."""
-    width = model.num_heads * model.head_size
-    kept = model.num_heads * (length + STEP) / 2 * size + 4 * width * size
-    return Layer(kept, 4 * width * size)
+def _attention(config: RunConfig, size: int) -> Layer:
+    """Attention per token. By the C kernel one head at a time, and attention weights are kept up to
+    the last key of each chunk of queries only; on a GPU all of them, or none where it is fused."""
+    model, length = config.model, config.training.sequence_length
+    N, width = model.num_heads, model.num_heads * model.head_size
+    if not is_gpu(config.hardware.device):
+        return Layer(N * (length + STEP) / 2 * size + 4 * width * size, 4 * width * size)
+    if not _is_fused(config):  # logits and weights in float32, and the weights as a factor
+        return Layer(N * length * (FLOAT32 + size) + 4 * width * size, 2 * N * length * FLOAT32)
+    # The logits of the band that gives the bias its gradient, their weights and their gradients.
+    band = 3 * N * 2 * min(length, model.position_max_distance) * FLOAT32
+    return Layer(4 * width * size + N * FLOAT32, 4 * width * size + band)
+
+
+def _is_fused(config: RunConfig) -> bool:
+    """Whether attention is one kernel of a GPU (`hardware.compile`)."""
+    hardware = config.hardware
+    wanted = hardware.compile != "off" and not hardware.is_cluster
+    return wanted and config.model.head_size >= LEAST_HEAD
 
 
 def _ffn(model: ModelConfig, index: int, training: TrainingConfig, size: int) -> Layer:
@@ -265,11 +289,14 @@ def _is_whole(model: ModelConfig) -> bool:
 def _logits(config: RunConfig, tokens: int, size: int) -> float:
     """Bytes of the loss, and of the embedding's gradient, which the forward pass computes. In
     bfloat16 on a CPU with AMX the loss holds the permuted tokens and their float32 gradient;
-    otherwise two chunks of the logits."""
+    on a GPU one chunk of the logits, which become their gradients; otherwise two."""
     model = config.model
     gradient = FLOAT32 * model.num_embedding_params
     if size < FLOAT32 and model.d_model % STEP == 0 and is_cpu(config.hardware.device):
         return gradient + tokens * model.d_model * (2 * size + FLOAT32)
+    if is_gpu(config.hardware.device):  # the weight as a factor, and a piece of its gradient
+        logits = min(tokens * model.vocab_size, max(LOGITS_ON_GPU, model.vocab_size))
+        return gradient + size * (logits + 2 * model.num_embedding_params)
     logits = min(tokens * model.vocab_size, 2 * max(LOGITS_AT_ONCE, model.vocab_size))
     narrow = size * model.num_embedding_params if size < FLOAT32 else 0
     return gradient + logits * size + narrow

@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 from glam.config import RunConfig, TrainingConfig
 from glam.files import read_json_if_there, strict
 from glam.kernels.instruction_sets import OFF, ON, asked
+from glam.machine.peaks import BACKWARD
 from glam.machine.processor import processor
 from glam.machine.resources import Resources, device_name
 from glam.runs.identity import code_fingerprint, fingerprint
@@ -26,9 +27,11 @@ from glam.units import in_message, si
 # of two, which a plan can use.
 FLOPS_PER_CORE = {"float32": 40e9, "bfloat16": 90e9}
 FLOPS_PER_DEVICE = {"cuda": 100e12, "mps": 1.5e12}
-BACKWARD = 3  # forward once, backward twice
 # Of the training section, what a step's time depends on.
-STEP_SHAPE = ("batch_size", "sequence_length", "rematerialize", "update_in_backward")
+STEP_SHAPE = (
+    *("batch_size", "sequence_length", "rematerialize", "update_in_backward", "accumulate"),
+    "float8_experts",
+)
 
 # Calibrated: timed here. Under load: timed here while other processes used the cores. Modelled:
 # from the FLOP/s above. Stated: by the file of the hardware.

@@ -56,7 +56,8 @@ def _facts(summary: Mapping[str, Any]) -> Table:
         f"{si(parameters.get('active'))} active per token",
         "trained": f"{si(summary.get('tokens'))} tokens in "
         f"{duration(summary.get('train_seconds'))}, "
-        f"{whole(summary.get('tokens_per_second'))} tokens/s",
+        f"{whole(summary.get('tokens_per_second'))} tokens/s"
+        + (f", {mfu:.1%} of the peak" if (mfu := summary.get("mfu")) else ""),
         "energy": energy(energy_used.get("joules")) + (f", {source}" if source else ""),
     }
     facts |= {f"tasks, {suite}": _tasks(tasks) for suite, tasks in _suites(summary)}

@@ -210,6 +210,11 @@ def cost(record: Record) -> list[tuple[str, str]]:
         ("FLOPs per token, forward", si(forward, "FLOP")),
         ("FLOPs per token, training (3 × forward)", si(training, "FLOP")),
         ("Speed reached", si(training * speed if training and speed else None, "FLOP/s")),
+        *(
+            [("Share of the devices' peak (MFU)", f"{mfu:.1%}")]
+            if (mfu := summary.get("mfu"))
+            else []
+        ),
         ("Steps skipped", whole(summary.get("skipped_steps"))),
         ("Device", str(summary.get("device") or DASH)),
         ("Threads", whole(summary.get("threads"))),

@@ -116,6 +116,7 @@ class Summary(TypedDict):
     flops_per_token: NotRequired[dict[str, Count]]
     tokens: NotRequired[Count]
     tokens_per_second: NotRequired[Amount | None]
+    mfu: NotRequired[Amount | None]  # share of the devices' peak
     train_seconds: NotRequired[Amount | None]
     load: NotRequired[list[LayerLoad]]
     skipped_steps: NotRequired[Count]

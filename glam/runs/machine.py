@@ -31,6 +31,8 @@ def _kernels(resources: Resources) -> str:
 
     if resources.device == "cpu":
         return kernel_set(resources.precision)
+    if resources.compiled != "off":
+        return f"{TORCH}, {resources.compiled} compiled"
     return "XLA" if resources.device in ("xla", "tpu") else TORCH
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import glam
 from glam.config import ROOT, RunConfig
+from glam.machine.peaks import utilization
 from glam.machine.resources import Resources
 from glam.runs.folder import RunFolder
 from glam.runs.identity import code_fingerprint, fingerprint
@@ -51,6 +52,7 @@ def summarize(
         },
         "tokens": result.tokens,
         "tokens_per_second": result.tokens_per_second,
+        "mfu": utilization(config, result.tokens_per_second, result.peak_flops),
         "train_seconds": result.train_seconds,
         "load": result.load,
         "skipped_steps": result.skipped_steps,

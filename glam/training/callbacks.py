@@ -137,8 +137,13 @@ class ProgressBar(Callback):
 
     INTERVAL = 0.25  # seconds
 
-    def __init__(self, train_state: TrainState, bar: Bar) -> None:
-        self.train_state, self.bar = train_state, bar
+    def __init__(
+        self,
+        train_state: TrainState,
+        bar: Bar,
+        utilization: Callable[[float], float | None] = lambda tokens_per_second: None,
+    ) -> None:
+        self.train_state, self.bar, self.utilization = train_state, bar, utilization
         self._drawn, self._tokens, self._seconds = time.monotonic(), 0, 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -163,10 +168,15 @@ class ProgressBar(Callback):
         loss = outputs["loss"]
         # To read a number of an XLA device is to wait for its step.
         shown = {} if is_compiled(loss.device) else {"loss": loss.item()}
-        self.bar.advance(steps, **shown, tokens_per_second=speed)
+        self.bar.advance(steps, **shown, **self._speed(speed))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Ends with the speed of the whole run, which its summary states."""
         steps, seconds = self.train_state.step - self.bar.done, self.train_state.clock.seconds
-        speed = {"tokens_per_second": self.train_state.tokens / seconds} if seconds else {}
+        speed = self._speed(self.train_state.tokens / seconds) if seconds else {}
         self.bar.advance(steps, **speed)
+
+    def _speed(self, tokens_per_second: float) -> dict[str, float]:
+        mfu = self.utilization(tokens_per_second)
+        shown = {"tokens_per_second": tokens_per_second}
+        return shown if mfu is None else {**shown, "mfu": mfu}

@@ -20,6 +20,7 @@ from glam.evaluation.held_out import evaluate_domains, mean_loss
 from glam.kernels import library
 from glam.log import log
 from glam.machine.energy_by_phase import EnergyByPhase
+from glam.machine.peaks import peak_flops, utilization
 from glam.machine.processes import Processes
 from glam.machine.resources import Resources, frozen_gc, tune_malloc
 from glam.model import Glam
@@ -36,6 +37,7 @@ from glam.training.checkpoint import PREFIX, FolderCheckpointIO, remove_partial
 from glam.training.engine import Engine
 from glam.training.metrics import Metrics, MetricsFile, columns
 from glam.training.module import Batches, TrainingModule
+from glam.training.prefetch import OnDevice
 from glam.training.rollback import Rollback, in_words
 from glam.training.saving import Checkpoints
 from glam.training.train_state import Past, RunningMeans, TrainState, sparse_layers
@@ -51,6 +53,7 @@ class TrainingResult(NamedTuple):
     tokens: int
     train_seconds: float  # of training alone, all segments of the run together
     tokens_per_second: float
+    peak_flops: float | None  # FLOP/s of all devices; None where nobody has said
     skipped_steps: int
     rollbacks: tuple[Rollback, ...]
     joules: Callable[[], dict[str, float]]  # so far, by activity
@@ -79,7 +82,8 @@ def train(
     found = _resumable(run, fingerprints, engine.processes)
     machine = _machine(run, found, resources, engine.processes)
     checkpoints = engine.checkpoints({**fingerprints, "machine": machine})
-    segment = _Segment(config, prepared, run, resources, engine, checkpoints, tracker)
+    peak = peak_flops(config, resources)
+    segment = _Segment(config, prepared, run, resources, engine, checkpoints, tracker, peak)
     module = segment.build(found, energy_by_phase or EnergyByPhase())
     if found is not None and found.manifest.status != "training":
         checkpoint = checkpoints.load_checkpoint(found.path)
@@ -97,7 +101,7 @@ def train(
             module = segment.build(found, energy, past)
             segment.fit(module, found)
     engine.place(module.model)
-    return _result(module, engine.processes, machine)
+    return _result(module, engine.processes, machine, segment.peak_flops)
 
 
 def _resumable(
@@ -145,6 +149,7 @@ class _Segment(NamedTuple):
     engine: Engine
     checkpoints: FolderCheckpointIO
     tracker: Tracker | None
+    peak_flops: float | None
 
     def build(
         self, found: Checkpoint | None, energy_by_phase: EnergyByPhase, past: Past | None = None
@@ -228,16 +233,20 @@ class _Segment(NamedTuple):
                 *engine.callbacks(),
                 TrainingClock(train_state),
                 logger,
-                ProgressBar(train_state, shown),
+                ProgressBar(train_state, shown, self._utilization),
                 saving,
             ]
             trainer = _Loop(callbacks, engine.trainer_arguments(self.checkpoints))
-            batches = Batches(stream, train_state, training.num_steps, engine.processes)
+            rows = Batches(stream, train_state, training.num_steps, engine.processes)
+            batches = OnDevice(rows, self.resources.device)
             try:
                 _run(trainer, module, batches, found)
             finally:
                 saving.request.leave()
         return saving
+
+    def _utilization(self, tokens_per_second: float) -> float | None:
+        return utilization(self.config, tokens_per_second, self.peak_flops)
 
     def _evaluate(self, model: Glam) -> dict[str, float]:
         training = self.config.training
@@ -292,7 +301,7 @@ class _Loop(Trainer):
 def _run(
     trainer: Trainer,
     module: TrainingModule,
-    batches: Batches,
+    batches: OnDevice,
     found: Checkpoint | None,
 ) -> None:
     try:
@@ -327,7 +336,9 @@ def _quiet_lightning() -> Generator[None]:
             logger.setLevel(level)
 
 
-def _result(module: TrainingModule, processes: Processes, machine: Machine) -> TrainingResult:
+def _result(
+    module: TrainingModule, processes: Processes, machine: Machine, peak: float | None
+) -> TrainingResult:
     train_state, model = module.train_state, module.model
     seconds = train_state.clock.seconds
     load = [
@@ -347,6 +358,7 @@ def _result(module: TrainingModule, processes: Processes, machine: Machine) -> T
         tokens=train_state.tokens,
         train_seconds=seconds,
         tokens_per_second=train_state.tokens / seconds if seconds else float("nan"),
+        peak_flops=peak,
         skipped_steps=train_state.skipped,
         rollbacks=train_state.watch.rollbacks,
         joules=train_state.joules,

@@ -97,6 +97,18 @@ class UpdatesInBackward:
         parameter.grad = None
 
 
+def parts_of(batch: StepBatch, number: int) -> list[StepBatch]:
+    """Equally many rows each."""
+    return [StepBatch(*rows) for rows in zip(*(x.chunk(number) for x in batch), strict=True)]
+
+
+def joined(parts: list[StepMetrics]) -> StepMetrics:
+    """The figures of a step from those of its parts."""
+    losses, sources, balance, load, dropped = zip(*parts, strict=True)
+    means = (torch.stack(each).mean(0) for each in (balance, load, dropped))
+    return StepMetrics(torch.cat(losses), torch.cat(sources), *means)
+
+
 class TrainingModule(LightningModule):
     """A Glam with its loss, its optimizer and its TrainState. An update whose gradients hold NaN or
     Inf is skipped: parameters and optimizer state stay as they are, and the step counts."""
@@ -154,16 +166,40 @@ class TrainingModule(LightningModule):
         return (self.config.seed * SEED_STRIDE + self.train_state.step) % 2**32
 
     def training_step(self, batch: StepBatch, batch_idx: int) -> Tensor:
+        *earlier, last = parts_of(batch, self.config.training.accumulate)
+        if not earlier:
+            total, self._figures, self._loss = self._forward(last)
+            return total
+        self.model.zero_grad()
+        found = [self._forward(part, backward=True) for part in earlier] + [self._forward(last)]
+        self._figures = joined([figures for _, figures, _ in found])
+        self._loss = torch.stack([loss for _, _, loss in found]).mean()
+        # The value is the whole step's; the gradient, which Lightning makes, the last part's.
+        return sum((total.detach() for total, _, _ in found[:-1]), found[-1][0]) / len(found)
+
+    def _forward(
+        self, batch: StepBatch, *, backward: bool = False
+    ) -> tuple[Tensor, StepMetrics, Tensor]:
+        """What the step minimises, its figures, and the cross-entropy alone."""
         output = self.model.loss(batch.tokens, batch.targets, batch.segments)
-        self._figures = StepMetrics(
+        figures = StepMetrics(
             token_losses=output.token_losses,
             sources=batch.sources,
             balance_loss=output.balance_loss.detach(),
             load=output.load.detach(),
             dropped=output.dropped.detach(),
         )
-        self._loss = output.loss.detach()
-        return output.loss + output.balance_loss
+        total = output.loss + output.balance_loss
+        if backward:
+            (total / self.config.training.accumulate).backward()  # pyright: ignore[reportUnknownMemberType]
+        return total, figures, output.loss.detach()
+
+    def optimizer_zero_grad(
+        self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Called between the forward and the backward pass of a step's last part."""
+        if self.config.training.accumulate == 1:
+            optimizer.zero_grad()
 
     def optimizer_step(
         self,

@@ -15,6 +15,7 @@ from glam.config.layout import kind
 
 LARGEST = 1e30  # of a row's factor; what has a gradient is far below
 IN_CACHE = 2**18  # numbers of a gradient: it and its squares stay in the cache (measured)
+ON_GPU = 2**27  # numbers of a gradient on a GPU, where few large kernels count: 0.5 GB of squares
 
 
 @singledispatch
@@ -124,7 +125,7 @@ class Adafactor(torch.optim.Optimizer):
         if all(_in_one_piece(x) for x in (parameter, grad, state["rows"], state["columns"])):
             self._update_in_one_pass(Matrices(p, g, rows, columns), beta2, rate)
             return
-        for experts, parts in pieces(g.shape):
+        for experts, parts in pieces(g.shape, IN_CACHE if g.is_cpu else ON_GPU):
             here = Matrices(p[experts], g[experts], rows[experts], columns[experts])
             self._update_piece(here, parts, beta2, rate)
 
@@ -230,11 +231,11 @@ def size(part: slice) -> int:
     return part.stop - part.start
 
 
-def pieces(shape: torch.Size) -> Iterator[tuple[slice, list[slice]]]:
-    """Cuts `[E, a, b]` into as many whole matrices as the cache holds; where it holds less than
-    one, into single ones, with the parts of their rows that it holds."""
+def pieces(shape: torch.Size, at_once: int) -> Iterator[tuple[slice, list[slice]]]:
+    """Cuts `[E, a, b]` into as many whole matrices as have `at_once` numbers; where one has more,
+    into single ones, with the parts of their rows that have as many."""
     E, a, b = shape
-    experts = max(1, IN_CACHE // (a * b))
-    at_once = a if a * b <= IN_CACHE else max(1, IN_CACHE // b)
-    parts = [slice(first, min(first + at_once, a)) for first in range(0, a, at_once)]
+    experts = max(1, at_once // (a * b))
+    height = a if a * b <= at_once else max(1, at_once // b)
+    parts = [slice(first, min(first + height, a)) for first in range(0, a, height)]
     return ((slice(e, min(e + experts, E)), parts) for e in range(0, E, experts))

@@ -54,6 +54,30 @@ from glam.errors import UserError
             "update_in_backward=true but optimizer=adamw needs all gradients at once; take",
         ),
         (
+            lambda: TrainingConfig(batch_size=12, accumulate=5),
+            "accumulate=5 does not divide training.batch_size=12; try 4",
+        ),
+        (
+            lambda: TrainingConfig(accumulate=2, update_in_backward=True),
+            "accumulate=2 adds gradients, of which training.update_in_backward=true keeps none",
+        ),
+        (
+            lambda: RunConfig(
+                training=TrainingConfig(accumulate=2),
+                hardware=HardwareConfig(
+                    device="cpu",
+                    runtime="torch_tpu",
+                    mesh={"a": 2},
+                    rules={"batch": "a"},
+                    peak_tflops=1,
+                    share_of_peak=0.5,
+                    memory_gb=1,
+                ),
+            ),
+            "accumulate=2 is for one device",
+        ),
+        (lambda: HardwareConfig(compile="all"), "hardware.compile"),
+        (
             lambda: HardwareConfig(
                 name="tpu_v4_64", device="tpu", mesh={"expert": 64}, topology="v5e:8x8"
             ),

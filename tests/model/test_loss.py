@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from glam import kernels
 from glam.model import loss as loss_module
-from glam.model.loss import FusedLosses, TracedLosses, plain_losses, token_losses
+from glam.model.loss import (
+    FusedLosses,
+    TracedLosses,
+    compiled_softmax,
+    plain_losses,
+    softmax_losses,
+    token_losses,
+)
 
 
 def results(form, x, w, targets, cap):
@@ -30,6 +37,32 @@ def test_losses_and_gradients_are_those_of_the_cross_entropy(tokens, cap):
     torch.testing.assert_close(
         results(token_losses, x, w, targets, cap), results(plain, x, w, targets, cap)
     )
+
+
+@pytest.mark.parametrize("cap", [None, 2.0])
+@pytest.mark.parametrize("at_once", [2**25, 20 * 31])  # in one piece, and in uneven ones
+def test_a_compiled_softmax_gives_the_same_losses_and_gradients(cap, at_once, monkeypatch):
+    monkeypatch.setattr(loss_module, "LOGITS_AT_ONCE", at_once)
+    softmax = compiled_softmax(backend="aot_eager")
+    x, w = torch.randn(50, 8, dtype=torch.float64), torch.randn(31, 8, dtype=torch.float64)
+    targets = torch.randint(0, 31, (50,))
+
+    def compiled(x, w, targets, cap):
+        return token_losses(x, w, targets, cap, softmax=softmax)
+
+    torch.testing.assert_close(
+        results(compiled, x, w, targets, cap), results(plain, x, w, targets, cap)
+    )
+
+
+def test_without_gradients_nothing_is_compiled():
+    def refuse(*inputs):
+        raise AssertionError("compiled")
+
+    x, w = torch.randn(20, 8, dtype=torch.float64), torch.randn(31, 8, dtype=torch.float64)
+    targets = torch.randint(0, 31, (20,))
+    found = token_losses(x, w, targets, None, softmax=refuse)
+    torch.testing.assert_close(found.each, plain_losses(x, w, targets, None))
 
 
 @pytest.mark.parametrize(("at_once", "in_cache"), [(5 * 31, 2 * 31), (1, 1), (64 * 31, 7)])
@@ -153,7 +186,7 @@ def test_the_only_token_of_a_vocabulary_costs_nothing(dtype):
 def test_a_nan_logit_spoils_its_token_alone(at, dtype, cap):
     logits, losses = torch.randn(3, 17).to(dtype), torch.empty(3)
     logits[1, at] = torch.nan
-    loss_module._cross_entropy(logits, torch.tensor([5, 5, 5]), cap, True, losses)
+    loss_module._cross_entropy(logits, torch.tensor([5, 5, 5]), cap, True, losses, softmax_losses)
     assert losses.isnan().tolist() == [False, True, False]
     assert logits.isnan().all(1).tolist() == [False, True, False]
     assert logits[[0, 2]].isfinite().all()
@@ -287,7 +320,7 @@ def test_shapes_that_do_not_fit_are_refused(sizes, dtype):
     of_x, of_w, tokens = sizes
     x, w = torch.randn(40, of_x).to(dtype), torch.randn(300, of_w)
     with pytest.raises(ValueError, match=r"x \[T, M\], w \[V, M\] and targets \[T\]"):
-        FusedLosses.apply(x, w, torch.zeros(tokens, dtype=torch.int64), None, True)
+        FusedLosses.apply(x, w, torch.zeros(tokens, dtype=torch.int64), None, True, softmax_losses)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -52,6 +52,7 @@ def test_what_is_repeated_of_the_model_is_what_the_model_does():
     assert planned.FILL == permutation.MIN_ROWS
     assert planned.SIZES_PER_OCTAVE == permutation.SIZES_PER_OCTAVE
     assert planned.LOGITS_AT_ONCE == loss.LOGITS_AT_ONCE
+    assert planned.LOGITS_ON_GPU == loss.LOGITS_ON_GPU
 
 
 def test_the_estimate_is_within_a_twelfth_of_the_measured_peak():
@@ -145,3 +146,26 @@ def test_the_parts_add_up():
     estimate = memory(RunConfig())
     assert estimate.total == sum(estimate)
     assert estimate.other == OTHER
+
+
+def of_gpu(**changes: Any) -> planned.MemoryEstimate:
+    hardware = HardwareConfig(name="gpu", device="gpu", memory_gb=80, **changes)
+    training = TrainingConfig(batch_size=8, sequence_length=2048)
+    return memory(RunConfig(model=MEDIUM, hardware=hardware, training=training), "bfloat16")
+
+
+def test_fused_attention_saves_what_grows_with_the_square_of_the_length():
+    fused, by_operators = of_gpu(), of_gpu(compile="off")
+    weights = 6 * 8 * 8 * 2048**2 * (4 + 2)  # of 6 layers: rows, heads, queries and keys
+    assert by_operators.activations - fused.activations > weights
+    assert fused._replace(activations=0) == by_operators._replace(activations=0)
+
+
+def test_accumulation_needs_the_activations_of_a_part_and_every_gradient():
+    def of(rows: int, parts: int) -> planned.MemoryEstimate:
+        training = TrainingConfig(batch_size=rows, sequence_length=512, accumulate=parts)
+        return memory(RunConfig(model=MEDIUM, training=training), "float32")
+
+    assert of(2, 1).total <= of(16, 8).total < of(16, 1).total
+    assert of(16, 8).activations < of(16, 1).activations / 2
+    assert of(16, 8).gradients == of(16, 1).gradients

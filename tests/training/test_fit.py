@@ -15,8 +15,9 @@ import pytest
 import torch
 import toy
 from safetensors.torch import load_file
+from torch.nn.utils import parameters_to_vector
 
-from glam.config import AdafactorConfig, AdamWConfig, ModelConfig, PaperScheduleConfig
+from glam.config import AdafactorConfig, AdamWConfig, ModelConfig, PaperScheduleConfig, RouterConfig
 from glam.errors import STOPPING, Stopped, UserError, stopped_by
 from glam.machine.energy_by_phase import EnergyByPhase
 from glam.model import Glam
@@ -450,6 +451,29 @@ def test_updates_in_the_backward_pass_train_the_same_model(tmp_path, remateriali
     for mine, theirs in zip(early_rows, late_rows, strict=True):
         assert mine["loss"] == theirs["loss"]
         assert float(mine["grad_norm"]) == pytest.approx(float(theirs["grad_norm"]), rel=1e-5)
+
+
+def test_gradients_of_parts_add_up_to_those_of_the_whole_step(tmp_path):
+    """Up to the balance loss, of which each part has its own."""
+    model = replace(toy.config().model, router=RouterConfig(balance_loss="none"))
+
+    def trained(name: str, parts: int):
+        config = toy.config(12, every_step=True)
+        training = replace(config.training, accumulate=parts, log_every=1)
+        (tmp_path / name).mkdir()
+        result = run(tmp_path / name, replace(config, model=model, training=training))
+        return result, rows(tmp_path / name)
+
+    whole, whole_rows = trained("whole", 1)
+    parts, parts_rows = trained("parts", 2)
+    assert len(parts_rows) == 12
+    for mine, theirs in zip(parts_rows, whole_rows, strict=True):
+        for name in ("loss", "loss/letters", "grad_norm", "balance_loss"):
+            if theirs[name]:
+                assert float(mine[name]) == pytest.approx(float(theirs[name]), rel=1e-4), name
+    mine, theirs = (parameters_to_vector(each.model.parameters()) for each in (parts, whole))
+    assert (mine - theirs).norm() < 1e-3 * theirs.norm()
+    assert parts.load == [pytest.approx(one, rel=1e-5) for one in whole.load]
 
 
 def test_no_gradient_outlives_its_update():

@@ -1,6 +1,7 @@
 """Causal self-attention with a relative position bias (paper, section 4), within documents."""
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +14,16 @@ from glam.model.attention.position import PositionBias
 from glam.model.cpu_products import linear
 from glam.model.precision import at_least_float32
 
+
+class DocumentMask(NamedTuple):
+    """Which keys a query sees, for fused attention: those of its own document, up to itself."""
+
+    blocks: Any  # a BlockMask of FlexAttention
+    segments: Int[Tensor, "B S"]
+
+
+# To add to the logits, or what a fused attention takes; None: all rows are one document.
+Mask = Float[Tensor, "B S S"] | DocumentMask | None
 # `(equation, a, b) -> product`, as torch.einsum.
 Einsum = Callable[[str, Tensor, Tensor], Tensor]
 
@@ -65,18 +76,31 @@ class Attention(nn.Module):
             self.num_heads, config.position_buckets, config.position_max_distance
         )
 
-    def forward(
-        self, x_BSM: Float[Tensor, "B S M"], mask_BSS: Float[Tensor, "B S S"] | None
-    ) -> Float[Tensor, "B S M"]:
-        attend = self._on_cpu if x_BSM.device.type == "cpu" else self._by_operators
-        return linear(attend(x_BSM, mask_BSS).flatten(2), self.w_out_AM)
+    def forward(self, x_BSM: Float[Tensor, "B S M"], mask: Mask) -> Float[Tensor, "B S M"]:
+        if isinstance(mask, DocumentMask):
+            y = self._fused(x_BSM, mask)
+        elif x_BSM.device.type == "cpu":
+            y = self._on_cpu(x_BSM, mask)
+        else:
+            y = self._by_operators(x_BSM, mask)
+        return linear(y.flatten(2), self.w_out_AM)
 
-    def _by_operators(self, x_BSM: Tensor, mask_BSS: Tensor | None) -> Float[Tensor, "B S N D"]:
+    def _heads(self, x_BSM: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         heads = (*x_BSM.shape[:2], -1, self.head_size)  # a process may have some of the heads
         q, k, v = (
             (x_BSM @ w.to(x_BSM.dtype)).view(heads).transpose(1, 2)
             for w in (self.w_query_MA, self.w_key_MA, self.w_value_MA)
         )
+        return q, k, v
+
+    def _fused(self, x_BSM: Tensor, mask: DocumentMask) -> Float[Tensor, "B S N D"]:
+        # Imported late, since it takes a while and a CPU never asks for it.
+        from glam.model.attention.flex import flex_bias_attention
+
+        return flex_bias_attention(*self._heads(x_BSM), self.position, mask).transpose(1, 2)
+
+    def _by_operators(self, x_BSM: Tensor, mask_BSS: Tensor | None) -> Float[Tensor, "B S N D"]:
+        q, k, v = self._heads(x_BSM)
         bias_NSS = self.position(x_BSM.shape[1])
         q = q * self.head_size**-0.5
         return plain_attention(q, k, v, bias_NSS, mask_BSS, self._einsum).transpose(1, 2)

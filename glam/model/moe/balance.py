@@ -5,7 +5,7 @@ where a process has only some of them.
 """
 
 from collections.abc import Callable
-from functools import partial, singledispatch
+from functools import cache, partial, singledispatch
 
 import torch
 from jaxtyping import Float
@@ -24,9 +24,11 @@ def over_tokens(x: Float[Tensor, "T *rest"]) -> Float[Tensor, "*rest"]:
     return x.mean(0)
 
 
+@cache  # the same value for all layers, so that one compiled program serves them all
 def balance_loss(name: str) -> BalanceLoss:
     """The loss `(logits [T, E], routing, mean over tokens) -> scalar` of that name."""
-    return partial(_loss, BALANCE_LOSSES[name]())
+    kind = BALANCE_LOSSES[name]()
+    return partial(_loss.dispatch(type(kind)), kind)
 
 
 @singledispatch

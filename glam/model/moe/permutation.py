@@ -52,7 +52,7 @@ class Permutation(NamedTuple):
     def product(self, rows: Tensor, w: Tensor) -> Tensor:
         """Rows [rows, X] times the matrix [E, X, Y] of their expert: [rows, Y]."""
         if _has_grouped_mm(rows, w.shape[2]):
-            return functional.grouped_mm(rows, w, offs=self._ends)
+            return functional.grouped_mm(rows, w, offs=self.ends)
         y = rows.new_empty(len(rows), w.shape[2])
         for part, matrix, out in zip(self.split(rows), w, self.split(y), strict=False):
             torch.mm(part, matrix, out=out)
@@ -65,7 +65,7 @@ class Permutation(NamedTuple):
     def weight_gradient(self, rows: Tensor, grad: Tensor) -> Tensor:
         """rows^T grad of every expert: [rows, X] and [rows, Y] to [E, X, Y]."""
         if _has_grouped_mm(rows, grad.shape[1]):
-            return functional.grouped_mm(rows.t(), grad, offs=self._ends)
+            return functional.grouped_mm(rows.t(), grad, offs=self.ends)
         d_w = rows.new_empty(len(self.counts), rows.shape[1], grad.shape[1])
         for part, d_part, out in zip(self.split(rows), self.split(grad), d_w, strict=False):
             torch.mm(part.t(), d_part, out=out)
@@ -79,7 +79,8 @@ class Permutation(NamedTuple):
         return cast(list[int], self.counts.tolist())  # pyright: ignore[reportUnknownMemberType]
 
     @property
-    def _ends(self) -> Int[Tensor, "E"]:
+    def ends(self) -> Int[Tensor, "E"]:
+        """The row behind each expert's last."""
         return self.counts.cumsum(0, dtype=torch.int32)
 
     def split(self, rows: Tensor) -> tuple[Tensor, ...]:
@@ -117,3 +118,15 @@ def permutation(
         token_of_row.scatter_(0, rows, order // experts_TK.shape[1])
         row_of_choice.scatter_(0, order, rows)
     return Permutation(row_of_choice, token_of_row, padded_E)
+
+
+def static_permutation(experts_TK: Int[Tensor, "T K"], num_experts: int) -> Permutation:
+    """The same without padding, by operators whose shapes do not depend on the routing, and that no
+    step waits for: what a compiler can take in one piece."""
+    flat = experts_TK.flatten()
+    order = flat.argsort(stable=True)
+    counts_E = (flat[:, None] == torch.arange(num_experts, device=flat.device)).sum(0)
+    row_of_choice = torch.empty_like(order).scatter(
+        0, order, torch.arange(len(flat), device=flat.device)
+    )
+    return Permutation(row_of_choice, order // experts_TK.shape[1], counts_E)
