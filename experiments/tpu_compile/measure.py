@@ -5,8 +5,9 @@ TPU's own compiler has them, beside what task=plan counts. The programs are made
 
 Each case is a line of run.py in a process of its own, one after another; overrides that are given
 leave the cases that have them all. A row that results.csv has is kept; with `anew` all are compiled
-again, with `count` none: it counts anew beside the rows that are there. Ends with exit status 1 where a program moves an expert weight between chips, or
-where the two programs of a case differ by more than `BOUNDS`.
+again, with `count` none: it counts anew beside the rows that are there. Ends with exit status 1
+where a program moves an expert weight between chips, or where the two programs of a case differ by
+more than `BOUNDS`.
 """
 
 import csv

@@ -108,6 +108,14 @@ def test_a_loop_that_keeps_its_activations_is_torch_xlas(versions):
     )
 
 
+def test_a_step_that_draws_is_torch_xlas(versions):
+    versions(**FITTING)
+    assert refusal(*ON_TPU, "model.router.second_policy=random") == (
+        "model.router.second_policy=random draws in every step, which torch_tpu lowers on a chip "
+        "alone: set model.router.second_policy=always, or task.compile_with=torch_xla"
+    )
+
+
 def test_a_route_that_nothing_asks_for_is_refused():
     with pytest.raises(UserError, match=r"task.compile_with=torch_tpu is for task.compile=true"):
         composed("task=plan", "hardware=tpu_v4_8", "task.compile_with=torch_tpu")
