@@ -57,7 +57,7 @@ MODELS = {
 # What compiles in the time of one block of layers.
 AS_LOOP = ("training.rematerialize=true", "hardware.scan=true")
 # A dry run shows that the program ends, not how fast anything is.
-DRY_MODELS = {name: (*SMALL, f"model.num_experts={n}") for name, n in (("8E", 8), ("4E", 4))}
+DRY_MODELS = {name: (*SMALL, f"model.num_experts={n}") for name, n in (("8E", 8), ("16E", 16))}
 ON_CPU = (
     "hardware=cpu",
     "hardware.precision=float32",

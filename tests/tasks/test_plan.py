@@ -158,7 +158,7 @@ def test_hardware_that_no_tpu_compiler_knows_is_refused_with_one_that_it_knows()
 
 
 @pytest.mark.parametrize("given", [None, "1"])
-def test_importing_torch_loads_no_tpu_unless_the_environment_says_so(given):
+def test_torch_and_all_that_trains_load_no_tpu_unless_the_environment_says_so(given):
     """Also where the extra is installed: it would cost seconds, and warns."""
     environment = {**os.environ, "PYTHONWARNINGS": "error"}
     del environment["TORCH_DEVICE_BACKEND_AUTOLOAD"]
@@ -166,7 +166,8 @@ def test_importing_torch_loads_no_tpu_unless_the_environment_says_so(given):
     if given is not None:
         environment["TORCH_DEVICE_BACKEND_AUTOLOAD"] = given
     else:
-        code += "; import torch; print({'torch_tpu', 'jax', 'libtpu'} & set(sys.modules) or 'none')"
+        code += "; import torch, glam.tasks.run_task, glam.training.fit, glam.engines.choose"
+        code += "; print({'torch_tpu', 'jax', 'jaxlib', 'libtpu'} & set(sys.modules) or 'none')"
     line = [sys.executable, "-c", code]
     done = subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
