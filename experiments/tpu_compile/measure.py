@@ -165,7 +165,8 @@ def label(found: Row) -> str:
     """The model, its chips, and how it is trained, in two lines."""
     words = dict(word.split("=") for word in found["case"].split())
     model = words["model"].removeprefix("glam_").replace("b64e", "B/64E").replace("m64e", "M/64E")
-    how = [f"batch {int(words.get('training.batch_size', 1024)):,}"]
+    how = [f"{n} layers" for n in [words.get("model.num_layers")] if n]
+    how += [f"batch {int(words.get('training.batch_size', 1024)):,}"]
     how += ["rematerialized"] if AGAIN in found["case"] else []
     how += ["loop"] if LOOP in found["case"] else []
     return f"{model}, {int(found['chips']):,} chips\n{', '.join(how)}"

@@ -1,7 +1,8 @@
 """`python -m experiments.tpu_compile.shares`: what each of two changes did for a loop of torch_tpu,
 and what another partitioner makes of it. A small model on 16 described chips of TPU v4, with
-both changes, without one of them, without both, and with Shardy in the place of GSPMD; needs `make
-tpu` and no TPU. Each is compiled in a process of its own, and what it says is a row of shares.csv.
+both changes, without one of them, and with Shardy in the place of GSPMD; needs `make tpu` and no
+TPU. Each is compiled in a process of its own, and what it says is a row of shares.csv; a row that
+is there is kept.
 """
 
 import csv
@@ -71,7 +72,6 @@ VARIANTS: dict[str, tuple[Callable[[], None], ...]] = {
     "both": (),
     "products split by torch": (without_product,),
     "stacks turned round": (without_reverse,),
-    "neither": (without_product, without_reverse),
     "both, Shardy": (with_shardy,),
 }
 
@@ -105,8 +105,14 @@ def row(variant: str) -> dict[str, str]:
 
 def main() -> None:
     rows = list[dict[str, str]]()
+    if RESULTS.exists():
+        with RESULTS.open(newline="") as file:
+            rows += csv.DictReader(file)
+    missing = [
+        variant for variant in VARIANTS if variant not in [found["variant"] for found in rows]
+    ]
     context = multiprocessing.get_context("spawn")
-    for variant in track(list(VARIANTS), "compile", len(VARIANTS), "programs"):
+    for variant in track(missing, "compile", len(missing), "programs"):
         with context.Pool(1) as pool:
             rows.append(pool.apply(row, (variant,)))
         out = io.StringIO()
