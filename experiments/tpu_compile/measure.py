@@ -1,12 +1,13 @@
-"""`python -m experiments.tpu_compile.measure [torch_tpu] [torch_xla]`: models of the paper on
-slices of TPU v4, as the TPU's own compiler has them, beside what task=plan counts. The programs are
-made by torch_tpu (`make tpu`) and by torch_xla (`make xla`), both unless one is named. No TPU is
-needed.
+"""`python -m experiments.tpu_compile.measure [torch_tpu] [torch_xla] [model=...] [hardware=...]`:
+models of the paper on slices of TPU v4, and one small model on a slice of each generation, as the
+TPU's own compiler has them, beside what task=plan counts. The programs are made by torch_tpu
+(`make tpu`) and by torch_xla (`make xla`), both unless one is named. No TPU is needed.
 
-Each case is a line of run.py in a process of its own, one after another. A row that results.csv
-has is kept; with `anew` all are compiled again, with `count` none: it counts anew beside the rows
-that are there. Ends with exit status 1 where a program moves an expert weight between chips, or
-where the two programs of a case differ by more than `BOUNDS`.
+Each case is a line of run.py in a process of its own, one after another; overrides that are given
+leave the cases that have them all. A row that results.csv has is kept; with `anew` all are compiled
+again, with `count` none: it counts anew beside the rows that are there. Ends with exit status 1
+where a program moves an expert weight between chips, or where the two programs of a case differ by
+more than `BOUNDS`.
 """
 
 import csv
@@ -37,16 +38,33 @@ CASES = [
     f"{MIDDLE} {AGAIN} {LOOP} training.batch_size=4096",
     f"model=glam_8b64e hardware=tpu_v4_256 {AGAIN} {LOOP}",
 ]
+# 16 chips of each generation, 8 by 2.
+SIXTEEN = (
+    "model=glam_100m64e model.num_layers=4 model.num_experts=16 training.batch_size=32 "
+    "training.sequence_length=512 hardware.mesh={expert:8,model:2}"
+)
+SLICES = {
+    "tpu_v4_64": "v4:2x2x4",
+    "tpu_v5e_16": "v5e:4x4",
+    "tpu_v5p_64": "v5p:2x2x4",
+    "tpu_v6e_64": "v6e:4x4",
+}
+GENERATIONS = [
+    f"{SIXTEEN} hardware={name} hardware.topology={topology}" for name, topology in SLICES.items()
+]
 ROUTES = ("torch_tpu", "torch_xla")
+# torch_xla's libtpu is of before v6e.
+WANTED = [(case, route) for case in CASES for route in ROUTES]
+WANTED += [(case, "torch_tpu") for case in GENERATIONS]
 # Largest difference of torch_tpu's program from torch_xla's, as a share of that.
 BOUNDS = {"argument_gb": 0.01, "ratio": 0.06}
 Row = Mapping[str, str]
 Key = tuple[str, str]  # a case and a route
 
 
-def main(routes: Sequence[str], *, anew: bool) -> None:
+def main(routes: Sequence[str], overrides: Sequence[str], *, anew: bool) -> None:
     rows = read()
-    wanted = [(case, route) for case in CASES for route in routes]
+    wanted = [key for key in WANTED if key[1] in routes and set(overrides) <= {*key[0].split()}]
     missing = [key for key in wanted if anew or key not in rows]
     for key in track(missing, "compile", len(missing), "programs"):
         rows[key] = compile_once(*key)
@@ -135,7 +153,7 @@ def read() -> dict[Key, Row]:
 
 def write(rows: Mapping[Key, Row]) -> None:
     """In the order of the cases."""
-    found = [rows[case, route] for case in CASES for route in ROUTES if (case, route) in rows]
+    found = [rows[key] for key in WANTED if key in rows]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(found[0]), lineterminator="\n")
     writer.writeheader()
@@ -147,7 +165,8 @@ def label(found: Row) -> str:
     """The model, its chips, and how it is trained, in two lines."""
     words = dict(word.split("=") for word in found["case"].split())
     model = words["model"].removeprefix("glam_").replace("b64e", "B/64E").replace("m64e", "M/64E")
-    how = [f"batch {int(words.get('training.batch_size', 1024)):,}"]
+    how = [f"{n} layers" for n in [words.get("model.num_layers")] if n]
+    how += [f"batch {int(words.get('training.batch_size', 1024)):,}"]
     how += ["rematerialized"] if AGAIN in found["case"] else []
     how += ["loop"] if LOOP in found["case"] else []
     return f"{model}, {int(found['chips']):,} chips\n{', '.join(how)}"
@@ -188,8 +207,9 @@ if __name__ == "__main__":
     given = sys.argv[1:]
     if given == ["count"]:
         count_anew()
-    elif set(given) <= {"anew", *ROUTES}:
-        named = [route for route in ROUTES if route in given]
-        main(named or ROUTES, anew="anew" in given)
-    else:
+        sys.exit()
+    overrides = [word for word in given if "=" in word]
+    if not {*given} <= {"anew", *ROUTES, *overrides}:
         sys.exit(__doc__)
+    named = [route for route in ROUTES if route in given]
+    main(named or ROUTES, overrides, anew="anew" in given)

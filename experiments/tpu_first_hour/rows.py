@@ -71,6 +71,15 @@ def memory(model: str, peaks: Path, plan: dict[str, Any]) -> list[Row]:
     return rows
 
 
+def compiler(model: str, plan: dict[str, Any], slice_: str) -> Row:
+    """What the compiler says of one chip of a slice, beside what is counted of that."""
+    counted, said = plan["bytes_per_device"]["total"], plan["compiled"]
+    route = said["route"]
+    by = f"a loop over layers on {slice_}, by {route} {said['versions'][route]}"
+    note = f"{by}; the plan's count of that: {counted}"
+    return Row("memory", model, "bytes, compiler", str(said["total_bytes"]), note)
+
+
 def write(rows: list[Row], file: Path, device: str) -> None:
     """A CSV whose every row names the device."""
     with file.open("w", newline="") as out:

@@ -49,9 +49,10 @@ def check_torch_tpu(what: str) -> None:
                 f"functions that other versions may not have; make tpu brings the versions that "
                 f"fit each other"
             )
-    # Read when the libraries are loaded: their notes concern their developers.
+    # Read when the libraries are loaded: their notes concern their developers. Errors are raised
+    # too, and their stack traces are of C++.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def to_xla_environment(what: str) -> None:

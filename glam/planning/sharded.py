@@ -3,7 +3,9 @@
 Modelled, not measured: weights, gradients and optimizer state are exact, but a compiler chooses
 which activations it keeps. Here it keeps what the backward pass reads; the output's logits come
 in pieces; weights that are split along the batch's mesh axis are gathered for their product and
-let go. A TPU holds attention's probabilities, a GPU makes them again (flex attention).
+let go. A TPU holds attention's probabilities, a GPU makes them again (flex attention). Where
+processes of torch compute a layer in parts (`glam.engines.tensor_parallel`), its activations of
+width `d_model` are whole in each of them, and split between layers at most.
 """
 
 import math
@@ -21,7 +23,8 @@ class Local(NamedTuple):
     """One device's share of each axis of a training step."""
 
     tokens: float
-    M: float  # of activations
+    M: float  # of activations between layers
+    width: float  # of those in a layer
     heads: float
     A: float  # heads times d_head
     H: float
@@ -35,9 +38,11 @@ class Local(NamedTuple):
         kind, length = config.model_as_built.dispatcher_config, config.training.sequence_length
         slots = model.slots_per_expert(length) if kind.one_hot else 0
         rows = kind.rows(model, length) / length if kind.static_shapes else model.top_k * imbalance
+        between = model.d_model / shards("activation")
         return cls(
             tokens=config.training.tokens_per_step / shards("batch"),
-            M=model.d_model / shards("activation"),
+            M=between,
+            width=model.d_model if config.hardware.is_cluster else between,
             heads=heads,
             A=heads * model.head_size,
             H=model.d_ff / shards("hidden"),
@@ -68,7 +73,7 @@ def activations(config: RunConfig, size: int, imbalance: float) -> Activations:
     inputs = local.tokens * local.M * size
     widest = max(kinds.values(), key=lambda one: one.kept + one.passing)
     # Where a layer is made again, its gradients stand beside all of it.
-    passing = widest.passing + 3 * inputs + _logits(config, local, size)
+    passing = widest.passing + 3 * local.tokens * local.width * size + _logits(config, local, size)
     stacked = _stacked_weights(config, size) if config.hardware.scan else 0.0
     if again:
         kept = model.num_layers * inputs + stacked
@@ -80,7 +85,7 @@ def activations(config: RunConfig, size: int, imbalance: float) -> Activations:
 
 def _layer(config: RunConfig, local: Local, size: int, *, is_moe: bool) -> Activations:
     model, length = config.model, config.training.sequence_length
-    kept = 4 * local.M * size + 5 * local.A * size
+    kept = 4 * local.width * size + 5 * local.A * size
     scores = local.heads * FLOAT32
     if config.hardware.is_xla:
         scores = local.heads * length * 2 * FLOAT32
@@ -88,9 +93,9 @@ def _layer(config: RunConfig, local: Local, size: int, *, is_moe: bool) -> Activ
     gathered = 2 * model.d_model * size  # a token's activations, whole for a product
     dispatch = 0.0
     if is_moe and model.is_sparse:
-        kept += FLOAT32 * (local.M + model.num_experts)  # the gate
+        kept += FLOAT32 * (local.width + model.num_experts)  # the gate
         one_hot = 2 * model.num_experts * local.slots * size
-        dispatch = local.rows * 2 * (local.M + local.H) * size + one_hot
+        dispatch = local.rows * 2 * (local.width + local.H) * size + one_hot
     elif is_moe:
         kept += 2 * model.top_k * local.H * size
     else:
@@ -156,7 +161,7 @@ class Communication(NamedTuple):
 
     weights: float  # gathered in the forward and in the backward pass
     gradients: float  # summed over the batch, scattered where the weight is split
-    activations: float  # gathered and scattered around each product along `activation`
+    activations: float  # gathered and scattered around each product in parts, or summed after it
     experts: float  # tokens to their experts and back, all to all
 
 
@@ -165,7 +170,9 @@ def communication(config: RunConfig, size: int, imbalance: float) -> Communicati
     hardware, model = config.hardware, config.model
     local, again = Local.of(config, imbalance), config.training.rematerialize
     batch = hardware.rules.get("batch")
-    b, e, m = hardware.shards("batch"), hardware.shards("experts"), hardware.shards("activation")
+    b, e = hardware.shards("batch"), hardware.shards("experts")
+    # Products in parts are summed where the activations are whole, which sends as much.
+    m = max(hardware.shards(axis) for axis in ("activation", "heads", "hidden"))
     weights = gradients = 0.0
     for weight in parameters(model):
         held = weight.layers * math.prod(local_shape(weight, hardware))
@@ -180,7 +187,7 @@ def communication(config: RunConfig, size: int, imbalance: float) -> Communicati
     passes = 2 + again  # forward, backward, and the forward pass again
     row = model.d_model * size * (m - 1) / m
     moe = model.num_moe_layers if model.is_sparse else 0
-    rows = local.rows * e / b * local.M * size * (e - 1) / e
+    rows = local.rows * e / b * local.width * size * (e - 1) / e
     return Communication(
         weights=weights,
         gradients=gradients,

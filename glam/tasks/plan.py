@@ -102,6 +102,7 @@ def _compile_route(configs: Sequence[RunConfig], task: PlanTaskConfig) -> str:
     if route == "torch_tpu":
         for config in configs:
             _check_loops(config)
+            _check_draws(config)
         check_torch_tpu(f"task.compile_with={route}" if task.compile_with else "task.compile=true")
         return route
     to_xla_environment("task.compile_with=torch_xla" if task.compile_with else "task.compile=true")
@@ -119,6 +120,15 @@ def _check_loops(config: RunConfig) -> None:
         raise UserError(
             "hardware.scan=true is compiled by torch_tpu with every turn computed again: set "
             "training.rematerialize=true too, or task.compile_with=torch_xla"
+        )
+
+
+def _check_draws(config: RunConfig) -> None:
+    """torch_tpu's generator is on a chip."""
+    if config.model.is_sparse and config.model.router.second_policy == "random":
+        raise UserError(
+            "model.router.second_policy=random draws in every step, which torch_tpu lowers on a "
+            "chip alone: set model.router.second_policy=always, or task.compile_with=torch_xla"
         )
 
 

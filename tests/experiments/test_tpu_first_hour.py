@@ -11,6 +11,7 @@ import pytest
 from experiments.tpu_first_hour import __main__ as first_hour
 from experiments.tpu_first_hour import rows
 from experiments.tpu_first_hour.rows import Row
+from tests.planning.test_preflight import composed
 
 
 def logged(folder, losses, seconds):
@@ -55,6 +56,22 @@ def test_memory_is_the_largest_of_all_processes(tmp_path):
     assert [row.value for row in found] == ["7", "1", "6"]
 
 
+def test_what_the_compiler_says_stands_beside_the_count_of_the_same_slice():
+    said = {"total_bytes": 70, "route": "torch_tpu", "versions": {"torch_tpu": "0.2.0"}}
+    plan = {"bytes_per_device": {"total": 80}, "compiled": said}
+    found = rows.compiler("m", plan, "v6e:2x4")
+    assert (found.value, found.note) == (
+        "70",
+        "a loop over layers on v6e:2x4, by torch_tpu 0.2.0; the plan's count of that: 80",
+    )
+
+
+@pytest.mark.parametrize("chips", first_hour.SLICES)
+def test_the_compiler_is_asked_of_a_slice_of_as_many_chips(tmp_path, chips):
+    words = first_hour.Bench("tpu", chips, "tpu_v6e_8", tmp_path, 0.0).described
+    assert composed("task=plan", *words).hardware.devices == chips
+
+
 def bench(folder, seconds=60.0):
     return first_hour.Bench("cpu", 2, "tpu_v6e_8", folder, time.monotonic() + seconds)
 
@@ -69,6 +86,7 @@ def test_every_check_that_fails_costs_a_row_and_the_others_go_on(tmp_path, monke
     monkeypatch.setattr(first_hour, "of_steps", of_steps)
     monkeypatch.setattr(first_hour, "of_resume", lambda bench: [Row("resume", "", "x", "0")])
     monkeypatch.setattr(first_hour, "of_model", of_model)
+    monkeypatch.setattr(first_hour, "of_compiler", of_model)
     found = first_hour.run_all(bench(tmp_path))
     assert [(row.check, row.figure) for row in found[:2]] == [("steps", "failed"), ("resume", "x")]
     assert {row.model for row in found[2:]} == set(first_hour.DRY_MODELS)

@@ -31,6 +31,7 @@ SMALL = (
     *("model.position_buckets=4", "model.position_max_distance=8"),
 )
 STEPS = 3
+POISONED = "weight/norm.scale_M"  # in the step that is to be skipped
 
 ENVIRONMENT = {
     # Compiled fast, not to run fast.
@@ -46,21 +47,24 @@ Values = dict[str, np.ndarray]
 class Differences(NamedTuple):
     """The largest of each kind, after `STEPS` steps."""
 
-    loss: float  # nats
+    loss: float  # nats; a NaN is equal to a NaN
+    skipped: float  # updates left out, in all and the last in a row
     means: float  # of the largest mean
     state: float  # of the largest number of that state
     weights: float  # of the largest change of that weight
 
 
 @cache
-def differences(overrides: tuple[str, ...], plant: str | None = None) -> dict[int, Differences]:
+def differences(
+    overrides: tuple[str, ...], plant: str | None = None, poisoned: int | None = None
+) -> dict[int, Differences]:
     """Of one device and of eight, by their number. `plant` puts a fault into the lowered step:
-    `layout` or `constant`."""
+    `layout` or `constant`. In step `poisoned` a weight is NaN."""
     describe_only()
     torch.set_default_dtype(torch.float64)
     config = composed(*SMALL, *overrides)
     step, batches = step_graph(config), _batches(config)
-    before, after, losses = _plain(config, step, batches)
+    before, after, losses = _plain(config, step, batches, poisoned)
     found = dict[int, Differences]()
     for devices in (1, 8):
         mesh = dict.fromkeys(config.hardware.mesh, 1) if devices == 1 else config.hardware.mesh
@@ -68,7 +72,12 @@ def differences(overrides: tuple[str, ...], plant: str | None = None) -> dict[in
         made = before
         for number, batch in enumerate(batches):
             given = {**made, **batch, "rate": np.asarray(_rate(config, number))}
-            made = {**made, **run(given)}
+            if number == poisoned:
+                given[POISONED] = np.full_like(made[POISONED], np.nan)
+            kept, made = made[POISONED], {**made, **run(given)}
+            if number == poisoned:
+                assert np.isnan(made[POISONED]).all()
+                made[POISONED] = kept
         found[devices] = _compared(before, made, after, losses)
     return found
 
@@ -94,7 +103,7 @@ def _rate(config: RunConfig, step: int) -> float:
 
 
 def _plain(
-    config: RunConfig, step: StepGraph, batches: Sequence[Values]
+    config: RunConfig, step: StepGraph, batches: Sequence[Values], poisoned: int | None
 ) -> tuple[Values, Values, list[float]]:
     """What the steps are given, what they leave, and their losses."""
     model = Glam(config.model_as_built, dtype=torch.float64)
@@ -103,13 +112,17 @@ def _plain(
     state = TrainState(means, config.training, EnergyByPhase(None))
     module = TrainingModule(model, config, state)
     module.learning_rate = lambda number: _rate(config, number)  # type: ignore[method-assign]
+    module.stop_if_due = lambda: None  # type: ignore[method-assign]  # there is no loop to stop
     optimizer = module.configure_optimizers()
     names = {parameter: name for name, parameter in model.named_parameters()}
     before = {name: np.zeros(value.shape, _numpy(value)) for name, value in step.inputs.items()}
     for parameter, name in names.items():
         before[f"weight/{name}"] = parameter.detach().numpy().copy()
-    losses = list[float]()
-    for batch in batches:
+    losses, scale = list[float](), model.norm.scale_M
+    for number, batch in enumerate(batches):
+        kept = scale.detach().clone()
+        if number == poisoned:
+            scale.data.fill_(torch.nan)
         parts = StepBatch(*(torch.from_numpy(batch[f"batch/{part}"]) for part in StepBatch._fields))
 
         def learn(parts: StepBatch = parts) -> None:
@@ -118,11 +131,14 @@ def _plain(
             losses.append(module._loss.item())
 
         module.optimizer_step(0, 0, optimizer, learn)
+        if number == poisoned:
+            scale.data.copy_(kept)
     after = {f"weight/{name}": p.detach().numpy() for p, name in names.items()}
     for parameter, kept in optimizer.state.items():
         named = {f"state/{names[parameter]}/{key}": value for key, value in kept.items()}
         after |= {name: np.asarray(value) for name, value in named.items()}
     after |= {f"mean/{name}": value.numpy() for name, value in means.sums.items()}
+    after["counts"] = np.asarray([state.skipped, state.skipped_in_a_row])
     return before, after, losses
 
 
@@ -192,8 +208,10 @@ def _compared(before: Values, made: Values, after: Values, losses: Sequence[floa
         return max(float(np.abs(made[n] - after[n]).max()) / scale(n) for n in names)
 
     tiny = 1e-30
+    found, expected = (np.nan_to_num(x, nan=-1.0) for x in (made["recent"], np.asarray(losses)))
     return Differences(
-        loss=float(np.abs(made["recent"][-len(losses) :] - losses).max()),
+        loss=float(np.abs(found[-len(losses) :] - expected).max()),
+        skipped=float(np.abs(made["counts"] - after["counts"]).max()),
         means=largest("mean/", lambda n: np.abs(after[n]).max() + tiny),
         state=largest("state/", lambda n: np.abs(after[n]).max() + tiny),
         weights=largest("weight/", lambda n: np.abs(after[n] - before[n]).max() + tiny),

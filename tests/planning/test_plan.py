@@ -13,7 +13,7 @@ from glam.machine.resources import resolve
 from glam.planning.memory import memory
 from glam.planning.paper import PAPER_MODELS
 from glam.planning.plan import find_target, plan, runs_at_once, too_large
-from glam.planning.sharded import Local, communication
+from glam.planning.sharded import Local, activations, communication
 from tests.planning.test_preflight import composed
 
 GPT3 = ("model=gpt3_175b", "hardware=v100_10000")
@@ -136,6 +136,34 @@ def test_what_a_device_sends_by_hand():
     rows = 4 * tokens * (8192 / 16) * 2 * 63 / 64
     assert sent.experts == pytest.approx(2 * 32 * 2 * rows)
     assert Local.of(config, 1.0).slots == 64
+
+
+def test_layers_that_processes_compute_in_parts_hold_whole_activations():
+    """Between layers both have half of the width; in a layer, XLA alone has."""
+    line = ("task=plan", "model=glam_100m64e", "hardware=tpu_v6e_8", "hardware.topology=null")
+    mesh = ("hardware.mesh={expert:4,model:2}", "training.batch_size=32")
+    of_xla = ("hardware.runtime=torch_xla", "model.dispatcher=capacity")
+    again = "training.rematerialize=true"
+    processes, xla = composed(*line, *mesh), composed(*line, *mesh, *of_xla)
+    tokens, halves = 32 * 1024 // 4, 768 // 2
+    # Capacity 2.0 x 2 choices of a token, for a quarter of the experts and four devices' tokens.
+    rows = 4
+    in_layers = 12 * 4 * halves * 2  # bfloat16
+    in_experts = 6 * (rows * 2 * halves * 2 + 4 * halves)  # and the gate's input, float32
+    more = activations(processes, 2, 1.0).kept - activations(xla, 2, 1.0).kept
+    assert more == pytest.approx(tokens * (in_layers + in_experts))
+    kept = [activations(composed(*line, *mesh, *of, again), 2, 1.0).kept for of in ((), of_xla)]
+    assert kept == [12 * tokens * halves * 2] * 2
+
+
+def test_sums_of_products_in_parts_are_sent_where_activations_are_whole_too():
+    line = ("task=plan", "model=glam_100m64e", "hardware=tpu_v6e_8", "hardware.topology=null")
+    line = (*line, "hardware.mesh={expert:4,model:2}", "training.batch_size=32")
+    split, whole = composed(*line), composed(*line, "hardware.rules.activation=null")
+    # Twice a layer an all-reduce of two processes sends each of 8,192 tokens' widths once.
+    by_hand = 2 * 12 * 2 * 8192 * 768 * 2
+    assert communication(split, 2, 1.0).activations == by_hand
+    assert communication(whole, 2, 1.0).activations == by_hand
 
 
 def test_a_single_device_sends_nothing():

@@ -33,13 +33,14 @@ def elsewhere():
     with mock.patch.dict(os.environ, lowered_step.ENVIRONMENT):
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=context) as pool:
-            yield lambda *line, plant=None: pool.submit(differences, line, plant).result()
+            yield lambda *line, **faults: pool.submit(differences, line, **faults).result()
 
 
 def agree(found: dict[int, Differences]) -> None:
     """Means are sums in float32; all else is in float64."""
     for devices in (1, 8):
         assert found[devices].loss < 1e-6
+        assert found[devices].skipped == 0
         assert found[devices].means < 1e-6
         assert found[devices].state < 1e-10
         assert found[devices].weights < 1e-10
@@ -85,6 +86,10 @@ def test_every_balance_loss_trains_as_in_plain_torch(elsewhere, loss):
             *("training.rematerialize=true", f"model.router.balance_loss={loss}", *line),
         )
     )
+
+
+def test_a_step_whose_gradients_are_nan_is_left_out_as_in_plain_torch(elsewhere):
+    agree(elsewhere(*form("glam_tiny"), poisoned=1))
 
 
 def test_a_wrong_constant_in_the_lowered_step_is_found(elsewhere):

@@ -108,6 +108,14 @@ def test_a_loop_that_keeps_its_activations_is_torch_xlas(versions):
     )
 
 
+def test_a_step_that_draws_is_torch_xlas(versions):
+    versions(**FITTING)
+    assert refusal(*ON_TPU, "model.router.second_policy=random") == (
+        "model.router.second_policy=random draws in every step, which torch_tpu lowers on a chip "
+        "alone: set model.router.second_policy=always, or task.compile_with=torch_xla"
+    )
+
+
 def test_a_route_that_nothing_asks_for_is_refused():
     with pytest.raises(UserError, match=r"task.compile_with=torch_tpu is for task.compile=true"):
         composed("task=plan", "hardware=tpu_v4_8", "task.compile_with=torch_tpu")
@@ -150,7 +158,7 @@ def test_hardware_that_no_tpu_compiler_knows_is_refused_with_one_that_it_knows()
 
 
 @pytest.mark.parametrize("given", [None, "1"])
-def test_importing_torch_loads_no_tpu_unless_the_environment_says_so(given):
+def test_torch_and_all_that_trains_load_no_tpu_unless_the_environment_says_so(given):
     """Also where the extra is installed: it would cost seconds, and warns."""
     environment = {**os.environ, "PYTHONWARNINGS": "error"}
     del environment["TORCH_DEVICE_BACKEND_AUTOLOAD"]
@@ -158,7 +166,8 @@ def test_importing_torch_loads_no_tpu_unless_the_environment_says_so(given):
     if given is not None:
         environment["TORCH_DEVICE_BACKEND_AUTOLOAD"] = given
     else:
-        code += "; import torch; print({'torch_tpu', 'jax', 'libtpu'} & set(sys.modules) or 'none')"
+        code += "; import torch, glam.tasks.run_task, glam.training.fit, glam.engines.choose"
+        code += "; print({'torch_tpu', 'jax', 'jaxlib', 'libtpu'} & set(sys.modules) or 'none')"
     line = [sys.executable, "-c", code]
     done = subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ from glam.model.precision import at_least_float32
 def top_k_experts(logits_TE: Float[Tensor, "T E"], top_k: int) -> Int[Tensor, "T K"]:
     """The `top_k` experts of the highest logits, the highest first."""
     remaining = logits_TE.detach()
-    chosen: list[Tensor] = []
+    chosen: list[Tensor] = []  # torch.compile knows no `list[Tensor]()`
     for _ in range(top_k):  # a few passes of argmax are cheaper than a sort
         chosen.append(remaining.argmax(-1, keepdim=True))
         remaining = remaining.scatter(-1, chosen[-1], -torch.inf)
