@@ -1,8 +1,8 @@
-"""A step as on a processor with AVX2 and no AVX-512: torch, MKL, oneDNN and our kernels keep to AVX2
-by their own settings, in a process of its own.
+"""A step as on a processor with AVX2 and no AVX-512: torch, MKL, oneDNN and our kernels keep to
+AVX2 by their own settings, in a process of its own.
 
-`before`: our kernels between the products only, and torch's products, which is what such a processor
-had before `glam/kernels/multiply.h`. On Intel's processors MKL's products are at their best there.
+`before`: our kernels between the products only, and torch's products, which is what such a
+processor had before `glam/kernels/multiply.h`. On Intel's processors MKL is at its best there.
 """
 
 import contextlib
