@@ -1,8 +1,9 @@
 """`python -m experiments.growth WHAT`: measure, write `<WHAT>.csv`, draw, and say what stands out.
 
-sizes [AXIS ...] [precision=TYPE]
+sizes [AXIS ...] [precision=TYPE] [rounds=N]
     step time and memory along tokens, width, experts, length, vocabulary, threads (none: all of
     them). Rows that are not measured stay as they are.
+parts [precision=TYPE]  parts of a step by width, beside their own FLOPs (float32)
 pace [minutes=N]        a run's pace by the minute of its CPU time (15)
 run_time                where the time of `make run` goes
 install [rounds=N]      the environment of `make run`, by pip and by uv (2)
@@ -25,7 +26,13 @@ DEPARTS = 0.15  # from the line, from where on it is named
 def main(arguments: list[str]) -> int:
     words = [word for word in arguments if "=" not in word]
     values = dict(word.split("=", 1) for word in arguments if "=" in word)
-    known = {"sizes": _sizes, "pace": _pace, "run_time": _run_time, "install": _install}
+    known = {
+        "sizes": _sizes,
+        "parts": _parts,
+        "pace": _pace,
+        "run_time": _run_time,
+        "install": _install,
+    }
     if words == ["drawn"]:
         _draw("sizes", _read("sizes"))
         _draw("pace", _read("pace"))
@@ -47,12 +54,26 @@ def _sizes(axes: list[str], values: dict[str, str]) -> int:
         return 2
     one_thread()
     for name in axes or every:  # kept one by one: all of them take a quarter of an hour
-        rows = list(measure([name], [t for t in TYPES if t in types]))
+        turns = int(values.get("rounds", "5"))
+        rows = list(measure([name], [t for t in TYPES if t in types], turns))
         _keep("sizes", rows, ("axis", "precision"))
         for row in rows:
             _tell(row)
     _draw("sizes", _read("sizes"))
     return 0
+
+
+def _parts(_: list[str], values: dict[str, str]) -> int:
+    from experiments.benchmarks.timing import one_thread
+    from experiments.growth.parts import measure
+    from experiments.growth.sizes import TYPES, Precision
+
+    one_thread()
+    wanted = [values.get("precision", "float32")]
+    chosen: list[Precision] = [name for name in TYPES if name in wanted]
+    for precision in chosen:
+        _keep("parts", list(measure(precision)), ("precision",))
+    return 0 if chosen else 2
 
 
 def _tell(row: Row) -> None:

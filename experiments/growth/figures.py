@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
 
-from glam.reporting.theme import PRINT, panels
+from glam.reporting.theme import PRINT, number_format, panels
 
 Row = dict[str, object]
 UNITS = {
@@ -46,6 +47,8 @@ def _panel(axes: Axes, rows: list[Row], axis: str, columns: tuple[str, str], tit
     axes.set_title(title, fontsize=9, loc="left", color=PRINT.ink)
     axes.set_xlabel(UNITS[axis], fontsize=8)
     axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes], fontsize=7)
+    axes.yaxis.set_major_locator(LogLocator(2))
+    axes.yaxis.set_major_formatter(number_format())
     axes.tick_params(axis="y", labelsize=7)
     axes.minorticks_off()
     axes.legend(fontsize=6.5, frameon=False)
