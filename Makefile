@@ -14,7 +14,7 @@ TEST := -m pytest -n 2 --dist loadgroup --durations=15
 XLA_TEST := .venv-xla/bin/python $(TEST) -q -p no:cacheprovider
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run grid test bench bench-tpu bench-gpu check check-c chaos mistakes docs format lock clean tpu xla
+.PHONY: help run grid test bench peers bench-tpu bench-gpu check check-c chaos mistakes docs format lock clean tpu xla
 
 help: ## this list
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ test: .venv/dev .venv/docs ## every test; those of XLA where .venv-xla exists
 
 bench: .venv/bench .venv-peers/ready ## rerun every benchmark of experiments/benchmarks, peers beside ours
 	@OMP_NUM_THREADS=1 .venv/bin/python -m experiments.benchmarks
+
+peers: .venv-rivals/ready ## what a user would pick instead, on the same work: who wins each row
+	@OMP_NUM_THREADS=1 .venv-rivals/bin/python -m experiments.peers
 
 KILLS ?= 50
 SECONDS ?= 3600
@@ -84,7 +87,7 @@ tpu: .venv/tpu ## add the TPU's compiler (torch_tpu, libtpu, jax; 1.3 GB) to .ve
 xla: .venv-xla/ready ## build .venv-xla (torch 2.9 with torch_xla; 7 GB)
 
 clean: ## forget the environments and the caches (runs/ stays)
-	rm -rf .venv .venv-xla .venv-peers cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-xla .venv-peers .venv-rivals cache .pytest_cache .ruff_cache .hypothesis
 
 # Each environment is made anew when its lock changes; the stamp is written last.
 .venv/run: requirements.lock
@@ -121,6 +124,15 @@ TITAN := torchtitan==0.3.0 spmd-types==0.2.3 triton==3.9.0 tyro==1.0.17 docstrin
 	@[ -x .venv-peers/bin/python ] || $(PYTHON) -m venv .venv-peers
 	@.venv-peers/bin/python $(PIP) datatrove==0.10.1 rensa==0.5.0 xxhash==3.8.2 orjson==3.13.0 \
 	  regex==2026.11.19 tokenizers==0.23.3 pyyaml==6.0.4
+	@touch $@
+
+# Of its own: torchtitan is installed without what it asks for, and llama.cpp is compiled here.
+.venv-rivals/ready: requirements.lock experiments/peers/requirements.txt
+	@$(NEEDS_PYTHON)
+	@echo "setting up .venv-rivals (llama.cpp is compiled: ten minutes)"
+	@[ -x .venv-rivals/bin/python ] || $(PYTHON) -m venv .venv-rivals
+	@.venv-rivals/bin/python $(PIP) --progress-bar on -r requirements.lock
+	@.venv-rivals/bin/python $(PIP) --no-deps -r experiments/peers/requirements.txt --editable .
 	@touch $@
 
 .venv-xla/ready: requirements-xla.txt requirements.lock

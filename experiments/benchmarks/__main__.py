@@ -19,7 +19,6 @@ NAMES = (
     "optimizer",
     "kernels",
     "generation",
-    "growth",
     "threads",
     "pipeline",
     "scores",

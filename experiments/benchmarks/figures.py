@@ -13,12 +13,9 @@ Row = dict[str, object]
 
 def draw(name: str, rows: list[Row], folder: Path) -> None:
     title, group, series, value = FIGURES[name]
-    if value == "growth":
-        figure = _growth(rows)
-    else:
-        figure, axes = panel(PRINT, width=8, height=0.9 + 0.19 * len(rows))
-        _bars(axes, rows, group, series, value)
-        axes.set_title(title, fontsize=10, loc="left", color=PRINT.ink)
+    figure, axes = panel(PRINT, width=8, height=0.9 + 0.19 * len(rows))
+    _bars(axes, rows, group, series, value)
+    axes.set_title(title, fontsize=10, loc="left", color=PRINT.ink)
     figure.savefig(folder / f"{name}.png", dpi=150)
     figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
 
@@ -56,31 +53,6 @@ def _bars(
         axes.set_xlabel("time, times the reference's (median of pairs, quartiles)")
     else:
         axes.set_xlabel(value)
-
-
-def _growth(rows: list[Row]):
-    """A panel an axis, doubly logarithmic: time and memory against size."""
-    from matplotlib.figure import Figure
-
-    from glam.reporting.theme import dress
-
-    axes_of = list(dict.fromkeys(str(row["axis"]) for row in rows))
-    figure = Figure(figsize=(3.2 * len(axes_of), 3.1), layout="constrained")
-    for index, axis in enumerate(axes_of):
-        axes = figure.add_subplot(1, len(axes_of), index + 1)
-        dress(axes, PRINT)
-        mine = [row for row in rows if row["axis"] == axis]
-        sizes = [_number(row, "value") for row in mine]
-        for key, colour in (("ms", 0), ("peak_mb", 1)):
-            values = [_number(row, key) for row in mine]
-            label = "CPU ms a step" if key == "ms" else "MB at the peak"
-            axes.loglog(sizes, values, "o-", color=PRINT.colour(colour), markersize=3, label=label)
-        axes.set_xlabel(axis)
-        axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes], fontsize=7)
-        axes.minorticks_off()
-        if index == 0:
-            axes.legend(fontsize=7, frameon=False)
-    return figure
 
 
 def _candidate(row: Row) -> str:
@@ -132,5 +104,4 @@ FIGURES: dict[str, tuple[str, tuple[str, ...], Callable[[Row], str], str]] = {
     "overhead": ("What is not training", ("unit",), lambda row: str(row["what"]), "value"),
     "copies": ("Copies: CPU microseconds a page", ("task",), _candidate, "us_a_document"),
     "recipe": ("From files to tokens: MB a second of a core", ("task",), _candidate, "MB/s"),
-    "growth": ("", (), _candidate, "growth"),
 }

@@ -4,6 +4,8 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
+from glam.machine.seconds_by_phase import SecondsByPhase
+
 PURPOSES = ("training", "evaluation", "preparation")
 
 
@@ -16,10 +18,11 @@ class Meter(Protocol):
 
 class EnergyByPhase:
     """Joules by phase. Energy between phases is not counted. Without a meter every phase stays at
-    zero."""
+    zero. `seconds` goes through the same phases."""
 
     def __init__(self, meter: Meter | None = None) -> None:
         self._meter = meter
+        self.seconds = SecondsByPhase()
         self._spent: dict[str, float] = dict.fromkeys(PURPOSES, 0.0)
         self._purpose: str | None = None
         self._read = 0.0  # where the meter stood when it was last read
@@ -39,6 +42,7 @@ class EnergyByPhase:
         """The phase that energy is counted for from now on; None: not counted."""
         self._settle()
         self._purpose = purpose
+        self.seconds.enter(purpose)
 
     @property
     def joules(self) -> dict[str, float]:

@@ -40,7 +40,7 @@ WRITTEN_AGAIN = "remove it, or make it readable; the run's own command writes it
 FILES = (
     *("config.yaml", "metrics.csv", "summary.json", "failure.json", "data.json", "routing.json"),
     *("generated.json", "layout.json", "evaluation.json", "analysis.json", "report.html"),
-    *("bias.json", "correction.json", "progress.json"),
+    *("bias.json", "correction.json", "progress.json", "seconds.json"),
 )
 ANOTHER = "the run's own command with rerun=true trains it again"
 NO_RUN = "name a run's folder; python run.py task=list shows the runs"

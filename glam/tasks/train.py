@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from glam.evaluation import DomainResult
     from glam.training import TrainingResult
 
+SECONDS = "seconds.json"
+
 
 def train(config: RunConfig, overrides: list[str]) -> None:
     """Train the run that `config` describes. A finished run is skipped and one that was cut off is
@@ -146,7 +148,7 @@ def _train_to_the_end(
 
     _check_tokens(run, prepared)
     _describe(config, run, prepared)
-    engine = choose_engine(config, resources)
+    engine, seconds = choose_engine(config, resources), energy.energy_by_phase.seconds
     with open_tracker(config, run, resources, heat_maps) as tracker:
         result = train(
             config,
@@ -167,8 +169,10 @@ def _train_to_the_end(
         tracker.summarize(summary)
         run.write_json("summary.json", summary)
         if result.processes.is_main:
-            _write_report(run)
+            with seconds.on("report"):
+                _write_report(run)
             tracker.keep_report()
+    run.write_json(SECONDS, {name: one._asdict() for name, one in seconds.spent.items()})
     if result.processes.is_main:
         print_summary(summary, run.report_file)
     _raise_if_diverged(config, run, summary)
@@ -224,7 +228,8 @@ def _judge(
         if not all(math.isfinite(domain.loss) for domain in domains.values()):
             raise UselessWeightsError
         task = GenerateTaskConfig()
-        written = samples(config, result.model, prepared.tokenizer, task, seconds)
+        with energy.energy_by_phase.seconds.on("evaluation"):
+            written = samples(config, result.model, prepared.tokenizer, task, seconds)
     except UselessWeightsError:
         why = "its last weights give NaN or Inf on held-out text"
         return result._replace(status="diverged", why_diverged=why), {}

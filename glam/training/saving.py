@@ -111,8 +111,9 @@ class Checkpoints(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._tried_step != self.train_state.step:
             self._save(trainer)
-        self.finish()
-        self._tidy(self.train_state.step)
+        with self.train_state.saving():
+            self.finish()
+            self._tidy(self.train_state.step)
         self.processes.largest(0)  # none looks for checkpoints before the main one has completed it
         whole = [step_of(folder) for folder in step_folders(self.run.checkpoints)]
         self.saved_step = max((s for s in whole if s <= self.train_state.step), default=0)
@@ -141,7 +142,7 @@ class Checkpoints(Callback):
             watch.anchors[step] = self.train_state.clock.seconds
         folder = step_folder(self.run.checkpoints, step)
         try:
-            with self.train_state.clock.paused():
+            with self.train_state.saving():
                 self.finish()
                 self._tidy(self._tried_step)
                 self._sync_metrics()

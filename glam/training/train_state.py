@@ -224,6 +224,12 @@ class TrainState:
         with self.clock.paused(), self.energy_by_phase.on("evaluation"):
             yield
 
+    @contextmanager
+    def saving(self) -> Generator[None]:
+        """A context whose seconds do not count as training."""
+        with self.clock.paused(), self.energy_by_phase.seconds.on("checkpoints"):
+            yield
+
     @property
     def diverged(self) -> bool:
         return self.why_diverged is not None

@@ -330,6 +330,15 @@ def test_every_key_of_a_summary_is_described_and_every_described_key_is_written(
 
 
 @pytest.mark.slow
+def test_every_phase_of_a_run_is_described_and_all_together_are_its_time(run):
+    seconds = json.loads((run / "seconds.json").read_text())
+    assert undescribed(list(seconds), "## seconds.json") == ([], [])
+    summary = json.loads((run / "summary.json").read_text())
+    assert seconds["training"]["wall"] == pytest.approx(summary["train_seconds"], rel=0.2, abs=0.5)
+    assert {one["times"] > 0 for name, one in seconds.items() if name != "sha256"} == {True}
+
+
+@pytest.mark.slow
 def test_every_column_of_the_metrics_is_described(run):
     header = (run / "metrics.csv").read_text().split("\n")[0].split(",")
     assert undescribed(header, "## metrics.csv") == ([], [])
