@@ -1,6 +1,6 @@
 /* Workspaces of several arrays in one block of memory. */
 
-#define TILE 32   /* queries that attention takes together; what sizes are padded to in bfloat16 */
+#define TILE   32 /* queries that attention takes together; what sizes are padded to in bfloat16 */
 #define LD_PAD 16 /* floats between rows of a product, against conflicts in the L1 cache */
 
 /* Takes the next `bytes` of an arena, rounded up to whole cache lines, and moves `at` behind them.

@@ -86,8 +86,8 @@ static void gelu_tile_bf16(const bf16 *x, bf16 *y) {
 
 /* Forward pass of one expert, ROW_TILE rows at a time: pre_activation [rows, H] is kept for the
  * backward pass, y [rows, M]. */
-static void expert_forward_bf16(struct workspace_bf16 *workspace, bf16 *pre_activation, bf16 *y, i64 rows,
-                               i64 M, i64 H) {
+static void expert_forward_bf16(struct workspace_bf16 *workspace, bf16 *pre_activation, bf16 *y,
+                                i64 rows, i64 M, i64 H) {
     for (i64 r = 0; r < rows; r += ROW_TILE) {
         i64 n = rows - r < ROW_TILE ? rows - r : ROW_TILE;
         for (i64 j = 0; j < H; j += TILE) {
@@ -107,8 +107,8 @@ static void expert_forward_bf16(struct workspace_bf16 *workspace, bf16 *pre_acti
  * where there is no memory.
  * Reference: reference_experts. */
 int experts_forward_bf16(const bf16 *x, const void *w_in, const void *w_out, const i64 *first_row,
-                        const i64 *token_of_row, bf16 *pre_activation, bf16 *y, i64 E, i64 M, i64 H,
-                        int w_is_f32, int threads) {
+                         const i64 *token_of_row, bf16 *pre_activation, bf16 *y, i64 E, i64 M,
+                         i64 H, int w_is_f32, int threads) {
     i64 most = max_rows(first_row, E);
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
@@ -124,8 +124,8 @@ int experts_forward_bf16(const bf16 *x, const void *w_in, const void *w_out, con
             gather_bf16(x, token_of_row + first, workspace.x, rows, M);
             const void *in = expert_slice_bf16(w_in, e * M * H, w_is_f32);
             const void *out = expert_slice_bf16(w_out, e * M * H, w_is_f32);
-            pack_bf16(narrow_weight_bf16(in, workspace.w_narrow, M * H, w_is_f32), H, workspace.w_in,
-                      M, H);
+            pack_bf16(narrow_weight_bf16(in, workspace.w_narrow, M * H, w_is_f32), H,
+                      workspace.w_in, M, H);
             pack_bf16(narrow_weight_bf16(out, workspace.w_narrow, M * H, w_is_f32), M,
                       workspace.w_out, H, M);
             expert_forward_bf16(&workspace, pre_activation + first * H, y + first * M, rows, M, H);
@@ -140,7 +140,7 @@ int experts_forward_bf16(const bf16 *x, const void *w_in, const void *w_out, con
  * gradient of the pre-activation and `gated` = gate * GELU. Returns this part of the gate's
  * gradient. */
 static float gelu_tile_backward_bf16(const float *d_hidden, const bf16 *pre_activation, float gate,
-                                    bf16 *d, bf16 *gated) {
+                                     bf16 *d, bf16 *gated) {
     float dx[TILE], out[TILE], total = 0.0f;
 #pragma omp simd reduction(+ : total)
     for (i64 j = 0; j < TILE; j++) {
@@ -157,8 +157,8 @@ static float gelu_tile_backward_bf16(const float *d_hidden, const bf16 *pre_acti
 /* Backward pass of one expert's rows: d_rows [rows, M], d_gates [rows], and in the workspace `d`
  * and `hidden`, of which the weights' gradients are products. */
 static void expert_backward_rows_bf16(struct workspace_bf16 *workspace, const bf16 *pre_activation,
-                                     const float *gates, bf16 *d_rows, float *d_gates, i64 rows, i64 M,
-                                     i64 H) {
+                                      const float *gates, bf16 *d_rows, float *d_gates, i64 rows,
+                                      i64 M, i64 H) {
     memset(d_gates, 0, rows * sizeof(float));
     for (i64 r = 0; r < rows; r += ROW_TILE) {
         i64 n = rows - r < ROW_TILE ? rows - r : ROW_TILE;
@@ -168,9 +168,9 @@ static void expert_backward_rows_bf16(struct workspace_bf16 *workspace, const bf
                 i64 at = (r + i) * H + j;
                 /* The next columns, too far for the hardware's prefetcher. */
                 __builtin_prefetch(pre_activation + at + TILE);
-                d_gates[r + i] +=
-                    gelu_tile_backward_bf16(workspace->block + i * TILE, pre_activation + at,
-                                           gates[r + i], workspace->d + at, workspace->hidden + at);
+                d_gates[r + i] += gelu_tile_backward_bf16(
+                    workspace->block + i * TILE, pre_activation + at, gates[r + i],
+                    workspace->d + at, workspace->hidden + at);
             }
         }
         for (i64 j = 0; j < M; j += TILE) {
@@ -193,12 +193,14 @@ static i64 zero_pad_rows_bf16(struct workspace_bf16 *workspace, i64 rows, i64 M,
 
 /* d_w [M, H] = the transpose of rows [n, M], times grad [n, H]; its transpose [H, M] where
  * `transposed`, since the narrower operand is cheaper to transpose. */
-static void weight_gradient_bf16(struct workspace_bf16 *workspace, const bf16 *rows, const bf16 *grad,
-                                void *d_w, i64 n, i64 M, i64 H, int transposed, int w_is_f32) {
+static void weight_gradient_bf16(struct workspace_bf16 *workspace, const bf16 *rows,
+                                 const bf16 *grad, void *d_w, i64 n, i64 M, i64 H, int transposed,
+                                 int w_is_f32) {
     transpose_bf16(rows, workspace->packed_t, n, M, workspace->packed);
     pack_bf16(grad, H, workspace->packed, n, H);
     for (i64 j = 0; j < H; j += TILE) {
-        gemm_transposed_bf16(workspace->packed_t, workspace->packed + j * n, workspace->block, M, n);
+        gemm_transposed_bf16(workspace->packed_t, workspace->packed + j * n, workspace->block, M,
+                             n);
         if (transposed) {
             float *out = w_is_f32 ? (float *)d_w + j * M : workspace->transposed;
             transpose_u32((uint32_t *)workspace->block, (uint32_t *)out, M, TILE);
@@ -216,9 +218,9 @@ static void weight_gradient_bf16(struct workspace_bf16 *workspace, const bf16 *r
  * weights from d_y [tokens, M], which is ungated. Returns 1 where there is no memory.
  * Reference: reference_experts_backward. */
 int experts_backward_bf16(const bf16 *x, const bf16 *d_y, const void *w_in, const void *w_out,
-                         const i64 *first_row, const i64 *token_of_row, const bf16 *pre_activation,
-                         const float *gates, bf16 *d_rows, float *d_gates, void *d_w_in, void *d_w_out,
-                         i64 E, i64 M, i64 H, int w_is_f32, int threads) {
+                          const i64 *first_row, const i64 *token_of_row, const bf16 *pre_activation,
+                          const float *gates, bf16 *d_rows, float *d_gates, void *d_w_in,
+                          void *d_w_out, i64 E, i64 M, i64 H, int w_is_f32, int threads) {
     i64 most = max_rows(first_row, E);
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
@@ -246,12 +248,12 @@ int experts_backward_bf16(const bf16 *x, const bf16 *d_y, const void *w_in, cons
             pack_t_bf16(narrow_weight_bf16(out, workspace.w_narrow, M * H, w_is_f32), M,
                         workspace.w_out, H, M);
             expert_backward_rows_bf16(&workspace, pre_activation + first * H, gates + first,
-                                     d_rows + first * M, d_gates + first, rows, M, H);
+                                      d_rows + first * M, d_gates + first, rows, M, H);
             rows = zero_pad_rows_bf16(&workspace, rows, M, H);
             weight_gradient_bf16(&workspace, workspace.x, workspace.d, d_in, rows, M, H, 0,
-                                w_is_f32);
+                                 w_is_f32);
             weight_gradient_bf16(&workspace, workspace.d_y, workspace.hidden, d_out, rows, M, H, 1,
-                                w_is_f32);
+                                 w_is_f32);
         }
         end_products_bf16();
         free(arena);

@@ -1,21 +1,26 @@
 /* CPU kernels of a training step: the operations between its matrix products, each in one pass
- * over memory, and whole attention, whole experts and the whole output loss where the processor
- * has AVX-512 or AMX. A chain of small operators costs more in memory traffic and calls than in
- * arithmetic.
+ * over memory, and whole attention, feed-forwards, experts and output loss: in float32 on every
+ * processor, in bfloat16 with AVX512_BF16 or AMX. A chain of small operators costs more in memory
+ * traffic and calls than in arithmetic.
  *
  * Arguments are pointers to contiguous row-major arrays whose shapes stand in brackets. Arithmetic
  * is in float32 for both element types, float32 and bfloat16. The last argument is the number of
  * OpenMP threads. Functions that return int return 0, or what their comment says.
  *
- * Results do not depend on the number of threads: a sum is split into a fixed number of parts,
- * which are added in a fixed order.
+ * Results do not depend on the number of threads: a sum is made in the order of its terms, or split
+ * into a fixed number of parts, which are added in a fixed order.
  *
  *   elementwise.inc  activations, RMS norm, softmax of attention, cross-entropy, combine of choices
  *   adafactor.h      the optimizer step
- *   gemm.h           packing and matrix products that stay in the cache (AVX-512, AMX)
- *   attention.inc    attention, a head at a time, on gemm.h
- *   experts.inc      the feed-forward of every expert, on gemm.h
- *   loss.h           logits, cross-entropy and their gradients, on gemm.h with AMX
+ *   micro_kernel.h   the inner loop of products in float32, on vectors of any width
+ *   multiply.h       products in float32 of any sizes, on micro_kernel.h
+ *   linear.h         linear maps, on multiply.h
+ *   feed_forward.h   feed-forwards and experts in float32, on multiply.h and hidden_units.h
+ *   loss_f32.h       logits, cross-entropy and their gradients in float32, on multiply.h
+ *   gemm_bf16.h      products in bfloat16 that stay in the cache (AVX512_BF16, AMX)
+ *   attention.inc    attention, a head at a time, on multiply.h or gemm_bf16.h
+ *   experts_bf16.h   the feed-forward of every expert in bfloat16, on gemm_bf16.h
+ *   loss_bf16.h      logits, cross-entropy and their gradients in bfloat16, with AMX
  *   decode.h         a decoding step of the whole model, by the products of product.inc and
  *                    packed.inc, attend.inc and draw.h */
 #include <math.h>
@@ -307,7 +312,10 @@ int route_backward(const float *d_gates, float *d_probabilities, const i64 *expe
 
 #include "arena.h"
 #include "transpose.h"
+#include "micro_kernel.h"
 #include "multiply.h"
+#include "linear.h"
+#include "hidden_units.h"
 #include "feed_forward.h"
 #include "loss_f32.h"
 
