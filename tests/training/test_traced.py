@@ -22,7 +22,7 @@ class TracedOnCpu(OneDevice):
 
 
 def run(path, config, *, traced, monkeypatch):
-    engine = TracedOnCpu(toy.RESOURCES) if traced else None
+    engine = TracedOnCpu(config, toy.RESOURCES) if traced else None
     result = toy.train(config, toy.prepared(), toy.folder(path), toy.RESOURCES, engine=engine)
     with (path / "metrics.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
