@@ -3,6 +3,7 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 
@@ -30,7 +31,9 @@ LINE = (
 def ask(*overrides: str) -> subprocess.CompletedProcess[str]:
     """In a process of its own: XLA's runtime starts once in each."""
     line = [sys.executable, str(ROOT / "run.py"), *LINE, *overrides]
-    return subprocess.run(line, capture_output=True, text=True, timeout=900, check=True)
+    # Which an earlier test may have set for itself.
+    clean = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
+    return subprocess.run(line, capture_output=True, text=True, timeout=900, check=True, env=clean)
 
 
 @pytest.fixture(scope="module")
