@@ -36,6 +36,7 @@ for layer in Glam(config, backend=Backend(one_shape=True)).double().layers:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("torch_of_gpus")
 def test_torch_compile_takes_each_layer_as_one_graph_that_computes_the_same():
     line = [sys.executable, "-W", "ignore", "-c", CODE]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)

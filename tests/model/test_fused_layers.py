@@ -35,6 +35,7 @@ OF_TWO_KINDS_OF_LAYERS = 2
 
 
 @pytest.mark.parametrize("kind", ["sparse", "dense"])
+@pytest.mark.usefixtures("torch_of_gpus")
 def test_compiled_layers_train_as_layers_do_operator_by_operator(kind):
     for found in compiling("train", kind).values():
         assert found["difference"] < 1e-6
@@ -42,6 +43,7 @@ def test_compiled_layers_train_as_layers_do_operator_by_operator(kind):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("torch_of_gpus")
 def test_so_do_random_second_experts_and_those_with_slots():
     for found in compiling("train", "random", "capacity").values():
         assert found["difference"] < 1e-6
@@ -54,11 +56,13 @@ def check(found):
         assert one["programs"] == one["kinds"], name
 
 
+@pytest.mark.usefixtures("torch_of_gpus")
 def test_the_default_model_and_the_paper_s_largest_have_no_graph_break():
     check(compiling("trace", "glam_tiny", "glam_64b64e"))
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("torch_of_gpus")
 def test_no_model_has_a_graph_break():
     check(compiling("trace", *MODELS))
 

@@ -62,6 +62,7 @@ def test_blocks_that_hold_no_pair_are_left_out():
     assert document_blocks(four).blocks.sparsity() == pytest.approx(100 * 12 / 16)
 
 
+@pytest.mark.usefixtures("torch_of_gpus")
 def test_without_gradients_torch_computes_it_on_this_cpu(monkeypatch):
     monkeypatch.undo()
     qkv, position, segments = drawn(100)

@@ -57,6 +57,7 @@ def test_every_row_has_its_own_scale_and_a_row_of_zeros_stays_zero():
     torch.testing.assert_close(back, x, rtol=0.07, atol=0)
 
 
+@pytest.mark.usefixtures("torch_of_gpus")
 def test_torch_takes_the_layouts_of_the_factors_on_a_gpu():
     """By its checks of shapes, types and strides, which the meta device makes too."""
     x, routing, experts = drawn(torch.bfloat16)
