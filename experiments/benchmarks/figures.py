@@ -75,6 +75,12 @@ FIGURES: dict[str, tuple[str, tuple[str, ...], Callable[[Row], str], str]] = {
         "ratio",
     ),
     "optimizer": ("One update, against fused AdamW", ("model",), _candidate, "ratio"),
+    "avx2": (
+        "A step in float32, as on a processor with AVX2 alone",
+        ("size",),
+        lambda row: str(row["candidate"]),
+        "ratio",
+    ),
     "kernels": (
         "A step with our kernels, against torch's operators",
         ("model", "dtype"),
