@@ -50,7 +50,7 @@ def _large_gradients() -> Iterator[dict[str, object]]:
 
 def anew(work: Work) -> Work:
     def run() -> None:
-        with patch.object(kept, "KEPT_FROM", sys.maxsize):
+        with patch.object(kept, "POOLED_FROM", sys.maxsize):
             work()
 
     return run
