@@ -157,11 +157,9 @@ static void multiply(const struct product *p, struct product_space *space) {
 }
 
 /* c [n, N] = the transpose of a [K, n], times b [K, N], on top of c where `add`: the gradient of a
- * weight, whose terms are added in the order of k. Rows k are those of a_rows and b_rows [K] unless
- * these are NULL. */
+ * weight, whose terms are added in the order of k. */
 struct gradient {
     const float *a, *b;
-    const i64 *a_rows, *b_rows;
     float *c;
     i64 lda, ldb, ldc, n, N, K;
     int add;
@@ -196,17 +194,15 @@ static void gradient_rows(const struct gradient *g, i64 top, i64 rows, i64 from,
     for (i64 first = 0; first < g->K; first += deep) {
         i64 last = lesser(first + deep, g->K);
         for (i64 k = first; k < last; k += K_BLOCK)
-            pack_tiles(g->a + top + (g->a_rows ? 0 : k * g->lda), g->lda,
-                       g->a_rows ? g->a_rows + k : NULL, space->tiles + (k - first) * rows, rows,
-                       lesser(K_BLOCK, last - k));
+            pack_tiles(g->a + k * g->lda + top, g->lda, NULL, space->tiles + (k - first) * rows,
+                       rows, lesser(K_BLOCK, last - k));
         for (i64 j = from; j < to; j += PANEL) {
             i64 columns = lesser(PANEL, to - j);
             float *c = g->c + top * g->ldc + j;
             for (i64 k = first; k < last; k += K_BLOCK) {
                 i64 some = lesser(K_BLOCK, last - k);
                 const float *tiles = space->tiles + (k - first) * rows;
-                pack_rows(g->b + j + (g->b_rows ? 0 : k * g->ldb), g->ldb,
-                          g->b_rows ? g->b_rows + k : NULL, space->panel, some, columns);
+                pack_f32(g->b + k * g->ldb + j, g->ldb, space->panel, some, columns);
                 int add = g->add || k, whole = columns == PANEL;
                 float *to = whole ? c : space->ragged;
                 if (!whole && add) copy_columns(c, g->ldc, to, PANEL, rows, columns);

@@ -11,7 +11,8 @@ from glam.machine.resources import Resources, device_name
 BACKWARD = 3  # forward once, backward twice
 
 # TFLOP/s by words that the driver's name of a card has, and the maker's page that says so. The
-# first row whose words are all there counts: narrower names stand before wider ones.
+# first row whose words are all there counts: narrower names stand before wider ones. Of H100, H200,
+# B200 and A100 the figures were looked up; the others have yet to be held against their pages.
 PEAKS: tuple[tuple[str, float, str], ...] = (
     ("GB200", 2500, "NVIDIA GB200 NVL72 specifications, 5 PFLOP/s sparse"),
     ("B200", 2250, "NVIDIA HGX B200 specifications, 4.5 PFLOP/s sparse"),

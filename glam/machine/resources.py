@@ -211,8 +211,8 @@ def _of_mesh(config: RunConfig, remote: bool) -> Resources:
 def pin_threads(resources: Resources) -> None:
     """Sets OpenMP's environment. Call it before torch is imported, which reads it once. Waiting
     threads sleep instead of spinning: that costs little and leaves the cores to other jobs. On
-    Intel's processors MKL is asked for sums that do not depend on the number of threads, which cost
-    no time (experiments/digits); on others that mode has slower kernels."""
+    Intel's processors MKL is asked for sums that do not depend on the number of threads, whose
+    cost was within what a busy machine shows; on others that mode has slower kernels."""
     os.environ["OMP_NUM_THREADS"] = str(resources.threads)
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     if "Intel" in processor().name:
@@ -340,7 +340,7 @@ def _bfloat16_is_fast(device: Device) -> bool:
 
 def emulation(resources: Resources) -> str | None:
     """A line about bfloat16 on a CPU that has no instructions for it; None where there is nothing
-    to say. The factors are of `python -m experiments.benchmarks emulated`."""
+    to say. The factors are of `python -m experiments.benchmarks avx2`."""
     if (resources.device, resources.precision) != ("cpu", "bfloat16") or _bfloat16_is_fast("cpu"):
         return None
     return (

@@ -10,14 +10,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from glam import kernels
+from glam.kernels.contracts import ROWS
 from glam.model.cpu_products import padded_hidden
 from glam.model.gradient_pool import empty_like_pooled
 from glam.model.moe.experts import Experts
 from glam.model.moe.experts_grouped_mm import gates_of_choices, gates_of_rows, sum_of_choices
 from glam.model.moe.permutation import Permutation, permutation, round_up
 from glam.model.moe.routing import Routing
-
-ROWS = {torch.bfloat16: 16, torch.float32: 1}  # products take multiples of so many rows
 
 
 def kernel_supported(x: Tensor, experts: Experts) -> bool:
