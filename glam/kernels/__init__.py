@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         call,
         has,
         has_gemm,
+        is_built,
         is_float32,
         pad,
         supported,
@@ -31,7 +32,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(name)
     # `from glam.kernels import calls` would ask this function for `calls`.
     module = "contracts" if name.isupper() else "calls"
-    return getattr(import_module(f"glam.kernels.{module}"), name)
+    found = getattr(import_module(f"glam.kernels.{module}"), name)
+    if name in __all__:
+        globals()[name] = found  # the next time it is here
+    return found
 
 
 __all__ = [
@@ -42,6 +46,7 @@ __all__ = [
     "call",
     "has",
     "has_gemm",
+    "is_built",
     "is_float32",
     "library",
     "pad",

@@ -28,6 +28,7 @@ from glam.kernels.contracts import (
     refuse_indices,
     refuse_type,
 )
+from glam.kernels.operators import register
 
 SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16"}
 C_NUMBERS: dict[str, Any] = {"n": ctypes.c_int64, "f": ctypes.c_float, "i": ctypes.c_int}
@@ -40,6 +41,11 @@ def supported(*tensors: Tensor) -> bool:
     for x in tensors:
         if type(x) not in PLAIN or not x.is_cpu or x.dtype not in SUFFIX:
             return False
+    return is_built()
+
+
+def is_built() -> bool:
+    """Whether there is a library of kernels here."""
     return library() is not None
 
 
@@ -87,8 +93,19 @@ def call(name: str, first: Tensor, *rest: Tensor | float | None) -> int:
 
     `first` decides the type of a TYPED function; None stands for a tensor that is left out. Raises
     TypeError for an argument of another kind, ValueError for a tensor with gaps or of another size
-    than its shape in C has, IndexError for an index outside of what it indexes.
+    than its shape in C has, IndexError for an index outside of what it indexes. In a graph that
+    torch compiles it is the operator of that name, which raises RuntimeError for what C returns.
     """
+    if torch.compiler.is_compiling():
+        getattr(torch.ops.glam, name)(first, *rest)
+        return 0
+    if torch.autograd._profiler_enabled():
+        with torch.profiler.record_function(f"glam::{name}"):
+            return _run(name, first, *rest)
+    return _run(name, first, *rest)
+
+
+def _run(name: str, first: Tensor, *rest: Tensor | float | None) -> int:
     kernel = _kernel(name, first.dtype)
     returned = kernel.function(*_checked(name, kernel, (first, *rest)))
     if returned == OUTSIDE:
@@ -153,6 +170,14 @@ def _check_indices(name: str, given: tuple[Any, ...], sizes: Sizes, numbers: Seq
         value: Tensor = given[index.place]
         if look(value.data_ptr(), value.numel(), index.limit, index.multiple, 1):
             refuse_indices(name, index, value)
+
+
+# A compiler takes what these return as it is now, and does not look into them.
+for found in (is_built, has, has_gemm):
+    found._dynamo_marked_constant = (
+        True  # as torch.compiler.assume_constant_result, without a compiler
+    )
+OPERATORS = register(_run)
 
 
 def pad(bias: Tensor, end: float = 0) -> Tensor:

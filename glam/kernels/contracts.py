@@ -51,6 +51,33 @@ UNTYPED = {
     "linear_backward_f32": "sssssnnni",
 }
 SIGNATURES = TYPED | UNTYPED
+# Which arguments a function writes, of those that a step of training calls.
+WRITTEN: dict[str, tuple[int, ...]] = {
+    "gelu": (1,),
+    "geglu": (2,),
+    "gelu_backward": (2,),
+    "geglu_backward": (3, 4),
+    "gated_gelu_backward": (2, 3, 4),
+    "sum_of_choices": (3,),
+    "rms_norm": (2, 3),
+    "rms_norm_backward": (4, 5),
+    "attention_weights": (0, 3),
+    "attention_weights_backward": (0, 2),
+    "cross_entropy": (0, 2, 3),
+    "attention_forward": (3, 4),
+    "attention_backward": (3, 4),
+    "experts_forward": (5, 6),
+    "experts_backward": (8, 9, 10, 11),
+    "output_loss": (3, 4, 5),
+    "add_narrow": (0,),
+    "sort_by_expert": (1, 2, 3),
+    "route": (1, 2, 3),
+    "route_backward": (1, 5),
+    "feed_forward_f32": (4, 5, 6),
+    "feed_forward_backward_f32": (7, 8, 9, 10),
+    "linear_f32": (2,),
+    "linear_backward_f32": (3, 4),
+}
 # The types that the arguments of each letter may have; `f` and `i` take what Python computes.
 NUMBERS: dict[str, tuple[type, ...]] = {"n": (int,), "f": (float, int), "i": (int, bool)}
 TYPES = {

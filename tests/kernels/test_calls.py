@@ -67,6 +67,21 @@ def letter(parameter: str) -> str:
     return {"i64": "n", "float": "f", "int": "i"}[kind]
 
 
+@pytest.mark.parametrize("name", contracts.WRITTEN)
+def test_what_a_function_writes_is_what_the_source_does_not_call_const(name):
+    written = rf"(?:OF\({name}\)|{name}(?:_f32|_bf16)?)"
+    lists = re.findall(rf"^(?:void|int) {written}\(([^)]*)\) {{", SOURCE, re.MULTILINE)
+    assert lists
+    found = set[int]()
+    for parameters in lists:
+        found |= {
+            place
+            for place, parameter in enumerate(parameters.split(","))
+            if "*" in parameter and "const" not in parameter
+        }
+    assert found == set(contracts.WRITTEN[name])
+
+
 # What a letter of a TYPED function is where the source names the type: x and w are tensors in it.
 WRITTEN = {"f32": {"x": "s", "w": "s"}, "bf16": {"x": "b"}}
 

@@ -15,7 +15,7 @@ from glam.model.cpu_products import padded_hidden
 from glam.model.gradient_pool import empty_like_pooled
 from glam.model.moe.experts import Experts
 from glam.model.moe.experts_grouped_mm import gates_of_choices, gates_of_rows, sum_of_choices
-from glam.model.moe.permutation import Permutation, permutation, round_up
+from glam.model.moe.permutation import Permutation, no_padding, permutation, round_up
 from glam.model.moe.routing import Routing
 
 
@@ -33,7 +33,9 @@ def padded_permutation(
     experts_TK: Int[Tensor, "T K"], num_experts: int, dtype: torch.dtype
 ) -> Permutation:
     """The permutation with each expert's rows padded to what the kernel's products take."""
-    return permutation(experts_TK, num_experts, partial(round_up, of=ROWS[dtype]))
+    rows = ROWS[dtype]
+    padding = no_padding if rows == 1 else partial(round_up, of=rows)
+    return permutation(experts_TK, num_experts, padding)
 
 
 class ExpertsCpuKernel(torch.autograd.Function):

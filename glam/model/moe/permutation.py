@@ -99,13 +99,13 @@ def permutation(
     experts_TK: Int[Tensor, "T K"], num_experts: int, padding: RowPadding = no_padding
 ) -> Permutation:
     """Sorts the choices by expert; pads the rows of each expert, and of all together."""
-    counts_E = torch.bincount(experts_TK.flatten(), minlength=num_experts)
+    counts_E = expert_counts(experts_TK, num_experts)
     padded_E = padding(counts_E)
     first_E = padded_E.cumsum(0) - padded_E
     num_rows = experts_TK.numel() if padded_E is counts_E else int(padding(padded_E.sum()))
     row_of_choice = torch.empty_like(experts_TK).flatten()
     token_of_row = row_of_choice.new_zeros(num_rows)
-    if type(experts_TK) is Tensor and experts_TK.is_cpu and kernels.library() is not None:
+    if type(experts_TK) is Tensor and experts_TK.is_cpu and kernels.is_built():
         experts_TK = experts_TK.contiguous()
         sizes = (*experts_TK.shape, num_experts, num_rows)
         kernels.call("sort_by_expert", experts_TK, first_E, row_of_choice, token_of_row, *sizes)
@@ -120,12 +120,22 @@ def permutation(
     return Permutation(row_of_choice, token_of_row, padded_E)
 
 
+def expert_counts(experts_TK: Int[Tensor, "T K"], num_experts: int) -> Int[Tensor, "E"]:
+    """Choices of each expert. In a graph that is compiled by comparison: `bincount` has a shape
+    that depends on its input."""
+    if torch.compiler.is_compiling():
+        every = torch.arange(num_experts, device=experts_TK.device)
+        return (experts_TK.flatten()[:, None] == every).sum(0)
+    return torch.bincount(experts_TK.flatten(), minlength=num_experts)
+
+
 def static_permutation(experts_TK: Int[Tensor, "T K"], num_experts: int) -> Permutation:
     """The same without padding, by operators whose shapes do not depend on the routing, and that no
     step waits for: what a compiler can take in one piece."""
     flat = experts_TK.flatten()
     order = flat.argsort(stable=True)
-    counts_E = (flat[:, None] == torch.arange(num_experts, device=flat.device)).sum(0)
+    every = torch.arange(num_experts, device=flat.device)
+    counts_E = (flat[:, None] == every).sum(0)
     row_of_choice = torch.empty_like(order).scatter(
         0, order, torch.arange(len(flat), device=flat.device)
     )

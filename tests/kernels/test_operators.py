@@ -1,0 +1,70 @@
+"""Kernels as operators of torch: what they change is what they say."""
+
+import pytest
+import torch
+from torch.profiler import profile
+
+from glam import kernels
+from glam.kernels import operators
+from glam.kernels.contracts import WRITTEN
+
+pytestmark = pytest.mark.skipif(kernels.library() is None, reason="no C compiler")
+T, M, H, E, K = 6, 8, 12, 4, 2
+
+
+def zeros(*shape, dtype=torch.float32):
+    return torch.zeros(*shape, dtype=dtype)
+
+
+def given():
+    torch.manual_seed(0)
+    x, w_in, w_out = torch.randn(T, M), torch.randn(M, H), torch.randn(H, M)
+    logits, hidden = torch.randn(T, E), (T, kernels.TILE)
+    choices = torch.randint(E, (T, K))
+    first = zeros(E, dtype=torch.int64)
+    first[1:] = torch.bincount(choices.flatten(), minlength=E).cumsum(0)[:-1]
+    rows = zeros(T * K, dtype=torch.int64)
+    return {
+        "gelu": (x, zeros(T, M), x.numel()),
+        "rms_norm": (x, torch.ones(M), zeros(T, M), zeros(T), T, M, 1e-6),
+        "linear_f32": (x, w_in, zeros(T, H), T, M, H),
+        "feed_forward_f32": (
+            *(x, None, w_in, w_out, None, zeros(*hidden), zeros(T, M)),
+            *(T, M, H),
+        ),
+        "route": (
+            *(logits, zeros(T, K, dtype=torch.int64), zeros(T, K), zeros(T, E)),
+            *(T, E, K, 1),
+        ),
+        "sort_by_expert": (choices, first, rows, rows.clone(), T, K, E, T * K),
+    }
+
+
+def test_the_schema_says_what_is_written_and_what_may_be_left_out():
+    assert operators.schema("linear_f32") == (
+        "linear_f32(Tensor a0, Tensor a1, Tensor(a2!) a2, SymInt a3, SymInt a4, SymInt a5) -> ()"
+    )
+    assert "Tensor? a1, Tensor a2" in operators.schema("feed_forward_f32")
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_every_kernel_of_training_is_an_operator(name):
+    assert str(getattr(torch.ops.glam, name).default._schema) == f"glam::{operators.schema(name)}"
+
+
+@pytest.mark.parametrize("name", given())
+def test_an_operator_passes_the_checks_of_torch(name):
+    operator = getattr(torch.ops.glam, name).default
+    checks = ("test_schema", "test_faketensor")
+    torch.library.opcheck(operator, given()[name], test_utils=checks)
+
+
+def test_a_kernel_that_fails_is_an_error_of_its_operator():
+    with pytest.raises(RuntimeError, match=r"glam::fails failed with 1"):
+        operators._raising("fails", lambda name, *_: 1)(torch.zeros(1))
+
+
+def test_a_profile_names_the_kernels():
+    with profile() as found:
+        kernels.call("gelu", torch.zeros(4), torch.zeros(4), 4)
+    assert "glam::gelu" in {event.key for event in found.key_averages()}
