@@ -35,7 +35,7 @@ def measure() -> Iterator[dict[str, object]]:
         training = TrainingConfig(batch_size=rows, sequence_length=length)
         flops = 3 * RunConfig(model=config, training=training).flops_per_token * rows * length
         for threads, seconds in taken.items():
-            given = max(1, min(2, int(flops // FLOPS_WORTH_A_THREAD)))
+            given = max(1, min(2, int(flops // FLOPS_WORTH_A_THREAD["alone"])))
             yield {
                 "size": name,
                 "threads": threads,

@@ -39,7 +39,8 @@ class HardwareConfig:
     rules: dict[str, str | None] = field(default_factory=dict[str, str | None])
     scan: bool = False  # XLA: compile the layers as a loop, in the time of one layer
     topology: str | None = None  # of a TPU slice, as its compiler writes it: v4:2x2x2
-    threads: int | None = None  # [threads] of one run; null: 1, or more for a large model
+    # [threads] of one run; null: as the FLOPs of a step are worth, fewer in a grid
+    threads: int | None = None
     precision: str = "auto"  # of activations: auto | bfloat16 | float32; weights stay float32
     # of a GPU, by torch.compile: off | attention (one fused kernel) | layers (whole, attention
     # with them) | auto: layers in bfloat16, else attention; off where there is no Triton

@@ -80,18 +80,20 @@ class Pipeline(DividedText):
             and all(holds("held_out", self._held_out_inputs(i)) for i in self._joined)
         )
 
-    def run(self) -> None:
+    def run(self, meanwhile: Callable[[], object] | None = None) -> None:
         """Make tokenizer and scores, side by side: SentencePiece holds no Python lock; then what
-        follows from both."""
-        background = ThreadPoolExecutor(1)
+        follows from both. `meanwhile` is done beside a tokenizer that is learnt."""
+        background, learns = ThreadPoolExecutor(1), self._learns_a_tokenizer
         try:
             if self.data.tokenizer is not None:
                 _ = self.tokenizer  # before any text is read: it may be refused
-            elif not self._given and not self.cache.holds("tokenizer", self._tokenizer_inputs):
+            elif learns:
                 _ = self.pages  # once, before two stages ask for it
             tokenizer = background.submit(lambda: self.tokenizer)
             if self.filters:
                 _ = self.ranks
+            if learns and meanwhile is not None:
+                meanwhile()
             _await("tokenizer", tokenizer)
         finally:
             background.shutdown(wait=False)  # Ctrl-C does not wait for SentencePiece
@@ -99,6 +101,12 @@ class Pipeline(DividedText):
         self.digests.save()
 
     # ---- tokenizer
+
+    @property
+    def _learns_a_tokenizer(self) -> bool:
+        """Whether there is none yet, neither given nor in the cache."""
+        given = self._given is not None or self.data.tokenizer is not None
+        return not given and not self.cache.holds("tokenizer", self._tokenizer_inputs)
 
     @cached_property
     def tokenizer(self) -> tokenizing.Tokenizer:

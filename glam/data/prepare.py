@@ -62,14 +62,16 @@ def prepare(
     cache: Path,
     tokenizer: Tokenizer | None = None,
     items: Items = _held_out_alone,
+    meanwhile: Callable[[Texts], object] | None = None,
 ) -> PreparedData:
     """Prepare the text that `data` describes, or find it in `cache`. The first time shows bars
     and may take a minute; afterwards it takes a fraction of a second. A `tokenizer` that is given,
     as a trained run's, is used; else one is trained. `items` are those of evaluation sets, of which
-    `data.contamination.remove` leaves out what overlaps. Raises `UserError` for text that is
-    missing, unreadable or too little."""
+    `data.contamination.remove` leaves out what overlaps. `meanwhile` asks the text for what a run
+    wants of it besides, while a tokenizer is trained; where none is, it is not called. Raises
+    `UserError` for text that is missing, unreadable or too little."""
     pipeline = Pipeline(data, vocab_size, cache, tokenizer, _removal(items))
-    pipeline.run()
+    pipeline.run(None if meanwhile is None else lambda: meanwhile(Texts(pipeline)))
     parts = _read(pipeline)
     domains = pipeline.index.domains
     held_out = [

@@ -32,10 +32,10 @@ MAPPED = 2**25  # bytes from which malloc maps a block of its own: the most that
 Precision = Literal["bfloat16", "float32"]
 Device = Literal["cpu", "cuda", "mps", "xla", "tpu"]
 
-# FLOPs of a step below which a run takes one thread. A second makes a step of glam_tiny (2.8
-# GFLOP) 1.4 times as fast (experiments/benchmarks/threads.csv), but a grid fills the cores with
-# jobs instead, and threads are part of a run's identity: a cell and the run alone are one run.
-FLOPS_WORTH_A_THREAD = 20e9
+# FLOPs of a step for each thread that a run takes. A second thread makes a step of glam_tiny (2.8
+# GFLOP) 1.4 times as fast (experiments/benchmarks/threads.csv): worth having for a run alone; one
+# of many leaves its cores to the others, which gains 2.
+FLOPS_WORTH_A_THREAD = {"alone": 1.4e9, "one of many": 20e9}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +50,11 @@ class Resources:
     compiled: Compiled = "off"  # what torch.compile makes a program of
 
 
-def resolve(config: RunConfig, *, remote: bool = False) -> Resources:
+def resolve(config: RunConfig, *, one_of_many: bool = False, remote: bool = False) -> Resources:
     """The threads, precision, device and memory of a run: as configured, or as this machine has
-    them. `remote`: another machine trains it. Raises UserError for a device that this machine does
-    not have, and for a remote one whose memory is not configured."""
+    them. `one_of_many`: others train beside it; `remote`: on another machine. Raises UserError for
+    a device that this machine does not have, and for a remote one whose memory is not configured.
+    """
     hardware = config.hardware
     if hardware.engine == "xla":
         return _of_mesh(config, remote)
@@ -73,7 +74,8 @@ def resolve(config: RunConfig, *, remote: bool = False) -> Resources:
             f"try hardware.threads={cores}, or leave it out"
         )
     work = 3 * config.flops_per_token * config.training.tokens_per_step
-    automatic = max(1, min(cores, int(work // FLOPS_WORTH_A_THREAD)))
+    worth = FLOPS_WORTH_A_THREAD["one of many" if one_of_many else "alone"]
+    automatic = max(1, min(cores, int(work // worth)))
     if hardware.is_cluster:
         automatic = 1  # for every mesh, so that the run id is the same
     precision = hardware.precision

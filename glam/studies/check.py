@@ -38,7 +38,7 @@ def checked_cells(cells: Sequence[Cell], *, remote: bool = False) -> list[Traini
     for one in _with_equal_threads(cells, remote):
         if one.config.task.name != "train":
             raise UserError(f"task={one.config.task.name}: a grid trains; leave out -m")
-        cell = TrainingCell.of(one, resolve(one.config, remote=remote))
+        cell = TrainingCell.of(one, resolve(one.config, one_of_many=True, remote=remote))
         if not cell.is_done:
             check_fits(cell.config, cell.resources, cell.overrides)
             if cell.config.data not in texts:
@@ -54,7 +54,7 @@ def checked_cells(cells: Sequence[Cell], *, remote: bool = False) -> list[Traini
 
 def _with_equal_threads(cells: Sequence[Cell], remote: bool) -> list[Cell]:
     """Results are bit-equal for equal thread counts only, so every cell gets the same."""
-    counts = {resolve(cell.config, remote=remote).threads for cell in cells}
+    counts = {resolve(cell.config, one_of_many=True, remote=remote).threads for cell in cells}
     if len(counts) == 1:
         return list(cells)
     return [cell.with_hardware(threads=max(counts)) for cell in cells]

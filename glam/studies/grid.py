@@ -107,6 +107,14 @@ def _write(study: Study) -> bool:
     return True
 
 
+def _one_of_many(config: RunConfig) -> RunConfig:
+    """With the threads of a run that others train beside."""
+    if config.hardware.is_described or config.hardware.threads is not None:
+        return config
+    threads = resolve(config, one_of_many=True).threads
+    return replace(config, hardware=replace(config.hardware, threads=threads))
+
+
 def _plan(cells: Sequence[Cell], swept: Sequence[str], show_plans: ShowPlans) -> None:
     """One table of all distinct cells, in this process; no run folders."""
     cells = list({tuple(cell.overrides): cell for cell in cells}.values())
@@ -115,7 +123,7 @@ def _plan(cells: Sequence[Cell], swept: Sequence[str], show_plans: ShowPlans) ->
         check_time_budget(cell.config, cell.overrides)  # all, before the first is timed
     configs: list[RunConfig] = []
     for cell in cells:
-        config = cell.config
+        config = _one_of_many(cell.config)
         if config.training.seconds is not None:
             config = time_to_token_budget(config, resolve(config), cell.overrides).config
         # A model's name is enough where nothing else is swept.

@@ -1,5 +1,6 @@
 """How the training text of a run overlaps with what it is evaluated on."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,15 @@ def keep_overlap(config: RunConfig, run: RunFolder, prepared: "PreparedData") ->
     found = overlap_of_text(config, prepared)
     if found is not None:
         _keep(config, run, found)
+
+
+def keep_overlap_of(config: RunConfig, texts: "Texts") -> None:
+    """Puts the overlap that `overlap_of_text` tells into the cache."""
+    from glam.data.contamination import overlap
+
+    if config.data.contamination.report:
+        with contextlib.suppress(UserError):  # told where it is asked for again
+            overlap(texts, _of_text(config, texts))
 
 
 def overlap_of_text(config: RunConfig, prepared: "PreparedData") -> "Overlap | None":

@@ -1,5 +1,7 @@
 """`task=prepare`: text to packed tokens, cached."""
 
+import importlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +12,12 @@ from glam.machine.resources import pin_threads, resolve
 from glam.progress import stage
 from glam.runs.folder import check_writable
 from glam.runs.initial import find_initial
-from glam.tasks.overlap import items_of, say_overlap
+from glam.tasks.overlap import items_of, keep_overlap_of, say_overlap
 
 HELD_OUT = "held_out"  # the choice of `evaluation` without tasks
 
 if TYPE_CHECKING:
-    from glam.data import PreparedData, Tokenizer
+    from glam.data import PreparedData, Texts, Tokenizer
 
 
 def prepare(config: RunConfig, overrides: list[str]) -> None:
@@ -92,7 +94,15 @@ def prepared_text(config: RunConfig, tokenizer: "Tokenizer | None" = None) -> "P
                 )
             tokenizer = initial_tokenizer(config)
         size, cache = config.model.vocab_size, config.cache_path
-        return prepare_data(config.data, size, cache, tokenizer, items_of(config))
+        meanwhile = partial(_beside_the_tokenizer, config)
+        return prepare_data(config.data, size, cache, tokenizer, items_of(config), meanwhile)
+
+
+def _beside_the_tokenizer(config: RunConfig, texts: "Texts") -> None:
+    """What a run needs besides and a core is free for: a tokenizer is learnt on one."""
+    keep_overlap_of(config, texts)
+    if config.task.name == "train":
+        importlib.import_module("glam.training")
 
 
 def prepare_suite(config: RunConfig, prepared: "PreparedData") -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from glam.config import DataConfig, FilterConfig, LocalCorpusConfig, MixtureConfig
-from glam.data import PreparedData, TrainStream, check_cache, prepare
+from glam.data import PreparedData, Texts, TrainStream, check_cache, prepare
 from glam.data.cache import Cache
 from glam.data.hashing import document_hash
 from glam.errors import UserError
@@ -448,3 +448,19 @@ def test_a_classifier_that_was_trained_here_filters_text_without_any_curated(
     found = prepare(dataclasses.replace(data, corpus=alone, filter=rule), VOCAB, cache)
     assert 0 < found.quality["kept_share"]["posts"] < 1
     assert (found.quality.keys(), found.classifier) == ({"kept_share"}, None)
+
+
+def test_the_text_is_asked_meanwhile_where_a_tokenizer_is_learnt_and_there_alone(
+    data: DataConfig, tmp_path: Path
+):
+    asked: list[str] = []
+
+    def meanwhile(texts: Texts) -> None:
+        asked.append(texts.key)
+
+    first, again = (
+        prepare(data, VOCAB, tmp_path / "cache", meanwhile=meanwhile).texts for _ in range(2)
+    )
+    assert first is not None
+    assert again is not None
+    assert asked == [first.key] == [again.key]

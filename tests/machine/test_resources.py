@@ -14,15 +14,22 @@ from glam.machine import resources
 from glam.machine.resources import resolve
 
 
-def test_a_tiny_model_gets_one_thread_and_a_large_one_every_core(monkeypatch):
+def test_a_run_alone_takes_threads_that_one_of_many_leaves_to_the_others(monkeypatch):
     monkeypatch.setattr(resources, "num_cores", lambda: 8)
-    assert resolve(RunConfig()).threads == 1
+    assert resolve(RunConfig()).threads == 2
+    assert resolve(RunConfig(), one_of_many=True).threads == 1
+
+
+def test_a_smaller_model_gets_one_thread_and_a_large_one_every_core(monkeypatch):
+    monkeypatch.setattr(resources, "num_cores", lambda: 8)
+    small = replace(RunConfig(), model=ModelConfig(d_model=16, d_ff=64))
+    assert resolve(small).threads == 1
     large = replace(
         RunConfig(),
         model=ModelConfig(d_model=1024, d_ff=4096, num_heads=16),
         training=TrainingConfig(batch_size=64, sequence_length=512),
     )
-    assert resolve(large).threads == 8
+    assert resolve(large).threads == resolve(large, one_of_many=True).threads == 8
 
 
 def test_what_is_typed_wins_over_what_is_found():

@@ -20,10 +20,11 @@ from glam.config import (
     RunConfig,
 )
 from glam.data import PreparedData
+from glam.data.cache import Cache
 from glam.data.contamination import EvaluationItem, EvaluationItems
 from glam.errors import UserError
 from glam.evaluation.suites import SUITES, LoadedSuite, Suite
-from glam.tasks.overlap import clean_held_out, say_overlap
+from glam.tasks.overlap import clean_held_out, overlap_of_text, say_overlap
 from glam.tasks.prepare import prepared_text
 
 DOCUMENTS = 80
@@ -55,6 +56,16 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
         evaluation=EvaluationConfig(name="held_out"),
         cache_dir=str(home / "cache"),
     )
+
+
+def test_what_a_run_tells_of_its_text_is_looked_for_beside_the_tokenizer(
+    asked: RunConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    told = replace(asked.data, contamination=ContaminationConfig())
+    config = replace(asked, data=told, cache_dir=str(tmp_path))
+    prepared = prepared_text(config)
+    monkeypatch.delattr(Cache, "_make")  # nothing is left to make
+    assert overlap_of_text(config, prepared) is not None
 
 
 def trained_on(prepared: PreparedData) -> int:
