@@ -3,7 +3,7 @@
 sizes [AXIS ...] [precision=TYPE] [rounds=N]
     step time and memory along tokens, width, experts, length, vocabulary, threads (none: all of
     them). Rows that are not measured stay as they are.
-parts [precision=TYPE]  parts of a step by width, beside their own FLOPs (float32)
+parts [precision=TYPE]  parts of a step by width and length, beside their own FLOPs (float32)
 pace [minutes=N]        a run's pace by the minute of its CPU time (15)
 run_time                where the time of `make run` goes
 install [rounds=N]      the environment of `make run`, by pip and by uv (2)

@@ -1,5 +1,5 @@
 """Which part of a step leaves the line: forward and backward of each kind of layer, of the loss and
-the update, beside its own FLOPs at the rate of the largest product, by width."""
+the update, beside its own FLOPs at the rate of the largest product, by width and by length."""
 
 from collections.abc import Iterator
 
@@ -16,21 +16,22 @@ from glam.model.loss import WHOLE, token_losses
 from glam.training.optimizers import build_optimizer
 
 Row = dict[str, object]
-WIDTHS = (64, 128, 1024)
+SIZES = (*(("width", size) for size in (64, 128, 1024)), ("length", 256), ("length", 4096))
 
 
 def measure(precision: Precision, rounds: int = 5) -> Iterator[Row]:
     machine = Machine.measured(TYPES[precision])
-    for width in WIDTHS:
-        one = sized("width", width, precision)
+    for axis, value in SIZES:
+        one = sized(axis, value, precision)
         works, counts = _parts(one)
         flops = _flops(one)
-        for row in interleaved(works, "loss", rounds=rounds, turn=0.05, label=f"width {width}"):
+        for row in interleaved(works, "loss", rounds=rounds, turn=0.05, label=f"{axis} {value}"):
             name = str(row["candidate"])
             milliseconds = float(str(row["ms"])) * counts[name]
             limit = 1e3 * flops[name] / machine.flops_per_second
             yield {
-                "width": width,
+                "axis": axis,
+                "value": value,
                 "precision": precision,
                 "part": name,
                 "ms": milliseconds,

@@ -203,7 +203,8 @@ def layer(config: RunConfig, index: int, size: int) -> Layer:
     model, tokens = config.model, config.training.tokens_per_step
     norms = 4 * model.d_model * size + 2 * FLOAT32
     attention = _attention(config, size)
-    ffn = _ffn(model, index, config.training, size)
+    by_kernel = size == FLOAT32 and is_cpu(config.hardware.device)
+    ffn = _ffn(model, index, config.training, size, by_kernel=by_kernel)
     copies = _copies(model, index, size, whole=not is_cpu(config.hardware.device))
     kept = tokens * (norms + attention.kept + ffn.kept) + copies.kept
     return Layer(kept, tokens * max(attention.passing, ffn.passing) + copies.passing)
@@ -230,14 +231,17 @@ def _is_fused(config: RunConfig) -> bool:
     return wanted and config.model.head_size >= LEAST_HEAD
 
 
-def _ffn(model: ModelConfig, index: int, training: TrainingConfig, size: int) -> Layer:
+def _ffn(
+    model: ModelConfig, index: int, training: TrainingConfig, size: int, *, by_kernel: bool
+) -> Layer:
     """Per token: what goes into the GELU, for each unit that the token meets, and without experts
     what comes out; autograd drops that before it makes the others' gradients."""
     M, H, k, E = model.d_model, model.d_ff, model.top_k, model.num_experts
     if not model.is_moe_layer(index):
-        return Layer(3 * H * size, 2 * H * size)
+        kept = 2 if by_kernel else 3
+        return Layer(kept * H * size, 2 * H * size)
     if not model.is_sparse:
-        return Layer(2 * k * H * size, k * H * size)
+        return Layer((1 if by_kernel else 2) * k * H * size, k * H * size)
     # The router's input in float32, its softmax and the choices; and the softmax's gradients.
     gate = (FLOAT32 * M if size < FLOAT32 else 0) + FLOAT32 * E + 4 * k * INT64
     slopes = 2 * FLOAT32 * E
@@ -287,12 +291,15 @@ def _is_whole(model: ModelConfig) -> bool:
 
 
 def _logits(config: RunConfig, tokens: int, size: int) -> float:
-    """Bytes of the loss, and of the embedding's gradient, which the forward pass computes. In
-    bfloat16 on a CPU with AMX the loss holds the permuted tokens and their float32 gradient;
-    on a GPU one chunk of the logits, which become their gradients; otherwise two."""
+    """Bytes of the loss, and of the embedding's gradient, which the forward pass computes. On a CPU
+    the C kernel holds no logits: in float32 the tokens' gradient alone, in bfloat16 (with AMX) the
+    permuted tokens and their float32 gradient. On a GPU one chunk of the logits, which become their
+    gradients; otherwise two."""
     model = config.model
     gradient = FLOAT32 * model.num_embedding_params
-    if size < FLOAT32 and model.d_model % STEP == 0 and is_cpu(config.hardware.device):
+    if is_cpu(config.hardware.device) and size == FLOAT32:
+        return gradient + tokens * model.d_model * size
+    if is_cpu(config.hardware.device) and model.d_model % STEP == 0:
         return gradient + tokens * model.d_model * (2 * size + FLOAT32)
     if is_gpu(config.hardware.device):  # the weight as a factor, and a piece of its gradient
         logits = min(tokens * model.vocab_size, max(LOGITS_ON_GPU, model.vocab_size))
