@@ -49,6 +49,8 @@ class Key:
     @property
     def type_name(self) -> str:
         """In words: `int`, `float or null`, `list of str`."""
+        if self.type is Any:
+            return "number or auto"
         name = str(self.type) if get_args(self.type) else self.type.__name__
         name = (
             name.replace("list[str]", "list of str")

@@ -55,7 +55,7 @@ from glam.config.corpora.hub import HubCorpusConfig, HubDataset
 from glam.config.corpora.local import LocalCorpusConfig
 from glam.config.dispatchers import DISPATCHERS, DispatcherConfig
 from glam.config.launchers import LAUNCHERS, LauncherConfig
-from glam.config.optimizers import OPTIMIZERS, OptimizerConfig
+from glam.config.optimizers import AUTO, OPTIMIZERS, OptimizerConfig
 from glam.config.optimizers.adafactor import AdafactorConfig
 from glam.config.optimizers.adamw import AdamWConfig
 from glam.config.paths import typed_path
@@ -64,6 +64,7 @@ from glam.config.schedules.linear import LinearScheduleConfig
 from glam.config.schedules.paper import PaperScheduleConfig
 
 __all__ = [
+    "AUTO",
     "BALANCE_LOSSES",
     "COMPONENTS",
     "CORPORA",

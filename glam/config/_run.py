@@ -17,7 +17,7 @@ from glam.config._load import TASK_CLASSES
 from glam.config._model import ModelConfig
 from glam.config._tasks import TASKS, TaskConfig
 from glam.config._training import TrainingConfig
-from glam.config.optimizers import OPTIMIZERS, OptimizerConfig
+from glam.config.optimizers import AUTO, OPTIMIZERS, OptimizerConfig
 from glam.config.optimizers.adamw import AdamWConfig
 from glam.config.paths import typed_path
 from glam.config.schedules import ScheduleConfig
@@ -183,6 +183,36 @@ class RunConfig:
     def model_as_built(self) -> ModelConfig:
         """`model` with the dispatcher that its hardware needs."""
         return replace(self.model, dispatcher=self.dispatcher)
+
+    @property
+    def optimizer_as_built(self) -> OptimizerConfig:
+        """`optimizer` with its learning rate as a number, also where it is `auto`."""
+        rule = self.optimizer.rate_rule
+        if self.optimizer.learning_rate != AUTO or rule is None:
+            return self.optimizer
+        training = self.training
+        rate = rule.rate(self._twin_params, training.tokens, training.tokens_per_step)
+        return replace(self.optimizer, learning_rate=rate)
+
+    @property
+    def _twin_params(self) -> int:
+        """Active parameters of the dense twin, so that twins train at one rate."""
+        return replace(self.model, num_experts=1).num_active_params
+
+    @property
+    def rate_line(self) -> str | None:
+        """A line about a learning rate that its rule was not fitted for; None where there is
+        nothing to say."""
+        rule = self.optimizer.rate_rule
+        if self.optimizer.learning_rate != AUTO or rule is None:
+            return None
+        beyond = rule.beyond(self._twin_params, self.training.tokens)
+        if beyond is None:
+            return None
+        return (
+            f"optimizer.learning_rate=auto: {self.optimizer_as_built.rate:g} is an extrapolation: "
+            f"{beyond}, the end of what its rule was fitted to"
+        )
 
     @property
     def runs_path(self) -> Path:

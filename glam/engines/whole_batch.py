@@ -77,7 +77,9 @@ class WholeBatchModule(TrainingModule):
         """Lightning asks for it; the engine has laid the model out before."""
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        optimizer, first_state, makes_state = by_definition(self.config.optimizer, self.model)
+        optimizer, first_state, makes_state = by_definition(
+            self.config.optimizer_as_built, self.model
+        )
         for parameter in self.model.parameters():
             state = {} if makes_state else first_state(parameter.shape)
             if state:
@@ -103,7 +105,7 @@ class TracedWholeBatchModule(WholeBatchModule, TracedModule):
             self.model.reshard()  # an evaluation leaves weights gathered: this step gathers too
 
     def configure_optimizers(self, place: Any = None) -> torch.optim.Optimizer:
-        return with_first_state(self.config.optimizer, self.model, state_like)
+        return with_first_state(self.config.optimizer_as_built, self.model, state_like)
 
     def changed(self, optimizer: Any) -> dict[str, Tensor]:
         return {name: local(value) for name, value in super().changed(optimizer).items()}

@@ -98,10 +98,12 @@ static inline float exp_or_tiny(float x) {
     return exp2_of_sum(n, fma_(bounded, 1.44269504f, -n));
 }
 
-/* exp(x) for x <= 0; exactly 0 for x < -87.3, so that a masked key has weight 0. */
+/* exp(x) for x <= 0; exactly 0 for x < -60, below 1e-26, so that a masked key has weight 0, and so
+ * that no softmax over a sum and times a scale is a subnormal number: a product of many of those
+ * takes a hundred times as long. */
 static inline float exp_(float x) {
     float y = exp_or_tiny(x);
-    return x < -87.3f ? 0.0f : y;
+    return x < -60.0f ? 0.0f : y;
 }
 
 /* 1 / x of a normal x > 0 by three Newton steps, which are faster than a division. */

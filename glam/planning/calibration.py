@@ -128,7 +128,7 @@ def _works(config: RunConfig, resources: Resources) -> tuple[Work, Work]:
     dtype = torch.bfloat16 if resources.precision == "bfloat16" else torch.float32
     model = Glam(config.model, dtype=dtype, rematerialize=training.rematerialize)
     model = model.to(resources.device)
-    optimizer = build_optimizer(config.optimizer, model)
+    optimizer = build_optimizer(config.optimizer_as_built, model)
     # Some tokens are more frequent than others, as in text, and load some experts more.
     drawn = torch.rand(training.batch_size, training.sequence_length + 1).square()
     batch = (drawn * config.model.vocab_size).long().to(resources.device)

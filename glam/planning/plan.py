@@ -51,6 +51,7 @@ def plan(
         "devices": target.devices,
         "precision": target.precision,
         "dispatcher": config.dispatcher if model.is_sparse else None,
+        "learning_rate": config.optimizer_as_built.rate,
         "parameters": {
             "total": model.num_params,
             "active": model.num_active_params,

@@ -1,6 +1,6 @@
 """The page of a run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -216,11 +216,19 @@ def cost(record: Record) -> list[tuple[str, str]]:
             else []
         ),
         ("Steps skipped", whole(summary.get("skipped_steps"))),
+        ("Peak learning rate", _rate(summary)),
         ("Device", str(summary.get("device") or DASH)),
         ("Threads", whole(summary.get("threads"))),
         ("Precision", str(summary.get("precision") or DASH)),
     ]
     return rows if summary else []
+
+
+def _rate(summary: Mapping[str, Any]) -> str:
+    """The number, and whether a rule gave it."""
+    if (rate := summary.get("learning_rate")) is None:
+        return DASH
+    return f"{rate:g}" + " (auto)" * (summary.get("learning_rate_by") == "auto")
 
 
 def provenance(record: Record) -> Json:

@@ -122,6 +122,8 @@ class Summary(TypedDict):
     skipped_steps: NotRequired[Count]
     rollbacks: NotRequired[list[SavedRollback]]
     seed: NotRequired[Count]
+    learning_rate: NotRequired[Amount]  # at the peak of the schedule
+    learning_rate_by: NotRequired[Literal["auto", "number"]]  # as it was typed
     threads: NotRequired[Annotated[int, Ge(1)]]
     precision: NotRequired[Literal["float32", "bfloat16"]]
     device: NotRequired[Literal["cpu", "cuda", "mps", "xla", "tpu"]]

@@ -51,10 +51,9 @@ def could_be(config: RunConfig, identity: str) -> bool:
 
 def _chosen(config: RunConfig) -> dict[str, Any]:
     default = RunConfig()
-    chosen = {
-        name: _differing(getattr(config, name), getattr(default, name))
-        for name in DETERMINES_THE_RESULT
-    }
+    parts = {name: getattr(config, name) for name in DETERMINES_THE_RESULT}
+    parts["optimizer"] = config.optimizer_as_built  # by the number, wherever it came from
+    chosen = {name: _differing(part, getattr(default, name)) for name, part in parts.items()}
     if config.data.contamination.remove:  # what overlaps with these items is not trained on
         chosen["items"] = [config.evaluation.name, config.evaluation.tasks]
     return chosen

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import glam
-from glam.config import ROOT, RunConfig
+from glam.config import AUTO, ROOT, RunConfig
 from glam.machine.peaks import utilization
 from glam.machine.resources import Resources
 from glam.runs.folder import RunFolder
@@ -58,6 +58,8 @@ def summarize(
         "skipped_steps": result.skipped_steps,
         "rollbacks": [asdict(rollback) for rollback in result.rollbacks],
         "seed": config.seed,
+        "learning_rate": config.optimizer_as_built.rate,
+        "learning_rate_by": "auto" if config.optimizer.learning_rate == AUTO else "number",
         "threads": resources.threads,
         "precision": resources.precision,
         "device": resources.device,

@@ -53,8 +53,9 @@ def train(config: RunConfig, overrides: list[str]) -> None:
     if not config.rerun:
         run.check_files()
     pin_threads(resources)
-    if (line := emulation(resources)) is not None:
-        log.warning(line)
+    for line in (emulation(resources), config.rate_line):
+        if line is not None:
+            log.warning(line)
     meter = EnergyMeter.open(config.hardware, resources)
     energy_by_phase = EnergyByPhase(meter)
     with energy_by_phase.on("preparation"):

@@ -120,9 +120,10 @@ class TrainingModule(LightningModule):
         self._loss: Tensor | None = None
         self._updates: UpdatesInBackward | None = None
         self._clip_norm = config.optimizer.max_grad_norm
+        self._peak_rate = config.optimizer_as_built.rate
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        optimizer = build_optimizer(self.config.optimizer, self.model)
+        optimizer = build_optimizer(self.config.optimizer_as_built, self.model)
         if self.config.training.update_in_backward:
             assert isinstance(optimizer, UpdatesOneWeight)
             self._updates = UpdatesInBackward(self.model, optimizer)
@@ -145,7 +146,7 @@ class TrainingModule(LightningModule):
     def learning_rate(self, step: int) -> float:
         """Learning rate of the update in step `step` (from 0)."""
         factor = self.config.schedule.factor(step, self.config.training.num_steps)
-        return self.config.optimizer.learning_rate * factor
+        return self._peak_rate * factor
 
     def transfer_batch_to_device(
         self, batch: StepBatch, device: torch.device, dataloader_idx: int

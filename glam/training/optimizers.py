@@ -67,7 +67,7 @@ def adamw(config: AdamWConfig, model: nn.Module, **form: Any) -> torch.optim.Opt
     """`form` is how torch computes it: fused, foreach, capturable."""
     return torch.optim.AdamW(
         parameter_groups(model),
-        lr=config.learning_rate,
+        lr=config.rate,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
         weight_decay=config.weight_decay,
@@ -86,7 +86,7 @@ class Adafactor(torch.optim.Optimizer):
     """
 
     def __init__(self, parameters: list[nn.Parameter], config: AdafactorConfig) -> None:
-        super().__init__(parameters, {"lr": config.learning_rate})
+        super().__init__(parameters, {"lr": config.rate})
         self.config = config
 
     @torch.no_grad()

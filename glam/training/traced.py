@@ -22,7 +22,7 @@ class TracedAdafactor(torch.optim.Optimizer):
     here. The state has the same names and shapes; `step` is a tensor."""
 
     def __init__(self, parameters: list[nn.Parameter], config: AdafactorConfig) -> None:
-        super().__init__(parameters, {"lr": config.learning_rate})
+        super().__init__(parameters, {"lr": config.rate})
         self.config = config
 
     @torch.no_grad()
@@ -126,7 +126,7 @@ def with_first_state(
     weight is."""
     optimizer, first_state, _ = by_definition(config, model)
     for group in optimizer.param_groups:
-        group["lr"] = torch.tensor(config.learning_rate)
+        group["lr"] = torch.tensor(config.rate)
     for parameter in model.parameters():
         state = first_state(parameter.shape).items()
         optimizer.state[parameter] = {k: placed(parameter, value) for k, value in state}
@@ -144,7 +144,7 @@ class TracedModule(TrainingModule):
     recent: Tensor | None = None
 
     def configure_optimizers(self, place: Place = Tensor.to) -> torch.optim.Optimizer:
-        return traced_optimizer(self.config.optimizer, self.model, place)
+        return traced_optimizer(self.config.optimizer_as_built, self.model, place)
 
     def on_train_start(self) -> None:
         train_state = self.train_state

@@ -246,3 +246,15 @@ def test_adafactor_does_not_depend_on_the_threads(shape):
 def test_what_takes_tensors_is_found_before_anything_else_has_imported_it():
     code = "import glam.kernels, sys; assert 'torch' not in sys.modules; glam.kernels.supported"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("cap", [0.0, 30.0])
+def test_no_gradient_of_a_loss_is_a_subnormal_number(cap):
+    """A product of many such numbers takes a hundred times as long."""
+    logits = torch.linspace(-120, 0, 4096).repeat(4, 1)
+    scratch = torch.empty(torch.get_num_threads(), 4096)
+    targets, losses = torch.zeros(4, dtype=torch.int64), torch.empty(4)
+    kernels.call("cross_entropy", logits, targets, losses, scratch, 4, 4096, cap, True)
+    least = torch.finfo(torch.float32).tiny
+    assert ((logits == 0) | (logits.abs() >= 1e9 * least)).all()
+    assert (logits == 0).any() == (cap == 0)

@@ -23,6 +23,7 @@ from glam.config import (
 )
 from glam.config.corpora import CORPORA
 from glam.config.optimizers import OPTIMIZERS
+from glam.config.optimizers.rate_rule import RateRule
 from glam.config.schedules import SCHEDULES
 from glam.machine.resources import Resources
 from glam.runs.identity import (
@@ -101,6 +102,8 @@ DECIDING_NOTHING = {
     *("model.name", "training.log_every", "training.checkpoint_minutes"),
     *("training.keep_checkpoints", "training.milestone_steps"),
     "data.contamination.report",
+    # What a learning rate came from: the number decides.
+    *(f"optimizer.auto.{field.name}" for field in fields(RateRule)),
     # How text is brought here, and how much of it may be bad.
     *(f"data.corpus.{name}" for name in ("max_bad_share", "folder", "keep_downloads")),
     *(f"data.corpus.{name}_{unit}" for name, unit in (("retry", "hours"), ("retry", "seconds"))),

@@ -4,9 +4,9 @@ A file that is added here is found; `docs/extend.md` shows one. AdamW and Adafac
 `glam.training.optimizers`, an optimizer of one's own by its `build`.
 """
 
-from glam.config.optimizers.base import OPTIMIZERS, OptimizerConfig
+from glam.config.optimizers.base import AUTO, OPTIMIZERS, OptimizerConfig
 from glam.config.registry import import_modules
 
 import_modules(__name__, __path__)
 
-__all__ = ["OPTIMIZERS", "OptimizerConfig"]
+__all__ = ["AUTO", "OPTIMIZERS", "OptimizerConfig"]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from glam.config._checks import positive, within
 from glam.config.optimizers.base import OPTIMIZERS, OptimizerConfig
@@ -19,7 +19,7 @@ class AdafactorConfig(OptimizerConfig):
     updates_one_weight: ClassVar[bool] = True
 
     name: str = "adafactor"
-    learning_rate: float = 0.01
+    learning_rate: Any = 0.01
     beta2: float = 0.99  # largest decay of the second moment, which is 1 - step ** -beta2_decay
     beta2_decay: float = 0.8  # exponent of the second moment's decay
     clip_threshold: float = 1.0  # largest root mean square of a parameter's update

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from glam.config._checks import positive, within
 from glam.config.optimizers.base import OPTIMIZERS, OptimizerConfig
+from glam.config.optimizers.rate_rule import RateRule
 
 
 @OPTIMIZERS.register
@@ -17,12 +18,14 @@ class AdamWConfig(OptimizerConfig):
     engines: ClassVar[tuple[str, ...]] = ("one_device", "fsdp", "xla")
 
     name: str = "adamw"
-    learning_rate: float = 0.012
+    learning_rate: Any = 0.012
     beta1: float = 0.9  # decay of the first moment, per step
     beta2: float = 0.95  # decay of the second moment, per step
     eps: float = 1e-8  # added to the root of the second moment
     weight_decay: float = 0.1  # decoupled, times the learning rate; of matrices alone
     clip_norm: float = 1.0  # largest norm of all gradients together
+    # the rule of learning_rate=auto; the number that it gives is what makes a run another
+    auto: RateRule = field(default_factory=RateRule, metadata={"result": False})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -33,6 +36,10 @@ class AdamWConfig(OptimizerConfig):
     def state_size(self, shape: Sequence[float]) -> float:
         """Two moments of every number."""
         return 2 * math.prod(shape)
+
+    @property
+    def rate_rule(self) -> RateRule:
+        return self.auto
 
     @property
     def max_grad_norm(self) -> float:

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from glam.config._checks import positive
+from glam.config.optimizers.rate_rule import RateRule
 from glam.config.registry import Registry
+from glam.errors import UserError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+
+AUTO = "auto"
 
 
 @dataclass(kw_only=True)
@@ -29,10 +34,31 @@ class OptimizerConfig(ABC):
     updates_one_weight: ClassVar[bool] = False
 
     name: str  # which optimizer: a file of conf/optimizer
-    learning_rate: float  # at the peak of the schedule
+    learning_rate: Any  # at the peak of the schedule: a number, or auto for the rule
 
     def __post_init__(self) -> None:
-        positive("optimizer.", self, "learning_rate")
+        if isinstance(self.learning_rate, float | int) and self.learning_rate is not True:
+            positive("optimizer.", self, "learning_rate")
+        elif self.learning_rate != AUTO:
+            raise UserError(
+                f"optimizer.learning_rate={self.learning_rate} is no number; give one, or auto"
+            )
+        elif self.rate_rule is None:
+            raise UserError(
+                f"optimizer.learning_rate=auto has no rule for optimizer={self.name}; give a "
+                f"number, or take optimizer=adamw"
+            )
+
+    @property
+    def rate_rule(self) -> RateRule | None:
+        """What `learning_rate=auto` follows; None where there is none."""
+        return None
+
+    @property
+    def rate(self) -> float:
+        """`learning_rate`, which is a number in `RunConfig.optimizer_as_built`."""
+        assert self.learning_rate != AUTO, "take RunConfig.optimizer_as_built"
+        return float(self.learning_rate)
 
     @abstractmethod
     def state_size(self, shape: Sequence[float]) -> float:

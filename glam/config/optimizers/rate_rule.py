@@ -1,0 +1,67 @@
+"""A learning rate that follows from the size of a model and its training tokens."""
+
+import math
+from dataclasses import dataclass, field
+
+from glam.config._checks import LARGEST, positive, within
+from glam.errors import UserError
+
+MILLION = 1e6
+
+
+@dataclass(kw_only=True)
+class RateRule:
+    """The peak learning rate of N active parameters (the embedding's left out), D training tokens
+    and B tokens a step:
+
+        scale (N / 10^6)^-size_exponent (D / 10^6)^-token_exponent (B / batch_tokens)^(1/2)
+
+    A power law in size and tokens is the form of DeepSeek LLM (arXiv 2401.02954, section 3.1) and
+    of Step Law (arXiv 2503.04715); the root of the batch is Adam's scaling rule (Malladi et al.
+    2022, arXiv 2205.10287)."""
+
+    scale: float = 0.008  # the rate of 10^6 active parameters and 10^6 tokens
+    size_exponent: float = 0.25  # of active parameters: how fast the rate falls with size
+    token_exponent: float = 0.25  # of training tokens: how fast it falls with them
+    batch_tokens: int = 1024  # [tokens] of a step in the runs that it was fitted to
+    # what it was fitted to, least and most; beyond that a line says that it extrapolates
+    sizes: list[int] = field(default_factory=lambda: [19_000, 1_200_000])  # [active parameters]
+    tokens: list[int] = field(default_factory=lambda: [250_000, 4_000_000])  # [tokens] of a run
+    source: str = "not fitted yet"  # what the constants are of
+
+    def __post_init__(self) -> None:
+        positive("optimizer.auto.", self, "scale", "batch_tokens")
+        within("optimizer.auto.", self, -4, 4, "size_exponent", "token_exponent")
+        for name in ("sizes", "tokens"):
+            ends = getattr(self, name)
+            if len(ends) != 2 or not 0 < ends[0] <= ends[1] <= LARGEST:
+                raise UserError(
+                    f"optimizer.auto.{name}={ends} must be the least and the most of the fit, "
+                    f"for example {name}=[1000,1000000]"
+                )
+
+    def rate(self, active_params: int, tokens: int, tokens_per_step: int) -> float:
+        """Rounded to three digits, so that a name and a table say all of it."""
+        log_rate = (
+            math.log(self.scale)
+            - self.size_exponent * math.log(active_params / MILLION)
+            - self.token_exponent * math.log(tokens / MILLION)
+            + math.log(tokens_per_step / self.batch_tokens) / 2
+        )
+        return float(f"{math.exp(log_rate):.3g}")
+
+    def beyond(self, active_params: int, tokens: int) -> str | None:
+        """How far from what it was fitted to, in words; None where it is within."""
+        said = (
+            _outside(active_params, self.sizes, "active parameters"),
+            _outside(tokens, self.tokens, "tokens"),
+        )
+        return " and ".join(word for word in said if word) or None
+
+
+def _outside(value: int, ends: list[int], unit: str) -> str:
+    low, high = ends
+    if low <= value <= high:
+        return ""
+    times, end = (value / high, high) if value > high else (low / value, low)
+    return f"{value:,} {unit} are {times:.2g} times {'above' if value > high else 'below'} {end:,}"
