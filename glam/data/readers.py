@@ -30,7 +30,7 @@ _HEADING = re.compile(r"^=+\s*(.*?)\s*=+\s*$", re.MULTILINE)
 _BLANKS = re.compile(r"\n\s*\n\s*")
 _ONE_LETTER = re.compile(r"\W*(\w)(?:\W*\1)*\W*", re.IGNORECASE)
 _EDITORS_NOTE = re.compile(
-    r"<--.*?-->|\{\d+\}|\[?(?:1913 Webster|Webster 1913|WordNet|PJC)[^\]]{0,40}\]"
+    r" ?(?:<--.*?-->|\{\d+\}|\[?(?:1913 Webster|Webster 1913|WordNet|PJC)[^\]]{0,40}\])"
 )
 _DAMAGED = re.compile(r"[\\*`<>\ufffd]")
 _PAGE = 4000  # [characters] of a dictionary, at least
@@ -138,9 +138,12 @@ def dictionary(paths: Sequence[Path]) -> Iterator[str]:
 def _senses(entries: Iterable[dict[str, Any]]) -> Iterator[str]:
     for entry in entries:
         for part in entry["pos"]:
-            whole = " ".join(
-                " ".join((each["text"], *each["examples"])) for each in part["definitions"]
-            )
-            text = " ".join(_EDITORS_NOTE.sub("", whole).split())
-            if text and not _DAMAGED.search(text):
-                yield f"{entry['entry']}, {part['part_of_speech']} {text}"
+            texts = [
+                each
+                for meant in part["definitions"]
+                for each in (meant["text"], *meant["examples"])
+            ]
+            whole = " ".join((f"{entry['entry']}, {part['part_of_speech']}", *texts))
+            line = _EDITORS_NOTE.sub("", " ".join(whole.split()))
+            if any(texts) and not _DAMAGED.search(line):
+                yield line.strip()

@@ -1,4 +1,4 @@
-"""The tables of the embedded text: what the page says is of the table of sources and of the rows."""
+"""The tables of the embedded text: what the page says is of the sources, and of the rows."""
 
 import csv
 
