@@ -121,8 +121,8 @@ def _turn(messages: Sequence[dict[str, str]]) -> str:
 
 
 def dictionary(paths: Sequence[Path]) -> Iterator[str]:
-    """One document a page, one line a word and part of speech: its definitions and examples. Left
-    out are etymologies, which stand beside the wrong words, and editors' notes."""
+    """One document a page, one line a word and part of speech: definitions, examples and phrases.
+    Left out are etymologies, which stand beside the wrong words, and editors' notes."""
     for path in paths:
         page, size = list[str](), 0
         for line in _senses(orjson.loads(path.read_bytes()).values()):
@@ -139,11 +139,13 @@ def _senses(entries: Iterable[dict[str, Any]]) -> Iterator[str]:
     for entry in entries:
         for part in entry["pos"]:
             texts = [
-                each
-                for meant in part["definitions"]
-                for each in (meant["text"], *meant["examples"])
+                text for each in part["definitions"] for text in (each["text"], *each["examples"])
             ]
-            whole = " ".join((f"{entry['entry']}, {part['part_of_speech']}", *texts))
-            line = _EDITORS_NOTE.sub("", " ".join(whole.split()))
+            line = _without_notes(f"{entry['entry']}, {part['part_of_speech']}", *texts)
+            phrases = _without_notes(part.get("cs") or "")
             if any(texts) and not _DAMAGED.search(line):
-                yield line.strip()
+                yield line if _DAMAGED.search(phrases) else f"{line} {phrases}".strip()
+
+
+def _without_notes(*texts: str) -> str:
+    return _EDITORS_NOTE.sub("", " ".join(" ".join(texts).split())).strip()

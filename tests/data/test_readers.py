@@ -88,13 +88,18 @@ def test_a_dictionary_has_a_line_a_sense_without_etymologies_and_notes(write: Wr
 
     entries = {
         "caper": [part("n.", "A  leap. [1913 Webster]", "To cut\na caper. Shak.1913 Webster]")],
-        "capstan": [part("n.", "A drum<-- see winch -->; a cylinder{2}.")],
+        "capstan": [
+            part("n.", "A drum<-- see winch -->; a cylinder{2}.") | {"cs": "Capstan bar, a lever."}
+        ],
         "caprid": [part("a.", "Spoilt Ca*pri`d"), part("n.", "")],
+        "cape": [part("n.", "A garment.") | {"cs": "Ca*pote`, spoilt too."}],
     }
     made = {word: {"entry": word, "pos": parts} for word, parts in entries.items()}
     path = write("words_C.json", json.dumps(made))
     assert list(readers.dictionary([path])) == [
-        "caper, n. A leap. To cut a caper. Shak.\ncapstan, n. A drum; a cylinder."
+        "caper, n. A leap. To cut a caper. Shak.\n"
+        "capstan, n. A drum; a cylinder. Capstan bar, a lever.\n"
+        "cape, n. A garment."
     ]
 
 
