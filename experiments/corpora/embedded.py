@@ -57,13 +57,8 @@ def sources(prepared: PreparedData) -> list[dict[str, str]]:
 
 def _tokens(prepared: PreparedData, name: str) -> int:
     """Of the documents that are trained on and of those that are held out."""
-    trained = sum(
-        len(part.tokens if hasattr(part, "tokens") else part)
-        for component in prepared.components
-        for source, part in zip(component.sources, component.parts, strict=True)
-        if prepared.sources[source] == name
-    )
-    return trained + len(prepared.held_out[name].tokens)
+    trained = {row["source"]: row["tokens"] for row in prepared.funnel if row["step"] == "kept"}
+    return (trained.get(name) or 0) + len(prepared.held_out[name].tokens)
 
 
 def epochs(prepared: PreparedData) -> list[dict[str, str]]:
