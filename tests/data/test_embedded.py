@@ -69,13 +69,13 @@ def test_every_other_preparation_reads_no_document_again(
 @pytest.mark.parametrize(
     ("data", "fingerprint"),
     [
-        (DataConfig(), "6eca3e54086a3dd2"),
-        (DataConfig(filter=FilterConfig(calibrate=False)), "a153c8a7fe92210c"),
-        (DataConfig(filter=FilterConfig(name="threshold")), "678bb4709b8ccbf1"),
-        (DataConfig(filter=FilterConfig(name="none")), "aeeee63f38dcd6b5"),
+        (DataConfig(), "216e268f09bdb163"),
+        (DataConfig(filter=FilterConfig(calibrate=False)), "d99bcc7b09d8204f"),
+        (DataConfig(filter=FilterConfig(name="threshold")), "1b4109e9f1299c42"),
+        (DataConfig(filter=FilterConfig(name="none")), "a3d3c5b2828e5349"),
         (
             DataConfig(filter=FilterConfig(name="none"), left_out=["tweets"]),
-            "2db1addbe119a54a",
+            "7fcb2611fcf024c4",
         ),
     ],
 )
@@ -83,7 +83,7 @@ def test_what_is_served_is_what_it_was(
     cache: Path, prepared: PreparedData, data: DataConfig, fingerprint: str
 ) -> None:
     """Losses that are published stand for these tokens."""
-    assert prepared.text_fingerprint == "3d8b5ad578a6b830"
+    assert prepared.text_fingerprint == "e03247c48b6045db"
     assert prepare(data, 2048, cache).fingerprint == fingerprint
 
 
