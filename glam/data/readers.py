@@ -148,4 +148,6 @@ def _senses(entries: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 
 def _without_notes(*texts: str) -> str:
-    return _EDITORS_NOTE.sub("", " ".join(" ".join(texts).split())).strip()
+    text = " ".join(" ".join(texts).split())
+    has_notes = any(end in text for end in "]}>")  # looked for first: notes are rare
+    return _EDITORS_NOTE.sub("", text).strip() if has_notes else text
