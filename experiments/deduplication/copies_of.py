@@ -12,7 +12,7 @@ from glam.data.dedup import Signed, write_copies
 from glam.data.hashing import document_hash
 from glam.data.scan import scan
 
-PRIORITY = {"held_out": 0, "curated": 1, "pool": 2}
+PRIORITY = {"held_out": 0, "curated": 1, "unfiltered": 1, "pool": 2}
 Texts = Mapping[str, tuple[str, Sequence[str]]]  # by source: its role, its documents
 
 

@@ -52,6 +52,8 @@ def buried(text: str, rng: np.random.Generator) -> str:
 
 WAYS: tuple[Callable[[str, np.random.Generator], str], ...] = (shuffled, misread, buried)
 
+SOURCES = ("speeches", "scripture", "wikipedia", "reviews", "tweets")
+
 
 def parts(documents: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Each document with the file that it belongs to."""
@@ -70,7 +72,7 @@ def parts(documents: Iterable[str]) -> Iterator[tuple[str, str]]:
 def write(folder: Path) -> None:
     """Each domain as a `.jsonl`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for source in resolve(EmbeddedCorpusConfig()):
+    for source in resolve(EmbeddedCorpusConfig(sources=[*SOURCES])):
         documents = (text for text in source.reader(source.files) if isinstance(text, str))
         named = (
             parts(documents)

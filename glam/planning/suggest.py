@@ -17,7 +17,7 @@ MARGIN = 0.85  # of the memory and of the disk; the rest is for the system, as o
 VOCABULARY = 32_768  # what the embedded corpora can fill; 256 K pieces need more text
 MIN_STEPS = 100  # in the hour: fewer, larger ones would teach nothing
 EVALUATION = 0.2  # of the hour
-DOMAINS = 5  # of the embedded corpora, to share it
+DOMAINS = 7  # of the embedded corpora, to share it
 
 
 class Suggestion(NamedTuple):

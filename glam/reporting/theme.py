@@ -26,8 +26,11 @@ from glam.units import ticks
 
 # The places of the embedded domains among a theme's colours: the same in every figure, whatever
 # domains a run lacks.
-KNOWN_DOMAINS = ("speeches", "scripture", "wikipedia", "reviews", "tweets")
-OTHER_PLACES = (5, 6, 2, 1, 3, 4, 0)  # of other domains, first those that no embedded one has
+KNOWN_DOMAINS = (
+    *("speeches", "scripture", "wikipedia", "reviews", "tweets"),
+    *("conversations", "dictionary"),
+)
+OTHER_PLACES = (7, 5, 6, 2, 1, 3, 4, 0)  # of other domains, first the one that no embedded one has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,7 @@ PRINT = Theme(
     ink="#16181d",
     muted="#59606b",
     grid="#e1e4e8",
-    series=("#0072b2", "#d55e00", "#009e73", "#b8579a", "#b07d00", "#4a90c8", "#7a5c3e"),
+    series=("#0072b2", "#d55e00", "#009e73", "#b8579a", "#b07d00", "#4a90c8", "#7a5c3e", "#6a51a3"),
     scale=("#2c1a6b", "#6a1f9c", "#a1288f", "#cc4678", "#e56b5d", "#ee8f3c", "#d9ac1e"),
 )
 # Colours nobody would choose, each replaced in the SVG by the page's variable of that name.

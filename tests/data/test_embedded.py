@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 
 from glam.config import DataConfig, EmbeddedCorpusConfig, FilterConfig
-from glam.data import PreparedData, prepare
+from glam.data import EMBEDDED, PreparedData, prepare
+from glam.data.documents import text_fingerprint
 from glam.data.pipeline import Pipeline
 from glam.data.shards import Shard
+from glam.data.sources import checked_sources
 
 # In one process of the suite: the first preparation takes a minute.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("embedded")]
+
+BEFORE = ("speeches", "scripture", "wikipedia", "reviews", "tweets")
 
 COLD = """
 import json, resource, sys
@@ -65,21 +69,21 @@ def test_every_other_preparation_reads_no_document_again(
 @pytest.mark.parametrize(
     ("data", "fingerprint"),
     [
-        (DataConfig(), "6eca3e54086a3dd2"),
-        (DataConfig(filter=FilterConfig(calibrate=False)), "a153c8a7fe92210c"),
-        (DataConfig(filter=FilterConfig(name="threshold")), "678bb4709b8ccbf1"),
-        (DataConfig(filter=FilterConfig(name="none")), "aeeee63f38dcd6b5"),
+        (DataConfig(), "216e268f09bdb163"),
+        (DataConfig(filter=FilterConfig(calibrate=False)), "d99bcc7b09d8204f"),
+        (DataConfig(filter=FilterConfig(name="threshold")), "1b4109e9f1299c42"),
+        (DataConfig(filter=FilterConfig(name="none")), "a3d3c5b2828e5349"),
         (
             DataConfig(filter=FilterConfig(name="none"), left_out=["tweets"]),
-            "2db1addbe119a54a",
+            "7fcb2611fcf024c4",
         ),
     ],
 )
-def test_what_is_served_is_what_it_was_when_sources_were_read_in_one_piece(
+def test_what_is_served_is_what_it_was(
     cache: Path, prepared: PreparedData, data: DataConfig, fingerprint: str
 ) -> None:
-    """Of glam 0.3: losses that were published stand for these tokens."""
-    assert prepared.text_fingerprint == "3d8b5ad578a6b830"
+    """Losses that are published stand for these tokens."""
+    assert prepared.text_fingerprint == "e03247c48b6045db"
     assert prepare(data, 2048, cache).fingerprint == fingerprint
 
 
@@ -96,7 +100,7 @@ def test_the_filter_keeps_an_eighth_and_rather_reviews_than_tweets(prepared: Pre
 
 
 def test_every_domain_has_held_out_text_enough_to_measure(prepared: PreparedData) -> None:
-    assert prepared.domains == ["speeches", "scripture", "wikipedia", "reviews", "tweets"]
+    assert prepared.domains == [row.name for row in EMBEDDED]
     assert min(len(encoded.tokens) for encoded in prepared.held_out.values()) > 60_000
 
 
@@ -121,3 +125,19 @@ def test_wikipedia_changes_nothing_that_is_learned(tmp_path: Path) -> None:
         for mine, other in zip(a.parts, b.parts, strict=True):
             np.testing.assert_array_equal(mine, other)
     assert set(with_it.domains) - set(without.domains) == {"wikipedia"}
+
+
+def test_what_is_neither_curated_nor_pool_changes_no_score(tmp_path: Path) -> None:
+    """The pages that the filter kept before there were conversations, it keeps with them."""
+    before, after = (
+        Pipeline(DataConfig(corpus=EmbeddedCorpusConfig(sources=sources)), 600, tmp_path)
+        for sources in (["scripture", "tweets"], ["scripture", "tweets", "conversations"])
+    )
+    np.testing.assert_array_equal(before.quality.scores["tweets"], after.quality.scores["tweets"])
+
+
+def test_the_text_of_the_studies_before_is_there_still(cache: Path) -> None:
+    """Of glam 0.3: losses that were published stand for these five sources."""
+    corpus = EmbeddedCorpusConfig(sources=list(BEFORE))
+    found = text_fingerprint(checked_sources(DataConfig(corpus=corpus)), cache)
+    assert found == "3d8b5ad578a6b830"

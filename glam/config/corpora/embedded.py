@@ -12,9 +12,13 @@ class EmbeddedCorpusConfig(CorpusConfig):
     """English text inside installed packages, read by `glam.data.sources`."""
 
     name: str = "embedded"
-    # names of the corpora to read: speeches, scripture, wikipedia, reviews, tweets
+    # names of the corpora to read: speeches, scripture, wikipedia, reviews, tweets,
+    # conversations, dictionary
     sources: list[str] = field(
-        default_factory=lambda: ["speeches", "scripture", "wikipedia", "reviews", "tweets"]
+        default_factory=lambda: [
+            *("speeches", "scripture", "wikipedia", "reviews", "tweets"),
+            *("conversations", "dictionary"),
+        ]
     )
 
     def __post_init__(self) -> None:
