@@ -1,10 +1,10 @@
 """`python -m experiments.lead [<study.csv> …]`: what decides the gain from experts.
 
 The lead of 16 experts over the dense twin (its loss minus theirs, paired by seed) against training
-tokens per active parameter, all sizes together, from the tables of studies; without names, those of
-TABLES. A run that stands in several tables counts once, in the first. Each table has its own noise of
-a paired difference, pooled over its cells. Writes leads.csv and the figure beside it, and prints the
-table and how the lead follows tokens per parameter and size, in Markdown.
+tokens per active parameter, all sizes together, from the tables of studies; without names, those
+of TABLES. A run that stands in several tables counts once, in the first. Each table has its own
+noise of a paired difference, pooled over its cells. Writes leads.csv and the figure beside it, and
+prints the table and how the lead follows tokens per parameter and size, in Markdown.
 """
 
 import csv
@@ -71,7 +71,10 @@ def trends(found: Sequence[Point], samples: int = 2000) -> list[Trend]:
     """Of the lead in doublings of tokens per parameter at one size, and in doublings of size at as
     many tokens per parameter: least squares over the cells, weighted by their seeds."""
     active, ratio, lead, seeds = np.array(
-        [(p.lead.active, p.lead.tokens_per_parameter, p.lead.mean, len(p.lead.paired)) for p in found]
+        [
+            (p.lead.active, p.lead.tokens_per_parameter, p.lead.mean, len(p.lead.paired))
+            for p in found
+        ]
     ).T
     columns = np.stack([np.ones(len(found)), np.log2(ratio), np.log2(active)], axis=1)
     if np.linalg.matrix_rank(columns) < 3 or len(found) < 5:
@@ -119,7 +122,7 @@ def markdown(found: Sequence[Point]) -> str:
     for one in trends(found):
         span = f"{signed(one.low, 4)} to {signed(one.high, 4)}"
         lines.append(f"Per doubling of {one.of}: {signed(one.value, 4)} nats ({span}).")
-    return "\n".join(lines)
+    return "\n".join(lines).replace("\xa0", " ")
 
 
 def figure(found: Sequence[Point]) -> Figure:

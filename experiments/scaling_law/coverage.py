@@ -4,7 +4,9 @@ intervals of a nominal 90 % hold what they are intervals of.
 Each simulated law is one bootstrap draw of a form fitted to `results.csv`, and gives its losses to
 the grid of `experiment=scaling_law/full`, with the noise that is found in `results.csv`: of runs,
 which differ by their seeds, and of whole cells, which lie off the law. The form is fitted to what
-the experiment keeps, and asked for its constants and the cells held out. Writes coverage.csv, one row for each constant that is fitted in all simulations and one for all held-out cells together.
+the experiment keeps, and asked for its constants and the cells held out. Writes coverage.csv, one
+row for each constant that is fitted in all simulations and one for all held-out cells together, and
+prints the shares in Markdown.
 """
 
 import csv
@@ -134,11 +136,20 @@ def main(arguments: Sequence[str]) -> int:
     told: list[dict[str, str]] = []
     for form in chosen:
         told += rows(form, list(simulations(laws[form], count, samples, noise)))
-        print(
-            *(" ".join(row.values()) for row in told if row["form"] == form), sep="\n", flush=True
-        )
         _write(told)
+    print("\n".join(markdown(told)))
     return 0
+
+
+def markdown(told: Sequence[dict[str, str]]) -> Iterator[str]:
+    """A row a form; a dash is a constant that it has not, or that some grids do not determine."""
+    columns = (*TOLD, "held-out cells")
+    yield f"| form | {' | '.join(columns)} |"
+    yield "| --- " * (1 + len(columns)) + "|"
+    for form in dict.fromkeys(row["form"] for row in told):
+        share = {row["what"]: float(row["coverage"]) for row in told if row["form"] == form}
+        cells = [f"{share[name]:.2f}" if name in share else "–" for name in columns]
+        yield f"| `{form}` | {' | '.join(cells)} |"
 
 
 def _write(told: Sequence[dict[str, str]]) -> None:

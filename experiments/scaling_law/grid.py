@@ -1,6 +1,6 @@
 """`python -m experiments.scaling_law.grid`: the cells of `experiment=scaling_law/full` and what
-they cost, by the median rate of each model in the committed tables (one thread, two runs at a time).
-Prints a table in Markdown."""
+they cost, by the median rate of each model in the committed tables (one thread, two runs at a
+time). Prints a table in Markdown."""
 
 from collections.abc import Sequence
 from pathlib import Path

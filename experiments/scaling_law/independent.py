@@ -1,9 +1,9 @@
-"""`python -m experiments.scaling_law.independent <python>`: our fit beside an independent package's.
+"""`python -m experiments.scaling_law.independent <python>`: our fit beside that of another package.
 
-`<python>` is of an environment that has `requirements.txt`. The package, simple-scaling-laws, fits a
-law in size and tokens and has no term for experts, so it gets the dense runs and those of 16 experts
-of `results.csv` apart, and so does our fit. What is held out is the largest size at the most tokens.
-Its forms and ours are pairs of one formula, but it fits losses where we fit their logarithms with
+`<python>` is of an environment that has `requirements.txt`. The package, simple-scaling-laws, fits
+a law in size and tokens and has no term for experts, so it gets the dense runs and those of 16
+experts of `results.csv` apart, and so does our fit. The largest size at the most tokens is held
+out. Its forms and ours are pairs of one formula, but it fits losses where we fit their logarithms with
 Huber's weights, and leaves every floor free. Writes independent.csv.
 """
 
@@ -81,7 +81,9 @@ def _write_runs(file: Path, runs: Runs) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 1 or not Path(arguments[0]).exists():
-        refuse("name the python of an environment that has experiments/scaling_law/requirements.txt")
+        refuse(
+            "name the python of an environment that has experiments/scaling_law/requirements.txt"
+        )
     found = list(rows(arguments[0]))
     with (HERE / "independent.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")

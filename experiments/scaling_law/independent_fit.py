@@ -1,6 +1,6 @@
-"""`<python> independent_fit.py LAW <runs.csv> <points.csv>`: a fit by simple-scaling-laws, which has
-an environment of its own. Prints constants, their 90 % intervals and predictions as JSON; called by
-`experiments.scaling_law.independent`."""
+"""`<python> independent_fit.py LAW <runs.csv> <points.csv>`: a fit by simple-scaling-laws, which
+has an environment of its own. Prints constants, their 90 % intervals and predictions as JSON;
+called by `experiments.scaling_law.independent`."""
 # The package is not in this project's environment.
 # pyright: reportMissingImports=false, reportUnknownMemberType=false
 # pyright: reportUnknownVariableType=false

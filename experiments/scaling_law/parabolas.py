@@ -1,10 +1,10 @@
-"""`python -m experiments.scaling_law.parabolas`: the size that is best for a budget, by a parabola for
-each budget and by the joint fit, on a law that is known and has no noise.
+"""`python -m experiments.scaling_law.parabolas`: the best size for a budget, by a parabola for each
+budget and by the joint fit, on a law that is known and has no noise.
 
 The law is that of Hoffmann et al. 2022 (section D.2). For each budget of training FLOPs C = 6 N D
 seven sizes share out the budget, a parabola is put through their losses over log N (their approach
-2, "IsoFLOP"), and the exponent of the best size in C is the slope of its lowest points. The sizes lie
-about the best one of each budget (centred), or are the same for all budgets, as in a grid
+2, "IsoFLOP"), and the exponent of the best size in C is the slope of its lowest points. The sizes
+lie about the best one of each budget (centred), or are the same for all budgets, as in a grid
 (fixed). The joint fit has the same points. Writes parabolas.csv and the figure beside it.
 """
 
@@ -46,7 +46,9 @@ def loss(active: Array, tokens: Array) -> Array:
 
 def best_size(budget: Array, a: float, alpha: float, b: float, beta: float) -> Array:
     """Where the sum of both terms is least along C = 6 N D (Hoffmann et al. 2022, equation 4)."""
-    return (alpha * a / (beta * b)) ** (1 / (alpha + beta)) * (budget / 6) ** (beta / (alpha + beta))
+    return (alpha * a / (beta * b)) ** (1 / (alpha + beta)) * (budget / 6) ** (
+        beta / (alpha + beta)
+    )
 
 
 def points(design: str, span: float) -> list[Points]:
