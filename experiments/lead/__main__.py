@@ -7,7 +7,6 @@ noise of a paired difference, pooled over its cells. Writes leads.csv and the fi
 prints the table and how the lead follows tokens per parameter and size, in Markdown.
 """
 
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.scaling_law.tables import COLUMNS, runs_of
-from experiments.tables import finished, refuse
+from experiments.tables import finished, refuse, write
 from glam.analysis.leads import Lead, leads
 from glam.analysis.scaling_law import interval
 from glam.analysis.wild_bootstrap import wild
@@ -158,10 +157,7 @@ def figure(found: Sequence[Point]) -> Figure:
 def main(arguments: Sequence[str]) -> int:
     files = [Path(word) for word in arguments] or [STUDIES / name for name in TABLES]
     found = points(files)
-    with (HERE / "leads.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, HEADS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows_of(found))
+    write(HERE / "leads.csv", HEADS, rows_of(found))
     for name, content in save(figure(found), "leads", "lead").items():
         (HERE / name).write_bytes(content)
     print(markdown(found))

@@ -9,7 +9,6 @@ row for each constant that is fitted in all simulations and one for all held-out
 prints the shares in Markdown.
 """
 
-import csv
 import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from experiments.scaling_law.grid import planned
 from experiments.scaling_law.tables import known
-from experiments.tables import refuse
+from experiments.tables import refuse, write
 from glam.analysis.forecast import HeldOut, Split, predict_cells, split_of
 from glam.analysis.law_forms import FORMS, NAMES
 from glam.analysis.scaling_law import CONFIDENCE, Law, Runs, cells, fit, interval
@@ -136,7 +135,7 @@ def main(arguments: Sequence[str]) -> int:
     told: list[dict[str, str]] = []
     for form in chosen:
         told += rows(form, list(simulations(laws[form], count, samples, noise)))
-        _write(told)
+        write(HERE / "coverage.csv", COLUMNS, told)
     print("\n".join(markdown(told)))
     return 0
 
@@ -150,13 +149,6 @@ def markdown(told: Sequence[dict[str, str]]) -> Iterator[str]:
         share = {row["what"]: float(row["coverage"]) for row in told if row["form"] == form}
         cells = [f"{share[name]:.2f}" if name in share else "–" for name in columns]
         yield f"| `{form}` | {' | '.join(cells)} |"
-
-
-def _write(told: Sequence[dict[str, str]]) -> None:
-    with (HERE / "coverage.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(told)
 
 
 if __name__ == "__main__":

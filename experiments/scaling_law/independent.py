@@ -3,8 +3,8 @@
 `<python>` is of an environment that has `requirements.txt`. The package, simple-scaling-laws, fits
 a law in size and tokens and has no term for experts, so it gets the dense runs and those of 16
 experts of `results.csv` apart, and so does our fit. The largest size at the most tokens is held
-out. Its forms and ours are pairs of one formula, but it fits losses where we fit their logarithms with
-Huber's weights, and leaves every floor free. Writes independent.csv.
+out. Its forms and ours are pairs of one formula, but it fits losses where we fit their logarithms
+with Huber's weights, and leaves every floor free. Writes independent.csv.
 """
 
 import csv
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from experiments.scaling_law.tables import known
-from experiments.tables import refuse
+from experiments.tables import refuse, write
 from glam.analysis.forecast import predict_cells, split_of
 from glam.analysis.scaling_law import Runs, fit
 
@@ -85,10 +85,7 @@ def main(arguments: Sequence[str]) -> int:
             "name the python of an environment that has experiments/scaling_law/requirements.txt"
         )
     found = list(rows(arguments[0]))
-    with (HERE / "independent.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(found)
+    write(HERE / "independent.csv", COLUMNS, found)
     print(*(" ".join(row.values()) for row in found), sep="\n")
     return 0
 

@@ -8,7 +8,6 @@ lie about the best one of each budget (centred), or are the same for all budgets
 (fixed). The joint fit has the same points. Writes parabolas.csv and the figure beside it.
 """
 
-import csv
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.tables import write
 from glam.analysis.law_forms import NAMES, Array
 from glam.analysis.scaling_law import Runs, fit
 from glam.reporting.theme import PRINT, heading, log_axis, panels, save
@@ -137,10 +137,7 @@ def figure(found: Sequence[dict[str, str]]) -> Figure:
 
 def main() -> int:
     found = list(rows())
-    with (HERE / "parabolas.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(found)
+    write(HERE / "parabolas.csv", COLUMNS, found)
     for name, content in save(figure(found), "parabolas", "scaling_law").items():
         (HERE / name).write_bytes(content)
     print(*(" ".join(row.values()) for row in found), sep="\n")

@@ -72,8 +72,9 @@ def _step(
     curvature = np.where(keep, curvature, 0) + stuck[:, :, None] * eye
     ridge = damping[:, None] * np.einsum("bpp->bp", curvature) + 1e-12
     right: Array = np.where(stuck, 0.0, gradient)
-    solved = np.linalg.solve(curvature + ridge[:, :, None] * eye, right[..., None])
-    return np.clip(np.asarray(solved, np.float64)[..., 0], -1, 1)
+    damped = curvature + ridge[:, :, None] * eye
+    step: Array = np.asarray(np.linalg.solve(damped, right[..., None]), np.float64)[..., 0]
+    return np.clip(step, -1, 1)
 
 
 def _huber(residuals: Array, delta: float) -> Array:
