@@ -54,10 +54,14 @@ def section(
     study: str, cells: Sequence[StudyRow]
 ) -> tuple[dict[str, Any] | None, dict[str, bytes]]:
     """The section of the page and the files beside it: None and no files where neither size nor
-    tokens vary, a single sentence where the grid is too small for a fit."""
+    tokens vary, a single sentence where the grid is too small for a fit or still trains."""
     runs = runs_of(cells)
     if runs is None or (len(np.unique(runs.tokens)) < 2 and sizes(runs).max() == 0):
         return None, {}
+    # What is held out depends on the whole grid, and a page that is written while it trains would
+    # take a core for seconds each time.
+    if left := sum(cell.status == "unfinished" for cell in cells):
+        return {"sentence": f"The scaling law waits for unfinished runs: {left}."}, {}
     try:
         _check_distinct(cells)
         floor = floor_of(bytes_per_token(cells))

@@ -59,6 +59,13 @@ def test_a_grid_of_sizes_tokens_and_experts_gets_its_law(grid, tmp_path):
     assert {"law.png", "law.svg", "law_residuals.png"} <= {f.name for f in tmp_path.iterdir()}
 
 
+def test_a_grid_that_still_trains_has_no_law_yet(grid):
+    waiting = {"run": "last", "values": {}, "status": "unfinished", "summary": None}
+    found, files = section("study", [StudyRow.of(row) for row in [*grid, waiting]])
+    assert found == {"sentence": "The scaling law waits for unfinished runs: 1."}
+    assert not files
+
+
 def test_a_grid_too_small_says_what_it_needs(grid, tmp_path):
     few = [row for row in grid if row["summary"]["tokens"] < 5e6]
     study_report(tmp_path, few, swept(few))
