@@ -3,6 +3,7 @@
 import csv
 import math
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,6 +34,13 @@ def finished(file: Path, *needed: str, status: tuple[str, ...] = ("done",)) -> l
             if name.startswith(NUMBERS) and not _is_number(row[name]):
                 return refuse(f"{file}: {name} of run {row.get('run')} is {row[name]!r}, no number")
     return found or refuse(f"{file} has no finished run")
+
+
+def write(file: Path, columns: Sequence[str], rows: Iterable[dict[str, str]]) -> None:
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.DictWriter(opened, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def swept(rows: list[dict[str, str]]) -> list[str]:

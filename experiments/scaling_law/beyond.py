@@ -1,35 +1,21 @@
 """`python -m experiments.scaling_law.beyond`: a size that the law has not seen, predicted by it.
 
-Both forms of the law are fitted to `experiments/scaling_law/results.csv`, and predict `glam_mini`
+All forms of the law are fitted to `experiments/scaling_law/results.csv`, and predict `glam_mini`
 of `experiments/expert_scaling/results.csv`, which has four times the active parameters of the
 largest model in the fit. Prints a table in Markdown.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from experiments.scaling_law.tables import COLUMNS, KNOWN, NEW, runs_of
 from experiments.tables import finished
 from glam.analysis.forecast import predict_held_out
-from glam.analysis.scaling_law import FORMS, Runs, fit
+from glam.analysis.law_forms import FORMS
+from glam.analysis.scaling_law import fit
 
-HERE = Path(__file__).parent
-KNOWN, NEW = HERE / "results.csv", HERE.parent / "expert_scaling" / "results.csv"
 MODEL = "glam_mini"
-COLUMNS = ("parameters/active", "model.num_experts", "tokens", "loss/mean", "seed")
-
-
-def runs_of(rows: Sequence[dict[str, str]]) -> Runs:
-    active, experts, tokens, loss, seed = (
-        np.array([float(row[name]) for row in rows]) for name in COLUMNS
-    )
-    # FLOPs are what budgets are made of, and none is asked for here.
-    flops = 2 * active
-    return Runs(
-        active=active, experts=experts, tokens=tokens, loss=loss, flops=flops,
-        seed=seed.astype(np.int64),
-    )  # fmt: skip
 
 
 def table(known: Path, new: Path) -> str:

@@ -1,21 +1,24 @@
-"""Predictions of a scaling law beyond its runs: the largest budget held out, the number of experts
-for a budget of training FLOPs, and the dense equivalents of sparse models."""
+"""Predictions of a scaling law beyond its runs: the largest budget and size held out, the
+number of experts for a budget of training FLOPs, and the dense equivalents of sparse models."""
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from glam.analysis.scaling_law import FORMS, Array, Law, Runs, fit, interval, sizes
+from glam.analysis.law_forms import FORMS, Array
+from glam.analysis.scaling_law import Law, Runs, cells, check_grid, fit, interval, sizes
 from glam.errors import UserError
 
 BUDGETS = (0.25, 1.0, 4.0)  # of the largest budget of the runs
+BAR = 0.9  # the least share of held-out cells inside their intervals of a law that is accepted
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """Runs of one model at the largest budget, against the law of all smaller budgets. The interval
-    is that of their mean loss, noise of the runs included. The effects of their seeds, known from
-    the smaller budgets, are subtracted from the measured loss."""
+    """Runs of one cell that was held out, against the law of the rest. The interval is that of
+    their mean loss, noise of the runs included. The effects of their seeds, known from the rest,
+    are subtracted from the measured loss."""
 
     active: float
     experts: int
@@ -32,10 +35,18 @@ class HeldOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """One form of the law, and its predictions of the largest budget, fitted without it."""
+    """One form of the law, and its predictions of the cells held out, fitted without them."""
 
     law: Law
     left_out: list[HeldOut]
+
+    @property
+    def inside(self) -> int:
+        return sum(one.is_inside for one in self.left_out)
+
+    @property
+    def is_accepted(self) -> bool:
+        return bool(self.left_out) and self.inside >= BAR * len(self.left_out)
 
     @property
     def error(self) -> float:
@@ -63,7 +74,8 @@ class Best:
 
 @dataclass(frozen=True, kw_only=True)
 class DenseEquivalent:
-    """A dense model of `dense` active parameters has this model's loss at equal tokens."""
+    """A dense model of `dense` active parameters has this model's loss after as many tokens, the
+    most of the grid."""
 
     active: float
     experts: int
@@ -71,27 +83,68 @@ class DenseEquivalent:
     interval: tuple[float, float]
 
 
-def fitted(runs: Runs) -> list[Fitted]:
-    """Every form of the law, the one that predicts the largest budget best first. Raises UserError
-    where the grid is too small."""
-    forms = [Fitted(law=fit(runs, form), left_out=held_out(runs, form)) for form in FORMS]
-    return sorted(forms, key=lambda one: one.error)
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """`kept` runs are fitted to, the others are predicted; `words` say which."""
+
+    kept: NDArray[np.bool_]
+    words: str
 
 
-def held_out(runs: Runs, form: str = "chinchilla", *, samples: int = 400) -> list[HeldOut]:
-    """Every model of the largest budget, dense first; empty where the smaller budgets do not
-    suffice for a fit."""
-    # The FLOPs of a router apart, all counts of experts of one size and tokens are one budget.
+def fitted(runs: Runs, *, floor: float | None = None) -> list[Fitted]:
+    """Every form of the law, the one that predicts the cells held out best first; forms that the
+    grid has too few cells for are left out. Raises UserError where it has too few for any."""
+    split, found, refused = split_of(runs), list[Fitted](), list[UserError]()
+    for form in FORMS:
+        try:
+            law = fit(runs, form, floor=floor)
+        except UserError as error:
+            refused.append(error)
+            continue
+        found.append(Fitted(law=law, left_out=held_out(runs, form, split=split, floor=floor)))
+    if not found:
+        raise refused[0]
+    return sorted(found, key=lambda one: one.error)
+
+
+def split_of(runs: Runs) -> Split:
+    """All cells of the largest size and of the most tokens are held out; where the rest is too
+    small a grid for a law, the largest size at the most tokens alone."""
     size, largest = sizes(runs), int(runs.budget.argmax())
-    budget = (size == size[largest]) & (runs.tokens == runs.tokens[largest])
+    # The FLOPs of a router apart, all counts of experts of one size and tokens are one budget.
+    of_size, of_tokens = size == size[largest], runs.tokens == runs.tokens[largest]
+    both = Split(kept=~(of_size | of_tokens), words="the largest size and the most tokens")
+    corner = Split(kept=~(of_size & of_tokens), words="the largest size at the most tokens")
+    return both if _is_enough(runs.where(both.kept)) else corner
+
+
+def _is_enough(runs: Runs) -> bool:
     try:
-        law = fit(runs.where(~budget), form, samples=samples)
+        for form in FORMS:
+            check_grid(runs, form)
+    except UserError:
+        return False
+    return True
+
+
+def held_out(
+    runs: Runs, form: str = "chinchilla", *, samples: int = 400, split: Split | None = None,
+    floor: float | None = None,
+) -> list[HeldOut]:  # fmt: skip
+    """Every cell held out, smaller models and fewer experts and tokens first; empty where the rest
+    does not suffice for a fit."""
+    kept = (split or split_of(runs)).kept
+    try:
+        law = fit(runs.where(kept), form, samples=samples, floor=floor)
     except UserError:
         return []
-    left_out = runs.where(budget)
-    random = np.random.default_rng(1)
-    counts: list[float] = np.unique(left_out.experts).tolist()
-    return [predict_held_out(law, left_out.where(left_out.experts == e), random) for e in counts]
+    return predict_cells(law, runs.where(~kept))
+
+
+def predict_cells(law: Law, runs: Runs) -> list[HeldOut]:
+    """Every cell of `runs` against a law that was fitted without them."""
+    random, index = np.random.default_rng(1), cells(runs)
+    return [predict_held_out(law, runs.where(index == i), random) for i in np.unique(index)]
 
 
 def predict_held_out(law: Law, runs: Runs, random: np.random.Generator) -> HeldOut:
@@ -150,7 +203,7 @@ def dense_equivalents(law: Law, runs: Runs) -> list[DenseEquivalent]:
     if not models:
         return []
     active, experts = np.array(models).T
-    times, draws = law.multiplier(active, experts)
+    times, draws = law.multiplier(active, experts, np.full(len(active), runs.tokens.max()))
     low, high = interval(draws)
     return [
         DenseEquivalent(

@@ -11,9 +11,18 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from glam.analysis.forecast import Fitted, best_for_budgets, dense_equivalents, fitted
+from glam.analysis.forecast import (
+    BAR,
+    Fitted,
+    best_for_budgets,
+    dense_equivalents,
+    fitted,
+    split_of,
+)
+from glam.analysis.law_forms import BYTES_PER_TOKEN, FORMS, NAMES, Array, floor_of
+from glam.analysis.leads import BestOfBudget, best_of_budgets
 from glam.analysis.paired import EXPERTS, StudyRow
-from glam.analysis.scaling_law import CONFIDENCE, NAMES, Array, Law, Runs, interval, sizes
+from glam.analysis.scaling_law import CONFIDENCE, Law, Runs, interval, sizes
 from glam.errors import UserError
 from glam.reporting.study_figures import Draw, on_page, on_paper, signed_tick
 from glam.reporting.theme import FONT, Theme, heading, log_axis, number_format, save
@@ -29,21 +38,34 @@ MEANING = {
     "x": "saturation, 1 / E_max",
     "c": "interaction of log N and log Ê",
     "log_p": "log of p: how far the larger term hides the smaller",
+    "omega": "exponent of experts in the data term",
+    "zeta": "interaction of log D and log Ê",
 }
-WHOSE = {"chinchilla": "Chinchilla’s form", "kaplan": "Kaplan’s form"}
+WHOSE = {
+    "chinchilla": "Chinchilla’s form",
+    "kaplan": "Kaplan’s form",
+    "power_mean": "the power mean with a pinned floor",
+    "lead": "the power mean where the lead follows tokens per parameter",
+    "joint": "the joint form of routed laws",
+}
 
 
 def section(
     study: str, cells: Sequence[StudyRow]
 ) -> tuple[dict[str, Any] | None, dict[str, bytes]]:
     """The section of the page and the files beside it: None and no files where neither size nor
-    tokens vary, a single sentence where the grid is too small for a fit."""
+    tokens vary, a single sentence where the grid is too small for a fit or still trains."""
     runs = runs_of(cells)
     if runs is None or (len(np.unique(runs.tokens)) < 2 and sizes(runs).max() == 0):
         return None, {}
+    # What is held out depends on the whole grid, and a page that is written while it trains would
+    # take a core for seconds each time.
+    if left := sum(cell.status == "unfinished" for cell in cells):
+        return {"sentence": f"The scaling law waits for unfinished runs: {left}."}, {}
     try:
         _check_distinct(cells)
-        forms = fitted(runs)
+        floor = floor_of(bytes_per_token(cells))
+        forms = fitted(runs, floor=floor)
     except UserError as error:
         return {"sentence": f"No scaling law: {error}."}, {}
     law = forms[0].law
@@ -62,10 +84,12 @@ def section(
         "form": law.form,
         "plots": plots,
         "constants": _constants(told),
+        "whose": WHOSE[law.form],
         "warnings": told["warnings"],
-        "held_out": _held_out_words(forms),
-        "heads_out": ["Experts", "Measured", *(w for f in forms for w in (WHOSE[f.law.form], ""))],
-        "cells_out": _cells_out(forms),
+        "held_out": _held_out_words(forms, told["split"]),
+        "forms_out": _forms_out(forms),
+        "cells_out": _cells_out(forms[0]),
+        "budgets": _budgets(law, best_of_budgets(runs)),
         "best": [
             (si(b["flops"], "FLOP"), b["experts"], _between(b["between"]), si(b["active"]),
              si(b["tokens"]), _span(b["loss"], b["interval"]))
@@ -106,6 +130,17 @@ def runs_of(cells: Sequence[StudyRow]) -> Runs | None:
     )
 
 
+def bytes_per_token(cells: Sequence[StudyRow]) -> float:
+    """Of the held-out text, by the loss in nats a token and in bits a byte; that of the embedded
+    corpora where no run has both."""
+    found: list[float] = []
+    for cell in cells:
+        nats, bits = cell.loss("mean"), cell.part("bits_per_byte").get("mean")
+        if nats is not None and is_number(bits) and bits > 0:
+            found.append(nats / np.log(2) / bits)
+    return float(np.median(found)) if found else BYTES_PER_TOKEN
+
+
 def _check_distinct(cells: Sequence[StudyRow]) -> None:
     """Raises UserError where runs of one size, experts, tokens and seed differ by another key."""
     places: dict[tuple[Any, ...], StudyRow] = {}
@@ -136,22 +171,25 @@ def _finite(told: Any) -> Any:
 
 
 def as_json(forms: Sequence[Fitted], runs: Runs) -> dict[str, Any]:
-    """`law.json`: the form that predicts the largest budget best (Chinchilla's where none can be
-    left out), its predictions, and the constants of the other form."""
+    """`law.json`: the form that predicts the cells held out best (Chinchilla's where none can be
+    left out), its predictions, the other forms, and what the cells say without a law."""
     law = forms[0].law
     return {
         "confidence": CONFIDENCE,
         "num_runs": len(runs.loss),
         "centre": {"active": law.centre[0], "tokens": law.centre[1]},
+        "bar": BAR,
+        "split": split_of(runs).words,
         **_told(forms[0]),
         "best": [dataclasses.asdict(one) for one in best_for_budgets(law, runs)],
         "worth": [dataclasses.asdict(one) for one in dense_equivalents(law, runs)],
+        "cells": [dataclasses.asdict(one) for one in best_of_budgets(runs)],
         "other_forms": [_told(form) for form in forms[1:]],
     }
 
 
 def _told(form: Fitted) -> dict[str, Any]:
-    """Constants with intervals, diagnostics of the fit, and predictions of the largest budget."""
+    """Constants with intervals, diagnostics of the fit, and predictions of the cells held out."""
     law = form.law
     low, high = interval(law.draws)
     constants = {
@@ -165,8 +203,13 @@ def _told(form: Fitted) -> dict[str, Any]:
     held = [{**dataclasses.asdict(one), "inside": one.is_inside} for one in form.left_out]
     return {
         "form": law.form,
+        "source": FORMS[law.form].source,
+        "accepted": form.is_accepted,
+        "error": form.error,
+        "pinned": law.pinned,
         "constants": constants,
         "noise": law.noise,
+        "run_noise": law.run_noise,
         "condition": law.condition,
         "warnings": law.warnings(),
         "held_out": held,
@@ -238,32 +281,65 @@ def _constants(told: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def _held_out_words(forms: Sequence[Fitted]) -> str:
-    found = forms[0].left_out
-    if not found:
+def _held_out_words(forms: Sequence[Fitted], split: str) -> str:
+    best = forms[0]
+    if not best.left_out:
         return (
-            f"The grid is too small to predict its largest budget from the rest; the page uses "
-            f"{WHOSE[forms[0].law.form]}."
+            f"The grid is too small to predict a part of it from the rest; the page uses "
+            f"{WHOSE[best.law.form]}."
         )
-    where = f"{si(found[0].active)} active parameters, {si(found[0].tokens)} tokens"
-    counts = [
-        f"{sum(one.is_inside for one in form.left_out)} of {len(found)} by {WHOSE[form.law.form]}"
-        for form in forms
-    ]
+    verdict = (
+        f"At least {BAR:.0%} of the cells lie inside: the law is accepted."
+        if best.is_accepted
+        else f"Fewer than {BAR:.0%} of the cells lie inside: go by the cells below, not by the law."
+    )
     return (
-        f"Both forms of the law, fitted to all smaller budgets, predict the largest one "
-        f"({where}). Measured inside the 90 % interval: {' and '.join(counts)}. The page uses "
-        f"{WHOSE[forms[0].law.form]}, which is nearer in the mean."
+        f"Each form, fitted to the rest, predicts {split} of the grid. The page uses "
+        f"{WHOSE[best.law.form]}, which is nearest in the mean: {best.inside} of "
+        f"{len(best.left_out)} cells lie inside their 90 % interval. {verdict}"
     )
 
 
-def _cells_out(forms: Sequence[Fitted]) -> list[list[str]]:
-    """A row a number of experts: measured loss, and the prediction of each form."""
-    rows = [[f"{one.experts}", fixed(one.measured)] for one in forms[0].left_out]
-    for form in forms:
-        for row, one in zip(rows, form.left_out, strict=True):
-            row += [_span(one.predicted, one.interval), "inside" if one.is_inside else "outside"]
-    return rows
+def _forms_out(forms: Sequence[Fitted]) -> list[tuple[str, str, str, str]]:
+    return [
+        (WHOSE[one.law.form], f"{one.inside} of {len(one.left_out)}", fixed(one.error),
+         fixed(one.law.noise))
+        for one in forms if one.left_out
+    ]  # fmt: skip
+
+
+def _cells_out(form: Fitted) -> list[tuple[str, str, int, str, str, str]]:
+    """A row a cell held out: measured loss, and the prediction."""
+    return [
+        (si(one.active), si(one.tokens), one.experts, fixed(one.measured),
+         _span(one.predicted, one.interval), "inside" if one.is_inside else "outside")
+        for one in form.left_out
+    ]  # fmt: skip
+
+
+def _budgets(law: Law, found: Sequence[BestOfBudget]) -> list[list[Any]]:
+    """A row a budget: what the cells say of its experts, and what the law says."""
+    return [
+        [si(one.flops, "FLOP"), si(one.active), si(one.tokens), one.experts,
+         ", ".join(map(str, one.rivals)), _ahead(one), _by_law(law, one)]
+        for one in found
+    ]  # fmt: skip
+
+
+def _ahead(one: BestOfBudget) -> str:
+    if one.lead is None:
+        return "–"
+    if one.lead.interval is None:
+        return fixed(one.lead.mean).replace("-", "−")
+    return _span(one.lead.mean, one.lead.interval).replace("-", "−")
+
+
+def _by_law(law: Law, one: BestOfBudget) -> str:
+    """The lead of those experts over the dense twin by the law, nats per token."""
+    active, tokens = np.full(2, one.active), np.full(2, one.tokens)
+    best, draws = law.predict(active, np.array([1.0, one.experts]), tokens)
+    low, high = interval(draws[:, 0] - draws[:, 1])
+    return _span(float(best[0] - best[1]), (float(low), float(high))).replace("-", "−")
 
 
 def _between(found: Sequence[int]) -> str:

@@ -4,7 +4,8 @@ import itertools
 
 import numpy as np
 
-from experiments.scaling_law.beyond import COLUMNS, MODEL, table
+from experiments.scaling_law.beyond import MODEL, table
+from experiments.scaling_law.tables import COLUMNS
 
 HEAD = ",".join(["model", "id", "status", *COLUMNS])
 

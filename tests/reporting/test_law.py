@@ -6,9 +6,10 @@ import json
 import numpy as np
 import pytest
 
+from glam.analysis.law_forms import BYTES_PER_TOKEN, FORMS, NAMES
 from glam.analysis.paired import StudyRow
 from glam.reporting import study_report
-from glam.reporting.law import section
+from glam.reporting.law import MEANING, WHOSE, bytes_per_token, section
 
 
 @pytest.fixture
@@ -48,13 +49,21 @@ def test_a_grid_of_sizes_tokens_and_experts_gets_its_law(grid, tmp_path):
     assert [one["experts"] for one in told["held_out"]] == [1, 4, 16]
     page = (tmp_path / "study.html").read_text()
     assert "Scaling law" in page
-    [other] = told["other_forms"]
-    assert (told["form"], other["form"]) == ("chinchilla", "kaplan")
-    for one, whose in ((told, "Chinchilla"), (other, "Kaplan")):
-        inside = sum(cell["inside"] for cell in one["held_out"])
-        assert f"{inside} of 3 by {whose}’s form" in page
-    assert "The page uses Chinchilla’s form" in page
+    every = [told, *told["other_forms"]]
+    assert {one["form"] for one in every} == set(FORMS)
+    assert [one["error"] for one in every] == sorted(one["error"] for one in every)
+    assert f"The page uses {WHOSE[told['form']]}" in page
+    inside = sum(cell["inside"] for cell in told["held_out"])
+    assert f"{inside} of 3 cells lie inside" in page
+    assert told["split"] == "the largest size at the most tokens"
     assert {"law.png", "law.svg", "law_residuals.png"} <= {f.name for f in tmp_path.iterdir()}
+
+
+def test_a_grid_that_still_trains_has_no_law_yet(grid):
+    waiting = {"run": "last", "values": {}, "status": "unfinished", "summary": None}
+    found, files = section("study", [StudyRow.of(row) for row in [*grid, waiting]])
+    assert found == {"sentence": "The scaling law waits for unfinished runs: 1."}
+    assert not files
 
 
 def test_a_grid_too_small_says_what_it_needs(grid, tmp_path):
@@ -104,3 +113,37 @@ def test_law_json_is_json_whatever_the_fit(grid):
         raise AssertionError(name)
 
     json.loads(files["law.json"], parse_constant=refuse)
+
+
+def test_a_law_that_misses_the_bar_sends_the_reader_to_the_cells(grid, tmp_path):
+    for row in grid:
+        if row["summary"]["tokens"] == 6.4e7 and row["summary"]["parameters"]["active"] == 1.6e6:
+            row["summary"]["loss"]["mean"] *= 1.2
+    study_report(tmp_path, grid, swept(grid))
+    told = json.loads((tmp_path / "law.json").read_text())
+    assert not any(one["accepted"] for one in (told, *told["other_forms"]))
+    page = (tmp_path / "study.html").read_text()
+    assert "go by the cells below, not by the law" in page
+    assert "Experts at equal FLOPs, from the cells" in page
+    [largest] = [one for one in told["cells"] if (one["active"], one["tokens"]) == (1.6e6, 6.4e7)]
+    assert largest["experts"] == 16
+    assert set(largest["rivals"]) <= {1, 4, 16}
+
+
+def test_every_constant_and_form_has_its_words():
+    assert set(MEANING) == set(NAMES)
+    assert set(WHOSE) == set(FORMS)
+
+
+def test_a_pinned_floor_is_that_of_the_tokens_of_the_study(grid):
+    cells = [StudyRow.of(row) for row in grid]
+    for cell in cells:
+        cell.summary["bits_per_byte"] = {"mean": cell.loss("mean") / np.log(2) / 4}
+    assert bytes_per_token(cells) == pytest.approx(4)
+    _, files = section("study", cells)
+    told = json.loads(files["law.json"])
+    [form] = [one for one in (told, *told["other_forms"]) if one["form"] == "power_mean"]
+    assert form["pinned"]["e"] == pytest.approx(0.6 * 4 * np.log(2))
+    for cell in cells:
+        cell.summary["bits_per_byte"] = {}
+    assert bytes_per_token(cells) == BYTES_PER_TOKEN
