@@ -165,7 +165,8 @@ class ModelConfig:
         total = self.num_layers * every_layer + self.d_model  # and the last norm
         total += dense_layers * 3 * self.d_model * self.d_ff
         hidden = self.d_ff * (experts if self.is_sparse else self.top_k)
-        gate = (self.d_model + 1) * self.num_experts if self.is_sparse else 0
+        # The router's matrix and bias, and the bias of the choice, which has no gradient.
+        gate = (self.d_model + 1 + self.moves_bias) * self.num_experts if self.is_sparse else 0
         return total + self.num_moe_layers * (2 * self.d_model * hidden + gate)
 
     def flops_per_token(self, sequence_length: int) -> int:

@@ -70,6 +70,11 @@ class Parameter(NamedTuple):
     def letters(self) -> str:
         return letters(self.name)
 
+    @property
+    def learns(self) -> bool:
+        """Whether it has a gradient, and with it state of the optimizer."""
+        return self.name != OF_CHOICE
+
 
 def parameters(model: ModelConfig) -> list[Parameter]:
     """Every parameter of the built model, in its order within a layer."""
