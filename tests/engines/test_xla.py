@@ -191,6 +191,35 @@ def test_neither_a_loop_over_layers_nor_pieces_of_the_loss_nor_what_is_made_agai
     assert_same_run(tmp_path, on_one_cpu / "adafactor")
 
 
+@pytest.mark.parametrize("scan", [False, True])
+def test_biases_move_and_gates_give_slots_as_on_one_cpu_and_nothing_is_compiled_for_it(
+    tmp_path, monkeypatch, scan
+):
+    seen, end = [], xla.Steps.on_train_batch_end
+
+    def on_train_batch_end(self, *args):
+        end(self, *args)
+        seen.append(self.compiled[-1])
+
+    monkeypatch.setattr(xla.Steps, "on_train_batch_end", on_train_batch_end)
+    changes = {
+        "model.router.balance_loss": "loss_free",
+        "model.router.bias_rate": 0.1,
+        "model.priority": "gate",
+        "model.capacity_factor": 1.0,
+    }
+    made = {"steps": 12, "optimizer": AdafactorConfig()}
+    run(tmp_path / "one", changed(config(**made), changes))
+    on_devices = changed(config((2, 4), **made), {**changes, "hardware.scan": scan})
+    run(tmp_path / "mesh", on_devices)
+    assert_same_run(tmp_path / "mesh", tmp_path / "one")
+    name = "layers.1.ffn.router.bias_of_choice_E"
+    torch.testing.assert_close(weights(tmp_path / "mesh")[name], weights(tmp_path / "one")[name])
+    assert weights(tmp_path / "mesh")[name].unique().numel() > 2
+    assert max(column(tmp_path / "mesh", "dropped/1")) > 0
+    assert seen[-1] == seen[8], str(seen)
+
+
 def test_every_gradient_is_that_of_one_cpu():
     import torch_xla
 
