@@ -71,7 +71,7 @@ WRITTEN: dict[str, tuple[int, ...]] = {
     "output_loss": (3, 4, 5),
     "add_narrow": (0,),
     "sort_by_expert": (1, 2, 3),
-    "route": (1, 2, 3),
+    "route": (2, 3, 4),
     "route_backward": (1, 5),
     "feed_forward_f32": (4, 5, 6),
     "feed_forward_backward_f32": (7, 8, 9, 10),
