@@ -28,7 +28,7 @@ class RouterConfig:
     second_threshold: float = 0.2  # [gate] from which a random second expert is always used
     balance_loss: str = choice_of(BALANCE_LOSSES, "gshard")  # load-balancing loss
     balance_coefficient: float = 0.01  # weight of the load-balancing loss
-    bias_rate: float = 0.01  # [logits] that balance_loss=loss_free moves a bias in a step
+    bias_rate: float = 0.03  # [logits] that balance_loss=loss_free moves a bias in a step
 
     def __post_init__(self) -> None:
         one_of("model.router.second_policy", self.second_policy, ("always", "random"))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from glam.config import RunConfig
 from glam.model.layer_runner import LayerRunner, run_layers
 from glam.model.moe.moe import MoEOutput
+from glam.model.moe.router import Router
 from glam.model.rematerialize import called
 
 
@@ -93,8 +94,8 @@ def _is_of_a_product(name: str) -> bool:
 
 
 class LoopBody(nn.Module):
-    """A block of layers that returns the statistics of its one MoE layer as one row: outputs of the
-    loop need a gradient, which the balance loss has."""
+    """A block of layers that returns the statistics of its one MoE layer as one row. Outputs of the
+    loop need a gradient, which a balance loss has; where there is none, that of a weight is 0."""
 
     def __init__(self, layers: nn.ModuleList) -> None:
         super().__init__()
@@ -103,7 +104,11 @@ class LoopBody(nn.Module):
     def forward(self, x: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
         x, outputs = run_layers(self.layers, x, segments.to(torch.int64), called)
         (made,) = outputs
-        return x, torch.cat([made.balance_loss[None], made.load, made.dropped[None]])
+        loss = made.balance_loss
+        if not loss.requires_grad:
+            router = next(part for part in self.modules() if isinstance(part, Router))
+            loss = loss + 0 * router.bias_E.sum()
+        return x, torch.cat([loss[None], made.load, made.dropped[None]])
 
 
 @torch.library.custom_op("glam::einsum", mutates_args=())
