@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from glam.config import RunConfig
 from glam.model.layer_runner import LayerRunner, run_layers
 from glam.model.moe.moe import MoEOutput
-from glam.model.moe.router import Router
 from glam.model.rematerialize import called
 
 
@@ -95,7 +94,7 @@ def _is_of_a_product(name: str) -> bool:
 
 class LoopBody(nn.Module):
     """A block of layers that returns the statistics of its one MoE layer as one row. Outputs of the
-    loop need a gradient, which a balance loss has; where there is none, that of a weight is 0."""
+    loop need a gradient, which a balance loss has; where there is none, that of x is 0."""
 
     def __init__(self, layers: nn.ModuleList) -> None:
         super().__init__()
@@ -106,8 +105,7 @@ class LoopBody(nn.Module):
         (made,) = outputs
         loss = made.balance_loss
         if not loss.requires_grad:
-            router = next(part for part in self.modules() if isinstance(part, Router))
-            loss = loss + 0 * router.bias_E.sum()
+            loss = loss + 0 * x.float().mean()
         return x, torch.cat([loss[None], made.load, made.dropped[None]])
 
 
