@@ -75,14 +75,16 @@ static float *logits_of(double **same_wide, i64 count, int equal) {
 static void check_route(void) {
     i64 tokens = one_in(5) ? 3000 : size(90), E = size(70), K = 1 + below(E < 5 ? E : 5);
     i64 *experts = numbers(tokens * K), *want = numbers(tokens * K);
-    int normalize = one_in(2), equal = one_in(2);
-    double *x, *of_gates = wide(tokens * K), *p = wide(tokens * E);
+    int normalize = one_in(2), equal = one_in(2), biased = one_in(2);
+    double *x, *b, *of_gates = wide(tokens * K), *p = wide(tokens * E);
     float *logits = logits_of(&x, tokens * E, equal), *gates = floats(tokens * K);
-    float *probabilities = floats(tokens * E);
-    SHAPES("tokens %lld, E %lld, K %lld, normalize %d, equal %d", (long long)tokens, (long long)E,
-           (long long)K, normalize, equal);
-    route(logits, experts, gates, probabilities, tokens, E, K, normalize, threads());
-    reference_route(x, want, of_gates, p, tokens, E, K, normalize);
+    float *probabilities = floats(tokens * E), *bias = logits_of(&b, E, 1); /* whole: exact sums */
+    if (!equal) memset(bias, 0, E * sizeof(float)), memset(b, 0, E * sizeof(double));
+    SHAPES("tokens %lld, E %lld, K %lld, normalize %d, equal %d, biased %d", (long long)tokens,
+           (long long)E, (long long)K, normalize, equal, biased);
+    route(logits, biased ? bias : NULL, experts, gates, probabilities, tokens, E, K, normalize,
+          threads());
+    reference_route(x, biased ? b : NULL, want, of_gates, p, tokens, E, K, normalize);
     same("experts", experts, want, tokens * K);
     close_to("gates", gates, of_gates, tokens * K);
     close_to("probabilities", probabilities, p, tokens * E);
@@ -96,7 +98,7 @@ static void check_route_backward(void) {
     float *d_gates = random_f32(&dg, tokens * K, 1.0), *d_probabilities = random_f32(&dp, n, 1.0);
     float *gates = floats(tokens * K), *probabilities = floats(n), *d_logits = floats(n);
     logits_of(&x, n, 0);
-    reference_route(x, experts, g, p, tokens, E, K, normalize);
+    reference_route(x, NULL, experts, g, p, tokens, E, K, normalize);
     for (i64 i = 0; i < tokens * K; i++) gates[i] = (float)g[i];
     for (i64 i = 0; i < n; i++) probabilities[i] = (float)p[i];
     SHAPES("tokens %lld, E %lld, K %lld, normalize %d", (long long)tokens, (long long)E,

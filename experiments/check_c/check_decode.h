@@ -2,7 +2,7 @@
 
 /* As of decode.h. */
 enum { IS_F32, IS_BF16, IS_I8, IS_PACKED_F32, IS_PACKED_BF16 };
-enum { PER_LAYER = 12, PER_EXPERT = 4, NUM_SIZES = 13, MOST_LAYERS = 3 };
+enum { PER_LAYER = 13, PER_EXPERT = 4, NUM_SIZES = 13, MOST_LAYERS = 3 };
 
 static int is_narrow(int type) { return type == IS_BF16 || type == IS_PACKED_BF16; }
 
@@ -78,12 +78,13 @@ static void build_layer(struct decoding *d, i64 l) {
     if (one_in(2)) {
         w[6] = (i64)random_f32(&layer->router, M * m->E, 1.0);
         w[7] = (i64)random_f32(&layer->router_bias, m->E, 1.0);
+        if (one_in(2)) w[8] = (i64)random_f32(&layer->choice_bias, m->E, 1.0);
         build_experts(d, l);
     } else {
-        if (one_in(2)) w[8] = matrix(d->type, M, m->H, 0.3, &layer->gate);
-        w[9] = matrix(d->type, M, m->H, 0.3, &layer->w_in);
-        w[10] = matrix(d->type, m->H, M, 0.3, &layer->w_out);
-        w[11] = m->H;
+        if (one_in(2)) w[9] = matrix(d->type, M, m->H, 0.3, &layer->gate);
+        w[10] = matrix(d->type, M, m->H, 0.3, &layer->w_in);
+        w[11] = matrix(d->type, m->H, M, 0.3, &layer->w_out);
+        w[12] = m->H;
     }
     random_bias(&layer->bias, m->N, C);
     for (i64 n = 0; n < m->N; n++)

@@ -21,6 +21,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "model.top_k": ("k", "topk", "num_experts_per_tok", "experts_per_token", "num_selected"),
     "model.vocab_size": ("vocab", "n_vocab", "vocabulary", "vocabulary_size"),
     "model.capacity_factor": ("capacity", "expert_capacity", "moe_capacity_factor"),
+    "model.priority": ("bpr", "batch_priority", "batch_prioritized_routing"),
+    "model.router.bias_rate": ("bias_update_rate", "bias_update_speed", "expert_bias_rate"),
     "model.router.balance_loss": ("aux_loss", "load_balancing", "balance"),
     "model.router.balance_coefficient": (
         *("aux_loss_coef", "router_aux_loss_coef", "balance_coef", "aux_weight"),

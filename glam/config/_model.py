@@ -28,12 +28,18 @@ class RouterConfig:
     second_threshold: float = 0.2  # [gate] from which a random second expert is always used
     balance_loss: str = choice_of(BALANCE_LOSSES, "gshard")  # load-balancing loss
     balance_coefficient: float = 0.01  # weight of the load-balancing loss
+    bias_rate: float = 0.03  # [logits] that balance_loss=loss_free moves a bias in a step
 
     def __post_init__(self) -> None:
         one_of("model.router.second_policy", self.second_policy, ("always", "random"))
         one_of("model.router.balance_loss", self.balance_loss, BALANCE_LOSSES)
         positive("model.router.", self, "second_threshold")
-        within("model.router.", self, 0, 1e6, "balance_coefficient")
+        within("model.router.", self, 0, 1e6, "balance_coefficient", "bias_rate")
+
+    @property
+    def moves_bias(self) -> bool:
+        """Whether a bias without a gradient takes part in the choice of experts."""
+        return BALANCE_LOSSES[self.balance_loss].moves_bias
 
 
 @dataclass(kw_only=True)
@@ -55,6 +61,10 @@ class ModelConfig:
     dispatcher: str = choice_of(DISPATCHERS, "grouped")
     capacity_factor: float = 2.0  # [ratio] slots of an expert over a perfectly even load
     min_capacity: int = 4  # [slots] least of an expert
+    # who gets the slots of a full expert: position (the earlier tokens of a row) | gate (those of
+    # the highest gates, which looks ahead: nothing is dropped outside training)
+    priority: str = "position"
+    drop_in_evaluation: bool = True  # whether held-out text is judged with dropped tokens
     position_buckets: int = 32  # buckets of the relative position bias, as T5's
     position_max_distance: int = 128  # [tokens] from which all distances share the last bucket
     logit_cap: float | None = None  # logits become cap * tanh(logits / cap); null: no cap
@@ -75,6 +85,7 @@ class ModelConfig:
         within("model.", self, 0, LARGEST_SIZE, "moe_every")
         within("model.", self, 2, 10_000_000, "position_buckets", "position_max_distance")
         one_of("model.dispatcher", self.dispatcher, DISPATCHERS)
+        one_of("model.priority", self.priority, ("position", "gate"))
         if self.d_head is None and self.d_model % self.num_heads:
             raise UserError(
                 f"model.num_heads={self.num_heads} does not divide model.d_model={self.d_model}; "
@@ -102,8 +113,18 @@ class ModelConfig:
         return DISPATCHERS[self.dispatcher]()
 
     @property
+    def drops_in_evaluation(self) -> bool:
+        """Whether tokens may be dropped outside training."""
+        return self.drop_in_evaluation and self.priority == "position"
+
+    @property
     def is_sparse(self) -> bool:
         return self.num_experts > 1 and self.moe_every > 0
+
+    @property
+    def moves_bias(self) -> bool:
+        """Whether the choice of experts has a bias that training moves without a gradient."""
+        return self.is_sparse and self.router.moves_bias
 
     @property
     def head_size(self) -> int:
@@ -144,7 +165,8 @@ class ModelConfig:
         total = self.num_layers * every_layer + self.d_model  # and the last norm
         total += dense_layers * 3 * self.d_model * self.d_ff
         hidden = self.d_ff * (experts if self.is_sparse else self.top_k)
-        gate = (self.d_model + 1) * self.num_experts if self.is_sparse else 0
+        # The router's matrix and bias, and the bias of the choice, which has no gradient.
+        gate = (self.d_model + 1 + self.moves_bias) * self.num_experts if self.is_sparse else 0
         return total + self.num_moe_layers * (2 * self.d_model * hidden + gate)
 
     def flops_per_token(self, sequence_length: int) -> int:

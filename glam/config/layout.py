@@ -70,6 +70,11 @@ class Parameter(NamedTuple):
     def letters(self) -> str:
         return letters(self.name)
 
+    @property
+    def learns(self) -> bool:
+        """Whether it has a gradient, and with it state of the optimizer."""
+        return self.name != OF_CHOICE
+
 
 def parameters(model: ModelConfig) -> list[Parameter]:
     """Every parameter of the built model, in its order within a layer."""
@@ -89,6 +94,7 @@ def parameters(model: ModelConfig) -> list[Parameter]:
         found += [
             Parameter("ffn.router.w_ME", "gate", (M, E), moe),
             Parameter("ffn.router.bias_E", "gate", (E,), moe),
+            *([Parameter(OF_CHOICE, "gate", (E,), moe)] if model.router.moves_bias else []),
             Parameter("ffn.experts.w_in_EMH", "experts", (E, M, H), moe),
             Parameter("ffn.experts.w_out_EHM", "experts", (E, H, M), moe),
         ]
@@ -101,6 +107,7 @@ def parameters(model: ModelConfig) -> list[Parameter]:
 
 
 _INPUTS = ("query", "key", "value")
+OF_CHOICE = "ffn.router.bias_of_choice_E"  # has no gradient: no optimizer sees it
 
 
 def partition(letters: str, hardware: HardwareConfig) -> tuple[str | None, ...]:

@@ -15,7 +15,7 @@ from glam.engines.expert_parallel import local
 from glam.engines.sharding_plan import ShardingPlan, state_like
 from glam.model import Glam
 from glam.training.module import TrainingModule, gradients
-from glam.training.optimizers import with_own_options
+from glam.training.optimizers import trained, with_own_options
 from glam.training.traced import TracedModule, by_definition, with_first_state
 from glam.training.train_state import TrainState
 
@@ -80,7 +80,7 @@ class WholeBatchModule(TrainingModule):
         optimizer, first_state, makes_state = by_definition(
             self.config.optimizer_as_built, self.model
         )
-        for parameter in self.model.parameters():
+        for parameter in trained(self.model):
             state = {} if makes_state else first_state(parameter.shape)
             if state:
                 optimizer.state[parameter] = {

@@ -93,8 +93,8 @@ def _is_of_a_product(name: str) -> bool:
 
 
 class LoopBody(nn.Module):
-    """A block of layers that returns the statistics of its one MoE layer as one row: outputs of the
-    loop need a gradient, which the balance loss has."""
+    """A block of layers that returns the statistics of its one MoE layer as one row. Outputs of the
+    loop need a gradient, which a balance loss has; where there is none, that of x is 0."""
 
     def __init__(self, layers: nn.ModuleList) -> None:
         super().__init__()
@@ -103,7 +103,10 @@ class LoopBody(nn.Module):
     def forward(self, x: Tensor, segments: Tensor) -> tuple[Tensor, Tensor]:
         x, outputs = run_layers(self.layers, x, segments.to(torch.int64), called)
         (made,) = outputs
-        return x, torch.cat([made.balance_loss[None], made.load, made.dropped[None]])
+        loss = made.balance_loss
+        if not loss.requires_grad:
+            loss = loss + 0 * x.float().mean()
+        return x, torch.cat([loss[None], made.load, made.dropped[None]])
 
 
 @torch.library.custom_op("glam::einsum", mutates_args=())

@@ -39,6 +39,7 @@ class GlamConfig(PretrainedConfig):
         num_experts_per_tok=2,
         moe_every=2,
         normalize_gates=True,
+        biased_choice=False,
         position_buckets=32,
         position_max_distance=128,
         logit_cap=None,
@@ -55,6 +56,7 @@ class GlamConfig(PretrainedConfig):
         self.num_experts_per_tok = num_experts_per_tok
         self.moe_every = moe_every
         self.normalize_gates = normalize_gates
+        self.biased_choice = biased_choice  # whether experts are chosen by logits plus a bias
         self.position_buckets = position_buckets
         self.position_max_distance = position_max_distance
         self.logit_cap = logit_cap
@@ -155,11 +157,17 @@ class Router(nn.Module):
         self.top_k, self.normalize = config.num_experts_per_tok, config.normalize_gates
         self.w_ME = nn.Parameter(torch.empty(config.d_model, config.num_experts))
         self.bias_E = nn.Parameter(torch.empty(config.num_experts))
+        moved = nn.Parameter(torch.empty(config.num_experts), requires_grad=False)
+        self.bias_of_choice_E = moved if config.biased_choice else None
 
     def forward(self, x):
         """The experts of every token, and their gates."""
         logits = at_least_float32(x) @ at_least_float32(self.w_ME) + at_least_float32(self.bias_E)
-        top, experts = logits.topk(self.top_k)
+        if self.bias_of_choice_E is None:
+            top, experts = logits.topk(self.top_k)
+        else:  # for the choice alone: gates are of the logits
+            experts = (logits + at_least_float32(self.bias_of_choice_E)).topk(self.top_k).indices
+            top = logits.gather(-1, experts)
         gates = top.softmax(-1) if self.normalize else logits.softmax(-1).gather(-1, experts)
         return experts, gates.to(x.dtype)
 

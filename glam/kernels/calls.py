@@ -4,7 +4,7 @@
 import ctypes
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from glam.kernels.contracts import (
 from glam.kernels.operators import register
 
 SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16"}
+_is_profiled = cast(Callable[[], bool], torch.autograd._profiler_enabled)  # pyright: ignore
 C_NUMBERS: dict[str, Any] = {"n": ctypes.c_int64, "f": ctypes.c_float, "i": ctypes.c_int}
 OUTSIDE = 2  # what a function returns that has met an index outside of what it indexes
 
@@ -99,7 +100,7 @@ def call(name: str, first: Tensor, *rest: Tensor | float | None) -> int:
     if torch.compiler.is_compiling():
         getattr(torch.ops.glam, name)(first, *rest)
         return 0
-    if torch.autograd._profiler_enabled():
+    if _is_profiled():
         with torch.profiler.record_function(f"glam::{name}"):
             return _run(name, first, *rest)
     return _run(name, first, *rest)
@@ -174,9 +175,8 @@ def _check_indices(name: str, given: tuple[Any, ...], sizes: Sizes, numbers: Seq
 
 # A compiler takes what these return as it is now, and does not look into them.
 for found in (is_built, has, has_gemm):
-    found._dynamo_marked_constant = (
-        True  # as torch.compiler.assume_constant_result, without a compiler
-    )
+    # As torch.compiler.assume_constant_result, which would import a compiler.
+    found._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 OPERATORS = register(_run)
 
 

@@ -37,7 +37,7 @@ TYPED = {
 UNTYPED = {
     "add_narrow": "sbn",
     "sort_by_expert": "llllnnnn",
-    "route": "slssnnni",
+    "route": "sSlssnnni",
     "route_backward": "sslsssnnni",
     "adafactor": "ssssnnnfffff",
     "adafactor_vector": "sssnfffff",
@@ -71,7 +71,7 @@ WRITTEN: dict[str, tuple[int, ...]] = {
     "output_loss": (3, 4, 5),
     "add_narrow": (0,),
     "sort_by_expert": (1, 2, 3),
-    "route": (1, 2, 3),
+    "route": (2, 3, 4),
     "route_backward": (1, 5),
     "feed_forward_f32": (4, 5, 6),
     "feed_forward_backward_f32": (7, 8, 9, 10),
@@ -89,7 +89,7 @@ TYPES = {
 PLAIN = (Tensor, nn.Parameter)  # no other subclass: its data may lie elsewhere
 CHUNKS, PAD, TILE, LANES = 32, 32, 32, 16  # as in the C sources
 # Of the tables of decode.h, and where in `sizes` the vocabulary's stands.
-PER_LAYER, BEHIND_LAYERS, PER_EXPERT, NUM_SIZES, VOCABULARY = 12, 3, 4, 13, 7
+PER_LAYER, BEHIND_LAYERS, PER_EXPERT, NUM_SIZES, VOCABULARY = 13, 3, 4, 13, 7
 
 Sizes = Sequence[int | None]  # elements of each tensor; None where it is left out
 # Elements that the tensors must have, from the number of threads, what they do have, and the
@@ -159,7 +159,7 @@ def _of_sums(_t: int, _s: Sizes, numbers: Sequence[int]) -> Sizes:
 
 def _of_route(_t: int, _s: Sizes, numbers: Sequence[int]) -> Sizes:
     T, E, K, _normalize = numbers
-    return (T * E, T * K, T * K, T * E)
+    return (T * E, E, T * K, T * K, T * E)
 
 
 def _of_route_backward(_t: int, _s: Sizes, numbers: Sequence[int]) -> Sizes:

@@ -50,8 +50,8 @@ enum {
  * last layer come the embedding, never packed, the last norm, and the transpose of the embedding,
  * packed, or 0. */
 enum {
-    ATTENTION_NORM, QUERY, KEY, VALUE, ATTENTION_OUT, FFN_NORM, ROUTER, ROUTER_BIAS, FFN_GATE,
-    FFN_IN, FFN_OUT, FFN_HIDDEN, PER_LAYER
+    ATTENTION_NORM, QUERY, KEY, VALUE, ATTENTION_OUT, FFN_NORM, ROUTER, ROUTER_BIAS, CHOICE_BIAS,
+    FFN_GATE, FFN_IN, FFN_OUT, FFN_HIDDEN, PER_LAYER
 };
 
 /* What `experts` holds of each expert: addresses of its matrices and, in int8, of the scales of
@@ -158,7 +158,8 @@ static void decode_route(struct decode_space at, const i64 *sizes, const i64 *w,
     const float *bias = (const float *)w[ROUTER_BIAS];
     product_f32(at.normal, (const float *)w[ROUTER], at.logits, rows, M, E, 1);
     for (i64 r = 0; r < rows; r++) add(at.logits + r * E, bias, 1.0f, E);
-    route(at.logits, chosen, gates, at.logits + rows * E, rows, E, K, sizes[NORMALIZE], 1);
+    route(at.logits, (const float *)w[CHOICE_BIAS], chosen, gates, at.logits + rows * E, rows, E, K,
+          sizes[NORMALIZE], 1);
     for (i64 i = 0; i < rows * K; i++)
         if (i % K && gates[i] <= threshold) gates[i] = 0.0f;
 }

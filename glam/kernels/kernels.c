@@ -253,30 +253,50 @@ static i64 first_unchosen(const i64 *chosen, i64 k) {
     return first;
 }
 
+/* Sorts chosen [k] by their x, the highest first, equals as they are. */
+static void highest_first(i64 *chosen, const float *x, i64 k) {
+    for (i64 i = 1; i < k; i++)
+        for (i64 j = i; j > 0 && x[chosen[j]] > x[chosen[j - 1]]; j--) {
+            i64 higher = chosen[j];
+            chosen[j] = chosen[j - 1], chosen[j - 1] = higher;
+        }
+}
+
 /* The router of an MoE layer (paper, section 4): the softmax of logits [tokens, num_experts] into
  * `probabilities` of the same shape, the `top_k` experts of the highest logits (the first of
  * equals) into experts [tokens, top_k], and their weights into gates [tokens, top_k]. The gates
- * are the softmax of the chosen logits where `normalize`, else the chosen probabilities.
- * Reference: reference_route. */
-void route(const float *logits, i64 *experts, float *gates, float *probabilities, i64 tokens,
-           i64 num_experts, i64 top_k, int normalize, int threads) {
+ * are the softmax of the chosen logits where `normalize`, else the chosen probabilities. A bias
+ * [num_experts], or NULL, is added to the logits for the choice alone: experts are those of the
+ * highest sums, the one of the highest logit first. Reference: reference_route. */
+void route(const float *logits, const float *bias, i64 *experts, float *gates,
+           float *probabilities, i64 tokens, i64 num_experts, i64 top_k, int normalize,
+           int threads) {
 #pragma omp parallel for num_threads(threads) if (parallel : tokens * num_experts > PARALLEL_FROM)
     for (i64 t = 0; t < tokens; t++) {
         const float *row = logits + t * num_experts;
         float *p = probabilities + t * num_experts, *g = gates + t * top_k;
         i64 *chosen = experts + t * top_k;
         memcpy(p, row, num_experts * sizeof(float));
+        if (bias)
+            for (i64 e = 0; e < num_experts; e++) p[e] += bias[e];
         for (i64 k = 0; k < top_k; k++) {
             i64 best = argmax(p, num_experts);
             chosen[k] = best < num_experts ? best : first_unchosen(chosen, k);
             p[chosen[k]] = NAN;
         }
-        float row_max = row[chosen[0]], total = 0.0f, chosen_sum = 0.0f;
+        if (bias) highest_first(chosen, row, top_k);
+        /* With a bias the highest logit may belong to none that is chosen. */
+        i64 highest = bias ? argmax(row, num_experts) : chosen[0];
+        float row_max = row[highest < num_experts ? highest : 0], total = 0.0f, chosen_sum = 0.0f;
 #pragma omp simd reduction(+ : total)
         for (i64 e = 0; e < num_experts; e++) total += p[e] = exp_(row[e] - row_max);
-        for (i64 k = 0; k < top_k; k++) chosen_sum += p[chosen[k]];
+        for (i64 k = 0; k < top_k; k++) {
+            /* By the first of the chosen, far below which the highest of all may let them vanish. */
+            g[k] = bias && normalize ? exp_(row[chosen[k]] - row[chosen[0]]) : p[chosen[k]];
+            chosen_sum += g[k];
+        }
         if (isnan(total)) chosen_sum = total; /* a NaN among the logits has to show in the gates */
-        for (i64 k = 0; k < top_k; k++) g[k] = p[chosen[k]] / (normalize ? chosen_sum : total);
+        for (i64 k = 0; k < top_k; k++) g[k] /= normalize ? chosen_sum : total;
 #pragma omp simd
         for (i64 e = 0; e < num_experts; e++) p[e] /= total;
     }

@@ -32,11 +32,11 @@ def _tensor(name: str, place: int, letter: str) -> str:
 def register(run: Run) -> "torch.library.Library":
     """Operators of all kernels, each of which calls `run(name, *arguments)`; they are there as long
     as what is returned."""
-    library = torch.library.Library("glam", "DEF")
+    library: Any = torch.library.Library("glam", "DEF")
     for name in WRITTEN:
         library.define(schema(name))
         library.impl(name, _raising(name, run), "CPU")
-        torch.library.register_fake(f"glam::{name}", _nothing, lib=library)
+        library._register_fake(name, _nothing)
     return library
 
 

@@ -328,10 +328,10 @@ static void reference_sort_by_expert(const i64 *expert_of_choice, i64 *next, i64
             }
 }
 
-/* probabilities [tokens, E] = softmax(logits); experts [tokens, K], those of the highest logits, the
- * first of equals; gates [tokens, K] = their probabilities, over the sum of them where
- * `normalize`. */
-static void reference_route(const double *logits, i64 *experts, double *gates,
+/* probabilities [tokens, E] = softmax(logits); experts [tokens, K], those of the highest sum of logit
+ * and bias, the first of equals, in the order of their logits; gates [tokens, K] = their
+ * probabilities, over the sum of them where `normalize`. */
+static void reference_route(const double *logits, const double *bias, i64 *experts, double *gates,
                             double *probabilities, i64 tokens, i64 E, i64 K, int normalize) {
     for (i64 t = 0; t < tokens; t++) {
         const double *row = logits + t * E;
@@ -346,10 +346,18 @@ static void reference_route(const double *logits, i64 *experts, double *gates,
             for (i64 e = 0; e < E; e++) {
                 int taken = 0;
                 for (i64 before = 0; before < k; before++) taken |= chosen[before] == e;
-                if (!taken && (chosen[k] < 0 || row[e] > row[chosen[k]])) chosen[k] = e;
+                double sum = row[e] + (bias ? bias[e] : 0.0), best = -INFINITY;
+                if (chosen[k] >= 0) best = row[chosen[k]] + (bias ? bias[chosen[k]] : 0.0);
+                if (!taken && (chosen[k] < 0 || sum > best)) chosen[k] = e;
             }
-            total += g[k] = p[chosen[k]];
         }
+        for (i64 pass = 0; bias && pass < K; pass++)
+            for (i64 k = 1; k < K; k++)
+                if (row[chosen[k]] > row[chosen[k - 1]]) {
+                    i64 lower = chosen[k - 1];
+                    chosen[k - 1] = chosen[k], chosen[k] = lower;
+                }
+        for (i64 k = 0; k < K; k++) total += g[k] = p[chosen[k]];
         for (i64 k = 0; normalize && k < K; k++) g[k] /= total;
     }
 }

@@ -5,7 +5,7 @@
  * one. */
 struct reference_layer {
     double *attention_norm, *query, *key, *value, *out; /* [M], [M, N D] three times, [N D, M] */
-    double *ffn_norm, *router, *router_bias;            /* [M], [M, E], [E] */
+    double *ffn_norm, *router, *router_bias, *choice_bias; /* [M], [M, E], [E], [E] or NULL */
     double *w_in, *w_out, *gate;                        /* [E, M, H], [E, H, M], [M, H] */
     double *bias;                                       /* [N, PAD + window + PAD] */
 };
@@ -66,15 +66,19 @@ static void reference_decode_feed_forward(const struct reference_model *m,
     free(normal);
 }
 
-/* The least distance of a token's last chosen logit from the first that is not, and of a gate from
- * the threshold: below what rounding moves, another expert may be as right. */
+/* The least distance of what a token chose from what it did not, of a chosen logit from the next, and
+ * of a gate from the threshold: below what rounding moves, another expert may be as right. */
 static double reference_margin(const struct reference_model *m, const double *logits,
-                               const i64 *chosen, const double *gates) {
+                               const double *bias, const i64 *chosen, const double *gates) {
     double margin = INFINITY;
     for (i64 e = 0; e < m->E; e++) {
         int is_chosen = 0;
-        for (i64 k = 0; k < m->K; k++) is_chosen |= chosen[k] == e;
-        if (!is_chosen) margin = fmin(margin, logits[chosen[m->K - 1]] - logits[e]);
+        double least = INFINITY;
+        for (i64 k = 0; k < m->K; k++) {
+            is_chosen |= chosen[k] == e;
+            least = fmin(least, logits[chosen[k]] + (bias ? bias[chosen[k]] : 0.0));
+        }
+        if (!is_chosen) margin = fmin(margin, least - logits[e] - (bias ? bias[e] : 0.0));
     }
     for (i64 k = 1; k < m->K; k++) {
         margin = fmin(margin, logits[chosen[k - 1]] - logits[chosen[k]]);
@@ -94,9 +98,10 @@ static double reference_mixture(const struct reference_model *m, const struct re
     reference_norm(x, layer->ffn_norm, normal, n, M);
     reference_product(normal, layer->router, logits, n, M, E);
     for (i64 i = 0; i < n * E; i++) logits[i] += layer->router_bias[i % E];
-    reference_route(logits, chosen, gates, probabilities, n, E, K, m->normalize);
+    reference_route(logits, layer->choice_bias, chosen, gates, probabilities, n, E, K, m->normalize);
     for (i64 t = 0; t < n; t++) {
-        margin = fmin(margin, reference_margin(m, logits + t * E, chosen + t * K, gates + t * K));
+        margin = fmin(margin, reference_margin(m, logits + t * E, layer->choice_bias, chosen + t * K,
+                                               gates + t * K));
         for (i64 k = 0; k < K; k++) {
             double gate = gates[t * K + k];
             i64 at = chosen[t * K + k] * M * H;

@@ -16,6 +16,7 @@ from glam.model.compiled import is_compiled
 from glam.model.feed_forward import FeedForward, GatedFeedForward
 from glam.model.init import initialize
 from glam.model.layer_runner import run_layers
+from glam.model.moe.dispatch import in_evaluation
 from glam.model.moe.moe import MixtureOfExperts, MoEOutput
 from glam.model.moe.router import Router
 from glam.model.norm import RMSNorm
@@ -84,7 +85,10 @@ def _feed_forward(config: ModelConfig, index: int, backend: Backend) -> nn.Modul
     if not config.is_moe_layer(index):
         return GatedFeedForward(config.d_model, config.d_ff)
     if config.is_sparse:
-        return MixtureOfExperts(config, backend.dispatcher(config), backend.mean_over_tokens)
+        evaluated = in_evaluation(config, backend.dispatcher)
+        return MixtureOfExperts(
+            config, backend.dispatcher(config), backend.mean_over_tokens, evaluated
+        )
     return FeedForward(config.d_model, config.top_k * config.d_ff)
 
 
@@ -141,12 +145,27 @@ class Glam(nn.Module):
         """Draw every parameter anew. The dense weights do not depend on `num_experts`."""
         initialize(self, seed)
 
+    @property
+    def routers(self) -> list[Router]:
+        """Those of its MoE layers, in order."""
+        return [part for part in self.modules() if isinstance(part, Router)]
+
+    @property
+    def biases_of_choice(self) -> list[nn.Parameter]:
+        """What training moves without a gradient."""
+        found = (router.bias_of_choice_E for router in self.routers)
+        return [bias for bias in found if bias is not None]
+
+    def move_biases(self, load_LE: Float[Tensor, "L E"]) -> None:
+        """After a training step: see `Router.move_bias`. `load_LE` is the whole batch's."""
+        for router, load_E in zip(self.routers, load_LE, strict=False):
+            router.move_bias(load_E)
+
     def use_experts_above(self, threshold: float) -> None:
         """Outside training, use an expert after a token's first only where its gate exceeds
         `threshold`; its gate is then not given to the others. Below 0: use all, as in training."""
-        for part in self.modules():
-            if isinstance(part, Router):
-                part.active_threshold = threshold
+        for router in self.routers:
+            router.active_threshold = threshold
 
     def generate(
         self,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from glam.config import RunConfig
+from glam.config.layout import OF_CHOICE
 from glam.model.glam import Glam
 from glam.model.init import draw
 from glam.model.saved import name_today
@@ -30,6 +31,8 @@ def initial_weights(config: RunConfig, prefix: str = "") -> SavedTensors:
     if is_upcycled(initial.model, config.model):
         slices = slices_of_dense(initial.model, config.model)
         weights = Upcycled(weights, shapes, slices, prefix, config.seed)
+    elif config.model.moves_bias and not initial.model.moves_bias:
+        weights = WithEvenBiases(weights, shapes)
     _check_shapes(initial, weights, shapes)
     return weights
 
@@ -122,6 +125,37 @@ class Upcycled(SavedTensors):
         router = torch.empty(*others, experts // self._slices)
         draw(router, name.removeprefix(self._prefix), self._seed)
         return router.repeat_interleave(self._slices, -1)
+
+
+class WithEvenBiases(SavedTensors):
+    """The weights of a model that had no bias of the choice: in a new model it is 0, as in the
+    beginning, so that the first step chooses what that model chose."""
+
+    def __init__(self, saved: SavedTensors, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self._of_source = saved
+        self._new = {n: shape for n, shape in shapes.items() if n.endswith(OF_CHOICE)}
+
+    @property
+    def where(self) -> str:
+        return self._of_source.where
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._of_source
+        yield from self._new
+
+    def __len__(self) -> int:
+        return len(self._of_source) + len(self._new)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._new or name in self._of_source
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._new[name] if name in self._new else self._of_source.shape(name)
+
+    def read(self, name: str, parts: Mapping[int, range] | None = None) -> Tensor:
+        if name in self._new:
+            return _part(torch.zeros(self._new[name]), parts or {})
+        return self._of_source.read(name, parts)
 
 
 def _is_new(name: str) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from glam.config import ModelConfig, RunConfig, TrainingConfig
-from glam.config.layout import local_shape, parameters
+from glam.config.layout import Parameter, local_shape, parameters
 from glam.machine.compiled import LEAST_HEAD
 from glam.machine.resources import MAPPED, Precision, is_cpu, is_gpu
 from glam.planning import sharded
@@ -87,18 +87,19 @@ def num_sizes(config: RunConfig, size: int) -> int:
 
 def weight_bytes(config: RunConfig) -> int:
     """Of all weights on one device, in float32."""
-    held = (
-        weight.layers * math.prod(local_shape(weight, config.hardware))
-        for weight in parameters(config.model)
-    )
+    return _bytes_of(config, parameters(config.model))
+
+
+def _bytes_of(config: RunConfig, weights: list[Parameter]) -> int:
+    held = (w.layers * math.prod(local_shape(w, config.hardware)) for w in weights)
     return int(FLOAT32 * sum(held))
 
 
 def _gradient_bytes(config: RunConfig) -> int:
-    """Of all weights; of the largest one only where each gradient is applied and freed in the
-    backward pass (`training.update_in_backward`)."""
+    """Of all weights that learn; of the largest one only where each gradient is applied and freed
+    in the backward pass (`training.update_in_backward`)."""
     if not config.training.update_in_backward:
-        return weight_bytes(config)
+        return _bytes_of(config, [w for w in parameters(config.model) if w.learns])
     sizes = (math.prod(local_shape(w, config.hardware)) for w in parameters(config.model))
     return int(FLOAT32 * max(sizes))
 
@@ -117,6 +118,7 @@ def optimizer_bytes(config: RunConfig) -> int:
     numbers = (
         weight.layers * config.optimizer.state_size(local_shape(weight, config.hardware))
         for weight in parameters(config.model)
+        if weight.learns
     )
     return int(FLOAT32 * sum(numbers))
 

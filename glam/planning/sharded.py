@@ -182,7 +182,7 @@ def communication(config: RunConfig, size: int, imbalance: float) -> Communicati
         if batch is not None and batch in axes:
             weights += (2 + again) * (b - 1) * held * size
             gradients += (b - 1) * held * FLOAT32
-        else:
+        elif weight.learns:
             gradients += 2 * (b - 1) / b * held * FLOAT32
     passes = 2 + again  # forward, backward, and the forward pass again
     row = model.d_model * size * (m - 1) / m

@@ -91,7 +91,8 @@ class _Step:
 
     def __init__(self, config: RunConfig, place: Place) -> None:
         self.module = self._module(config, place)
-        names = [name for name, _ in self.module.model.named_parameters()]
+        weights = self.module.model.named_parameters()
+        names = [name for name, weight in weights if weight.requires_grad]
         self.optimizer = self.module.configure_optimizers()
         for name, state in zip(names, self.optimizer.state.values(), strict=True):
             state.update({key: place(f"state/{name}/{key}", v) for key, v in state.items()})
@@ -114,7 +115,8 @@ class _Step:
         for path, owner in model.named_modules():
             for name, parameter in list(owner.named_parameters(recurse=False)):
                 whole = f"weight/{path}.{name}"
-                setattr(owner, name, _parameter(place(whole, parameter)))
+                made = _parameter(place(whole, parameter), parameter.requires_grad)
+                setattr(owner, name, made)
         Recorded(config.hardware).activations(model)
         load_shape = (config.model.num_moe_layers, config.model.num_experts)
         means = RunningMeans(SOURCES, load_shape, DEVICE)
@@ -143,10 +145,10 @@ class _Step:
         return found | {"counts": module.counts, "recent": module.recent}
 
 
-def _parameter(value: Tensor) -> Tensor:
+def _parameter(value: Tensor, requires_grad: bool) -> Tensor:
     """`value` itself as a parameter: of torch's class it would be another tensor, which the trace
     does not know."""
-    value.requires_grad_()
+    value.requires_grad_(requires_grad)
     value._is_param = True
     return value
 

@@ -93,7 +93,7 @@ class _Traced:
             axes = partition(name.rpartition("_")[2], self.config.hardware)
             self._axes[self._id(weight)] = axes
             self._names[self._id(weight)] = name
-            for value in optimizer.state[weight].values():
+            for value in optimizer.state.get(weight, {}).values():
                 self._axes[self._id(value)] = self.sharding.state_axes(name, value)
         for part in batch:
             self._axes[self._id(part)] = (self.config.hardware.rules.get("batch"), None)
@@ -105,7 +105,8 @@ class _Traced:
             model = Glam(config.model_as_built, dtype=dtype, backend=traced_backend(config))
         for owner in model.modules():
             for name, parameter in list(owner.named_parameters(recurse=False)):
-                setattr(owner, name, nn.Parameter(self._placeholder(parameter)))
+                empty, learns = self._placeholder(parameter), parameter.requires_grad
+                setattr(owner, name, nn.Parameter(empty, requires_grad=learns))
         self.sharding.activations(model)
         load_shape = (config.model.num_moe_layers, config.model.num_experts)
         means = RunningMeans(SOURCES, load_shape, "xla")

@@ -38,6 +38,7 @@ class ExportedConfig:
     position_max_distance: int
     logit_cap: float | None
     tokenizer_sha256: str
+    biased_choice: bool = False  # what was exported before there was one says nothing of it
 
     @property
     def model(self) -> ModelConfig:
@@ -46,7 +47,10 @@ class ExportedConfig:
             **{name: getattr(self, name) for name in SAME},
             top_k=self.num_experts_per_tok,
             d_head=self.head_dim,
-            router=RouterConfig(normalize=self.normalize_gates),
+            router=RouterConfig(
+                normalize=self.normalize_gates,
+                balance_loss="loss_free" if self.biased_choice else "gshard",
+            ),
         )
 
 
@@ -57,6 +61,7 @@ def shape_of(model: ModelConfig) -> dict[str, Any]:
         "num_experts_per_tok": model.top_k,
         "head_dim": model.head_size,
         "normalize_gates": model.router.normalize,
+        "biased_choice": model.moves_bias,
     }
 
 

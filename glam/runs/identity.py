@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-from glam.config import RunConfig
+from glam.config import EmbeddedCorpusConfig, RunConfig
 from glam.machine.resources import Device, Resources
 
 DETERMINES_THE_RESULT = ("model", "data", "optimizer", "schedule", "training", "seed")
@@ -33,7 +33,7 @@ def run_id(config: RunConfig, resources: Resources) -> str:
 
 def fingerprint(config: RunConfig, resources: Resources) -> str:
     """SHA-256 of the canonical JSON of the fields that determine the result and differ from their
-    default: a field added later renames no run."""
+    first default: neither a field that is added nor another default renames a run."""
     return _digest(_chosen(config), resources.precision, resources.threads, resources.device)
 
 
@@ -50,13 +50,22 @@ def could_be(config: RunConfig, identity: str) -> bool:
 
 
 def _chosen(config: RunConfig) -> dict[str, Any]:
-    default = RunConfig()
+    default = _left_out()
     parts = {name: getattr(config, name) for name in DETERMINES_THE_RESULT}
     parts["optimizer"] = config.optimizer_as_built  # by the number, wherever it came from
     chosen = {name: _differing(part, getattr(default, name)) for name, part in parts.items()}
     if config.data.contamination.remove:  # what overlaps with these items is not trained on
         chosen["items"] = [config.evaluation.name, config.evaluation.tasks]
     return chosen
+
+
+def _left_out() -> RunConfig:
+    """What an id leaves out: the defaults, but those of before where one has changed, so that no
+    run of today is taken for one of then."""
+    default = RunConfig()
+    assert isinstance(default.data.corpus, EmbeddedCorpusConfig)
+    default.data.corpus.sources = ["speeches", "scripture", "wikipedia", "reviews", "tweets"]
+    return default
 
 
 def _digest(chosen: dict[str, Any], precision: str, threads: int, device: str) -> str:

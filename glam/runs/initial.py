@@ -100,6 +100,11 @@ def check_fits(initial: Initial, model: ModelConfig) -> None:
     if needed:
         sizes = " ".join(_spelled(name, source, model) for name in needed)
         raise initial.refusal(f"its weights have other sizes than model={model.name}; add {sizes}")
+    if source.moves_bias and not model.moves_bias:
+        raise initial.refusal(
+            f"its experts are chosen with a bias, which model.router.balance_loss="
+            f"{model.router.balance_loss} does not have; add model.router.balance_loss=loss_free"
+        )
     if is_upcycled(source, model):
         _check_upcycling(initial, model)
 

@@ -14,7 +14,7 @@ from glam.data import TrainStream
 from glam.machine.processes import SINGLE, Processes
 from glam.model import Glam
 from glam.model.saved_tensors import SavedTensors, check_shape
-from glam.training.optimizers import UpdatesOneWeight, build_optimizer
+from glam.training.optimizers import UpdatesOneWeight, build_optimizer, trained
 from glam.training.train_state import StepMetrics, TrainState
 
 SEED_STRIDE = 0x9E3779B1  # 2**32 over the golden ratio, odd: no two seeds begin alike
@@ -78,7 +78,7 @@ class UpdatesInBackward:
 
     def __init__(self, model: Glam, optimizer: UpdatesOneWeight) -> None:
         self._optimizer, self._learning_rate, self._square_norm = optimizer, 0.0, 0.0
-        for parameter in model.parameters():
+        for parameter in trained(model):
             parameter.register_post_accumulate_grad_hook(self._update)  # pyright: ignore[reportUnknownMemberType]
 
     def run(self, closure: Callable[[], Any], learning_rate: float) -> float:
@@ -239,10 +239,17 @@ class TrainingModule(LightningModule):
         assert self._figures is not None
         if not skipped:  # a NaN would spoil the means of its row
             self.train_state.means.add(self._figures, grad_norm)
+            self.move_biases(self._figures)
         self.train_state.finish_step(self.config.training.tokens_per_step, skipped=skipped)
         self.train_state.watch.see(self.mean_loss().item())
         self._figures = self._loss = None
         self.stop_if_due()
+
+    def move_biases(self, figures: StepMetrics) -> None:
+        """By the load of the whole batch: of all its parts and all processes, which stay alike."""
+        if self.config.model.moves_bias:
+            processes = self.train_state.means.processes
+            self.model.move_biases(processes.sum(figures.load) / processes.parts)
 
     def mean_loss(self) -> Tensor:
         """Loss of the whole batch: every process has equally many rows."""

@@ -26,7 +26,7 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Op
 
 @build_optimizer.register
 def _(config: AdafactorConfig, model: nn.Module) -> torch.optim.Optimizer:
-    return with_own_options(Adafactor(list(model.parameters()), config))
+    return with_own_options(Adafactor(trained(model), config))
 
 
 @build_optimizer.register
@@ -54,9 +54,14 @@ def with_own_options(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     return optimizer
 
 
+def trained(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that have gradients."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     """The parameters that weight decay applies to (`glam.config.layout.KINDS`), and the others."""
-    named = list(model.named_parameters())
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     return [
         {"params": [p for name, p in named if kind(name).decays]},
         {"params": [p for name, p in named if not kind(name).decays], "weight_decay": 0.0},

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from glam.config import AdafactorConfig, AdamWConfig, OptimizerConfig
 from glam.model.compiled import is_compiled
 from glam.training.module import TrainingModule
-from glam.training.optimizers import adamw, parameter_groups, with_own_options
+from glam.training.optimizers import adamw, parameter_groups, trained, with_own_options
 from glam.training.train_state import values
 
 
@@ -83,7 +83,7 @@ def by_definition(config: OptimizerConfig, model: nn.Module) -> TracedOptimizer:
 
 @by_definition.register
 def _(config: AdafactorConfig, model: nn.Module) -> TracedOptimizer:
-    optimizer = TracedAdafactor(list(model.parameters()), config)
+    optimizer = TracedAdafactor(trained(model), config)
     return TracedOptimizer(optimizer, factored_moments, makes_state=False)
 
 
@@ -127,7 +127,7 @@ def with_first_state(
     optimizer, first_state, _ = by_definition(config, model)
     for group in optimizer.param_groups:
         group["lr"] = torch.tensor(config.rate)
-    for parameter in model.parameters():
+    for parameter in trained(model):
         state = first_state(parameter.shape).items()
         optimizer.state[parameter] = {k: placed(parameter, value) for k, value in state}
     return with_own_options(optimizer)
@@ -175,6 +175,7 @@ class TracedModule(TrainingModule):
             stays = diverged | ~norm.isfinite()
             before = {name: value.clone() for name, value in self.changed(optimizer).items()}
             self._update(optimizer, norm)
+            self.move_biases(figures)
             self.train_state.means.add(figures, norm)
             for name, value in self.changed(optimizer).items():
                 value.copy_(torch.where(stays, before[name], value))
@@ -199,6 +200,7 @@ class TracedModule(TrainingModule):
     def changed(self, optimizer: Any) -> dict[str, Tensor]:
         """Every tensor that a step writes to, by a name."""
         found = {f"sum/{name}": value for name, value in self.train_state.means.sums.items()}
+        found |= {f"bias/{n}": bias.data for n, bias in enumerate(self.model.biases_of_choice)}
         for number, (parameter, state) in enumerate(optimizer.state.items()):
             found[f"weight/{number}"] = parameter.data
             found |= {f"state/{number}/{name}": value for name, value in state.items()}

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from glam.config import HardwareConfig, ModelConfig, RunConfig, TrainingConfig
+from glam.config import HardwareConfig, ModelConfig, RouterConfig, RunConfig, TrainingConfig
 from glam.config.layout import (
     LETTERS,
     check_divides,
@@ -46,6 +46,7 @@ def slice_of(expert: int, model: int) -> HardwareConfig:
         ModelConfig(moe_every=0),
         ModelConfig(num_layers=5, moe_every=3, d_head=8),
         ModelConfig(moe_every=1),
+        ModelConfig(router=RouterConfig(balance_loss="loss_free")),
     ],
 )
 def test_the_table_holds_every_weight_of_the_built_model_and_no_other(model):

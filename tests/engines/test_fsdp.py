@@ -110,6 +110,21 @@ def test_twenty_steps_are_those_of_one_process(tmp_path, in_one_process, size, n
     assert_same_run(tmp_path, in_one_process / name)
 
 
+def test_biases_move_by_the_load_of_all_processes(tmp_path):
+    """Whole on every process; one alone has another load, which moves them otherwise."""
+
+    def made(size):
+        began = config(size, steps=7, optimizer=OPTIMIZERS["adafactor"])
+        router = replace(began.model.router, balance_loss="loss_free", bias_rate=0.1)
+        return replace(began, model=replace(began.model, router=router))
+
+    run(tmp_path / "one", made(1))
+    together(2, run, tmp_path / "two", made(2))
+    assert_same_run(tmp_path / "two", tmp_path / "one")
+    moved = weights(tmp_path / "two")["layers.1.ffn.router.bias_of_choice_E"]
+    assert moved.unique().numel() > 1
+
+
 def test_the_steps_of_eight_processes_are_those_of_one(tmp_path):
     """Fewer: so many wait for each other in every sum, most of the time for a core."""
     shorter = {"steps": 6, "optimizer": OPTIMIZERS["adafactor"]}

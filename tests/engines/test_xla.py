@@ -191,6 +191,35 @@ def test_neither_a_loop_over_layers_nor_pieces_of_the_loss_nor_what_is_made_agai
     assert_same_run(tmp_path, on_one_cpu / "adafactor")
 
 
+@pytest.mark.parametrize("scan", [False, True])
+def test_biases_move_and_gates_give_slots_as_on_one_cpu_and_nothing_is_compiled_for_it(
+    tmp_path, monkeypatch, scan
+):
+    seen, end = [], xla.Steps.on_train_batch_end
+
+    def on_train_batch_end(self, *args):
+        end(self, *args)
+        seen.append(self.compiled[-1])
+
+    monkeypatch.setattr(xla.Steps, "on_train_batch_end", on_train_batch_end)
+    changes = {
+        "model.router.balance_loss": "loss_free",
+        "model.router.bias_rate": 0.1,
+        "model.priority": "gate",
+        "model.capacity_factor": 1.0,
+    }
+    made = {"steps": 13, "optimizer": AdafactorConfig()}
+    run(tmp_path / "one", changed(config(**made), changes))
+    on_devices = changed(config((2, 4), **made), {**changes, "hardware.scan": scan})
+    run(tmp_path / "mesh", on_devices)
+    assert_same_run(tmp_path / "mesh", tmp_path / "one")
+    name = "layers.1.ffn.router.bias_of_choice_E"
+    torch.testing.assert_close(weights(tmp_path / "mesh")[name], weights(tmp_path / "one")[name])
+    assert weights(tmp_path / "mesh")[name].unique().numel() > 1
+    assert max(column(tmp_path / "mesh", "dropped/1")) > 0
+    assert seen[-1] == seen[8], str(seen)
+
+
 def test_every_gradient_is_that_of_one_cpu():
     import torch_xla
 
@@ -223,7 +252,7 @@ def test_no_balance_loss_breaks_the_partitioner():
     for device, found in gradients.items():
         backend = xla.traced_backend(config((2, 4))) if device == "xla" else ONE_DEVICE
         models, total = [], 0
-        for balance_loss in ("none", "entropy", "gshard", "z_loss"):
+        for balance_loss in ("none", "entropy", "gshard", "z_loss", "loss_free"):
             router = replace(made.router, balance_loss=balance_loss)
             model = Glam(replace(made, num_layers=1, moe_every=1, router=router), backend=backend)
             model.initialize(0)
@@ -235,7 +264,8 @@ def test_no_balance_loss_breaks_the_partitioner():
         total.backward()
         if device == "xla":
             torch_xla.sync()
-        found += [p.grad.cpu() for model in models for p in model.parameters()]
+        learning = (p for model in models for p in model.parameters() if p.requires_grad)
+        found += [p.grad.cpu() for p in learning]
     for here, expected in zip(gradients["xla"], gradients["cpu"], strict=True):
         torch.testing.assert_close(here, expected, atol=1e-5, rtol=0)
 

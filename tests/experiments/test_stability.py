@@ -24,10 +24,13 @@ def test_the_table_has_a_row_a_value_over_all_its_runs(tmp_path):
             run.mkdir()
             losses = np.linspace(7, 4, 40)
             losses[20] += kind == "none"
-            (run / "metrics.csv").write_text("\n".join(["loss", *map(str, losses)]))
+            head = "loss,load/1/0,load/1/1,load/3/0,load/3/1"
+            loads = {9: "0.5,0.5,0.25,0.75", 39: "0.125,0.875,0.5,0.5"}
+            rows = [f"{loss},{loads.get(n, ',,,')}" for n, loss in enumerate(losses)]
+            (run / "metrics.csv").write_text("\n".join([head, *rows]))
             lines.append(f"{kind},{seed},{run.name},done,{busiest + seed},0.5,0.25,{seed}")
     study.write_text("\n".join(lines))
     assert table(study, "kind").splitlines()[2:] == [
-        "| none | 2 | 4.50 | 0.50 | 25.0 % | 2 | 1 | 0 |",
-        "| gshard | 2 | 2.00 | 0.50 | 25.0 % | 0 | 1 | 0 |",
+        "| none | 2 | 4.50 | 1.62 | 0.50 | 25.0 % | 2 | 1 | 0 |",
+        "| gshard | 2 | 2.00 | 1.62 | 0.50 | 25.0 % | 0 | 1 | 0 |",
     ]

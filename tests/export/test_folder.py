@@ -50,10 +50,17 @@ def in_float64(model):
     [
         SPARSE,
         replace(SPARSE, num_experts=1),
+        replace(SPARSE, router=RouterConfig(balance_loss="loss_free")),
         replace(SPARSE, moe_every=1, router=RouterConfig(normalize=False), top_k=3),
         replace(SPARSE, moe_every=0, d_head=5, logit_cap=3.0, position_max_distance=20),
     ],
-    ids=["sparse", "dense twin", "all layers, not normalized", "no experts, capped"],
+    ids=[
+        "sparse",
+        "dense twin",
+        "biased choices",
+        "all layers, not normalized",
+        "no experts, capped",
+    ],
 )
 @torch.no_grad()
 def test_logits_are_those_of_the_model(exported, shape):

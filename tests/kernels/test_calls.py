@@ -221,7 +221,7 @@ def test_routing_does_not_depend_on_the_threads(normalize):
         gates, experts = torch.empty(5003, 2), torch.empty(5003, 2, dtype=torch.int64)
         probabilities, d_logits = torch.empty(5003, 7), torch.empty(5003, 7)
         sizes = (5003, 7, 2, normalize)
-        kernels.call("route", logits, experts, gates, probabilities, *sizes)
+        kernels.call("route", logits, None, experts, gates, probabilities, *sizes)
         arrays = (d_all.clone(), experts, gates, probabilities, d_logits)
         kernels.call("route_backward", d_gates, *arrays, *sizes)
         return experts, gates, probabilities, d_logits

@@ -97,7 +97,7 @@ def arguments(name: str) -> list[Tensor | float | None]:
         ],
         "add_narrow": [f(7), f(7).bfloat16(), 7],
         "sort_by_expert": [whole(3, 2), whole(4), whole(3, 2), whole(9), 3, 2, 4, 9],
-        "route": [f(3, 4), whole(3, 2), f(3, 2), f(3, 4), 3, 4, 2, 1],
+        "route": [f(3, 4), f(4), whole(3, 2), f(3, 2), f(3, 4), 3, 4, 2, 1],
         "route_backward": [
             f(3, 2), f(3, 4), whole(3, 2), f(3, 2), f(3, 4), f(3, 4), 3, 4, 2, 1,
         ],

@@ -33,7 +33,7 @@ def given():
             *(T, M, H),
         ),
         "route": (
-            *(logits, zeros(T, K, dtype=torch.int64), zeros(T, K), zeros(T, E)),
+            *(logits, torch.randn(E), zeros(T, K, dtype=torch.int64), zeros(T, K), zeros(T, E)),
             *(T, E, K, 1),
         ),
         "sort_by_expert": (choices, first, rows, rows.clone(), T, K, E, T * K),

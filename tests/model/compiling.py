@@ -32,6 +32,8 @@ KINDS = {
     "dense": replace(SMALL, num_experts=1),
     "random": replace(SMALL, router=RouterConfig(second_policy="random", balance_loss="z_loss")),
     "capacity": replace(SMALL, dispatcher="capacity"),
+    "gate": replace(SMALL, dispatcher="capacity", priority="gate", capacity_factor=1.0),
+    "loss_free": replace(SMALL, router=RouterConfig(balance_loss="loss_free")),
 }
 
 
@@ -48,7 +50,8 @@ def results(model, seed):
     segments = (torch.arange(50) // (11 + seed)).repeat(2, 1)
     output = model.loss(tokens, targets, segments)
     total = output.loss + output.balance_loss
-    return [total, output.load, *torch.autograd.grad(total, [*model.parameters()])]
+    learning = [weight for weight in model.parameters() if weight.requires_grad]
+    return [total, output.load, *torch.autograd.grad(total, learning)]
 
 
 def trained(config, again):

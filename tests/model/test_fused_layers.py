@@ -44,8 +44,8 @@ def test_compiled_layers_train_as_layers_do_operator_by_operator(kind):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("torch_of_gpus")
-def test_so_do_random_second_experts_and_those_with_slots():
-    for found in compiling("train", "random", "capacity").values():
+def test_so_do_random_second_experts_those_with_slots_and_choices_by_a_bias():
+    for found in compiling("train", "random", "capacity", "gate", "loss_free").values():
         assert found["difference"] < 1e-6
         assert found["programs"] == OF_TWO_KINDS_OF_LAYERS
 

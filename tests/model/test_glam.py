@@ -16,6 +16,8 @@ SHAPES = {
     "dense": {"moe_every": 0},
     "all_sparse": {"moe_every": 1, "top_k": 1},
     "capacity": {"dispatcher": "capacity", "capacity_factor": 4.0},  # a slot for every token
+    "biased": {"router": RouterConfig(balance_loss="loss_free")},
+    "by_gate": {"dispatcher": "capacity", "priority": "gate"},  # evaluated without drops
     "wide_heads": {"d_head": 12, "num_layers": 3},
 }
 

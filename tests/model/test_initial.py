@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from glam.config import ModelConfig, RunConfig
+from glam.config import ModelConfig, RouterConfig, RunConfig
 from glam.data import Tokenizer
 from glam.data.tokenizer import train_tokenizer
 from glam.errors import UserError
@@ -21,6 +21,7 @@ SPARSE = ModelConfig(
     vocab_size=288, num_layers=4, d_model=16, d_ff=8, num_heads=2, num_experts=8, top_k=2
 )
 DENSE = replace(SPARSE, num_experts=1)
+BIASED = replace(SPARSE, router=RouterConfig(balance_loss="loss_free"))
 TEXT = "Thus 7 then 13, and the people of the north went home. " * 3
 
 
@@ -62,9 +63,10 @@ def begun(shape, named, **others):
     return model.eval()
 
 
-def test_an_exported_folder_comes_back_bit_for_bit(source):
-    model = model_of(SPARSE)
-    again = begun(SPARSE, source(model)).state_dict()
+@pytest.mark.parametrize("shape", [SPARSE, BIASED])
+def test_an_exported_folder_comes_back_bit_for_bit(source, shape):
+    model = model_of(shape)
+    again = begun(shape, source(model)).state_dict()
     assert again.keys() == model.state_dict().keys()
     assert all(torch.equal(again[name], value) for name, value in model.state_dict().items())
 
@@ -86,10 +88,18 @@ def test_a_run_comes_back_bit_for_bit(tmp_path, tokenizer, save_weights):
         (DENSE, SPARSE),
         (DENSE, replace(SPARSE, num_experts=6, top_k=4)),
         (replace(DENSE, top_k=1), SPARSE),
+        (DENSE, BIASED),
         (DENSE, replace(SPARSE, dispatcher="capacity", capacity_factor=8.0)),
         (replace(DENSE, moe_every=1), replace(SPARSE, moe_every=1, d_ff=4, top_k=4)),
     ],
-    ids=["slices", "two slices twice", "copies", "capacity without drops", "narrower experts"],
+    ids=[
+        "slices",
+        "two slices twice",
+        "copies",
+        "biased choices",
+        "capacity without drops",
+        "narrower experts",
+    ],
 )
 @torch.no_grad()
 def test_a_dense_models_loss_is_that_of_its_experts(source, dense, sparse):
@@ -102,6 +112,26 @@ def test_a_dense_models_loss_is_that_of_its_experts(source, dense, sparse):
     assert torch.allclose(found.token_losses, expected.token_losses, atol=1e-4)
     # Not because one expert does all: the new router spreads the tokens.
     assert (found.load.max(-1).values < 0.9).all()
+
+
+@torch.no_grad()
+def test_biases_of_the_choice_begin_at_zero_where_the_source_has_none(source):
+    model = model_of(SPARSE)
+    folder = source(model)
+    again = begun(BIASED, folder)
+    tokens = torch.randint(3, 288, (4, 33))
+    assert torch.equal(again(tokens).logits, model(tokens).logits)
+    weights = initial_weights(RunConfig(model=replace(BIASED, init_from=str(folder))))
+    name = "layers.1.ffn.router.bias_of_choice_E"
+    assert name in weights
+    assert len(weights) == len(list(weights)) == len(again.state_dict())
+    assert torch.equal(weights.read(name, {0: range(2, 5)}), torch.zeros(3))
+
+
+def test_choices_by_a_bias_are_not_gone_on_with_without_it(source):
+    folder = source(model_of(BIASED))
+    with pytest.raises(UserError, match=r"a bias, which .*=gshard does not have; add model\.r"):
+        initial_weights(RunConfig(model=replace(SPARSE, init_from=str(folder))))
 
 
 def test_a_new_router_is_drawn_by_the_seed_and_by_its_layer(source):

@@ -18,6 +18,7 @@ from glam.config import (
     AdamWConfig,
     HardwareConfig,
     ModelConfig,
+    RouterConfig,
     RunConfig,
     TrainingConfig,
 )
@@ -78,15 +79,22 @@ def test_the_model_as_it_is_now_still_peaks_where_it_was_measured():
     assert measured == pytest.approx(int(MEASURED[index]["measured_mb"]), rel=0.1)
 
 
-@pytest.mark.parametrize("model", [TINY, changed(TINY, num_experts=1), changed(TINY, moe_every=0)])
-def test_weights_are_those_of_the_built_model(model):
-    built = sum(p.nbytes for p in Glam(model).parameters())
+BUILT = [
+    *(TINY, changed(TINY, num_experts=1), changed(TINY, moe_every=0)),
+    changed(TINY, router=RouterConfig(balance_loss="loss_free")),
+]
+
+
+@pytest.mark.parametrize("model", BUILT)
+def test_weights_are_those_of_the_built_model_and_gradients_of_what_learns(model):
+    built = list(Glam(model).parameters())
     estimate = memory(RunConfig(model=model))
-    assert estimate.weights == estimate.gradients == built
+    assert estimate.weights == sum(p.nbytes for p in built)
+    assert estimate.gradients == sum(p.nbytes for p in built if p.requires_grad)
 
 
 @pytest.mark.parametrize("optimizer", [AdamWConfig(), AdafactorConfig()])
-@pytest.mark.parametrize("model", [TINY, changed(TINY, num_experts=1), changed(TINY, moe_every=0)])
+@pytest.mark.parametrize("model", BUILT)
 def test_the_optimizer_holds_what_is_counted(model, optimizer):
     from glam.training.optimizers import build_optimizer
 

@@ -88,8 +88,14 @@ def test_every_balance_loss_trains_as_in_plain_torch(elsewhere, loss):
     )
 
 
-def test_a_step_whose_gradients_are_nan_is_left_out_as_in_plain_torch(elsewhere):
-    agree(elsewhere(*form("glam_tiny"), poisoned=1))
+def test_slots_by_gate_train_as_in_plain_torch(elsewhere):
+    slots = ("model.priority=gate", "model.capacity_factor=0.5", "model.min_capacity=1")
+    agree(elsewhere("optimizer=adamw", "model.num_experts=8", *slots, *LOOP))
+
+
+@pytest.mark.parametrize("loss", ["gshard", "loss_free"])
+def test_a_step_whose_gradients_are_nan_is_left_out_as_in_plain_torch(elsewhere, loss):
+    agree(elsewhere(*form("glam_tiny"), f"model.router.balance_loss={loss}", poisoned=1))
 
 
 def test_a_wrong_constant_in_the_lowered_step_is_found(elsewhere):

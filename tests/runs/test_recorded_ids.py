@@ -21,6 +21,13 @@ COMBINED = {line: id for line, id in RECORDED.items() if line.count(" ") == 3}
 TYPED = {line: id for line, id in RECORDED.items() if line not in COMBINED}
 
 
+def _as_then(line: str) -> list[str]:
+    """The text of the first version, which had less."""
+    if "data/corpus=" in line:
+        return []
+    return ["data.corpus.sources=[speeches,scripture,wikipedia,reviews,tweets]"]
+
+
 @pytest.fixture(scope="module")
 def composed():
     """The configuration of a line; each line is composed once."""
@@ -29,7 +36,7 @@ def composed():
 
     def config(line: str) -> RunConfig:
         if line not in made:
-            made[line] = to_run_config(compose("config", line.split()))
+            made[line] = to_run_config(compose("config", [*line.split(), *_as_then(line)]))
         return made[line]
 
     with initialize_config_dir(str(CONF), version_base="1.3"):

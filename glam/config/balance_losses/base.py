@@ -29,6 +29,10 @@ class BalanceLossConfig:
 
     name: ClassVar[str]
 
+    # Whether a bias for each expert balances too: it is added to the logits for the choice of
+    # experts alone, has no gradient, and is moved by `model.router.bias_rate` after every step.
+    moves_bias: ClassVar[bool] = False
+
     def __call__(
         self, logits_TE: "Tensor", routing: Choices, mean: "Callable[[Tensor], Tensor]"
     ) -> "Tensor":

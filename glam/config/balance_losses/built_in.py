@@ -31,3 +31,11 @@ class ZLoss(BalanceLossConfig):
     """ST-MoE's z-loss: squared log-partition of the gate."""
 
     name: ClassVar[str] = "z_loss"
+
+
+@BALANCE_LOSSES.register
+class LossFree(BalanceLossConfig):
+    """No loss: a bias of the choice, moved towards the mean load after every step."""
+
+    name: ClassVar[str] = "loss_free"
+    moves_bias: ClassVar[bool] = True

@@ -78,11 +78,13 @@ class KernelWeights:
     def _of_feed_forward(self, layer: Layer) -> list[int]:
         ffn = layer.ffn
         if isinstance(ffn, MixtureOfExperts):
-            return [self._small(ffn.router.w_ME), self._small(ffn.router.bias_E), 0, 0, 0, 0]
+            router, moved = ffn.router, ffn.router.bias_of_choice_E
+            of_choice = 0 if moved is None else self._small(moved)
+            return [self._small(router.w_ME), self._small(router.bias_E), of_choice, 0, 0, 0, 0]
         assert isinstance(ffn, GatedFeedForward | FeedForward)
         gate = self._matrix(ffn.w_gate_MH) if isinstance(ffn, GatedFeedForward) else 0
         hidden = ffn.w_in_MH.shape[1]
-        return [0, 0, gate, self._matrix(ffn.w_in_MH), self._matrix(ffn.w_out_HM), hidden]
+        return [0, 0, 0, gate, self._matrix(ffn.w_in_MH), self._matrix(ffn.w_out_HM), hidden]
 
     def _of_experts(self) -> list[list[list[int]]]:
         """Zeros for a layer without experts."""

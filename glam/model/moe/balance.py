@@ -1,4 +1,5 @@
-"""Losses that keep the experts evenly loaded, of one MoE layer and without their coefficient.
+"""What keeps the experts evenly loaded: losses of one MoE layer, without their coefficient, and the
+bias that does without a loss.
 
 `logits_TE` are the gate's. `mean` averages over all tokens of the batch, `[T, …] -> […]`, also
 where a process has only some of them.
@@ -12,7 +13,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from glam.config import BALANCE_LOSSES, BalanceLossConfig
-from glam.config.balance_losses.built_in import EntropyLoss, GshardLoss, NoBalanceLoss, ZLoss
+from glam.config.balance_losses.built_in import (
+    EntropyLoss,
+    GshardLoss,
+    LossFree,
+    NoBalanceLoss,
+    ZLoss,
+)
 from glam.model.moe.routing import Routing
 
 Mean = Callable[[Tensor], Tensor]
@@ -38,9 +45,10 @@ def _loss(
     return kind(logits_TE, routing, mean)
 
 
-@_loss.register
+@_loss.register(NoBalanceLoss)
+@_loss.register(LossFree)
 def none(
-    kind: NoBalanceLoss, logits_TE: Float[Tensor, "T E"], routing: Routing, mean: Mean
+    kind: NoBalanceLoss | LossFree, logits_TE: Float[Tensor, "T E"], routing: Routing, mean: Mean
 ) -> Float[Tensor, ""]:
     """Zero."""
     return logits_TE.new_zeros(())
@@ -74,3 +82,14 @@ def z_loss(
 ) -> Float[Tensor, ""]:
     """Mean squared log-partition of the gate: keeps its logits small (ST-MoE, 2202.08906)."""
     return mean(logits_TE.logsumexp(-1).square())
+
+
+EVEN = 1e-6  # of the mean load: less is even, so that no order of sums over devices decides a sign
+
+
+def towards_even(load: Float[Tensor, "*layers E"]) -> Float[Tensor, "*layers E"]:
+    """1 for an expert with less than the mean load, -1 for one with more, else 0: where its bias
+    goes (Wang et al. 2024, arXiv 2408.15664, algorithm 1). `load` is each expert's share of the
+    choices."""
+    lacking = 1 - load.shape[-1] * load
+    return lacking.sign() * (lacking.abs() > EVEN).to(load.dtype)

@@ -18,6 +18,7 @@ SHAPES = [
     {"num_experts": 4, "normalize": False, "logit_cap": 5.0},
     {"num_experts": 3, "top_k": 3, "moe_every": 1, "num_heads": 3, "d_head": 5},
     {"num_experts": 1},
+    {"num_experts": 5, "balance_loss": "loss_free"},
     {"moe_every": 0, "d_model": 20, "d_ff": 272},
 ]
 PROMPTS = [[0, 3, 4], [0, *range(5, 48)] * 3, [2]]  # the longest is beyond the far bucket
@@ -85,7 +86,7 @@ def computing_in_bfloat16(**shape):
 def test_a_model_that_computes_in_bfloat16_decodes_by_weights_rounded_so(shape, kernels_here):
     rounded = model_of(**shape)
     for name, weight in rounded.named_parameters():
-        if not name.endswith(("scale_M", "router.w_ME", "bias_E", "bias_NR")):
+        if not name.endswith(("scale_M", "router.w_ME", "_E", "bias_NR")):
             weight.data = weight.bfloat16().float()
     exact = logits_of(RoundsWhatItKeeps(rounded))
     found = logits_of(KernelDecoder(computing_in_bfloat16(**shape)))

@@ -8,9 +8,10 @@ from glam.model import Glam
 VOCAB, END = 50, 1
 
 
-def model_of(dtype=torch.float32, *, normalize=True, **shape) -> Glam:
+def model_of(dtype=torch.float32, *, normalize=True, balance_loss="gshard", **shape) -> Glam:
     whole = {"vocab_size": VOCAB, "num_layers": 2, "d_model": 16, "d_ff": 24, "num_heads": 2}
-    model = Glam(ModelConfig(**whole | shape, router=RouterConfig(normalize=normalize)))
+    router = RouterConfig(normalize=normalize, balance_loss=balance_loss)
+    model = Glam(ModelConfig(**whole | shape, router=router))
     generator = torch.Generator().manual_seed(3)
     for weight in model.parameters():
         weight.data += 0.3 * torch.randn(weight.shape, generator=generator)

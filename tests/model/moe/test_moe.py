@@ -1,6 +1,7 @@
 """The MoE layer against its definition: a loop over tokens and their experts in float64."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from glam.config import BALANCE_LOSSES, ModelConfig, RouterConfig
+from glam.model import Glam
 from glam.model.moe.moe import MixtureOfExperts, MoEOutput
 
 
@@ -26,9 +28,11 @@ def by_token(moe: MixtureOfExperts, x_BSM: Tensor, config: ModelConfig) -> tuple
     w_in, w_out = moe.experts.w_in_EMH, moe.experts.w_out_EHM
     logits = x_TM @ moe.router.w_ME + moe.router.bias_E
     gates = logits.softmax(-1)
+    bias = moe.router.bias_of_choice_E
+    scores = gates.log() if bias is None else gates.log() + bias
     ys = []
-    for x, g in zip(x_TM, gates, strict=True):
-        chosen = g.argsort(descending=True)[: config.top_k]
+    for x, g, score in zip(x_TM, gates, scores, strict=True):
+        chosen = score.argsort(descending=True)[: config.top_k]
         weight = g[chosen] / g[chosen].sum() if config.router.normalize else g[chosen]
         outputs = [functional.gelu(x @ w_in[e]) @ w_out[e] for e in chosen]
         parts = [w * output for w, output in zip(weight, outputs, strict=True)]
@@ -42,6 +46,7 @@ def closed_form(name: str, logits: Tensor, gates: Tensor) -> Tensor:
     first = torch.tensor([(gates.argmax(-1) == e).sum() / len(gates) for e in range(E)])
     return {
         "none": torch.zeros((), dtype=gates.dtype),
+        "loss_free": torch.zeros((), dtype=gates.dtype),
         "entropy": sum((g * g.log() for g in mean), start=torch.zeros(())),
         "gshard": E * sum((f * g for f, g in zip(first, mean, strict=True)), torch.zeros(())),
         "z_loss": torch.stack([z.exp().sum().log() ** 2 for z in logits]).mean(),
@@ -51,7 +56,7 @@ def closed_form(name: str, logits: Tensor, gates: Tensor) -> Tensor:
 def gradients(moe: MixtureOfExperts, x: Tensor, y: Tensor, loss: Tensor) -> dict[str, Tensor]:
     """Of an arbitrary function of the outputs, plus the balance loss."""
     target = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
-    named = {"x": x, **dict(moe.named_parameters())}
+    named = {"x": x, **{n: p for n, p in moe.named_parameters() if p.requires_grad}}
     grads = torch.autograd.grad((y * target).sum() + loss, list(named.values()))
     return dict(zip(named, grads, strict=True))
 
@@ -120,7 +125,7 @@ def test_the_balance_loss_alone_reaches_the_gate(name):
     config = config_of(balance_loss=name)
     moe, x = moe_of(config), torch.randn(2, 7, 8, dtype=torch.float64)
     loss = moe(x).balance_loss
-    if name == "none":
+    if name in ("none", "loss_free"):
         assert loss == 0
         assert not loss.requires_grad
         return
@@ -151,6 +156,21 @@ def test_load_is_every_experts_share_of_the_choices(dispatcher):
     chosen = logits.topk(2).indices.flatten().tolist()
     shares = [chosen.count(e) / len(chosen) for e in range(4)]
     torch.testing.assert_close(moe(x).load.tolist(), shares)
+
+
+def test_moving_the_bias_evens_the_load_and_leaves_gates_alone():
+    moe = moe_of(config_of(experts=8, balance_loss="loss_free", bias_rate=0.01))
+    x = torch.randn(4, 250, 8, dtype=torch.float64)
+    with torch.no_grad():
+        moe.router.bias_of_choice_E.zero_()
+        moe.router.bias_E[3] += 3
+    before = moe(x)
+    assert before.load.max() > 2 / 8
+    for _ in range(800):
+        moe.router.move_bias(moe(x).load.detach())
+    after = moe(x)
+    assert after.load.max() < 1.05 / 8
+    torch.testing.assert_close(after.y, by_token(moe, x, config_of(experts=8))[0])
 
 
 def run(moe: MixtureOfExperts, x: Tensor, seed: int) -> MoEOutput:
@@ -195,14 +215,23 @@ class TestTheRandomSecondChoice:
         assert not torch.equal(run(moe, x, 1).y, run(moe, x, 2).y)
 
 
-def by_slot(moe: MixtureOfExperts, x_BSM: Tensor, capacity: int) -> tuple[Tensor, float]:
-    """Each row by itself: first choices in order of tokens, then second ones, while slots last."""
+def by_slot(
+    moe: MixtureOfExperts, x_BSM: Tensor, capacity: int, priority: str = "position"
+) -> tuple[Tensor, float]:
+    """Each row by itself: first choices in order of tokens, or of their gates, then second ones,
+    while slots last."""
     y, lost, choices = torch.zeros_like(x_BSM), 0, 0
     w_in, w_out = moe.experts.w_in_EMH, moe.experts.w_out_EHM
+    top_k = moe.router.top_k
     for b, row in enumerate(x_BSM):
-        gates, experts = (row @ moe.router.w_ME + moe.router.bias_E).topk(2)
+        logits = row @ moe.router.w_ME + moe.router.bias_E
+        gates, experts = logits.topk(top_k)
         gates, taken = gates.softmax(-1), dict.fromkeys(range(len(w_in)), 0)
-        for k, s in itertools.product(range(2), range(len(row))):
+        order = range(len(row))
+        if priority == "gate":
+            best = logits.softmax(-1).amax(-1).tolist()
+            order = sorted(order, key=lambda s: (-best[s], s))
+        for k, s in itertools.product(range(top_k), order):
             e = int(experts[s, k])
             choices += 1
             if taken[e] == capacity:
@@ -222,6 +251,74 @@ def test_slots_go_to_first_choices_first_and_the_rest_are_dropped(factor, capaci
     torch.testing.assert_close(output.y, y)
     assert float(output.dropped) == pytest.approx(lost)
     assert lost > 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    experts=st.integers(2, 9),
+    top_k=st.integers(1, 3),
+    batch=st.integers(1, 3),
+    length=st.integers(1, 20),
+    factor=st.sampled_from([0.3, 1.0, 1.25]),
+    priority=st.sampled_from(["position", "gate"]),
+)
+def test_any_shape_gives_its_slots_by_position_or_by_gate(
+    experts, top_k, batch, length, factor, priority
+):
+    config = config_of(experts=experts, top_k=min(top_k, experts), dispatcher="capacity")
+    config = replace(config, capacity_factor=factor, min_capacity=1, priority=priority)
+    moe, x = moe_of(config), torch.randn(batch, length, 8, dtype=torch.float64)
+    output, (y, lost) = moe(x), by_slot(moe, x, config.slots_per_expert(length), priority)
+    torch.testing.assert_close(output.y, y)
+    assert float(output.dropped) == pytest.approx(lost, abs=1e-6)
+
+
+def test_of_equal_gates_the_earlier_token_has_priority():
+    config = replace(config_of(dispatcher="capacity"), priority="gate", min_capacity=1)
+    config.capacity_factor = 0.01
+    moe, x = moe_of(config), torch.randn(2, 1, 8, dtype=torch.float64).expand(2, 16, 8)
+    y = moe(x).y
+    assert y[:, 0].any(-1).all()
+    assert not y[:, 1:].any()
+
+
+def layer_of(priority: str, *, drop_in_evaluation: bool = True) -> MixtureOfExperts:
+    """An MoE layer of a model with few slots."""
+    config = config_of(dispatcher="capacity")
+    few = {"capacity_factor": 0.5, "min_capacity": 1}
+    config = replace(config, priority=priority, drop_in_evaluation=drop_in_evaluation, **few)
+    layer = Glam(config).double().layers[1].ffn
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return layer
+
+
+@pytest.mark.parametrize(("priority", "drop"), [("gate", True), ("position", False)])
+def test_outside_training_nothing_is_dropped_where_that_looks_ahead_or_is_not_wanted(
+    priority, drop
+):
+    layer = layer_of(priority, drop_in_evaluation=drop)
+    x = torch.randn(2, 16, 8, dtype=torch.float64)
+    assert layer(x).dropped > 0
+    evaluated = layer.eval()(x)
+    assert evaluated.dropped == 0
+    torch.testing.assert_close(evaluated.y, by_token(layer, x, config_of())[0])
+
+
+@pytest.mark.parametrize("looks_ahead", [True, False])
+def test_by_gate_a_token_depends_on_later_ones_in_training_alone(looks_ahead):
+    layer = layer_of("gate").train(looks_ahead)
+    x = torch.randn(1, 16, 8, dtype=torch.float64)
+    differ = []
+    for _ in range(20):
+        other = torch.cat([x[:, :8], 2 * torch.randn(1, 8, 8, dtype=torch.float64)], 1)
+        differ.append(not torch.allclose(layer(x).y[:, :8], layer(other).y[:, :8]))
+    assert any(differ) == looks_ahead
+
+
+def test_by_position_held_out_text_has_drops_as_before():
+    layer, x = layer_of("position").eval(), torch.randn(2, 16, 8, dtype=torch.float64)
+    assert layer(x).dropped > 0
 
 
 def test_a_token_without_a_slot_has_no_output():

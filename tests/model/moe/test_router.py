@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from glam.model.moe.balance import towards_even
 from glam.model.moe.router import RouteKernel, route
 
 pytestmark = pytest.mark.usefixtures("kernels_here")
@@ -95,3 +96,92 @@ def test_logits_may_have_any_strides():
     logits = torch.randn(4, 9)
     found = RouteKernel.apply(logits.t(), 2, True)
     torch.testing.assert_close(found, RouteKernel.apply(logits.t().contiguous(), 2, True))
+
+
+def chosen_one_by_one(logits, bias, top_k):
+    """By the definition (Wang et al. 2024, equation 3), in the order of the gates."""
+    experts = []
+    for row in logits.tolist():
+        sums = [logit + b for logit, b in zip(row, bias.tolist(), strict=True)]
+        best = sorted(range(len(row)), key=lambda e: (-sums[e], e))[:top_k]
+        experts.append(sorted(best, key=lambda e: -row[e]))
+    return experts
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    tokens=st.sampled_from([1, 2, 33]),
+    num_experts=st.sampled_from([1, 2, 5, 16, 33, 64]),
+    top_k=st.integers(1, 4),
+    normalize=st.booleans(),
+    size=st.sampled_from([0.0, 1.0, 40.0]),
+)
+def test_a_bias_decides_who_is_chosen_and_not_with_what_gate(
+    tokens, num_experts, top_k, normalize, size
+):
+    """In steps of an eighth, so that sums are exact, and many are equal."""
+    logits = (8 * torch.randn(tokens, num_experts)).round() / 8
+    bias = (8 * size * torch.randn(num_experts)).round() / 8
+    top_k = min(top_k, num_experts)
+    for form, precise in ((route, logits.double()), (RouteKernel.apply, logits)):
+        experts, gates, probabilities = form(precise, top_k, normalize, bias.to(precise.dtype))
+        assert experts.tolist() == chosen_one_by_one(logits, bias, top_k)
+        of_chosen = logits.double().softmax(-1).gather(-1, experts)
+        if normalize:
+            of_chosen = logits.double().gather(-1, experts).softmax(-1)
+        torch.testing.assert_close(gates.double(), of_chosen, rtol=3e-6, atol=1e-6)
+        torch.testing.assert_close(
+            probabilities.double(), logits.double().softmax(-1), rtol=3e-6, atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_the_kernel_has_the_gradients_of_biased_choices_too(normalize):
+    logits, bias = torch.randn(50, 9), 3 * torch.randn(9)
+    biased = [
+        lambda *given: RouteKernel.apply(*given, bias),
+        lambda *given: route(*given, bias.double()),
+    ]
+    experts, found = results(biased[0], logits, 3, normalize)
+    exact_experts, exact = results(biased[1], logits.double(), 3, normalize)
+    assert torch.equal(experts, exact_experts)
+    for got, expected in zip(found, exact, strict=True):
+        torch.testing.assert_close(got.double(), expected, rtol=3e-6, atol=1e-6)
+
+
+def test_a_bias_of_zeros_changes_no_bit():
+    logits = torch.randn(500, 12)
+    for form in (route, RouteKernel.apply):
+        found, biased = form(logits, 2, True), form(logits, 2, True, torch.zeros(12))
+        for one, other in zip(found, biased, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-7)
+
+
+def test_a_chosen_expert_far_below_the_best_keeps_its_gate():
+    """Logits so far below the best one, which is not chosen, that their probabilities vanish."""
+    logits, bias = torch.tensor([[0.0, 1.0, 200.0]]), torch.tensor([0.0, 0.0, -1e3])
+    for form in (route, RouteKernel.apply):
+        experts, gates, _ = form(logits, 2, True, bias)
+        assert experts.tolist() == [[1, 0]]
+        torch.testing.assert_close(gates, torch.tensor([[1.0, 0.0]]).softmax(-1))
+
+
+@pytest.mark.parametrize("num_experts", [2, 6, 7, 64])
+def test_biases_go_towards_even_loads_by_one_sign_each(num_experts):
+    choices = torch.randint(0, num_experts, (3, 1000))
+    counts = torch.stack([row.bincount(minlength=num_experts) for row in choices])
+    counts[0, :] = 5  # even
+    signs = [
+        [(n * num_experts < sum(row)) - (n * num_experts > sum(row)) for n in row]
+        for row in counts.tolist()
+    ]
+    load = counts.float() / counts.sum(-1, keepdim=True)
+    assert towards_even(load).tolist() == signs
+
+
+def test_rounding_moves_no_bias_of_an_even_load():
+    """Shares of three processes, whose sum is one ulp off."""
+    parts = torch.tensor([[3.0, 5, 1], [5, 3, 8], [4, 4, 3]]) / torch.tensor([[9.0], [16], [11]])
+    even = torch.full((3,), 1 / 3) * torch.tensor([1 - 1e-7, 1 + 1e-7, 1.0])
+    assert not towards_even(even).any()
+    assert towards_even(parts.mean(0)).any()
