@@ -27,6 +27,8 @@ KERNELS_OF_A_SIZE = 7_000_000
 STEP = 32  # rows and columns
 FILL, SIZES_PER_OCTAVE = 16, 16  # rows; row counts
 LOGITS_AT_ONCE, LOGITS_ON_GPU = 2**25, 2**29
+WAVE = 1024  # rows of a feed-forward that a float32 kernel works on between two products
+FEWEST, MOST = 128, 512  # tokens whose logits a float32 kernel makes at once
 # Fitted: what malloc holds over what is in use, freed blocks that fit nothing asked for.
 ALLOCATOR = 1.25
 
@@ -240,8 +242,10 @@ def _ffn(
     what comes out; autograd drops that before it makes the others' gradients."""
     M, H, k, E = model.d_model, model.d_ff, model.top_k, model.num_experts
     if not model.is_moe_layer(index):
-        kept = 2 if by_kernel else 3
-        return Layer(kept * H * size, 2 * H * size)
+        if by_kernel:  # beside what is kept, the rows of a wave
+            wave = min(1, WAVE / training.tokens_per_step)
+            return Layer(2 * H * size, (wave * (M + 2 * H) + M) * size)
+        return Layer(3 * H * size, 2 * H * size)
     if not model.is_sparse:
         return Layer((1 if by_kernel else 2) * k * H * size, k * H * size)
     # The router's input in float32, its softmax and the choices; and the softmax's gradients.
@@ -294,13 +298,17 @@ def _is_whole(model: ModelConfig) -> bool:
 
 def _logits(config: RunConfig, tokens: int, size: int) -> float:
     """Bytes of the loss, and of the embedding's gradient, which the forward pass computes. On a CPU
-    the C kernel holds no logits: in float32 the tokens' gradient alone, in bfloat16 (with AMX) the
-    permuted tokens and their float32 gradient. On a GPU one chunk of the logits, which become their
-    gradients; otherwise two."""
+    the C kernel holds in float32 the tokens' gradient and the logits of a block of tokens, in
+    bfloat16 (with AMX) no logits but the permuted tokens and their float32 gradient. On a GPU one
+    chunk of the logits, which become their gradients; otherwise two."""
     model = config.model
     gradient = FLOAT32 * model.num_embedding_params
     if is_cpu(config.hardware.device) and size == FLOAT32:
-        return gradient + tokens * model.d_model * size
+        block = min(
+            max(FEWEST, min(model.d_model, MOST)), max(1, LOGITS_AT_ONCE // model.vocab_size)
+        )
+        logits = min(block, tokens) * model.vocab_size
+        return gradient + tokens * model.d_model * size + logits * FLOAT32
     if is_cpu(config.hardware.device) and model.d_model % STEP == 0:
         return gradient + tokens * model.d_model * (2 * size + FLOAT32)
     if is_gpu(config.hardware.device):  # the weight as a factor, and a piece of its gradient

@@ -10,10 +10,13 @@ from glam.studies.study import TrainingCell
 
 
 def job_of(cell: TrainingCell, *, remote: bool = False) -> Job:
-    """The job of a cell. Its process gets the configuration as it was composed here, and composes
-    nothing; `remote`: with the threads, precision and device that this machine chose."""
+    """The job of a cell. Its process gets the configuration as it was composed here, and the
+    threads of one of many, and composes nothing; `remote`: with the precision and device that this
+    machine chose, too."""
     if remote:
         cell = cell.as_resolved_here()
+    elif cell.config.hardware.threads is None and not cell.config.hardware.is_xla:
+        cell = cell.with_hardware(threads=cell.resources.threads)  # alone it would take more
     config, resources, run = cell.config, cell.resources, cell.run
     processes = config.hardware.devices if config.hardware.is_cluster else 1
     sharing = processes if resources.device == "cpu" else 1  # the machine's memory

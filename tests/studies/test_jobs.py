@@ -19,7 +19,7 @@ def cell(experts: int, hardware: HardwareConfig = GPU_LIKE) -> TrainingCell:
     config = RunConfig(model=ModelConfig(num_experts=experts), hardware=hardware)
     overrides = [f"model.num_experts={experts}"]
     one = Cell(values={"model.num_experts": experts}, config=config, overrides=overrides)
-    return TrainingCell.of(one, resolve(config))
+    return TrainingCell.of(one, resolve(config, one_of_many=True))
 
 
 def test_a_job_is_weighed_by_what_planning_predicts_of_its_cell():
@@ -46,9 +46,19 @@ def test_a_process_gets_the_configuration_as_it_was_composed():
     one = cell(8).within("experts")
     job = job_of(one)
     assert job.cell is not None
-    assert from_mapping(RunConfig, job.cell["config"]) == one.config
+    assert from_mapping(RunConfig, job.cell["config"]) == one.with_hardware(threads=1).config
     assert 'study.cell="num_experts=8"' in job.cell["overrides"]
     assert job.name == "num_experts=8"
+
+
+def test_a_process_trains_the_run_that_the_study_lists_and_not_that_of_a_run_alone(monkeypatch):
+    monkeypatch.setattr("glam.machine.resources.num_cores", lambda: 8)
+    one = cell(8)
+    job = job_of(one)
+    assert job.cell is not None
+    config = from_mapping(RunConfig, job.cell["config"])
+    assert resolve(one.config).threads > 1  # alone
+    assert run_id(config, resolve(config)) == one.run.id
 
 
 @pytest.mark.parametrize("precision", ["auto", "float32"])

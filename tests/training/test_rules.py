@@ -94,7 +94,11 @@ TELLING = {
         "eps_scale": 3.0,
     },
 }
-ELSEWHERE = {"name", "clip_norm"}  # the norm of all gradients is clipped before the optimizer
+ELSEWHERE = {
+    "auto",
+    "name",
+    "clip_norm",
+}  # the norm of all gradients is clipped before the optimizer
 
 
 def adamw(parameter, gradients, c):
