@@ -201,18 +201,18 @@ class RunConfig:
 
     @property
     def rate_line(self) -> str | None:
-        """A line about a learning rate that its rule was not fitted for; None where there is
-        nothing to say."""
+        """A line about a learning rate whose rule was not fitted, or not to such a run; None where
+        there is nothing to say."""
         rule = self.optimizer.rate_rule
         if self.optimizer.learning_rate != AUTO or rule is None:
             return None
+        said = f"optimizer.learning_rate=auto: {self.optimizer_as_built.rate:g} is"
+        if not rule.source:
+            return f"{said} by constants that are guessed (experiments/learning_rate will fit them)"
         beyond = rule.beyond(self._twin_params, self.training.tokens)
         if beyond is None:
             return None
-        return (
-            f"optimizer.learning_rate=auto: {self.optimizer_as_built.rate:g} is an extrapolation: "
-            f"{beyond}, the end of what its rule was fitted to"
-        )
+        return f"{said} an extrapolation: {beyond}, the end of what its rule was fitted to"
 
     @property
     def runs_path(self) -> Path:

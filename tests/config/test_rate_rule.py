@@ -52,7 +52,14 @@ def test_auto_is_the_run_of_the_number_that_it_gives():
 
 
 def test_what_the_rule_was_not_fitted_to_is_said_with_how_far_it_is():
-    assert AUTO.rate_line is None or "extrapolation" in AUTO.rate_line
+    assert AUTO.rate_line == (
+        f"optimizer.learning_rate=auto: {AUTO.optimizer_as_built.rate:g} is by constants that are "
+        f"guessed (experiments/learning_rate will fit them)"
+    )
+    fitted = RateRule(sizes=[10**5, 10**6], tokens=[10**5, 10**6], source="a sweep")
+    line = replace(AUTO, optimizer=AdamWConfig(learning_rate="auto", auto=fitted)).rate_line
+    assert line is not None
+    assert "an extrapolation: 5,000,000 tokens are 5 times above 1,000,000" in line
     rule = RateRule(sizes=[1000, 2000], tokens=[10, 1000])
     assert rule.beyond(1500, 1000) is None
     assert rule.beyond(6000, 5) == (

@@ -27,7 +27,7 @@ class RateRule:
     # what it was fitted to, least and most; beyond that a line says that it extrapolates
     sizes: list[int] = field(default_factory=lambda: [19_000, 1_200_000])  # [active parameters]
     tokens: list[int] = field(default_factory=lambda: [250_000, 4_000_000])  # [tokens] of a run
-    source: str = "not fitted yet"  # what the constants are of
+    source: str = ""  # what the constants were fitted to; empty: guessed
 
     def __post_init__(self) -> None:
         positive("optimizer.auto.", self, "scale", "batch_tokens")
