@@ -27,7 +27,7 @@ BUDGETS = (500_000, 1_000_000, 2_000_000, 4_000_000)
 MOST = {"glam_mini": 2_000_000, "glam_nano": 2_000_000}
 EXPERTS, SEEDS = (1, 16), (100, 101)
 LATTICE = tuple(0.00075 * 2**k for k in range(9))  # 0.00075 to 0.192
-FIRST = {"glam_nano": 0.024, "glam_micro": 0.012, "glam_tiny": 0.012, "glam_mini": 0.006}
+FIRST = {"glam_nano": 0.048, "glam_micro": 0.024, "glam_tiny": 0.024, "glam_mini": 0.006}
 RATES_EACH = 3.6  # rates that a cell comes to need, for the cost
 CORES, SECONDS_AROUND = 2, 12
 ASIDE = ("evaluation=held_out", "evaluation.points=1", "logger=csv")
