@@ -6,12 +6,11 @@ trained is skipped and what was cut off goes on. `results.csv` grows by a grid a
 """
 
 import csv
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from experiments.scaling_law.grid import measured, seconds
 from experiments.tables import finished, write
@@ -27,7 +26,7 @@ BUDGETS = (500_000, 1_000_000, 2_000_000, 4_000_000)
 MOST = {"glam_mini": 2_000_000, "glam_nano": 2_000_000}
 EXPERTS, SEEDS = (1, 16), (100, 101)
 LATTICE = tuple(0.00075 * 2**k for k in range(9))  # 0.00075 to 0.192
-FIRST = {"glam_nano": 0.048, "glam_micro": 0.024, "glam_tiny": 0.024, "glam_mini": 0.006}
+FIRST = {"glam_nano": 0.048, "glam_micro": 0.024, "glam_tiny": 0.024, "glam_mini": 0.012}
 RATES_EACH = 3.6  # rates that a cell comes to need, for the cost
 CORES, SECONDS_AROUND = 2, 12
 ASIDE = ("evaluation=held_out", "evaluation.points=1", "logger=csv")
@@ -66,13 +65,14 @@ def _has(model: str, tokens: int) -> bool:
 
 
 def walk(model: str, tokens: int) -> None:
-    """Until neither the dense twins nor the sparse ones are best at an end."""
+    """Until no seed of the dense twins or of the sparse ones is best at an end."""
     place = LATTICE.index(FIRST[model])
     low, high = place - 1, place + 1
     while True:
         rows = trained(model, tokens, LATTICE[low : high + 1])
         keep(rows)
-        best = {LATTICE.index(best_rate(rows, experts)) for experts in EXPERTS}
+        twins = itertools.product(EXPERTS, SEEDS)
+        best = {LATTICE.index(best_rate(rows, experts, seed)) for experts, seed in twins}
         if low in best and low > 0:
             low -= 1
         elif high in best and high < len(LATTICE) - 1:
@@ -81,12 +81,9 @@ def walk(model: str, tokens: int) -> None:
             return
 
 
-def best_rate(rows: Sequence[Row], experts: int) -> float:
-    """By the mean loss over seeds."""
-    mine = [row for row in rows if row["experts"] == str(experts)]
-    rates = sorted({float(row["rate"]) for row in mine})
-    means = [np.mean([float(r["loss"]) for r in mine if float(r["rate"]) == one]) for one in rates]
-    return rates[int(np.argmin(means))]
+def best_rate(rows: Sequence[Row], experts: int, seed: int) -> float:
+    mine = [row for row in rows if row["experts"] == str(experts) and row["seed"] == str(seed)]
+    return float(min(mine, key=lambda row: float(row["loss"]))["rate"])
 
 
 def trained(model: str, tokens: int, rates: Sequence[float]) -> list[Row]:

@@ -71,10 +71,12 @@ def test_what_predicts_the_largest_size_is_the_rule_that_made_it(exponent, bette
     assert min(by_rule, key=by_rule.__getitem__) == better
 
 
-def test_the_best_rate_is_that_of_the_lowest_mean_over_seeds():
+def test_the_best_rate_of_a_seed_is_that_of_its_lowest_loss():
+    losses = {"100": ("3", "3.5", "4"), "101": ("5", "3.9", "4")}
     rows = [
-        {"experts": "1", "rate": rate, "loss": loss}
-        for rate, losses in (("0.01", ("3", "5")), ("0.02", ("3.5", "3.9")), ("0.04", ("4", "4")))
-        for loss in losses
+        {"experts": "1", "seed": seed, "rate": rate, "loss": loss}
+        for seed, each in losses.items()
+        for rate, loss in zip(("0.01", "0.02", "0.04"), each, strict=True)
     ]
-    assert best_rate(rows, 1) == 0.02
+    assert best_rate(rows, 1, 100) == 0.01
+    assert best_rate(rows, 1, 101) == 0.02
