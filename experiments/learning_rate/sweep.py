@@ -66,7 +66,7 @@ def _has(model: str, tokens: int) -> bool:
 
 def walk(model: str, tokens: int) -> None:
     """Until no seed of the dense twins or of the sparse ones is best at an end."""
-    place = LATTICE.index(FIRST[model])
+    place = LATTICE.index(first_rate(rows_of(RESULTS) if RESULTS.exists() else [], model, tokens))
     low, high = place - 1, place + 1
     while True:
         rows = trained(model, tokens, LATTICE[low : high + 1])
@@ -79,6 +79,16 @@ def walk(model: str, tokens: int) -> None:
             high += 1
         else:
             return
+
+
+def first_rate(rows: Sequence[Row], model: str, tokens: int) -> float:
+    """Where to begin: at the best rate of the most tokens below these, whichever twin had it."""
+    fewer = [row for row in rows if row["model"] == model and int(row["tokens"]) < tokens]
+    if not fewer:
+        return FIRST[model]
+    most = max(int(row["tokens"]) for row in fewer)
+    near = [row for row in fewer if int(row["tokens"]) == most]
+    return float(min(near, key=lambda row: float(row["loss"]))["rate"])
 
 
 def best_rate(rows: Sequence[Row], experts: int, seed: int) -> float:

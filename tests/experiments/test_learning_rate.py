@@ -13,7 +13,7 @@ from experiments.learning_rate.fit import (
     optima,
     optimum,
 )
-from experiments.learning_rate.sweep import LATTICE, best_rate
+from experiments.learning_rate.sweep import FIRST, LATTICE, best_rate, first_rate
 
 TRUE = Rule(scale=0.008, size_exponent=0.3, token_exponent=0.2)
 SIZES, BUDGETS, CURVATURE = (20e3, 75e3, 300e3, 1.2e6), (5e5, 1e6, 2e6, 4e6), 0.1
@@ -80,3 +80,17 @@ def test_the_best_rate_of_a_seed_is_that_of_its_lowest_loss():
     ]
     assert best_rate(rows, 1, 100) == 0.01
     assert best_rate(rows, 1, 101) == 0.02
+
+
+def test_a_scan_begins_at_the_best_rate_of_the_budget_below():
+    rows = [
+        {"model": "glam_tiny", "tokens": tokens, "rate": rate, "loss": loss}
+        for tokens, rate, loss in (
+            *(("500000", "0.04", "3"), ("500000", "0.02", "4")),
+            *(("1000000", "0.04", "3"), ("1000000", "0.02", "2.9")),
+        )
+    ]
+    assert first_rate(rows, "glam_tiny", 2_000_000) == 0.02
+    assert first_rate(rows, "glam_tiny", 1_000_000) == 0.04
+    assert first_rate(rows, "glam_tiny", 500_000) == FIRST["glam_tiny"]
+    assert first_rate(rows, "glam_mini", 2_000_000) == FIRST["glam_mini"]
