@@ -112,6 +112,7 @@ class RunConfig:
         plain_path("runs_dir", self.runs_path)
         plain_path("cache_dir", self.cache_path)
         self._check_names()
+        self._set_tokens()
         self._check_optimizer()
         reading = self.task.name in READING
         if self.run is not None and not reading:
@@ -132,6 +133,12 @@ class RunConfig:
                 if self.export.path is None
                 else f"export.path={self.export.path} is for task=export"
             )
+
+    def _set_tokens(self) -> None:
+        each = self.training.tokens_per_parameter
+        if each is not None:
+            tokens = max(1, round(each * self._twin_params))
+            self.training = replace(self.training, tokens=tokens)
 
     def _check_names(self) -> None:
         chosen_by_group("optimizer", self.optimizer)
@@ -212,7 +219,7 @@ class RunConfig:
         beyond = rule.beyond(self._twin_params, self.training.tokens)
         if beyond is None:
             return None
-        return f"{said} an extrapolation: {beyond}, the end of what its rule was fitted to"
+        return f"{said} beyond what its rule was fitted to: {beyond}"
 
     @property
     def runs_path(self) -> Path:

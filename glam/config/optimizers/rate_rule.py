@@ -18,7 +18,8 @@ class RateRule:
 
     A power law in size and tokens is the form of DeepSeek LLM (arXiv 2401.02954, section 3.1) and
     of Step Law (arXiv 2503.04715); the root of the batch is Adam's scaling rule (Malladi et al.
-    2022, arXiv 2205.10287)."""
+    2022, arXiv 2205.10287). Beyond the largest size or the most tokens that it was fitted to it
+    goes on; below the least it stays, since a rate that grows for ever diverges."""
 
     scale: float = 0.008  # the rate of 10^6 active parameters and 10^6 tokens
     size_exponent: float = 0.25  # of active parameters: how fast the rate falls with size
@@ -44,8 +45,8 @@ class RateRule:
         """Rounded to three digits, so that a name and a table say all of it."""
         log_rate = (
             math.log(self.scale)
-            - self.size_exponent * math.log(active_params / MILLION)
-            - self.token_exponent * math.log(tokens / MILLION)
+            - self.size_exponent * math.log(max(active_params, self.sizes[0]) / MILLION)
+            - self.token_exponent * math.log(max(tokens, self.tokens[0]) / MILLION)
             + math.log(tokens_per_step / self.batch_tokens) / 2
         )
         return float(f"{math.exp(log_rate):.3g}")
@@ -63,5 +64,6 @@ def _outside(value: int, ends: list[int], unit: str) -> str:
     low, high = ends
     if low <= value <= high:
         return ""
-    times, end = (value / high, high) if value > high else (low / value, low)
-    return f"{value:,} {unit} are {times:.2g} times {'above' if value > high else 'below'} {end:,}"
+    if value < low:
+        return f"{value:,} {unit} are taken as the least, {low:,}"
+    return f"{value:,} {unit} are {value / high:.2g} times the most, {high:,}"
