@@ -113,6 +113,7 @@ class RunConfig:
         plain_path("cache_dir", self.cache_path)
         self._check_names()
         self._set_tokens()
+        self._check_slots()
         self._check_optimizer()
         reading = self.task.name in READING
         if self.run is not None and not reading:
@@ -139,6 +140,14 @@ class RunConfig:
         if each is not None:
             tokens = max(1, round(each * self._twin_params))
             self.training = replace(self.training, tokens=tokens)
+
+    def _check_slots(self) -> None:
+        priority = self.model.priority
+        if priority != "position" and not self.model_as_built.dispatcher_config.static_shapes:
+            raise UserError(
+                f"model.priority={priority} says who gets an expert's slots, and model.dispatcher="
+                f"{self.dispatcher} has none; add model.dispatcher=capacity"
+            )
 
     def _check_names(self) -> None:
         chosen_by_group("optimizer", self.optimizer)

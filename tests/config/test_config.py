@@ -95,6 +95,10 @@ from glam.runs.identity import run_id
         (lambda: ModelConfig(d_ff=-(10**400)), "model.d_ff=-1e400 must lie between"),
         (lambda: ModelConfig(capacity_factor=1e300), "at most 1e"),
         (
+            lambda: RunConfig(model=ModelConfig(priority="gate")),
+            "model.priority=gate says who gets an expert's slots, and model.dispatcher=grouped has",
+        ),
+        (
             lambda: TrainingConfig(seconds=9, tokens_per_parameter=5),
             "training.seconds=9 and training.tokens_per_parameter=5 are two budgets",
         ),
