@@ -7,6 +7,7 @@ from glam.config._checks import LARGEST, positive, within
 from glam.errors import UserError
 
 MILLION = 1e6
+FAR = 2  # times the most of the fit, from where a line says so
 
 
 @dataclass(kw_only=True)
@@ -25,7 +26,7 @@ class RateRule:
     size_exponent: float = 0.25  # of active parameters: how fast the rate falls with size
     token_exponent: float = 0.25  # of training tokens: how fast it falls with them
     batch_tokens: int = 1024  # [tokens] of a step in the runs that it was fitted to
-    # what it was fitted to, least and most; beyond that a line says that it extrapolates
+    # what it was fitted to, least and most
     sizes: list[int] = field(default_factory=lambda: [19_000, 1_200_000])  # [active parameters]
     tokens: list[int] = field(default_factory=lambda: [250_000, 4_000_000])  # [tokens] of a run
     source: str = ""  # what the constants were fitted to; empty: guessed
@@ -52,18 +53,11 @@ class RateRule:
         return float(f"{math.exp(log_rate):.3g}")
 
     def beyond(self, active_params: int, tokens: int) -> str | None:
-        """How far from what it was fitted to, in words; None where it is within."""
-        said = (
-            _outside(active_params, self.sizes, "active parameters"),
-            _outside(tokens, self.tokens, "tokens"),
-        )
-        return " and ".join(word for word in said if word) or None
-
-
-def _outside(value: int, ends: list[int], unit: str) -> str:
-    low, high = ends
-    if low <= value <= high:
-        return ""
-    if value < low:
-        return f"{value:,} {unit} are taken as the least, {low:,}"
-    return f"{value:,} {unit} are {value / high:.2g} times the most, {high:,}"
+        """How far above what it was fitted to, in words; None up to twice of it."""
+        asked = ((active_params, self.sizes, "active parameters"), (tokens, self.tokens, "tokens"))
+        said = [
+            f"{value:,} {unit} are {value / ends[1]:.2g} times the most, {ends[1]:,}"
+            for value, ends, unit in asked
+            if value > FAR * ends[1]
+        ]
+        return " and ".join(said) or None
