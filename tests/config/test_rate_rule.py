@@ -71,8 +71,8 @@ def test_what_the_rule_was_not_fitted_to_is_said_with_how_far_it_is():
     assert rule.beyond(100, 5) is None
     assert rule.beyond(4000, 2000) is None
     assert rule.beyond(6000, 5000) == (
-        "6,000 active parameters are 3 times the most, 2,000 and 5,000 tokens are 5 times the most, "
-        "1,000"
+        "6,000 active parameters are 3 times the most, 2,000 and 5,000 tokens are 5 times the "
+        "most, 1,000"
     )
     assert RunConfig(optimizer=AdamWConfig(learning_rate=0.5)).rate_line is None
 
