@@ -31,7 +31,7 @@ def _torch_adafactor(model: nn.Module) -> torch.optim.Optimizer:
 
 
 OPTIMIZERS = {
-    REFERENCE: lambda model: build_optimizer(AdamWConfig(), model),
+    REFERENCE: lambda model: build_optimizer(AdamWConfig(learning_rate=0.012), model),
     "Adafactor, glam": lambda model: build_optimizer(AdafactorConfig(), model),
     "Adafactor, torch": _torch_adafactor,
     "SGD": lambda model: torch.optim.SGD(model.parameters(), lr=1e-6),

@@ -73,7 +73,7 @@ def built(config: RunConfig, resources: Resources) -> Glam:
 
 def stepping(config: RunConfig, model: Glam) -> Callable[[Any], None]:
     """One step on `(tokens, targets, segments)`."""
-    optimizer = build_optimizer(config.optimizer, model)
+    optimizer = build_optimizer(config.optimizer_as_built, model)
 
     def backward(batch: Any) -> None:
         output = model.loss(*batch)

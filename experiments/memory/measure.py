@@ -167,7 +167,7 @@ def measure(case: Case) -> int:
     before = psutil.Process().memory_info().rss
     dtype = torch.bfloat16 if case.precision == BFLOAT16 else torch.float32
     model = Glam(config.model, dtype=dtype, rematerialize=config.training.rematerialize)
-    optimizer = build_optimizer(config.optimizer, model)
+    optimizer = build_optimizer(config.optimizer_as_built, model)
     updates = None
     if case.update_in_backward:
         assert isinstance(optimizer, Adafactor)
@@ -181,7 +181,7 @@ def measure(case: Case) -> int:
             output = model.loss(tokens, tokens, segments)
             loss = output.loss + output.balance_loss
             if updates is not None:
-                updates.run(loss.backward, config.optimizer.learning_rate)
+                updates.run(loss.backward, config.optimizer_as_built.rate)
                 continue
             optimizer.zero_grad()
             loss.backward()

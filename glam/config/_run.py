@@ -112,6 +112,8 @@ class RunConfig:
         plain_path("runs_dir", self.runs_path)
         plain_path("cache_dir", self.cache_path)
         self._check_names()
+        self._set_tokens()
+        self._check_slots()
         self._check_optimizer()
         reading = self.task.name in READING
         if self.run is not None and not reading:
@@ -131,6 +133,20 @@ class RunConfig:
                 "task=export needs export.path=<a new folder>"
                 if self.export.path is None
                 else f"export.path={self.export.path} is for task=export"
+            )
+
+    def _set_tokens(self) -> None:
+        each = self.training.tokens_per_parameter
+        if each is not None:
+            tokens = max(1, round(each * self._twin_params))
+            self.training = replace(self.training, tokens=tokens)
+
+    def _check_slots(self) -> None:
+        priority = self.model.priority
+        if priority != "position" and not self.model_as_built.dispatcher_config.static_shapes:
+            raise UserError(
+                f"model.priority={priority} says who gets an expert's slots, and model.dispatcher="
+                f"{self.dispatcher} has none; add model.dispatcher=capacity"
             )
 
     def _check_names(self) -> None:
@@ -212,7 +228,7 @@ class RunConfig:
         beyond = rule.beyond(self._twin_params, self.training.tokens)
         if beyond is None:
             return None
-        return f"{said} an extrapolation: {beyond}, the end of what its rule was fitted to"
+        return f"{said} beyond what its rule was fitted to: {beyond}"
 
     @property
     def runs_path(self) -> Path:

@@ -16,6 +16,10 @@ class TrainingConfig:
     # [s] instead of tokens: as many tokens as this machine trains on in that time, which
     # task=plan task.calibrate=true measures first
     seconds: float | None = None
+    # tokens for each active parameter, the embedding's left out, instead of tokens: 20 is that of
+    # compute-optimal dense models (Hoffmann et al. 2022, arXiv 2203.15556). As many for a sparse
+    # model as for its dense twin
+    tokens_per_parameter: float | None = not_in_identity(None)
     batch_size: int = 8  # [rows] of sequence_length tokens in a step
     sequence_length: int = 128  # [tokens] of a row, the longest context
     # [steps] in a row with NaN or Inf gradients, which are skipped, before a run has diverged
@@ -55,6 +59,12 @@ class TrainingConfig:
         self._check_accumulation()
         if self.seconds is not None:
             within("training.", self, *SECONDS, "seconds")
+        positive("training.", self, "tokens_per_parameter")
+        if self.seconds is not None and self.tokens_per_parameter is not None:
+            raise UserError(
+                f"training.seconds={self.seconds:g} and training.tokens_per_parameter="
+                f"{self.tokens_per_parameter:g} are two budgets; leave one out"
+            )
         positive("training.", self, "log_every", "checkpoint_minutes", "keep_checkpoints")
         positive("training.", self, "milestone_steps")
         positive("training.", self, "spike_threshold", "rollback_every")

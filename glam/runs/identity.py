@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-from glam.config import EmbeddedCorpusConfig, RunConfig
+from glam.config import AdamWConfig, EmbeddedCorpusConfig, RunConfig
 from glam.machine.resources import Device, Resources
 
 DETERMINES_THE_RESULT = ("model", "data", "optimizer", "schedule", "training", "seed")
@@ -62,7 +62,7 @@ def _chosen(config: RunConfig) -> dict[str, Any]:
 def _left_out() -> RunConfig:
     """What an id leaves out: the defaults, but those of before where one has changed, so that no
     run of today is taken for one of then."""
-    default = RunConfig()
+    default = RunConfig(optimizer=AdamWConfig(learning_rate=0.012))
     assert isinstance(default.data.corpus, EmbeddedCorpusConfig)
     default.data.corpus.sources = ["speeches", "scripture", "wikipedia", "reviews", "tweets"]
     return default

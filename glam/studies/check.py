@@ -15,7 +15,7 @@ from glam.runs.folder import RunFolder
 from glam.studies.budget import check_comparison
 from glam.studies.comparable import check_evaluations, check_texts
 from glam.studies.study import Cell, Study, TrainingCell
-from glam.studies.time_budget import check_time_budget, time_to_token_budget
+from glam.studies.time_budget import check_budget, time_to_token_budget
 from glam.units import counted
 
 
@@ -100,6 +100,8 @@ def _as_started(study: Study, cells: Sequence[Cell], remote: bool) -> Study:
 def _with_token_budgets(study: Study, remote: bool) -> Study:
     """Each budget of seconds as tokens. Throughputs that the study has measured before are used
     again, so that the same command is the same study."""
+    for cell in study.cells:
+        check_budget(cell.config, cell.overrides)
     timed = [cell for cell in study.cells if cell.config.training.seconds is not None]
     if not timed:
         return study
@@ -108,8 +110,6 @@ def _with_token_budgets(study: Study, remote: bool) -> Study:
             f"training.seconds={timed[0].config.training.seconds:g} is timed on this machine, and "
             f"the launcher's are others; set training.tokens"
         )
-    for cell in timed:
-        check_time_budget(cell.config, cell.overrides)
     throughputs: dict[str, float] = study.known_throughputs()
     cells: dict[str, TrainingCell] = {}
     for cell in study.cells:

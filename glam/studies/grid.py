@@ -17,7 +17,7 @@ from glam.studies.comparable import warn_of_unlike_runs
 from glam.studies.jobs import job_of
 from glam.studies.launchers.launcher import Launcher
 from glam.studies.study import Cell, Study, TrainingCell
-from glam.studies.time_budget import check_time_budget, time_budget_warning, time_to_token_budget
+from glam.studies.time_budget import check_budget, time_budget_warning, time_to_token_budget
 from glam.tracking.study import track_study
 from glam.units import counted
 
@@ -120,7 +120,7 @@ def _plan(cells: Sequence[Cell], swept: Sequence[str], show_plans: ShowPlans) ->
     cells = list({tuple(cell.overrides): cell for cell in cells}.values())
     check_comparison(cells)
     for cell in cells:
-        check_time_budget(cell.config, cell.overrides)  # all, before the first is timed
+        check_budget(cell.config, cell.overrides)  # all, before the first is timed
     configs: list[RunConfig] = []
     for cell in cells:
         config = _one_of_many(cell.config)

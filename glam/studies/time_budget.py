@@ -16,6 +16,7 @@ from glam.planning.throughput import calibrated, workload_key
 from glam.runs.folder import check_writable
 
 SECONDS, TOKENS = "training.seconds", "training.tokens"
+TOKENS_EACH = "training.tokens_per_parameter"
 TOLERANCE = 0.15  # of the time asked for
 
 
@@ -35,7 +36,7 @@ def time_to_token_budget(
 ) -> Budgeted:
     """Replaces `training.seconds` by `training.tokens`, in whole steps. The throughput (tokens per
     second, by `workload_key`) is `known`, or was calibrated before, or is timed in a process of its
-    own, which takes some seconds. Call `check_time_budget` first."""
+    own, which takes some seconds. Call `check_budget` first."""
     seconds = config.training.seconds
     if seconds is None:
         return Budgeted(config, list(overrides), {})
@@ -64,16 +65,19 @@ def _local_tokens_per_second(
     return float(plan["tokens_per_second"])
 
 
-def check_time_budget(config: RunConfig, overrides: Sequence[str]) -> None:
-    """Raises UserError where both seconds and tokens are set, and where the hardware is not one
-    device of this machine."""
-    seconds = config.training.seconds
-    if seconds is None:
-        return
+def check_budget(config: RunConfig, overrides: Sequence[str]) -> None:
+    """Raises UserError where tokens are set beside another budget, and where seconds are set for
+    hardware that is not one device of this machine."""
+    training = config.training
+    seconds, each = training.seconds, training.tokens_per_parameter
+    other = (SECONDS, seconds) if seconds is not None else (TOKENS_EACH, each)
     typed = next((word for word in overrides if _key(word) == TOKENS), None)
-    if typed is not None:
-        raise UserError(f"{typed} and {SECONDS}={seconds:g} are two budgets; leave one out")
-    if config.hardware.is_described:
+    if typed is not None and other[1] is not None:
+        raise UserError(
+            f"{typed} and {other[0]}={other[1]:g} are two budgets; leave one out, or set "
+            f"{other[0]}=null"
+        )
+    if seconds is not None and config.hardware.is_described:
         raise UserError(
             f"{SECONDS}={seconds:g} is timed on one device of this machine, which hardware="
             f"{config.hardware.name} is not; set {TOKENS} in its place"

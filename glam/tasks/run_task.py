@@ -18,7 +18,7 @@ from glam.progress import end_start
 from glam.runs.folder import RunFolder
 from glam.runs.initial import with_initial
 from glam.studies.time_budget import (
-    check_time_budget,
+    check_budget,
     time_budget_warning,
     time_to_token_budget,
 )
@@ -61,9 +61,11 @@ def run_task(config: RunConfig, overrides: list[str]) -> None:
     watch_parent()
     if config.task.name == "train":
         config = with_initial(config)
-    seconds = config.training.seconds if config.task.name in ("train", "plan") else None
+    trains = config.task.name in ("train", "plan")
+    seconds = config.training.seconds if trains else None
+    if trains:
+        check_budget(config, overrides)
     if seconds is not None:
-        check_time_budget(config, overrides)
         config, overrides, found = time_to_token_budget(config, resolve(config), overrides)
         [throughput] = found.values()
         tokens = config.training.tokens

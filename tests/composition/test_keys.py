@@ -47,7 +47,7 @@ def test_whole_numbers_are_told_from_others():
 
 
 def test_the_default_of_a_key_that_several_classes_have_is_the_default_choices():
-    assert known_keys()["optimizer.learning_rate"] == 0.012
+    assert known_keys()["optimizer.learning_rate"] == "auto"
     assert known_keys()["optimizer.beta2_decay"] == 0.8
 
 

@@ -1,6 +1,7 @@
 """The configuration: typed, checked, and the same from Python as from YAML."""
 
 import dataclasses
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -27,6 +28,8 @@ from glam.config import (
     TrainingConfig,
 )
 from glam.errors import UserError
+from glam.machine.resources import resolve
+from glam.runs.identity import run_id
 
 
 @pytest.mark.parametrize(
@@ -91,6 +94,18 @@ from glam.errors import UserError
         (lambda: ModelConfig(num_layers=10**7), "model.num_layers=10000000 must"),
         (lambda: ModelConfig(d_ff=-(10**400)), "model.d_ff=-1e400 must lie between"),
         (lambda: ModelConfig(capacity_factor=1e300), "at most 1e"),
+        (
+            lambda: RunConfig(model=ModelConfig(priority="gate")),
+            "model.priority=gate says who gets an expert's slots, and model.dispatcher=grouped has",
+        ),
+        (
+            lambda: TrainingConfig(seconds=9, tokens_per_parameter=5),
+            "training.seconds=9 and training.tokens_per_parameter=5 are two budgets",
+        ),
+        (
+            lambda: TrainingConfig(tokens_per_parameter=0),
+            "training.tokens_per_parameter=0 must be positive",
+        ),
         (lambda: TrainingConfig(seconds=1e300), "training.seconds=1e.300 must lie between"),
         (lambda: TrainingConfig(seconds=1e15), "training.seconds=10+.0 must lie between 0.001 and"),
         (lambda: TrainingConfig(seconds=1e-320), "training.seconds=1e-320 must lie between"),
@@ -216,3 +231,19 @@ def test_an_axis_without_a_rule_is_split_by_none():
     both = HardwareConfig(mesh={"all": 2}, rules={"batch": "all", "experts": None}, **described)
     assert both.rules == {"batch": "all"}
     assert both.shards("experts") == 1
+
+
+def test_tokens_for_each_active_parameter_are_as_many_for_a_sparse_model_as_for_its_dense_twin():
+    budget = TrainingConfig(tokens_per_parameter=5.5)
+    sparse = RunConfig(training=budget)
+    dense = replace(sparse, model=replace(sparse.model, num_experts=1))
+    wide = replace(sparse, model=ModelConfig(d_model=128, d_ff=512))
+    assert dense.training.tokens == round(5.5 * dense.model.num_active_params)
+    assert sparse.training.tokens == dense.training.tokens < wide.training.tokens
+
+
+def test_a_run_by_tokens_for_each_parameter_is_the_run_of_as_many_tokens():
+    each = RunConfig(training=TrainingConfig(tokens_per_parameter=5.5))
+    typed = RunConfig(training=TrainingConfig(tokens=each.training.tokens))
+    resources = resolve(each)
+    assert run_id(each, resources) == run_id(typed, resources)

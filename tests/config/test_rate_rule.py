@@ -22,6 +22,13 @@ def test_the_rate_is_the_power_law_of_the_definition():
     assert RULE.rate(10**6, 10**6, 4000) == pytest.approx(0.02)
 
 
+def test_below_the_least_of_its_fit_a_rate_stays_and_above_the_most_it_goes_on():
+    rule = replace(RULE, sizes=[10**6, 10**7], tokens=[10**6, 10**7])
+    assert rule.rate(10, 10, 1000) == rule.rate(10**6, 10**6, 1000) == 0.01
+    assert rule.rate(10**8, 10**6, 1000) == pytest.approx(0.001)
+    assert rule.rate(10**6, 10**10, 1000) == pytest.approx(0.001)
+
+
 def test_a_rate_has_three_digits():
     found = RULE.rate(123_456, 7_654_321, 1024)
     exact = 0.01 * 0.123456**-0.5 * 7.654321**-0.25 * math.sqrt(1.024)
@@ -59,11 +66,13 @@ def test_what_the_rule_was_not_fitted_to_is_said_with_how_far_it_is():
     fitted = RateRule(sizes=[10**5, 10**6], tokens=[10**5, 10**6], source="a sweep")
     line = replace(AUTO, optimizer=AdamWConfig(learning_rate="auto", auto=fitted)).rate_line
     assert line is not None
-    assert "an extrapolation: 5,000,000 tokens are 5 times above 1,000,000" in line
+    assert line.endswith("fitted to: 5,000,000 tokens are 5 times the most, 1,000,000")
     rule = RateRule(sizes=[1000, 2000], tokens=[10, 1000])
-    assert rule.beyond(1500, 1000) is None
-    assert rule.beyond(6000, 5) == (
-        "6,000 active parameters are 3 times above 2,000 and 5 tokens are 2 times below 10"
+    assert rule.beyond(100, 5) is None
+    assert rule.beyond(4000, 2000) is None
+    assert rule.beyond(6000, 5000) == (
+        "6,000 active parameters are 3 times the most, 2,000 and 5,000 tokens are 5 times the "
+        "most, 1,000"
     )
     assert RunConfig(optimizer=AdamWConfig(learning_rate=0.5)).rate_line is None
 

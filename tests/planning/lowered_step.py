@@ -99,7 +99,7 @@ def _batches(config: RunConfig) -> list[Values]:
 
 def _rate(config: RunConfig, step: int) -> float:
     """As late in training as it is largest: the first steps of a schedule hardly move a weight."""
-    return config.optimizer.learning_rate * (1 + step) / 4
+    return config.optimizer_as_built.rate * (1 + step) / 4
 
 
 def _plain(

@@ -78,7 +78,7 @@ def test_every_section_says_what_the_files_say(write_run: WriteRun) -> None:
     assert "32,872" in page.words
     assert "omg <3 this film" in page.words
     assert "In the beginning" in page.words
-    assert "learning_rate: 0.012" in page.words
+    assert "learning_rate: auto" in page.words
     assert "4f2a91c" in page.words
     sections = ("loss", "experts", "data", "generated", "cost", "configuration", "reproduce")
     assert set(sections) <= set(page.ids)

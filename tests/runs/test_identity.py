@@ -9,6 +9,7 @@ from config_fields import keys, value_of, with_value
 
 from glam.config import (
     AdafactorConfig,
+    AdamWConfig,
     ContaminationConfig,
     DataConfig,
     EvaluationConfig,
@@ -98,6 +99,7 @@ OBSERVING = {  # sections and keys of the top that decide no weight
     *("rerun", "run", "log_level", "runs_dir", "cache_dir"),
 }
 DECIDING_NOTHING = {
+    "training.tokens_per_parameter",  # training.tokens is what it makes
     "model.init_from",  # model.init_digest is what it held
     *("model.name", "training.log_every", "training.checkpoint_minutes"),
     *("training.keep_checkpoints", "training.milestone_steps"),
@@ -113,11 +115,13 @@ DECIDING_NOTHING = {
     *(f"data.slurm.{field.name}" for field in fields(DEFAULT.data.slurm)),
     *(f"data.ray.{field.name}" for field in fields(DEFAULT.data.ray)),
 }
+# At a rate that is typed: tests/config/test_rate_rule.py has that of the rule.
+TYPED = replace(DEFAULT, optimizer=AdamWConfig(learning_rate=0.01))
 CHOICES = [
-    DEFAULT,
-    *(replace(DEFAULT, optimizer=OPTIMIZERS[name]()) for name in OPTIMIZERS),
-    *(replace(DEFAULT, schedule=SCHEDULES[name]()) for name in SCHEDULES),
-    *(replace(DEFAULT, data=DataConfig(corpus=CORPORA[name]())) for name in CORPORA),
+    TYPED,
+    *(replace(TYPED, optimizer=OPTIMIZERS[name](learning_rate=0.01)) for name in OPTIMIZERS),
+    *(replace(TYPED, schedule=SCHEDULES[name]()) for name in SCHEDULES),
+    *(replace(TYPED, data=DataConfig(corpus=CORPORA[name]())) for name in CORPORA),
 ]
 
 

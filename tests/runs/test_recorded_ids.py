@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 
 from glam.composition.overrides import CONF
 from glam.composition.schema import register, to_run_config
-from glam.config import RunConfig
+from glam.config import AdamWConfig, RunConfig
 from glam.machine.resources import Resources
 from glam.runs.identity import run_id
 
@@ -21,11 +21,18 @@ COMBINED = {line: id for line, id in RECORDED.items() if line.count(" ") == 3}
 TYPED = {line: id for line, id in RECORDED.items() if line not in COMBINED}
 
 
-def _as_then(line: str) -> list[str]:
+def _text_of_then(line: str) -> list[str]:
     """The text of the first version, which had less."""
     if "data/corpus=" in line:
         return []
     return ["data.corpus.sources=[speeches,scripture,wikipedia,reviews,tweets]"]
+
+
+def _at_its_rate(config: RunConfig) -> RunConfig:
+    """AdamW had one rate for all."""
+    if not isinstance(config.optimizer, AdamWConfig):
+        return config
+    return replace(config, optimizer=replace(config.optimizer, learning_rate=0.012))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +43,9 @@ def composed():
 
     def config(line: str) -> RunConfig:
         if line not in made:
-            made[line] = to_run_config(compose("config", [*line.split(), *_as_then(line)]))
+            made[line] = _at_its_rate(
+                to_run_config(compose("config", [*line.split(), *_text_of_then(line)]))
+            )
         return made[line]
 
     with initialize_config_dir(str(CONF), version_base="1.3"):

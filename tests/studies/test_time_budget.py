@@ -11,7 +11,7 @@ from glam.errors import UserError
 from glam.machine.resources import resolve
 from glam.planning.throughput import workload_key
 from glam.studies import time_budget as seconds
-from glam.studies.time_budget import check_time_budget, time_budget_warning, time_to_token_budget
+from glam.studies.time_budget import check_budget, time_budget_warning, time_to_token_budget
 
 TIMED = RunConfig(training=TrainingConfig(seconds=10.0))  # 1,024 tokens a step
 HERE = resolve(TIMED)
@@ -55,16 +55,22 @@ def test_a_workload_is_that_of_any_seed_text_and_budget_of_the_model():
     [
         (TIMED, ["training.tokens=1000"], "training.tokens=1000 and training.seconds=10 are two"),
         (
+            replace(TIMED, training=TrainingConfig(tokens_per_parameter=5.5)),
+            ["training.tokens=1000"],
+            "and training.tokens_per_parameter=5.5 are two budgets; leave one out, or set "
+            "training.tokens_per_parameter=null",
+        ),
+        (
             replace(TIMED, hardware=HardwareConfig(name="node", device="gpu", num_devices=8,
                     peak_tflops=1, share_of_peak=0.5, memory_gb=1)),
             [], "timed on one device of this machine, which hardware=node is not",
         ),
     ],
 )  # fmt: skip
-def test_a_budget_that_cannot_be_timed_is_refused(config, line, words):
+def test_two_budgets_and_one_that_cannot_be_timed_are_refused(config, line, words):
     with pytest.raises(UserError, match=words):
-        check_time_budget(config, line)
-    check_time_budget(RunConfig(), ["training.tokens=1000"])
+        check_budget(config, line)
+    check_budget(RunConfig(), ["training.tokens=1000"])
 
 
 def test_a_budget_that_was_missed_is_told_and_one_that_was_met_is_not():

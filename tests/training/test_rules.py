@@ -175,7 +175,8 @@ def test_every_field_of_an_optimizer_moves_the_weights_as_its_definition_says(
     assert fields == TELLING[name].keys()  # one that is added is given a telling value above
     seen = []
     for field in [None, *sorted(fields)]:
-        config = BUILT_IN[name](**({field: TELLING[name][field]} if field else {}))
+        telling = {field: TELLING[name][field]} if field else {}
+        config = BUILT_IN[name](**{"learning_rate": 0.01} | telling)
         found = after(build, config, gradients)
         for number, (weight, one) in enumerate(zip(found, start, strict=True)):
             exact = defined(one, [each[number] for each in gradients], config)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from glam.config._checks import positive, within
-from glam.config.optimizers.base import OPTIMIZERS, OptimizerConfig
+from glam.config.optimizers.base import AUTO, OPTIMIZERS, OptimizerConfig
 from glam.config.optimizers.rate_rule import RateRule
 
 
@@ -18,7 +18,7 @@ class AdamWConfig(OptimizerConfig):
     engines: ClassVar[tuple[str, ...]] = ("one_device", "fsdp", "xla")
 
     name: str = "adamw"
-    learning_rate: Any = 0.012
+    learning_rate: Any = AUTO  # by the rule below
     beta1: float = 0.9  # decay of the first moment, per step
     beta2: float = 0.95  # decay of the second moment, per step
     eps: float = 1e-8  # added to the root of the second moment

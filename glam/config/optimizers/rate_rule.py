@@ -7,6 +7,7 @@ from glam.config._checks import LARGEST, positive, within
 from glam.errors import UserError
 
 MILLION = 1e6
+FAR = 2  # times the most of the fit, from where a line says so
 
 
 @dataclass(kw_only=True)
@@ -18,13 +19,14 @@ class RateRule:
 
     A power law in size and tokens is the form of DeepSeek LLM (arXiv 2401.02954, section 3.1) and
     of Step Law (arXiv 2503.04715); the root of the batch is Adam's scaling rule (Malladi et al.
-    2022, arXiv 2205.10287)."""
+    2022, arXiv 2205.10287). Beyond the largest size or the most tokens that it was fitted to it
+    goes on; below the least it stays, since a rate that grows for ever diverges."""
 
     scale: float = 0.008  # the rate of 10^6 active parameters and 10^6 tokens
     size_exponent: float = 0.25  # of active parameters: how fast the rate falls with size
     token_exponent: float = 0.25  # of training tokens: how fast it falls with them
     batch_tokens: int = 1024  # [tokens] of a step in the runs that it was fitted to
-    # what it was fitted to, least and most; beyond that a line says that it extrapolates
+    # what it was fitted to, least and most
     sizes: list[int] = field(default_factory=lambda: [19_000, 1_200_000])  # [active parameters]
     tokens: list[int] = field(default_factory=lambda: [250_000, 4_000_000])  # [tokens] of a run
     source: str = ""  # what the constants were fitted to; empty: guessed
@@ -44,24 +46,18 @@ class RateRule:
         """Rounded to three digits, so that a name and a table say all of it."""
         log_rate = (
             math.log(self.scale)
-            - self.size_exponent * math.log(active_params / MILLION)
-            - self.token_exponent * math.log(tokens / MILLION)
+            - self.size_exponent * math.log(max(active_params, self.sizes[0]) / MILLION)
+            - self.token_exponent * math.log(max(tokens, self.tokens[0]) / MILLION)
             + math.log(tokens_per_step / self.batch_tokens) / 2
         )
         return float(f"{math.exp(log_rate):.3g}")
 
     def beyond(self, active_params: int, tokens: int) -> str | None:
-        """How far from what it was fitted to, in words; None where it is within."""
-        said = (
-            _outside(active_params, self.sizes, "active parameters"),
-            _outside(tokens, self.tokens, "tokens"),
-        )
-        return " and ".join(word for word in said if word) or None
-
-
-def _outside(value: int, ends: list[int], unit: str) -> str:
-    low, high = ends
-    if low <= value <= high:
-        return ""
-    times, end = (value / high, high) if value > high else (low / value, low)
-    return f"{value:,} {unit} are {times:.2g} times {'above' if value > high else 'below'} {end:,}"
+        """How far above what it was fitted to, in words; None up to twice of it."""
+        asked = ((active_params, self.sizes, "active parameters"), (tokens, self.tokens, "tokens"))
+        said = [
+            f"{value:,} {unit} are {value / ends[1]:.2g} times the most, {ends[1]:,}"
+            for value, ends, unit in asked
+            if value > FAR * ends[1]
+        ]
+        return " and ".join(said) or None
