@@ -5,7 +5,7 @@ table and figures, and renders the pages. Stopped or killed, the same command go
 
 cost            prints the costs alone
 STUDY           these studies alone; without one, all
---again         trains anew what the committed tables have
+--again         trains what the committed tables have, too, unless it lies in the runs folder
 --runs=FOLDER   of the runs, by default runs/results; a run that two studies have is trained once
 """
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from experiments.results.state import State, read
 from glam.config import RunConfig
 from glam.config._evaluation import HELD_OUT
 from glam.machine.resources import Resources, num_cores, resolve
-from glam.planning.throughput import calibrated, local_throughput, workload_key
+from glam.planning.throughput import calibrated, tokens_per_hour, workload_key
 from glam.studies.study import TrainingCell
 
 # A run's start, checkpoints, held-out losses and report; and the embedded tasks. Used where no run
@@ -25,7 +26,7 @@ NOT_OF_A_STEP = ("seed", "data", "training.tokens", "training.seconds", "optimiz
 # Where a number is from, the first that there is.
 HERE, CALIBRATED = "runs here", "calibrated here"
 TABLES_HERE, TABLES = "tables of such a machine", "older tables"
-MODELLED = "modelled by the plan"
+MODELLED = "the plan’s model"
 ORDER = (HERE, CALIBRATED, TABLES_HERE, TABLES, MODELLED)
 
 
@@ -40,6 +41,8 @@ class Speeds:
 
     training: dict[tuple[str, str], list[float]] = field(default_factory=lambda: {})
     around: dict[bool, list[float]] = field(default_factory=lambda: {})
+    # Of the runs here, one of each workload.
+    examples: dict[str, tuple[RunConfig, Resources]] = field(default_factory=lambda: {})
 
     @classmethod
     def of(cls, states: Sequence[State], here: Machine) -> "Speeds":
@@ -55,9 +58,10 @@ class Speeds:
         summary = cell.run.summary() or {}
         if not summary.get("train_seconds") or not summary.get("tokens"):
             return
-        key = (workload_key(cell.config, cell.resources), HERE)
+        workload = workload_key(cell.config, cell.resources)
+        self.examples.setdefault(workload, (cell.config, cell.resources))
         pace = summary["train_seconds"] / summary["tokens"]
-        self.training.setdefault(key, []).append(pace)
+        self.training.setdefault((workload, HERE), []).append(pace)
         if spent := cell.run.read("seconds.json", dict):
             phases = [one["wall"] for name, one in spent.items() if name != "training"]
             self.around.setdefault(has_tasks(cell.config), []).append(sum(phases))
@@ -83,13 +87,39 @@ class Speeds:
         return Estimate(config.training.tokens * pace + beside, source)
 
     def _pace(self, config: RunConfig, resources: Resources) -> tuple[float, str]:
-        workload = workload_key(config, resources)
-        for source in ORDER[:-1]:
-            if source == CALIBRATED and (found := calibrated(config, resources)) is not None:
-                return 1 / found.tokens_per_second, source
-            if paces := self.training.get((workload, source)):
-                return float(np.median(paces)), source
-        return 1 / local_throughput(config, resources).tokens_per_second, MODELLED
+        for source in ORDER:
+            if (pace := self._measured(config, resources, source)) is not None:
+                return pace * self.factors.get(source, 1.0), source
+        raise AssertionError("the plan knows every run's throughput")
+
+    def _measured(self, config: RunConfig, resources: Resources, source: str) -> float | None:
+        """Seconds per token, as the source has them."""
+        if source == CALIBRATED:
+            found = calibrated(config, resources)
+            return None if found is None else 1 / found.tokens_per_second
+        if source == MODELLED:
+            return 1 / modelled(config, resources)
+        paces = self.training.get((workload_key(config, resources), source))
+        return float(np.median(paces)) if paces else None
+
+    @cached_property
+    def factors(self) -> dict[str, float]:
+        """Of the sources that are not this machine's: what runs here take over what they say, the
+        median over the workloads that both have."""
+        found: dict[str, float] = {}
+        for source in (TABLES, MODELLED):
+            pairs = [
+                (self._measured(*one, HERE), self._measured(*one, source))
+                for one in self.examples.values()
+            ]
+            if ratios := [here / there for here, there in pairs if here and there]:
+                found[source] = float(np.median(ratios))
+        return found
+
+
+def modelled(config: RunConfig, resources: Resources) -> float:
+    """Tokens per second by the plan's model alone."""
+    return tokens_per_hour(config, resources) / 3600
 
 
 def has_tasks(config: RunConfig) -> bool:
@@ -108,11 +138,13 @@ def _is_of(row: Row, cell: TrainingCell) -> bool:
 
 
 class Cost(NamedTuple):
-    """Of a study: what is left of it, beside what the studies before it train."""
+    """Of a study: what is left of it, beside what the studies before it train; `factors` are those
+    of the sources."""
 
     state: State
     hours: float  # of this machine
     sources: tuple[str, ...]
+    factors: dict[str, float]
 
 
 def costs(states: Sequence[State]) -> list[Cost]:
@@ -129,7 +161,7 @@ def costs(states: Sequence[State]) -> list[Cost]:
         if state.study.script is not None:
             seconds *= 1 + state.study.script.extra
         ordered = [one for one in ("its budget", *ORDER) if one in sources]
-        found.append(Cost(state, seconds / num_cores() / 3600, tuple(ordered)))
+        found.append(Cost(state, seconds / num_cores() / 3600, tuple(ordered), speeds.factors))
     return found
 
 
@@ -144,10 +176,9 @@ def _first(cells: Sequence[TrainingCell], counted: set[str]) -> Iterator[Trainin
 
 def table(found: Sequence[Cost]) -> str:
     """In Markdown."""
-    here = machine_here(resolve(RunConfig(), one_of_many=True))
     lines = ["| study | runs | in its table | trained here | to train | hours | measured by |"]
     lines.append("| --- | ---: | ---: | ---: | ---: | ---: | --- |")
-    for state, hours, sources in found:
+    for state, hours, sources, _ in found:
         by = ", ".join(sources) or ("trained above" if state.left else "done")
         runs = f"{len(state.cells)} | {state.rows} | {len(state.trained)} | {len(state.left)}"
         if not state.cells:
@@ -156,13 +187,19 @@ def table(found: Sequence[Cost]) -> str:
     total = sum(cost.hours for cost in found)
     left = sum(len(cost.state.left) for cost in found)
     lines.append(f"| all | | | | {left} | {total:.2f} | |")
-    lines.append(f"\nHours of this machine: {words(here)}, {num_cores()} cores. A run that two")
-    lines.append("studies have is trained once, and its hours stand in the first.")
-    if any(MODELLED in cost.sources for cost in found):
-        lines.append("Modelled hours are good to a factor of two; these commands time the steps:")
-        lines += [
-            f"    python run.py -m {cost.state.study.grid} task=plan task.calibrate=true"
-            for cost in found
-            if MODELLED in cost.sources and cost.state.study.grid
-        ]
-    return "\n".join(lines)
+    return "\n".join((*lines, "", *_notes(found)))
+
+
+def _notes(found: Sequence[Cost]) -> Iterator[str]:
+    here = machine_here(resolve(RunConfig(), one_of_many=True))
+    yield f"Hours of this machine: {words(here)}, {num_cores()} cores. A run that two studies have"
+    yield "is trained once, and its hours stand in the first."
+    used = {source for cost in found for source in cost.sources}
+    for source, factor in found[0].factors.items() if found else ():
+        if source in used:
+            yield f"Seconds per token of {source} are times {factor:.2f}, the median of runs here."
+    if MODELLED in used:
+        yield "These commands time the steps that no run has measured:"
+    for cost in found:
+        if MODELLED in cost.sources and cost.state.study.grid:
+            yield f"    python run.py -m {cost.state.study.grid} task=plan task.calibrate=true"

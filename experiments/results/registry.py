@@ -144,6 +144,7 @@ EVERY = (
             lines=tuple(f"experiments.learning_rate {word}" for word in ("sweep", "fit", "check")),
             like=_sweep,
             extra=0.5,
+            fresh=("results.csv",),
         ),
         from_tables=("experiments.learning_rate fit",),
     ),

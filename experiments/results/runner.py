@@ -1,6 +1,7 @@
 """Trains what is missing, study by study, and makes the files of each."""
 
 import importlib.util
+import os
 import shlex
 import signal
 import subprocess
@@ -10,17 +11,18 @@ from pathlib import Path
 
 from experiments.results import grids
 from experiments.results.cost import costs, table
-from experiments.results.grids import Row
 from experiments.results.machines import machine_in, words
 from experiments.results.registry import Script, Study
 from experiments.results.stamp import begun_here, stamp
-from experiments.results.state import State, check_needs, read, state_of, told
+from experiments.results.state import State, read, state_of, told
 from experiments.tables import refuse, write
 from glam.cli.signals import stoppable
 from glam.config import ROOT, StudyConfig
 from glam.errors import stopped_by
+from glam.machine.parent_watch import PARENT_PIPE
 from glam.units import duration
 
+GRID = "run.py"
 PAGES = "experiments.pages"  # renders every page from the tables
 
 
@@ -36,12 +38,19 @@ class Results:
             refuse(f"there is no study {unknown[0]!r}; there are {', '.join(by_name)}")
         self.studies = [study for study in every if not named or study.name in named]
         self.runs_dir, self.again = runs_dir, again
-        names = [study.name for study in self.studies]
-        needed = {need for study in self.studies for need in study.needs} - {*names}
-        others = {need: state_of(by_name[need], runs_dir) for need in needed}
-        for study in self.studies:
-            check_needs(study, others, names)
         self.by_name = by_name
+
+    def _check_needs(self) -> None:
+        """Raises SystemExit, with one line and status 2, where a table that a study reads is
+        neither there nor to be made before it."""
+        for study in self.studies:
+            for need in study.needs:
+                state = state_of(self.by_name[need], self.runs_dir)
+                if self.by_name[need] not in self.studies and not state.is_done:
+                    refuse(
+                        f"{study.name} needs the table of {need}, which is not there: {state.why}; "
+                        f"python -m experiments.results {need} {study.name}"
+                    )
 
     def states(self, studies: Sequence[Study]) -> list[State]:
         return [state_of(study, self.runs_dir, again=self.again) for study in studies]
@@ -50,7 +59,8 @@ class Results:
         return table(costs(self.states(self.studies)))
 
     def run(self) -> None:
-        """Raises SystemExit with the status of a line that failed."""
+        """Raises SystemExit for what cannot be, and with the status of a line that failed."""
+        self._check_needs()
         left = costs(self.states(self.studies))
         print(table(left), flush=True)
         for number, study in enumerate(self.studies, 1):
@@ -74,7 +84,7 @@ class Results:
         if study.script is not None:
             self._train_by(study.script, state)
         else:
-            call(["run.py", "-m", *grids.words_of(study.grid, self.runs_dir)])
+            call([GRID, "-m", *grids.words_of(study.grid, self.runs_dir)])
         if not study.is_stamped:
             keep(study, self.runs_dir)
         self.make(state, study.from_runs)
@@ -117,19 +127,16 @@ def keep(study: Study, runs_dir: str) -> None:
     found = [row for cell in grid.cells if (row := grids.row_of(cell, rows)) is not None]
     if len(found) < len(grid.cells):
         refuse(f"{file} is of another grid: it has {len(found)} of {len(grid.cells)} runs")
-    if len(machines := {machine_in(row) for row in found}) > 1:
+    if len(machines := dict.fromkeys(machine_in(row) for row in found)) > 1:
         where = ", ".join(map(words, machines))
         refuse(
             f"{study.name}: its runs in {runs_dir} are of several machines ({where}), and pairs "
             f"share one; name another folder with --runs=..."
         )
+    # Another grid's rows in study.csv bring columns of their own.
+    columns = [name for name in found[0] if any(row[name] for row in found)]
     study.folder.mkdir(parents=True, exist_ok=True)
-    write(study.table_file, _columns(found), found)
-
-
-def _columns(rows: Sequence[Row]) -> list[str]:
-    """Those that any of the rows fills: another grid's rows in study.csv bring their own."""
-    return [name for name in rows[0] if name in ("error",) or any(row[name] for row in rows)]
+    write(study.table_file, columns, [{name: row[name] for name in columns} for row in found])
 
 
 def shown(path: Path) -> str:
@@ -144,18 +151,26 @@ def render_pages() -> None:
 
 def call(arguments: Sequence[str]) -> None:
     """A line of Python, as typed in the repository. Raises SystemExit with its status where it
-    fails; a signal that asks to stop is handed on, and it gets the time to save itself."""
+    fails. It gets a signal that asks this process to stop, and the time to save itself; a grid also
+    stops with this process where that is killed without warning."""
     print(shlex.join(("python", *arguments)), flush=True)
-    with stoppable():
-        process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT)
+    watched = {**os.environ, PARENT_PIPE: "1"} if arguments[0] == GRID else None
+    line = [sys.executable, *arguments]
+    with (
+        stoppable(),
+        # A session of its own: Ctrl-C reaches us, and we hand it on, once.
+        subprocess.Popen(
+            line, cwd=ROOT, env=watched, stdin=subprocess.PIPE, start_new_session=True
+        ) as process,
+    ):
         try:
             status = process.wait()
         except KeyboardInterrupt as interrupt:
-            process.send_signal(signal.SIGINT)
+            os.killpg(process.pid, signal.SIGINT)
             process.wait()
             print("stopped; the same command goes on", file=sys.stderr)
             raise SystemExit(128 + stopped_by(interrupt)) from None
     if status:
-        line = shlex.join(("python", *arguments[:4]))
-        print(f"{line} … ended with status {status}; the same command goes on", file=sys.stderr)
+        said = shlex.join(("python", *arguments[:4]))
+        print(f"{said} … ended with status {status}; the same command goes on", file=sys.stderr)
         raise SystemExit(status if status > 0 else 128 - status)

@@ -103,17 +103,6 @@ def _why(
     return ""
 
 
-def check_needs(study: Study, states: dict[str, State], named: Sequence[str]) -> None:
-    """Raises SystemExit, with one line and status 2, where a table that the study reads is neither
-    there nor to be made before it."""
-    for need in study.needs:
-        if need not in named and not states[need].is_done:
-            refuse(
-                f"{study.name} needs the table of {need}, which is not there: "
-                f"{states[need].why}; python -m experiments.results {need} {study.name}"
-            )
-
-
 def told(state: State) -> str:
     """Why a study is trained, in a line."""
     if not state.rows:

@@ -6,6 +6,8 @@ import json
 import os
 import shlex
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -20,11 +22,12 @@ from experiments.results.cost import AROUND, HERE, TABLES, Speeds, costs
 from experiments.results.grids import composed, protocol, row_of, words_of
 from experiments.results.machines import machine_here
 from experiments.results.registry import EVERY, Study
-from experiments.results.runner import PAGES, keep
+from experiments.results.runner import PAGES, call, keep
 from experiments.results.stamp import begun_here, stamp, why_not
 from experiments.results.state import state_of
 from glam.config import ROOT
 from glam.errors import UserError
+from glam.machine.resources import num_cores
 from glam.reporting.study_table import MACHINE
 
 TINY = (
@@ -246,18 +249,21 @@ def test_seconds_are_the_protocol_whatever_tokens_they_are(tiny, runs):
 # What it costs
 
 
-def test_hours_are_by_the_table_and_then_by_runs_that_lie_here(tiny, runs):
+def test_hours_are_by_the_table_and_by_runs_that_lie_here(tiny, runs):
     cells = cells_of(tiny, runs)
     written(tiny, rows_of(cells, ("EPYC", "avx2", "avx2"), id="0123456789"))
     [cost] = costs([state_of(tiny, runs)])
     assert cost.sources == (TABLES,)
-    assert cost.hours == pytest.approx(2 * (2.56 + AROUND) / os.cpu_count() / 3600)
+    assert cost.hours == pytest.approx(2 * (2.56 + AROUND) / num_cores() / 3600)
     ended(cells[0], seconds=7.68, around=3.0)
     state = state_of(tiny, runs)
     assert [cell.name for cell in state.left] == [cells[1].name]
     speeds = Speeds.of([state], machine_here(cells[0].resources))
     assert speeds.estimate(cells[0].config, cells[0].resources) == (7.68 + 3.0, HERE)
-    assert speeds.estimate(cells[1].config, cells[1].resources) == (2.56 + 3.0, TABLES)
+    # What the table has of the first run tells how it is to be read of the second.
+    seconds, source = speeds.estimate(cells[1].config, cells[1].resources)
+    assert (seconds, source) == (pytest.approx(3 * 2.56 + 3.0), TABLES)
+    assert speeds.factors[TABLES] == pytest.approx(3)
 
 
 def ended(cell, seconds: float, around: float) -> None:
@@ -316,15 +322,15 @@ def test_only_the_grids_rows_are_kept_and_all_of_them(capsys, tiny, runs):
     cells = cells_of(tiny, runs)
     study = Path(runs) / "studies" / "tiny"
     study.mkdir(parents=True)
-    before = rows_of(cells[:1], id="0123456789") + [
-        row | {"loss/mean": "4.0"} for row in rows_of(cells)
-    ]
+    before = rows_of(cells[:1], id="0123456789", **{"loss/web": "4.4"})
+    before += rows_of(cells, **{"loss/mean": "4.0", "loss/web": ""})
     written(replace(tiny, place=str(study), table="study.csv"), before)
     keep(tiny, runs)
     with tiny.table_file.open(newline="") as file:
         kept = list(csv.DictReader(file))
     assert [row["id"] for row in kept] == [cell.run.id for cell in cells]
     assert {row["loss/mean"] for row in kept} == {"4.0"}
+    assert "loss/web" not in kept[0]
     written(replace(tiny, place=str(study), table="study.csv"), before[:2])
     with pytest.raises(SystemExit):
         keep(tiny, runs)
@@ -333,23 +339,59 @@ def test_only_the_grids_rows_are_kept_and_all_of_them(capsys, tiny, runs):
     written(replace(tiny, place=str(study), table="study.csv"), mixed)
     with pytest.raises(SystemExit):
         keep(tiny, runs)
-    assert "of several machines (EPYC (avx2 kernels)" in capsys.readouterr().err
+    assert "are of several machines (EPYC (avx2 kernels), " in capsys.readouterr().err
+
+
+def test_a_signal_is_handed_on_and_waited_for(capsys, tmp_path):
+    said = tmp_path / "said"
+    code = (
+        "import pathlib, sys, time\n"
+        "said = pathlib.Path(sys.argv[1])\n"
+        "try:\n said.touch(); time.sleep(600)\n"
+        "except KeyboardInterrupt:\n time.sleep(0.2); said.write_text('saved')"
+    )
+
+    def stop() -> None:
+        while not said.exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    with pytest.raises(SystemExit) as stopped:
+        call(["-c", code, str(said)])
+    stopper.join()
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert said.read_text() == "saved"
+    assert capsys.readouterr().err == "stopped; the same command goes on\n"
+
+
+def test_a_line_that_fails_ends_the_command_with_its_status(capsys):
+    with pytest.raises(SystemExit) as failed:
+        call(["-c", "import sys; sys.exit(3)"])
+    assert failed.value.code == 3
+    assert capsys.readouterr().err.endswith("ended with status 3; the same command goes on\n")
+
+
+RUNNER = """
+import sys
+from experiments.results.__main__ import main
+from experiments.results.registry import Study
+name, grid, place, runs = sys.argv[1:]
+main([f"--runs={runs}"], (Study(name=name, grid=grid, place=place),))
+"""
 
 
 @pytest.mark.slow
 def test_a_study_that_is_killed_goes_on_and_is_then_rendered_alone(capfd, monkeypatch, tiny, runs):
     monkeypatch.setattr("experiments.results.runner.PAGES", f"{PAGES}_not_here")
     first, second = cells_of(tiny, runs)
-    killer = threading.Thread(target=kill_grid_after, args=(first.run.summary_file,))
-    killer.start()
-    with pytest.raises(SystemExit) as killed:
-        main([f"--runs={runs}"], (tiny,))
-    killer.join()
-    assert killed.value.code == 128 + signal.SIGKILL
-    assert "the same command goes on" in capfd.readouterr().err
+    kill_after(first.run.summary_file, tiny, runs)
+    assert not second.is_done
     assert not tiny.table_file.exists()
     before = first.run.summary_file.stat()
 
+    capfd.readouterr()
     assert main([f"--runs={runs}"], (tiny,)) == 0
     said = capfd.readouterr().out
     assert "| tiny | 2 | 0 | 1 | 1 |" in said
@@ -370,12 +412,17 @@ def test_a_study_that_is_killed_goes_on_and_is_then_rendered_alone(capfd, monkey
     assert "experiments.redraw" in said
 
 
-def kill_grid_after(file: Path) -> None:
-    """Ends the grid that this process started, without warning, once the file is there."""
-    deadline = time.monotonic() + 900
-    while not file.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    for process in psutil.Process().children():
-        if "run.py" in process.cmdline():
-            process.kill()
+def kill_after(file: Path, study: Study, runs: str) -> None:
+    """Ends a runner without warning, once the file is there, and waits for its grid to stop."""
+    line = [sys.executable, "-c", RUNNER, study.name, study.grid, str(study.folder), runs]
+    with subprocess.Popen(line, cwd=ROOT) as runner:
+        deadline = time.monotonic() + 900
+        while not file.exists():
+            assert runner.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        grids_of = psutil.Process(runner.pid).children(recursive=True)
+        runner.kill()
+    assert any("run.py" in " ".join(one.cmdline()) for one in grids_of if one.is_running())
+    _, alive = psutil.wait_procs(grids_of, timeout=300)
+    assert alive == []
