@@ -36,6 +36,7 @@ test: .venv/dev .venv/docs ## every test; those of XLA where .venv-xla exists
 bench: .venv/bench .venv-peers/ready ## rerun every benchmark of experiments/benchmarks, peers beside ours
 	@OMP_NUM_THREADS=1 .venv/bin/python -m experiments.benchmarks
 
+STUDIES ?=
 results: .venv/dev ## train every study again, the hours first; STUDIES=cost, or names of some
 	@.venv/bin/python -m experiments.results $(STUDIES)
 

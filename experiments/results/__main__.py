@@ -40,6 +40,9 @@ def main(arguments: Sequence[str], every: Sequence[Study] = EVERY) -> int:
         print(results.cost()) if only_cost else results.run()
     except UserError as error:
         refuse(str(error))
+    except KeyboardInterrupt:  # between two lines: these have stopped themselves
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -152,7 +152,7 @@ EVERY = (
         name="first_grid",
         grid=f"model.num_experts=1,8,16 seed=0,1,2,3,4 {DEFAULT.format(name='first_grid')}",
         table="five_seeds.csv",
-        from_tables=(figures("difference_by_experts"),),
+        from_tables=(figures("difference_by_experts", "loss_by_experts"),),
     ),
     Study(
         name="moe_vs_dense",

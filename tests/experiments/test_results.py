@@ -73,7 +73,8 @@ def cells_of(study: Study, runs: str):
 
 
 def rows_of(cells, machine: tuple[str, ...] | None = None, **others: str) -> list[dict[str, str]]:
-    """As the grid's table has them; of this machine where nothing else is said."""
+    """As the grid's table has them, of this machine where nothing else is said; in the names of
+    the others _ stands for /."""
     where = machine or machine_here(cells[0].resources)
     return [
         {
@@ -81,7 +82,7 @@ def rows_of(cells, machine: tuple[str, ...] | None = None, **others: str) -> lis
             **{"id": cell.run.id, "run": cell.run.path.name, "status": "done", "loss/mean": "4.5"},
             **{"tokens": "12800", "train_seconds": "2.56"},
             **dict(zip(MACHINE, where, strict=True)),
-            **others,
+            **{key.replace("_", "/"): value for key, value in others.items()},
         }
         for cell in cells
     ]
@@ -322,8 +323,8 @@ def test_only_the_grids_rows_are_kept_and_all_of_them(capsys, tiny, runs):
     cells = cells_of(tiny, runs)
     study = Path(runs) / "studies" / "tiny"
     study.mkdir(parents=True)
-    before = rows_of(cells[:1], id="0123456789", **{"loss/web": "4.4"})
-    before += rows_of(cells, **{"loss/mean": "4.0", "loss/web": ""})
+    before = rows_of(cells[:1], id="0123456789", loss_web="4.4")
+    before += rows_of(cells, loss_mean="4.0", loss_web="")
     written(replace(tiny, place=str(study), table="study.csv"), before)
     keep(tiny, runs)
     with tiny.table_file.open(newline="") as file:
