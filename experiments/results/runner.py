@@ -44,13 +44,14 @@ class Results:
         """Raises SystemExit, with one line and status 2, where a table that a study reads is
         neither there nor to be made before it."""
         for study in self.studies:
-            for need in study.needs:
-                state = state_of(self.by_name[need], self.runs_dir)
-                if self.by_name[need] not in self.studies and not state.is_done:
-                    refuse(
-                        f"{study.name} needs the table of {need}, which is not there: {state.why}; "
-                        f"python -m experiments.results {need} {study.name}"
-                    )
+            others = [n for n in study.needs if self.by_name[n] not in self.studies]
+            states = [state_of(self.by_name[name], self.runs_dir) for name in others]
+            if lacking := {one.study.name: one.why for one in states if not one.is_done}:
+                name, why = next(iter(lacking.items()))
+                refuse(
+                    f"{study.name} needs the table of {name}, which is not there: {why}; "
+                    f"python -m experiments.results {' '.join(lacking)} {study.name}"
+                )
 
     def states(self, studies: Sequence[Study]) -> list[State]:
         return [state_of(study, self.runs_dir, again=self.again) for study in studies]
