@@ -21,7 +21,10 @@ from glam.studies.study import TrainingCell
 # of this machine says it (seconds.json).
 AROUND, TASKS = 15.0, 15.0  # [s]
 # Keys that a step's time does not depend on, and those that an older table may have otherwise.
-NOT_OF_A_STEP = ("seed", "data", "training.tokens", "training.seconds", "optimizer.learning_rate")
+NOT_OF_A_STEP = (
+    *("seed", "data", "optimizer.learning_rate"),
+    *("training.tokens", "training.seconds", "training.tokens_per_parameter"),
+)
 
 # Where a number is from, the first that there is.
 HERE, CALIBRATED = "runs here", "calibrated here"

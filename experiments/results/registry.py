@@ -77,7 +77,7 @@ def ablation(name: str, compared: str, loads_by: str = "") -> Study:
 
 
 def _sweep() -> list[str]:
-    """Three rates of every size and budget."""
+    """Three rates of every size and budget; where a walk goes, its losses say."""
     from experiments.learning_rate import sweep
 
     same = ("hardware.threads=1", f"runs_dir={sweep.RUNS}", *sweep.ASIDE)
@@ -85,9 +85,9 @@ def _sweep() -> list[str]:
     return [
         _words(
             *(f"model={model}", f"training.tokens={tokens}", *twins, *same),
-            _several("optimizer.learning_rate", [first * one for one in (0.5, 1, 2)]),
+            _several("optimizer.learning_rate", sweep.LATTICE[3:6]),
         )
-        for (model, first), tokens in itertools.product(sweep.FIRST.items(), sweep.BUDGETS)
+        for model, tokens in itertools.product(sweep.MODELS, sweep.BUDGETS)
         if tokens <= sweep.MOST.get(model, tokens)
     ]
 
