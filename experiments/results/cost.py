@@ -10,9 +10,8 @@ import numpy as np
 from experiments.results import grids
 from experiments.results.grids import Row
 from experiments.results.machines import Machine, machine_here, machine_in, words
-from experiments.results.state import State, read
+from experiments.results.state import State, has_tasks, read
 from glam.config import RunConfig
-from glam.config._evaluation import HELD_OUT
 from glam.machine.resources import Resources, num_cores, resolve
 from glam.planning.throughput import calibrated, tokens_per_hour, workload_key
 from glam.studies.study import TrainingCell
@@ -123,10 +122,6 @@ class Speeds:
 def modelled(config: RunConfig, resources: Resources) -> float:
     """Tokens per second by the plan's model alone."""
     return tokens_per_hour(config, resources) / 3600
-
-
-def has_tasks(config: RunConfig) -> bool:
-    return config.evaluation.name != HELD_OUT
 
 
 def _step(cell: TrainingCell) -> tuple[str, ...]:

@@ -12,6 +12,8 @@ from experiments.results.machines import machine_in, words
 from experiments.results.registry import Study
 from experiments.results.stamp import why_not
 from experiments.tables import ENDED, refuse
+from glam.config import RunConfig
+from glam.config._evaluation import HELD_OUT
 from glam.studies.study import TrainingCell
 
 AGAIN = "to be trained again"
@@ -49,7 +51,7 @@ def state_of(study: Study, runs_dir: str, *, again: bool = False) -> State:
     if not cells:
         return State(study=study)
     if study.is_stamped:
-        why = why_not(study.folder, cells)
+        why = why_not(study.folder, cells) or _lacking(study)
         return State(
             study=study, cells=cells, why=why or AGAIN * again, rows=0 if why else len(cells)
         )
@@ -98,9 +100,21 @@ def _why(
         return f"{study.table} is of several machines: {where}"
     if None in machines:
         return f"{study.table} does not say which machine it is of"
-    if lacks := [one for one in study.makes if not (study.folder / one).exists()]:
-        return f"{', '.join(lacks)} {'is' if len(lacks) == 1 else 'are'} missing"
-    return ""
+    if has_tasks(cells[0].config) and not any(name.startswith("tasks/") for name in found[0]):
+        return f"{study.table} has no scores of tasks, which its runs are judged on today"
+    return _lacking(study)
+
+
+def has_tasks(config: RunConfig) -> bool:
+    """Whether a run is judged on tasks beside held-out loss."""
+    return config.evaluation.name != HELD_OUT
+
+
+def _lacking(study: Study) -> str:
+    """What of the study's files is not there."""
+    wanted = (study.table, *study.makes)
+    lacks = [name for name in wanted if not (study.folder / name).exists()]
+    return f"{', '.join(lacks)} {'is' if len(lacks) == 1 else 'are'} missing" if lacks else ""
 
 
 def told(state: State) -> str:

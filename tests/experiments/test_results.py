@@ -205,6 +205,23 @@ def test_a_file_that_the_runs_made_is_missed(tiny, runs):
     assert state_of(study, runs).why == "loads.csv is missing"
 
 
+def test_a_table_without_the_scores_of_tasks_is_none_of_runs_that_are_judged_on_them(tiny, runs):
+    study = replace(tiny, grid=tiny.grid.replace("evaluation=held_out", "evaluation=embedded"))
+    cells = cells_of(study, runs)
+    written(study, rows_of(cells))
+    assert "has no scores of tasks" in state_of(study, runs).why
+    written(study, rows_of(cells, tasks_embedded_domain="0.5"))
+    assert state_of(study, runs).is_done
+
+
+def test_a_stamp_without_its_table_is_not_enough(tiny, runs):
+    study = replace(tiny, measured=True)
+    stamp(study.folder, cells_of(study, runs), done=True)
+    assert state_of(study, runs).why == "results.csv is missing"
+    study.table_file.write_text("model,value\n")
+    assert state_of(study, runs).is_done
+
+
 def test_a_budget_of_seconds_is_found_by_the_tokens_that_another_machine_made_of_it(tiny, runs):
     timed = tiny.grid.replace("training.tokens=12800", "training.seconds=20,60")
     [cell, *_] = composed(words_of(timed, runs)).cells
