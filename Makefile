@@ -14,7 +14,7 @@ TEST := -m pytest -n 2 --dist loadgroup --durations=15
 XLA_TEST := .venv-xla/bin/python $(TEST) -q -p no:cacheprovider
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run grid test bench peers bench-tpu bench-gpu check check-c chaos mistakes docs format lock clean tpu xla
+.PHONY: help run grid test results bench peers bench-tpu bench-gpu check check-c chaos mistakes docs format lock clean tpu xla
 
 help: ## this list
 	@grep -hE '^[a-z.-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,10 @@ test: .venv/dev .venv/docs ## every test; those of XLA where .venv-xla exists
 
 bench: .venv/bench .venv-peers/ready ## rerun every benchmark of experiments/benchmarks, peers beside ours
 	@OMP_NUM_THREADS=1 .venv/bin/python -m experiments.benchmarks
+
+STUDIES ?=
+results: .venv/dev ## train every study again, the hours first; STUDIES=cost, or names of some
+	@.venv/bin/python -m experiments.results $(STUDIES)
 
 peers: .venv-rivals/ready ## what a user would pick instead, on the same work: who wins each row
 	@OMP_NUM_THREADS=1 .venv-rivals/bin/python -m experiments.peers

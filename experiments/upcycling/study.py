@@ -82,22 +82,22 @@ def _train(seed: int) -> None:
     register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for name, arm in ARMS.items():  # those that others begin with are first
-            words = [*FIXED, *arm.words, f"seed={seed}", f"runs_dir={_folder(name)}"]
+            words = [*FIXED, *arm.words, f"seed={seed}", f"runs_dir={folder_of(name)}"]
             if arm.begins_with is not None:
                 words.append(f"model.init_from={_run(arm.begins_with, seed)}")
             run_task(to_run_config(compose("config", words)), words)
 
 
-def _folder(arm: str) -> Path:
+def folder_of(arm: str) -> Path:
     return RUNS / arm.replace(",", "").replace(" ", "_")
 
 
 def _run(arm: str, seed: int) -> Path:
     """The folder of a run that is done."""
-    for path in sorted(_folder(arm).glob("glam_*")):
+    for path in sorted(folder_of(arm).glob("glam_*")):
         if RunFolder(path).run_config().seed == seed and RunFolder(path).summary():
             return path
-    raise SystemExit(f"{_folder(arm)} has no finished run of seed {seed}; train it first")
+    raise SystemExit(f"{folder_of(arm)} has no finished run of seed {seed}; train it first")
 
 
 def runs() -> Iterator[Run]:

@@ -47,7 +47,8 @@ def as_csv(cells: Sequence[StudyRow], swept: Sequence[str]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     losses, tasks = [f"loss/{name}" for name in names], task_names(cells)
     scores = [f"tasks/{suite}/{task}" for suite, task in tasks]
-    writer.writerow([*swept, "id", "run", "status", *losses, *MEASURES, *scores, *MACHINE, "error"])
+    last = (*MACHINE, "commit", "error")
+    writer.writerow([*swept, "id", "run", "status", *losses, *MEASURES, *scores, *last])
     for cell in cells:
         summary, size = cell.summary, cell.part("parameters")
         found = [
@@ -60,7 +61,7 @@ def as_csv(cells: Sequence[StudyRow], swept: Sequence[str]) -> str:
             *(size.get("total"), size.get("active")),
             *(*_load(summary), summary.get("skipped_steps")),
             *(_score(cell, *task) for task in tasks),
-            *(*_machine(cell), cell.error),
+            *(*_machine(cell), summary.get("git"), cell.error),
         ]
         writer.writerow(["" if value is None else value for value in found])
     return out.getvalue()

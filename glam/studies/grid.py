@@ -7,6 +7,7 @@ from typing import Protocol
 from glam.config import RunConfig
 from glam.errors import JobFailedError, UserError
 from glam.log import log
+from glam.machine.parent_watch import watch_parent
 from glam.machine.resources import resolve
 from glam.progress import end_start
 from glam.reporting import run_report, write_study
@@ -34,6 +35,7 @@ def run_grid(
     """Train every cell that is not done, by `launcher`; for `task=plan`, plan them. Raises
     UserError before anything is made if one cell is refused, and JobFailedError at the end if a
     job failed."""
+    watch_parent()  # of a command that runs one grid after the other
     end_start()
     if not cells:
         raise UserError("the grid is empty: a swept key has no value; give it at least one")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.redraw import redraw, rows
+from experiments.redraw import main, redraw, rows
 from experiments.tables import finished, swept
 
 TABLE = Path(__file__).resolve().parents[2] / "experiments" / "first_grid" / "five_seeds.csv"
@@ -26,3 +26,22 @@ def test_a_figure_is_written_beside_its_table_and_no_other_or_refused_by_name(tm
     with pytest.raises(SystemExit):
         redraw(table, ["pie"])
     assert "loss_by_experts" in capsys.readouterr().err
+
+
+def test_figures_are_of_what_the_study_compares_and_of_its_tasks_too(tmp_path):
+    table = tmp_path / "study.csv"
+    lines = ["model.num_experts,data,seed,id,run,status,loss/mean,tasks/embedded/domain"]
+    for experts in (1, 16):
+        for place, data in enumerate(("unfiltered", "filtered")):
+            for seed in range(2):
+                name = f"{experts}{data}{seed}"
+                numbers = f"{4.5 - place / 10 + seed / 100},{0.5 + place / 10}"
+                lines.append(f"{experts},{data},{seed},{name},{name},done,{numbers}")
+    table.write_text("\n".join(lines))
+    names = ("difference_by_data", "tasks_by_data")
+    main([str(table), *names, "compares=data", "baseline=unfiltered"])
+    assert {file.stem for file in tmp_path.iterdir()} == {*names, "study"}
+    with pytest.raises(SystemExit):  # by the number of experts, where nothing is said
+        main([str(table), *names])
+    with pytest.raises(SystemExit):
+        main([str(table), "compare=data"])

@@ -1,6 +1,8 @@
+import csv
+
 import numpy as np
 
-from experiments.ablations.stability import spikes, table
+from experiments.ablations.stability import as_markdown, main, spikes, table
 
 
 def test_a_spike_is_a_point_far_above_those_before_it():
@@ -34,3 +36,11 @@ def test_the_table_has_a_row_a_value_over_all_its_runs(tmp_path):
         "| none | 2 | 4.50 | 1.62 | 0.50 | 25.0 % | 2 | 1 | 0 |",
         "| gshard | 2 | 2.00 | 1.62 | 0.50 | 25.0 % | 0 | 1 | 0 |",
     ]
+    kept = tmp_path / "loads.csv"
+    moved = tmp_path / "results.csv"
+    study.rename(moved)
+    assert main([str(moved), "kind", f"runs={tmp_path}", f"to={kept}"]) == 0
+    with kept.open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["no slot"] for row in found] == ["25.0 %", "25.0 %"]
+    assert as_markdown(found).splitlines()[2].startswith("| none | 2 | 4.50 |")

@@ -53,7 +53,7 @@ def test_the_table_has_a_row_a_cell_and_says_what_became_of_it(
         *("joules", "joules_per_million_tokens", "joules_per_nat"),
         *("parameters/total", "parameters/active"),
         *("load/busiest", "load/idlest", "load/dropped", "skipped_steps"),
-        *("processor", "instruction_sets", "kernels", "error"),
+        *("processor", "instruction_sets", "kernels", "commit", "error"),
     ]
     assert [(row["model.num_experts"], row["seed"]) for row in table] == [
         *(("1", "0"), ("1", "1"), ("8", "0"), ("8", "1")),
@@ -66,6 +66,7 @@ def test_the_table_has_a_row_a_cell_and_says_what_became_of_it(
     assert table[3]["status"] == "failed"
     assert table[3]["error"] == "out of memory, 3 GB asked for"
     assert table[3]["loss/mean"] == ""
+    assert [row["commit"] for row in table] == [rows[0]["summary"]["git"]] * 3 + [""]
     assert {row["processor"] for row in table} == {""}  # of summaries from before it was recorded
 
 

@@ -1,0 +1,230 @@
+"""The studies of `python -m experiments.results`, in the order of need.
+
+A study trains one grid, by the line that a user would type, or is a module's that trains several.
+Its files are made by modules that a user would run: `from_runs` while the runs lie in the runs
+folder, `from_tables` whenever the table is there. In their words stand {table}, {tables} (of what
+it needs), {folder} (of the files), {runs_dir}, {runs} (folders of the grid's runs) and {compares}
+(what the grid compares).
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from glam.config import ROOT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Script:
+    """A study whose module starts its own grids: `lines` train what is missing. `like` gives grids
+    of such runs in the module's own folder, for the cost and for what its table was trained by;
+    `extra` what it needs over them, as a share. `fresh` are files that it goes on from, which
+    another machine's or another configuration's are no good for."""
+
+    lines: tuple[str, ...]
+    like: Callable[[], Sequence[str]]
+    extra: float = 0.0
+    fresh: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """`needs`: studies whose tables it reads. `measured`: `from_runs` writes the table; otherwise
+    it is the grid's. `makes`: what `from_runs` writes beside it."""
+
+    name: str
+    grid: str = ""
+    script: Script | None = None
+    before: tuple[str, ...] = ()  # modules that write the text which the grid is trained on
+    place: str = ""
+    table: str = "results.csv"
+    needs: tuple[str, ...] = ()
+    measured: bool = False
+    from_runs: tuple[str, ...] = ()
+    makes: tuple[str, ...] = ()
+    from_tables: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        return ROOT / "experiments" / (self.place or self.name)
+
+    @property
+    def table_file(self) -> Path:
+        return self.folder / self.table
+
+    @property
+    def is_stamped(self) -> bool:
+        """Whether a file beside its table says what was trained for it: its rows do not."""
+        return self.measured or self.script is not None
+
+
+def figures(*names: str) -> str:
+    return f"experiments.redraw {{table}} {' '.join(names)} {{compares}}"
+
+
+def ablation(name: str, compared: str, loads_by: str = "") -> Study:
+    """`loads_by`: the keys by which its page tells load, spikes and skipped steps."""
+    loads = "experiments.ablations.stability {table} {keys} runs={runs_dir} to={folder}/loads.csv"
+    return Study(
+        name=name,
+        grid=f"experiment=ablations/{name}/full",
+        place=f"ablations/{name}",
+        from_runs=(loads.replace("{keys}", loads_by),) if loads_by else (),
+        makes=("loads.csv",) if loads_by else (),
+        from_tables=(figures(f"difference_by_{compared}"),),
+    )
+
+
+def _sweep() -> list[str]:
+    """Three rates of every size and budget; where a walk goes, its losses say."""
+    from experiments.learning_rate import sweep
+
+    same = ("hardware.threads=1", f"runs_dir={sweep.RUNS}", *sweep.ASIDE)
+    twins = (_several("model.num_experts", sweep.EXPERTS), _several("seed", sweep.SEEDS))
+    return [
+        _words(
+            *(f"model={model}", f"training.tokens={tokens}", *twins, *same),
+            _several("optimizer.learning_rate", sweep.LATTICE[3:6]),
+        )
+        for model, tokens in itertools.product(sweep.MODELS, sweep.BUDGETS)
+        if tokens <= sweep.MOST.get(model, tokens)
+    ]
+
+
+def _seconds() -> list[str]:
+    """The scan of rates, and the budgets of seconds."""
+    from experiments.equal_time import with_kernels as study
+
+    same = (f"data={study.DATA}", "hardware=cpu", "hardware.threads=1", "runs_dir=runs")
+    scan = (_several("optimizer.learning_rate", study.RATES), _several("seed", study.SCAN_SEEDS))
+    return [
+        _words(
+            *same, *scan, study.NO_POINTS, f"model.num_experts={one}", f"training.tokens={tokens}"
+        )
+        for one, tokens in study.SCAN_TOKENS.items()
+    ] + [
+        _words(
+            *(*same, study.NO_POINTS, f"training.seconds={budget}"),
+            *(_several("model.num_experts", several), _several("seed", study.SEEDS)),
+        )
+        for budget, several in study.BUDGETS.items()
+    ]
+
+
+def _arms() -> list[str]:
+    """Those that begin with another run take as long as the same model that begins with none."""
+    from experiments.upcycling.study import ARMS, FIXED, SEEDS, folder_of
+
+    return [
+        _words(*FIXED, *arm.words, _several("seed", SEEDS), f"runs_dir={folder_of(name)}")
+        for name, arm in ARMS.items()
+    ]
+
+
+def _several(key: str, values: Sequence[object]) -> str:
+    return f"{key}={','.join(f'{one:g}' if isinstance(one, float) else str(one) for one in values)}"
+
+
+def _words(*words: str) -> str:
+    """What the runner says itself is left out."""
+    return " ".join(word for word in words if not word.startswith(("log_level=", "logger=")))
+
+
+BALANCE = "model.router.balance_loss"
+LEADS = ("moe_vs_dense", "expert_scaling", "first_grid", "scaling_law")
+# Of the default run, as `make run` trains it.
+DEFAULT = "hardware.threads=1 study.name={name} study.compares=model.num_experts study.baseline=1"
+
+EVERY = (
+    Study(
+        name="learning_rate",
+        # A walk needs 3.6 rates on average, and the check has 52 runs.
+        script=Script(
+            lines=tuple(f"experiments.learning_rate {word}" for word in ("sweep", "fit", "check")),
+            like=_sweep,
+            extra=0.5,
+            fresh=("results.csv",),
+        ),
+        from_tables=("experiments.learning_rate fit",),
+    ),
+    Study(
+        name="first_grid",
+        grid=f"model.num_experts=1,8,16 seed=0,1,2,3,4 {DEFAULT.format(name='first_grid')}",
+        table="five_seeds.csv",
+        from_tables=(figures("difference_by_experts", "loss_by_experts"),),
+    ),
+    Study(
+        name="moe_vs_dense",
+        grid="experiment=moe_vs_dense/full",
+        from_tables=("experiments.moe_vs_dense.compare", figures("difference_by_experts")),
+    ),
+    Study(
+        name="expert_scaling",
+        grid="experiment=expert_scaling/full",
+        from_tables=(figures("difference_by_experts", "loss_by_experts", "tasks_by_experts"),),
+    ),
+    Study(
+        name="scaling_law",
+        grid="experiment=scaling_law/full",
+        from_tables=("experiments.scaling_law.refit {table}",),
+    ),
+    Study(
+        name="lead",
+        needs=LEADS,
+        table="leads.csv",
+        from_tables=("experiments.lead {tables}",),
+    ),
+    Study(
+        name="equal_time",
+        script=Script(
+            lines=("experiments.equal_time.with_kernels",),
+            like=_seconds,
+            fresh=("with_kernels.json",),  # tokens per second
+        ),
+        table="with_kernels.csv",
+    ),
+    Study(name="energy", needs=("equal_time",), from_tables=("experiments.energy.compare",)),
+    Study(
+        name="data_filtering",
+        grid="experiment=data_filtering/full",
+        from_tables=(figures("difference_by_data", "loss_by_data", "tasks_by_data"),),
+    ),
+    Study(
+        name="data_controls",
+        grid="experiment=data_controls/full",
+        from_tables=(figures("difference_by_data"),),
+    ),
+    Study(
+        name="one_genre",
+        grid="experiment=one_genre/full",
+        before=("experiments.one_genre.corpus",),
+        from_tables=(figures("difference_by_data"),),
+    ),
+    ablation("balance", "balance_loss", BALANCE),
+    ablation("balance_by_experts", "balance_loss", f"model.num_experts {BALANCE}"),
+    ablation("priority", "priority", "model.num_experts model.capacity_factor model.priority"),
+    ablation("capacity", "capacity_factor", "model.capacity_factor"),
+    ablation("moe_every", "moe_every", "model.moe_every"),
+    ablation("normalize", "normalize", "model.router.normalize"),
+    ablation("optimizer", "optimizer", "optimizer optimizer.learning_rate"),
+    ablation("second_expert", "second_policy", "model.router.second_policy"),
+    Study(
+        name="upcycling",
+        script=Script(lines=("experiments.upcycling.study",), like=_arms),
+    ),
+    Study(
+        name="embedded_tasks",
+        grid=f"model.num_experts=1,16 seed=0 {DEFAULT.format(name='embedded_tasks')}",
+        measured=True,
+        from_runs=("experiments.embedded_tasks.measure {runs}",),
+        makes=("demonstrations.csv", "seconds.csv"),
+    ),
+    Study(
+        name="serving",
+        grid="model.num_experts=16 seed=0 hardware.threads=1 study.name=serving",
+        measured=True,
+        from_runs=("experiments.serving.measure {runs}",),
+        makes=("memory.csv", "serving.png", "serving.svg", "machine.txt"),
+    ),
+)
