@@ -1,0 +1,29 @@
+"""What the blocks of pages may call."""
+
+from collections.abc import Callable
+
+from experiments.pages import ablations, differences, laws, others, spent
+from experiments.pages.claims import claim
+from experiments.pages.overview import overview
+from experiments.pages.tables import ran
+
+FUNCTIONS: dict[str, Callable[..., object]] = {
+    "claim": claim,
+    "ran": ran,
+    "overview": overview,
+    "ablation": ablations.section,
+    "ablations": ablations.summary,
+    **{
+        one.__name__: one
+        for one in (
+            differences.differences, differences.scores, differences.by_domain, differences.load,
+            spent.doublings, spent.spent, spent.by_seconds, spent.seconds_by_domain, spent.paces,
+            spent.energies,
+            laws.law_table, laws.best_counts, laws.planned_grid, laws.covered, laws.parabolas,
+            laws.independent, laws.beyond, laws.lead_table, laws.best_rates, laws.absent_scans,
+            laws.rule,
+            others.upcycled_over_dense, others.task_scores, others.demonstrations,
+            others.task_seconds, others.thresholds, others.pools,
+        )
+    },
+}  # fmt: skip
