@@ -4,11 +4,14 @@ from collections.abc import Callable
 
 from experiments.pages import ablations, differences, laws, others, spent
 from experiments.pages.claims import claim
-from experiments.pages.overview import overview
+from experiments.pages.commands import command
+from experiments.pages.overview import extent, overview
 from experiments.pages.tables import ran
 
 FUNCTIONS: dict[str, Callable[..., object]] = {
     "claim": claim,
+    "command": command,
+    "extent": extent,
     "ran": ran,
     "overview": overview,
     "ablation": ablations.section,
@@ -20,7 +23,7 @@ FUNCTIONS: dict[str, Callable[..., object]] = {
             spent.doublings, spent.spent, spent.by_seconds, spent.seconds_by_domain, spent.paces,
             spent.energies,
             laws.law_table, laws.best_counts, laws.planned_grid, laws.covered, laws.parabolas,
-            laws.independent, laws.beyond, laws.lead_table, laws.best_rates, laws.absent_scans,
+            laws.independent, laws.beyond, laws.lead_table, laws.planned_sweep, laws.best_rates, laws.absent_scans,
             laws.rule,
             others.upcycled_over_dense, others.task_scores, others.demonstrations,
             others.task_seconds, others.thresholds, others.pools,

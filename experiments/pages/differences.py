@@ -4,14 +4,25 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from experiments.pages.tables import Rows, heads, phrase, rows_of, sorted_values, value_label
-from experiments.pages.words import Claim, Effect, Good, answer, listed, markdown
+from experiments.pages.tables import (
+    NotTrainedError,
+    Rows,
+    heads,
+    phrase,
+    plain,
+    rows_of,
+    sorted_values,
+    value_label,
+)
+from experiments.pages.words import Claim, Effect, Good, answer, markdown
 from experiments.paired import Cell, fixed_keys, paired, value_of
 from experiments.tables import domains
 from glam.analysis.paired import corrected
+from glam.reporting.study_figures import label_of
 from glam.units import counted, fixed, signed
 
 TASKS = "tasks/"
+LOADS = ("load/busiest", "load/idlest", "load/dropped")
 Found = Mapping[tuple[Cell, str], Sequence[float]]
 
 
@@ -65,13 +76,12 @@ def with_mean_score(rows: Rows) -> Rows:
 def _table(
     rows: Rows, keys: Sequence[str], baseline: str, columns: Mapping[str, str]
 ) -> tuple[str, str]:
-    ordered = sorted_values("model", rows) if "model" in rows[0] else []
     found = paired(rows, keys, baseline, list(columns))
     named = {(cell, columns[column]): values for (cell, column), values in found.items()}
     tested = corrected(named)
     others = fixed_keys(rows, keys)
     lines: list[list[str]] = []
-    for group in _groups(rows, others, ordered):
+    for group in groups(rows, others):
         first = [row for row in rows if tuple(row[key] for key in others) == group]
         lines.append(_baseline(first, keys, baseline, group, others, columns))
         for cell in _cells(rows, keys, [cell for cell, _ in found if cell.fixed == group]):
@@ -88,7 +98,7 @@ def _table(
     return markdown(head, lines), words
 
 
-def _groups(rows: Rows, others: Sequence[str], models: Sequence[str]) -> list[tuple[str, ...]]:
+def groups(rows: Rows, others: Sequence[str]) -> list[tuple[str, ...]]:
     """Values of the keys that are not compared, in the order of their sizes."""
     places = {key: sorted_values(key, rows) for key in others}
     groups = dict.fromkeys(tuple(row[key] for key in others) for row in rows)
@@ -128,28 +138,43 @@ def _told(values: Sequence[float], is_significant: bool) -> str:
 
 
 def effects(
-    name: str, key: str, baseline: str, column: str = "loss/mean", only: Sequence[str] = ()
+    name: str,
+    key: str,
+    baseline: str,
+    *,
+    column: str = "loss/mean",
+    only: Sequence[str] = (),
+    words: Mapping[str, str] | None = None,
 ) -> dict[str, Effect]:
-    """Of every value of the keys (or of `only` these) against the baseline, labelled in words."""
-    rows, keys = rows_of(name, "seed", "id", column), key.split(",")
+    """Of every value of the keys (or of `only` these) against the baseline, by a label: the value
+    (as in `words`, where it is there) and those of the other swept keys."""
+    rows, keys, given = rows_of(name, "seed", "id", column), key.split(","), words or {}
     others = fixed_keys(rows, keys)
     found = paired(rows, keys, baseline, [column])
     made: dict[str, Effect] = {}
-    for group in _groups(rows, others, []):
-        mine = [cell for cell, _ in found if cell.fixed == group]
-        for cell in _cells(rows, keys, mine):
-            if not only or cell.value in only:
-                values = zip((*keys, *others), (*cell.value.split(","), *group), strict=True)
-                label = ", ".join(phrase(k, v) for k, v in values)
-                made[label] = Effect.of(found[cell, column])
+    for group in groups(rows, others):
+        fixed_words = [phrase(k, v) for k, v in zip(others, group, strict=True)]
+        for cell in _cells(rows, keys, [cell for cell, _ in found if cell.fixed == group]):
+            if only and cell.value not in only:
+                continue
+            values = zip(keys, cell.value.split(","), strict=True)
+            mine = given.get(cell.value, ", ".join(phrase(k, v) for k, v in values))
+            label = ", ".join([one for one in (mine, *fixed_words) if one])
+            made[label] = Effect.of(found[cell, column])
     return made
 
 
 def compared(
-    name: str, key: str, baseline: str, what: str, *, good: Good = "lower", only: Sequence[str] = ()
+    name: str,
+    key: str,
+    baseline: str,
+    what: str,
+    *,
+    good: Good = "lower",
+    words: Mapping[str, str] | None = None,
 ) -> Claim:
     """The claim that a study's mean held-out loss is lower, or another, than the baseline's."""
-    return answer(what, effects(name, key, baseline, only=only), good=good)
+    return answer(what, effects(name, key, baseline, words=words), good=good)
 
 
 def by_domain(name: str, key: str, baseline: str) -> str:
@@ -178,33 +203,39 @@ def by_domain(name: str, key: str, baseline: str) -> str:
 
 
 def load(name: str, key: str) -> str:
-    """How evenly the experts were used, by value, means over the runs."""
+    """How evenly the experts were used, by value, over the runs: with spikes, where the runs were
+    there to count them (`loads.csv` of `experiments.ablations.stability`)."""
     keys = key.split(",")
-    rows = rows_of(name, *keys, "load/busiest", "load/idlest", "load/dropped", "skipped_steps")
-    lines: list[list[str]] = []
-    for value in dict.fromkeys(tuple(row[one] for one in keys) for row in rows):
-        mine = [row for row in rows if tuple(row[one] for one in keys) == value]
-        told = [
-            float(np.mean([float(row[f"load/{one}"]) for row in mine]))
-            for one in ("busiest", "idlest", "dropped")
-        ]
-        skipped = sum(int(row["skipped_steps"]) for row in mine)
-        lines.append(
-            [
-                *_labels(keys, value), f"{told[0]:.2f}", f"{told[1]:.2f}",
-                f"{100 * told[2]:.1f} %", str(skipped),
-            ]
-        )  # fmt: skip
-    heads_ = [listed([one]) for one in _labels_of(keys)]
-    table = markdown([*heads_, "busiest", "idlest", "no slot", "steps skipped"], lines)
+    try:
+        counted_ = plain(f"{name.rpartition('/')[0]}/loads.csv")
+    except NotTrainedError:
+        counted_ = _loads(rows_of(name, *keys, *LOADS, "skipped_steps"), keys)
+    head = [label_of(column) if column in keys else column for column in counted_[0]]
+    lines = [
+        [value_label(column, value) if column in keys else value for column, value in row.items()]
+        for row in counted_
+    ]
     words = (
         "*Busiest* and *idlest*: an expert's load over the mean, of the layer where it is worst; "
         "*no slot*: choices that were dropped; both at the end of training."
     )
-    return f"{words}\n\n{table}"
+    return f"{words}\n\n{markdown(head, lines)}"
 
 
-def _labels_of(keys: Sequence[str]) -> list[str]:
-    from glam.reporting.study_figures import label_of
-
-    return [label_of(key) for key in keys]
+def _loads(rows: Rows, keys: Sequence[str]) -> Rows:
+    found: Rows = []
+    for value in dict.fromkeys(tuple(row[one] for one in keys) for row in rows):
+        mine = [row for row in rows if tuple(row[one] for one in keys) == value]
+        busiest, idlest, dropped = (
+            float(np.mean([float(row[column]) for row in mine])) for column in LOADS
+        )
+        found.append(
+            {
+                **dict(zip(keys, value, strict=True)),
+                "busiest": f"{busiest:.2f}",
+                "idlest": f"{idlest:.2f}",
+                "no slot": f"{100 * dropped:.1f} %",
+                "steps skipped": str(sum(int(row["skipped_steps"]) for row in mine)),
+            }
+        )
+    return found

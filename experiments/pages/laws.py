@@ -234,6 +234,29 @@ def best_rates() -> str:
     return markdown(["model", "tokens", "experts", "best rate", "at an end of its scan"], made)
 
 
+def planned_sweep() -> str:
+    """What the sweep scans, and what would count as failure, by the constants of its programs."""
+    least = {model: listed(_tokens_of(model)) for model in sweep.MODELS}
+    budgets = "; ".join(f"`{model}` at {tokens}" for model, tokens in least.items())
+    experts = listed("1 (dense)" if one == 1 else str(one) for one in sweep.EXPERTS)
+    seeds = listed(map(str, sweep.SEEDS))
+    unseen = listed(
+        f"width {width} at {in_message(ticks(tokens))}" for width, tokens in check.UNSEEN
+    )
+    return (
+        f"- *Cells*: {budgets} tokens; {experts} experts; seeds {seeds}, which no study uses. The rates "
+        "of a cell lie a factor of two apart, and more are tried until no seed of the dense twins or of "
+        "the sparse ones is best at an end.\n"
+        f"- *It holds* if it is within {check.MOST_REGRET} nats of the best of a scan at {unseen} tokens, "
+        f"which the sweep has none of, and if the default run ends at least {check.LEAST_GAIN} nats lower "
+        f"than at {check.BEFORE}, over {counted(len(check.SEEDS_OF_THE_DEFAULT), 'seed')}."
+    )
+
+
+def _tokens_of(model: str) -> list[str]:
+    return [in_message(ticks(one)) for one in sweep.BUDGETS if sweep.is_planned(model, one)]
+
+
 def absent_scans() -> str:
     """Cells that were planned and have no row."""
     there = {(row["model"], row["tokens"]) for row in plain(SWEEP)}
@@ -251,4 +274,7 @@ def rule() -> str:
     file = STUDIES / "learning_rate/rule.yaml"
     if not file.exists():
         return ""
-    return f"The rule, as `optimizer.auto` has it:\n\n```yaml\n{file.read_text().strip()}\n```"
+    return (
+        "![best learning rates and the rule](optima.png)\n\n"
+        f"The rule, as `optimizer.auto` has it:\n\n```yaml\n{file.read_text().strip()}\n```"
+    )

@@ -12,12 +12,11 @@ ALL = "all"  # no threshold
 
 def one_genre() -> Claim:
     """Of the clean half of the genre: the mean has the spoilt half in it."""
-    what = (
-        "The loss on clean held-out pages of the genre, less that on unfiltered text, in nats per "
-        "token, is with"
+    what = "Loss on clean held-out pages, after filtered text less after unfiltered, nats per token"
+    found, spoilt = (
+        effects(GENRE, "data", "unfiltered", column=f"loss/{kind}", words={"filtered": ""})
+        for kind in ("clean", "spoilt")
     )
-    found = effects(GENRE, "data", "unfiltered", "loss/clean")
-    spoilt = effects(GENRE, "data", "unfiltered", "loss/spoilt")
     told = listed(one.told() for one in spoilt.values())
     return answer(what, found, after=f"; on spoilt pages {told}")
 
@@ -31,8 +30,8 @@ def upcycling() -> Claim:
     """Against training anew, at equal further tokens."""
     found = effects(ARMS, "arm", "anew", only=_upcycled())
     what = (
-        "At equal further tokens the mean held-out loss less that of a sparse model trained anew, "
-        "in nats per token, is for a model"
+        "Mean held-out loss less that of a sparse model trained anew, at equal further tokens, nats "
+        "per token"
     )
     return answer(what, found)
 
@@ -40,9 +39,8 @@ def upcycling() -> Claim:
 def upcycled_over_dense() -> str:
     """What the experts add to the tokens before."""
     found = effects(ARMS, "arm", "dense trained on", only=_upcycled())
-    what = "Less that of the dense model trained on for as long it is for a model"
-    claim = answer(what, found)
-    return f"- Do the experts add to what the tokens before bring? {claim}"
+    what = "Mean held-out loss less that of the dense model trained on for as long, nats per token"
+    return f"- Do the experts add to what the tokens before bring? {answer(what, found)}"
 
 
 def _trained(rows: list[dict[str, str]]) -> list[str]:

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from cogapp import Cog, CogError
+from cogapp import Cog
+from cogapp.errors import CogError
 
 from experiments.pages.tables import NotTrainedError
 
@@ -22,7 +23,9 @@ def rendered(text: str, name: str, functions: Functions) -> str:
     try:
         return cog.process_string(text, name)
     except CogError as error:
-        raise PageError(str(error).strip().splitlines()[-1]) from error
+        why = str(error).strip().splitlines()[-1]
+        line = getattr(cog.cogmodule, "firstLineNum", 1)
+        raise PageError(why if why.startswith(name) else f"{name}:{line}: {why}") from error
 
 
 def _printing(function: Callable[..., object]) -> Callable[..., None]:

@@ -1,4 +1,5 @@
-"""What sparse models spend and gain: by tokens, seconds and energy (moe_vs_dense, equal_time, energy)."""
+"""What experts bring and cost: by their number, tokens, seconds and energy (expert_scaling,
+moe_vs_dense, equal_time, energy)."""
 
 import json
 import statistics
@@ -7,8 +8,10 @@ from experiments.energy import compare as energy_compare
 from experiments.equal_time import study
 from experiments.expert_scaling import trend
 from experiments.moe_vs_dense import compare
-from experiments.pages.tables import path, plain, rows_of
+from experiments.pages.differences import groups
+from experiments.pages.tables import path, phrase, plain, rows_of
 from experiments.pages.words import Claim, Effect, answer, listed, markdown
+from experiments.paired import fixed_keys
 from glam.analysis.paired import EXPERTS
 from glam.machine.energy import WATTS_PER_CORE
 from glam.units import signed
@@ -20,11 +23,13 @@ MEANS = {"mean": "all domains", "trained on": "domains of the training text"}
 def per_doubling(name: str) -> Claim:
     """What a doubling of the experts changes."""
     rows = rows_of(name, EXPERTS, "seed", "id", "loss/mean")
+    lines = {line.fixed: line for line in trend.lines_of(rows, path(name))}
     found = {
-        " ".join(f"`{one}`" for one in line.fixed): Effect.of(line.slopes("loss/mean"))
-        for line in trend.lines_of(rows, path(name))
+        ", ".join(phrase(key, one) for key, one in zip(fixed_keys(rows, [EXPERTS]), fixed, strict=True)):
+        Effect.of(lines[fixed].slopes("loss/mean"))
+        for fixed in groups(rows, fixed_keys(rows, [EXPERTS]))
     }
-    what = "A doubling of the experts changes the mean held-out loss, in nats per token, by"
+    what = "Change of the mean held-out loss by a doubling of the experts, nats per token"
     return answer(what, found, digits=4)
 
 
@@ -50,8 +55,8 @@ def fewer_tokens(name: str) -> Claim:
     except (ValueError, IndexError):
         return Claim("Not told", "The curves of a seed share no loss")
     what = (
-        f"To the loss that both reach, {compare.SPARSE} experts need this share of the dense "
-        "twin's tokens:"
+        f"Tokens that {compare.SPARSE} experts need to the loss that both reach, as a share of the "
+        "dense twin's"
     )
     return answer(what, found)
 
@@ -82,10 +87,10 @@ def equal_seconds() -> Claim:
     }
     since = listed(_ahead(experts) for experts in _sparse())
     what = (
-        f"After {longest} s of one core on {found[0].data} text the mean held-out loss less the "
-        "dense twin's, in nats per token, is"
+        f"Mean held-out loss less the dense twin's after {longest} s of one core on "
+        f"{found[0].data} text, nats per token"
     )
-    return answer(what, effects, after=f"; they are ahead from {since} on")
+    return answer(what, effects, after=f"; ahead from {since} on")
 
 
 def by_seconds() -> str:
@@ -169,7 +174,7 @@ def less_energy() -> Claim:
         for (_, over, experts), told in made.items()
         if over == "mean"
     }
-    what = "To the same loss over all domains sparse models need this share of the dense twin's energy:"
+    what = "Energy that sparse models need to the loss that both reach, as a share of the dense twin's"
     return answer(what, found, after=f" (the paper, at better quality: {energy_compare.PAPER:.2f})")
 
 

@@ -4,7 +4,6 @@ import csv
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from experiments.paired import fixed_keys
 from experiments.pages.words import listed
@@ -53,13 +52,14 @@ def value_label(key: str, value: str) -> str:
 
 
 def phrase(key: str, value: str) -> str:
-    """`16 experts`, `2 M tokens`, `filtered`: a value where its column is not beside it."""
+    """A value where its column is not beside it: `16 experts`, `2 M tokens`, `filtered`."""
     label = value_label(key, value)
     if key == EXPERTS:
         return "the dense twin" if value == "1" else f"{label} experts"
-    if key in (TOKENS, "optimizer.learning_rate", "model.capacity_factor"):
-        return f"{label} tokens" if key == TOKENS else f"{label_of(key)} {label}"
-    return label
+    if key == TOKENS:
+        return f"{label} tokens"
+    is_bare = _is_number(value) or value in ("True", "False")
+    return f"{label_of(key)} {label}" if is_bare else label
 
 
 def sorted_values(key: str, rows: Sequence[dict[str, str]]) -> list[str]:
@@ -78,53 +78,46 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def ran(name: str, *names: str) -> str:
-    """What was run, from the columns of the tables: sizes, tokens, recipes, seeds, hours, machine,
+def ran(name: str) -> str:
+    """What was run, from the columns of the table: sizes, tokens, recipes, seeds, hours, machine,
     and the cells that are missing."""
-    return "\n".join(_ran(one) for one in (name, *names))
-
-
-def _ran(name: str) -> str:
-    rows = rows_of(name, "seed", "run", "tokens")
+    rows = rows_of(name, "seed", "tokens")
     seeds = len({row["seed"] for row in rows})
-    parts = [_models(rows), *_swept(rows), _tokens(rows)]
+    parts = [*_models(rows), *_swept(rows), _tokens(rows)]
     parts += [f"{counted(seeds, 'paired seed')}, {counted(len(rows), 'run')}"]
-    told = "; ".join(part for part in parts if part)
-    return f"`{name}`: {told}. {_machine(rows)}{_missing(rows)}".rstrip()
+    return f"`{name.rpartition('/')[2]}`: {'; '.join(parts)}. {_machine(rows)}{_missing(rows)}".rstrip()
 
 
-def _models(rows: Rows) -> str:
+def _models(rows: Rows) -> Iterator[str]:
     """Names and active parameters of the dense or only model of each size."""
     active: dict[str, float] = {}
     for row in rows:
-        model = row.get("model") or row["run"].split("-")[0]
-        least = min(active.get(model, math.inf), float(row["parameters/active"]))
-        active[model] = least
-    found = [f"`{name}` ({in_message(ticks(size))} active parameters)" for name, size in active.items()]
-    return listed(sorted(found, key=lambda one: active[one.split("`")[1]]))
+        if row.get("parameters/active"):
+            model = row.get("model") or row["run"].split("-")[0]
+            active[model] = min(active.get(model, math.inf), float(row["parameters/active"]))
+    if active:
+        yield listed(
+            f"`{model}` ({in_message(ticks(size))} active parameters)"
+            for model, size in sorted(active.items(), key=lambda item: item[1])
+        )
 
 
 def _swept(rows: Rows) -> Iterator[str]:
     """The values of every key, and what the runs' names say of those that are not swept."""
     keys = [key for key in swept(rows) if key not in ("seed", "model", TOKENS)]
-    first = rows[0]["run"].split("-")
     for key in keys:
         values = [value_label(key, value) for value in sorted_values(key, rows)]
         yield f"{label_of(key)} {listed(values)}"
-    if EXPERTS not in keys and first[1][:-1].isdigit():
-        yield "the dense twin" if first[1] == "1e" else f"{first[1][:-1]} experts"
-    if "data" not in keys:
-        yield f"`data={first[2]}`"
+    _, experts, recipe, *_ = (*rows[0].get("run", "").split("-"), "", "")
+    if EXPERTS not in keys and experts[:-1].isdigit():
+        yield phrase(EXPERTS, experts[:-1])
+    if "data" not in keys and recipe:
+        yield f"`data={recipe}`"
 
 
 def _tokens(rows: Rows) -> str:
-    several = sorted({float(row["tokens"]) for row in rows})
-    return f"{listed(in_message(ticks(one)) for one in _thinned(several))} tokens"
-
-
-def _thinned(numbers: Sequence[float]) -> list[float]:
-    """One of those that are written alike."""
-    return list({ticks(one): one for one in numbers}.values())
+    found = dict.fromkeys(ticks(one) for one in sorted(float(row["tokens"]) for row in rows))
+    return f"{in_message(listed(found))} tokens"
 
 
 def _machine(rows: Rows) -> str:
@@ -132,8 +125,8 @@ def _machine(rows: Rows) -> str:
     told = [f"{hours:.1f} hours of training, one run after the other"]
     for column in ("processor", "kernels", "commit"):
         values = sorted({row[column] for row in rows if row.get(column)})
-        if values:
-            told.append(f"{column} {listed(f'`{one}`' if column == 'commit' else one for one in values)}")
+        shown = [f"`{one}`" if column == "commit" else one for one in values]
+        told += [f"{column} {listed(shown)}"] if shown else []
     return f"{'; '.join(told)}."
 
 
@@ -150,14 +143,9 @@ def _missing(rows: Rows) -> str:
     there = {tuple(row[key] for key in keys) for row in rows}
     every = math.prod(len({row[key] for row in rows}) for key in keys)
     absent = every - len(there)
-    return f" **{counted(absent, 'cell')} of {every} of the grid have no finished run.**" if absent else ""
+    return f" **{absent} of {counted(every, 'run')} of the grid are missing.**" if absent else ""
 
 
 def heads(rows: Rows, keys: Sequence[str]) -> list[str]:
     """The other swept keys, then those that are compared."""
     return [label_of(key) for key in (*fixed_keys(rows, keys), *keys)]
-
-
-def number(row: dict[str, Any], name: str) -> float:
-    """nan where the cell is empty."""
-    return float(row.get(name) or "nan")

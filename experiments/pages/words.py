@@ -38,11 +38,9 @@ class Effect(NamedTuple):
             return OPEN
         return YES if good == "either" or (good == "lower") == below else NO
 
-    def told(self, digits: int | None = None) -> str:
-        if self.none:
-            numbers = [fixed(one, digits or 2) for one in self[:3]]
-        else:
-            numbers = [signed(one, digits or 3) for one in self[:3]]
+    def told(self, digits: int = 3) -> str:
+        write = fixed if self.none else signed
+        numbers = [write(one, digits) for one in self[:3]]
         if math.isnan(self.low):
             return f"{numbers[0]} (one seed, no interval)"
         return f"{numbers[0]} ({numbers[1]} to {numbers[2]})"
@@ -63,14 +61,14 @@ def answer(
     effects: Mapping[str, Effect],
     *,
     good: Good = "lower",
-    digits: int | None = None,
+    digits: int = 3,
     after: str = "",
 ) -> Claim:
     """`what` says of what the effects are; each has its label, which may be empty where it is the
     only one."""
     found = {label: effect.verdict(good) for label, effect in effects.items()}
     each = ", ".join(f"{label} {one.told(digits)}".strip() for label, one in effects.items())
-    return Claim(verdict(found), f"{what} {each}{after}.")
+    return Claim(verdict(found), f"{what}: {each}{after}.")
 
 
 def verdict(found: Mapping[str, str]) -> str:
