@@ -39,7 +39,9 @@ def pairs_of(file: Path, key: str, baseline: str) -> Pairs:
     found: Pairs = {}
     for (cell, domain), differences in paired(rows, keys, baseline, domains(rows)).items():
         fixed = ", ".join(f"{o} {v}" for o, v in zip(others, cell.fixed, strict=True))
-        found[cell.value.replace(",", ", ") + (f" ({fixed})" if fixed else ""), domain] = differences
+        found[cell.value.replace(",", ", ") + (f" ({fixed})" if fixed else ""), domain] = (
+            differences
+        )
     return found
 
 

@@ -48,8 +48,7 @@ def read(file: Path) -> list[Run]:
         experts, tokens = int(row["model.num_experts"]), int(row["tokens"])
         seconds = float(row["joules"]) / WATTS_PER_CORE
         losses = {
-            of: float(np.mean([float(row[name]) for name in names]))
-            for of, names in means.items()
+            of: float(np.mean([float(row[name]) for name in names])) for of, names in means.items()
         }
         budget = (tokens, 3 * _forward(experts) * tokens, seconds)
         found.append(Run(experts, int(row["seed"]), budget, losses))

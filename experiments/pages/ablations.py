@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.pages.differences import by_domain, compared, differences, load, scores
 from experiments.pages.commands import command
+from experiments.pages.differences import by_domain, compared, differences, load, scores
 from experiments.pages.tables import STUDIES, NotTrainedError, ran, rows_of
 from experiments.pages.words import Claim, Effect, Good, answer, markdown
 from experiments.paired import Cell, paired
@@ -30,7 +30,9 @@ class Ablation(NamedTuple):
 
     def claim(self) -> Claim:
         what = OVER_BASELINE.format(self.words)
-        return compared(self.table, self.key, self.baseline, what, good=self.good, words=self.values)
+        return compared(
+            self.table, self.key, self.baseline, what, good=self.good, words=self.values
+        )
 
 
 class Optimizers(Ablation):
@@ -42,8 +44,8 @@ class Optimizers(Ablation):
         found = paired(rows, self.key.split(","), f"adamw,{first}", ["loss/mean"])
         effect = Effect.of(found[Cell(f"adafactor,{other}"), "loss/mean"])
         what = (
-            f"Mean held-out loss of Adafactor ({other}) less that of AdamW ({first}), each at the best "
-            "learning rate of those tried, nats per token"
+            f"Mean held-out loss of Adafactor ({other}) less that of AdamW ({first}), each at the "
+            "best learning rate of those tried, nats per token"
         )
         return answer(what, {"": effect}, good="either")
 

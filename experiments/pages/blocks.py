@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from experiments.pages import ablations, differences, laws, others, spent
+from experiments.pages import ablations, differences, laws, learning_rates, others, spent
 from experiments.pages.claims import claim
 from experiments.pages.commands import command
 from experiments.pages.overview import extent, overview
@@ -23,8 +23,9 @@ FUNCTIONS: dict[str, Callable[..., object]] = {
             spent.doublings, spent.spent, spent.by_seconds, spent.seconds_by_domain, spent.paces,
             spent.energies,
             laws.law_table, laws.best_counts, laws.planned_grid, laws.covered, laws.parabolas,
-            laws.independent, laws.beyond, laws.lead_table, laws.planned_sweep, laws.best_rates, laws.absent_scans,
-            laws.rule,
+            laws.independent, laws.beyond, laws.lead_table,
+            learning_rates.planned_sweep, learning_rates.best_rates, learning_rates.absent_scans,
+            learning_rates.rule,
             others.upcycled_over_dense, others.task_scores, others.demonstrations,
             others.task_seconds, others.thresholds, others.pools,
         )

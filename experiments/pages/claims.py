@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from experiments.pages import ablations, laws, others, spent
+from experiments.pages import ablations, laws, learning_rates, others, spent
 from experiments.pages.differences import compared
 from experiments.pages.tables import NotTrainedError
 from experiments.pages.words import Claim
@@ -22,13 +22,11 @@ CLAIMS: dict[str, Callable[[], Claim]] = {
     "data_filtering": lambda: compared(
         "data_filtering/results.csv", "data", "unfiltered", FILTERED, words={"filtered": ""}
     ),
-    "data_controls": lambda: compared(
-        "data_controls/results.csv", "data", "unfiltered", CHOSEN
-    ),
+    "data_controls": lambda: compared("data_controls/results.csv", "data", "unfiltered", CHOSEN),
     "one_genre": others.one_genre,
     "scaling_law": laws.law,
     "lead": laws.lead,
-    "learning_rate": laws.learning_rate,
+    "learning_rate": learning_rates.learning_rate,
     "upcycling": others.upcycling,
     "embedded_tasks": others.embedded_tasks,
     "serving": others.serving,

@@ -14,10 +14,10 @@ from experiments.pages.tables import (
     sorted_values,
     value_label,
 )
-from experiments.pages.words import Claim, Effect, Good, answer, markdown
+from experiments.pages.words import YES, Claim, Effect, Good, answer, listed, markdown
 from experiments.paired import Cell, fixed_keys, paired, value_of
 from experiments.tables import domains
-from glam.analysis.paired import corrected
+from glam.analysis.paired import corrected, holm_tests
 from glam.reporting.study_figures import label_of
 from glam.units import counted, fixed, signed
 
@@ -46,7 +46,8 @@ def differences(name: str, key: str, baseline: str) -> str:
         "Held-out loss, nats per token: that of the first line of each group, then the paired "
         f"difference of the others to it with its 95 % t interval over the seeds. {made[1]}"
     )
-    return f"{words}\n(`python -m experiments.paired experiments/{name} {key} {baseline}`)\n\n{made[0]}"
+    line = f"(`python -m experiments.paired experiments/{name} {key} {baseline}`)"
+    return f"{words}\n{line}\n\n{made[0]}"
 
 
 def scores(name: str, key: str, baseline: str) -> str:
@@ -86,14 +87,17 @@ def _table(
         lines.append(_baseline(first, keys, baseline, group, others, columns))
         for cell in _cells(rows, keys, [cell for cell, _ in found if cell.fixed == group]):
             label = _labels(keys, cell.value.split(","))
-            told = [_told(named[cell, name], tested[cell, name].is_significant) for name in columns.values()]
+            told = [
+                _told(named[cell, name], tested[cell, name].is_significant)
+                for name in columns.values()
+            ]
             seeds = len(named[cell, next(iter(columns.values()))])
             lines.append([*[""] * len(others), *label, str(seeds), *told])
     head = [*heads(rows, keys), "seeds", *columns.values()]
     means = sum(domain == "mean" for _, domain in named)
     words = (
-        "A star: significant at 5 % after Holm's correction, over "
-        f"{counted(len(named) - means, 'difference')} of single columns, or over {means} of the mean."
+        f"A star: significant at 5 % after Holm's correction, over {len(named) - means} "
+        f"differences of single columns, or over {means} of the mean."
     )
     return markdown(head, lines), words
 
@@ -137,7 +141,7 @@ def _told(values: Sequence[float], is_significant: bool) -> str:
     return f"{signed(effect.middle)} ({signed(effect.low)}, {signed(effect.high)}){star}"
 
 
-def effects(
+def labelled(
     name: str,
     key: str,
     baseline: str,
@@ -145,13 +149,13 @@ def effects(
     column: str = "loss/mean",
     only: Sequence[str] = (),
     words: Mapping[str, str] | None = None,
-) -> dict[str, Effect]:
-    """Of every value of the keys (or of `only` these) against the baseline, by a label: the value
-    (as in `words`, where it is there) and those of the other swept keys."""
+) -> dict[str, Sequence[float]]:
+    """Differences of every value of the keys (or of `only` these) to the baseline, by a label: the
+    value (as in `words`, where it is there) and those of the other swept keys."""
     rows, keys, given = rows_of(name, "seed", "id", column), key.split(","), words or {}
     others = fixed_keys(rows, keys)
     found = paired(rows, keys, baseline, [column])
-    made: dict[str, Effect] = {}
+    made: dict[str, Sequence[float]] = {}
     for group in groups(rows, others):
         fixed_words = [phrase(k, v) for k, v in zip(others, group, strict=True)]
         for cell in _cells(rows, keys, [cell for cell, _ in found if cell.fixed == group]):
@@ -159,22 +163,26 @@ def effects(
                 continue
             values = zip(keys, cell.value.split(","), strict=True)
             mine = given.get(cell.value, ", ".join(phrase(k, v) for k, v in values))
-            label = ", ".join([one for one in (mine, *fixed_words) if one])
-            made[label] = Effect.of(found[cell, column])
+            made[", ".join(one for one in (mine, *fixed_words) if one)] = found[cell, column]
     return made
 
 
 def compared(
-    name: str,
-    key: str,
-    baseline: str,
-    what: str,
-    *,
-    good: Good = "lower",
-    words: Mapping[str, str] | None = None,
-) -> Claim:
-    """The claim that a study's mean held-out loss is lower, or another, than the baseline's."""
-    return answer(what, effects(name, key, baseline, words=words), good=good)
+    name: str, key: str, baseline: str, what: str, *, good: Good = "lower",
+    column: str = "loss/mean", only: Sequence[str] = (), words: Mapping[str, str] | None = None,
+    after: str = "",
+) -> Claim:  # fmt: skip
+    """The claim that the loss is lower, or another, than the baseline's, by each value's own
+    interval; where Holm's correction over the values takes one back, it says so."""
+    found = labelled(name, key, baseline, column=column, only=only, words=words)
+    effects = {label: Effect.of(values) for label, values in found.items()}
+    tests = dict(zip(found, holm_tests(list(found.values())), strict=True))
+    told = [label for label, effect in effects.items() if effect.verdict("either") == YES]
+    kept = [label for label in told if tests[label].is_significant]
+    if kept != told:
+        over = f"after Holm's correction over the {len(found)}"
+        after += f"; significant {over}: {listed(kept) if kept else 'none'}"
+    return answer(what, effects, good=good, after=after)
 
 
 def by_domain(name: str, key: str, baseline: str) -> str:

@@ -1,24 +1,19 @@
-"""The scaling law, the lead of experts and the learning rate: from law.json and from the tables."""
+"""The scaling law and the lead of experts: from law.json and from the tables."""
 
 import json
-import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from experiments.lead import __main__ as leads
-from experiments.learning_rate import check, fit, sweep
-from experiments.pages.tables import STUDIES, NotTrainedError, path, plain
+from experiments.pages.tables import path, plain
 from experiments.pages.words import Claim, Effect, listed, markdown
 from experiments.scaling_law import coverage, grid, refit
 from glam.analysis.forecast import split_of
 from glam.analysis.scaling_law import cells
 from glam.reporting.law import WHOSE
 from glam.units import counted, in_message, percent, ticks
-
-SWEEP = "learning_rate/results.csv"
-OPTIMA = ("model", "tokens", "experts")
 
 
 def _law() -> dict[str, Any]:
@@ -58,9 +53,9 @@ def best_counts() -> str:
     dense = sum(one["experts"] == 1 for one in budgets)
     several = sum(len(one["rivals"]) > 1 for one in budgets)
     return (
-        f"- Of {counted(len(budgets), 'budget')} the best number of experts leads the dense twin beyond "
-        f"the noise in {ahead}; dense is best in {dense}; in {several} the best cannot be told from "
-        "another number."
+        f"- Of {counted(len(budgets), 'budget')} the best number of experts leads the dense twin "
+        f"beyond the noise in {ahead}; dense is best in {dense}; in {several} the best cannot be "
+        "told from another number."
     )
 
 
@@ -76,8 +71,9 @@ def planned_grid() -> str:
     split, place = split_of(runs), cells(runs)
     return (
         f"{sizes} active parameters; {tokens} tokens; {experts} experts; "
-        f"{counted(len(keys['seed']), 'paired seed')}: {len(runs.loss)} runs. Held out from every fit: "
-        f"{split.words}, {len(np.unique(place[~split.kept]))} of the {len(np.unique(place))} cells.\n"
+        f"{counted(len(keys['seed']), 'paired seed')}: {len(runs.loss)} runs. Held out from every "
+        f"fit: {split.words}, {len(np.unique(place[~split.kept]))} of the {len(np.unique(place))} "
+        "cells.\n"
         f"\n{grid.table()}"
     )
 
@@ -96,9 +92,9 @@ def covered() -> str:
     rows = plain("scaling_law/coverage.csv")
     error = max(float(row["error"]) for row in rows)
     words = (
-        f"The share of nominal {percent(float(rows[0]['nominal']), 0)} intervals that hold the truth, "
-        f"over {rows[0]['simulations']} simulated laws of each form (the error of a share is at most "
-        f"{error:.2f}):"
+        f"The share of nominal {percent(float(rows[0]['nominal']), 0)} intervals that hold the "
+        f"truth, over {rows[0]['simulations']} simulated laws of each form (the error of a share "
+        f"is at most {error:.2f}):"
     )
     return in_message(words) + "\n\n" + "\n".join(coverage.markdown(rows))
 
@@ -124,17 +120,23 @@ def independent() -> str:
         [
             row["experts"],
             row["form"],
-            *(f"{float(row[name]):.3f}" for name in ("measured",)),
-            *(
-                f"{float(row[whose]):.3f} ({float(row[f'{end}_low']):.3f} to {float(row[f'{end}_high']):.3f})"
-                for whose, end in (("theirs", "their"), ("ours", "our"))
+            f"{float(row['measured']):.3f}",
+            _between(row, "theirs", "their"),
+            _between(row, "ours", "our"),
+            f"{float(row['their_floor_low']):.1f} to {float(row['their_floor_high']):.1f}".replace(
+                "-", "−"
             ),
-            f"{float(row['their_floor_low']):.1f} to {float(row['their_floor_high']):.1f}".replace("-", "−"),
         ]
         for row in plain("scaling_law/independent.csv")
     ]
     head = ["experts", "form", "measured", "theirs", "ours", "their floor, interval"]
     return markdown(head, made)
+
+
+def _between(row: dict[str, str], value: str, ends: str) -> str:
+    names = (value, f"{ends}_low", f"{ends}_high")
+    middle, low, high = (f"{float(row[name]):.3f}" for name in names)
+    return f"{middle} ({low} to {high})"
 
 
 def beyond() -> str:
@@ -173,108 +175,11 @@ def lead() -> Claim:
     ratio, size = (Effect(one.value, one.low, one.high) for one in trends)
     return Claim(
         ratio.verdict("higher").capitalize(),
-        f"For each doubling of tokens per active parameter the lead of {leads.EXPERTS} experts over "
-        f"the dense twin changes by {ratio.told(4)} nats; for each doubling of size at as many, by "
-        f"{size.told(4)}.",
+        f"For each doubling of tokens per active parameter the lead of {leads.EXPERTS} experts "
+        f"over the dense twin changes by {ratio.told(4)} nats; for each doubling of size at as "
+        f"many, by {size.told(4)}.",
     )
 
 
 def lead_table() -> str:
     return leads.table(_lead_points())
-
-
-def _sweep() -> tuple[list[fit.Optimum], int]:
-    """Optima of the seeds and cells that are there, and how many were planned."""
-    found = fit.optima(plain(SWEEP))
-    planned = sum(sweep.is_planned(m, t) for m in sweep.MODELS for t in sweep.BUDGETS)
-    return found, planned * len(sweep.EXPERTS) * len(sweep.SEEDS)
-
-
-def learning_rate() -> Claim:
-    """Whether the rule holds where it was not fitted."""
-    try:
-        regrets = plain("learning_rate/regret.csv")
-        runs = [row for row in plain("learning_rate/default_run.csv") if row["seed"] != "mean"]
-    except NotTrainedError:
-        found, planned = _sweep()
-        inside = sum(not one.at_edge for one in found)
-        return Claim(
-            "Not answered yet",
-            f"{len(found)} of {planned} scans (size, tokens, experts, seed) are there, {inside} of "
-            "them with their best rate between two that are worse.",
-        )
-    worst = max(float(row["regret"]) for row in regrets)
-    gain = Effect.of([float(row["difference"]) for row in runs])
-    holds = worst <= check.MOST_REGRET and gain.middle <= -check.LEAST_GAIN and gain.high < 0
-    return Claim(
-        "Yes" if holds else "No",
-        f"At {counted(len(regrets), 'width')} and budgets that the fit has not seen the rule lies at most "
-        f"{worst:.4f} nats above the best of a scan, and the default run ends lower than at "
-        f"{check.BEFORE} by {gain.told(4)} nats.",
-    )
-
-
-def best_rates() -> str:
-    """The best rate of each cell, over the seeds."""
-    rows, (found, _) = plain(SWEEP), _sweep()
-    names = {float(row["parameters"]): row["model"] for row in rows}
-    places: dict[tuple[float, float, int], list[fit.Optimum]] = {}
-    for one in found:
-        places.setdefault((one.size, one.tokens, one.experts), []).append(one)
-    made = [
-        [
-            f"`{names[size]}`",
-            in_message(ticks(tokens)),
-            str(experts),
-            f"{statistics.geometric_mean(np.exp([one.log_rate for one in mine]).tolist()):.3g}",
-            f"{sum(one.at_edge for one in mine)} of {len(mine)}",
-        ]
-        for (size, tokens, experts), mine in sorted(places.items())
-    ]
-    return markdown(["model", "tokens", "experts", "best rate", "at an end of its scan"], made)
-
-
-def planned_sweep() -> str:
-    """What the sweep scans, and what would count as failure, by the constants of its programs."""
-    least = {model: listed(_tokens_of(model)) for model in sweep.MODELS}
-    budgets = "; ".join(f"`{model}` at {tokens}" for model, tokens in least.items())
-    experts = listed("1 (dense)" if one == 1 else str(one) for one in sweep.EXPERTS)
-    seeds = listed(map(str, sweep.SEEDS))
-    unseen = listed(
-        f"width {width} at {in_message(ticks(tokens))}" for width, tokens in check.UNSEEN
-    )
-    return (
-        f"- *Cells*: {budgets} tokens; {experts} experts; seeds {seeds}, which no study uses. The rates "
-        "of a cell lie a factor of two apart, and more are tried until no seed of the dense twins or of "
-        "the sparse ones is best at an end.\n"
-        f"- *It holds* if it is within {check.MOST_REGRET} nats of the best of a scan at {unseen} tokens, "
-        f"which the sweep has none of, and if the default run ends at least {check.LEAST_GAIN} nats lower "
-        f"than at {check.BEFORE}, over {counted(len(check.SEEDS_OF_THE_DEFAULT), 'seed')}."
-    )
-
-
-def _tokens_of(model: str) -> list[str]:
-    return [in_message(ticks(one)) for one in sweep.BUDGETS if sweep.is_planned(model, one)]
-
-
-def absent_scans() -> str:
-    """Cells that were planned and have no row."""
-    there = {(row["model"], row["tokens"]) for row in plain(SWEEP)}
-    absent = [
-        f"`{model}` at {in_message(ticks(float(tokens)))}"
-        for model in sweep.MODELS
-        for tokens in sweep.BUDGETS
-        if sweep.is_planned(model, tokens) and (model, str(tokens)) not in there
-    ]
-    return f"Not scanned yet: {listed(absent)}." if absent else ""
-
-
-def rule() -> str:
-    """The constants, where the fit has been made."""
-    file = STUDIES / "learning_rate/rule.yaml"
-    if not file.exists():
-        return ""
-    return (
-        "![best learning rates and the rule](optima.png)\n\n"
-        f"The rule, as `optimizer.auto` has it:\n\n```yaml\n{file.read_text().strip()}\n```"
-    )

@@ -1,8 +1,8 @@
 """One genre, upcycling, tasks for small models and serving."""
 
-from experiments.pages.differences import effects
+from experiments.pages.differences import compared, labelled
 from experiments.pages.tables import plain, rows_of
-from experiments.pages.words import Claim, answer, listed, markdown
+from experiments.pages.words import Claim, Effect, listed, markdown
 from glam.units import signed
 
 GENRE, ARMS = "one_genre/results.csv", "upcycling/results.csv"
@@ -12,13 +12,17 @@ ALL = "all"  # no threshold
 
 def one_genre() -> Claim:
     """Of the clean half of the genre: the mean has the spoilt half in it."""
-    what = "Loss on clean held-out pages, after filtered text less after unfiltered, nats per token"
-    found, spoilt = (
-        effects(GENRE, "data", "unfiltered", column=f"loss/{kind}", words={"filtered": ""})
-        for kind in ("clean", "spoilt")
+    filtered = {"filtered": ""}
+    spoilt = labelled(GENRE, "data", "unfiltered", column="loss/spoilt", words=filtered)
+    told = listed(Effect.of(differences).told() for differences in spoilt.values())
+    what = (
+        "Loss on clean held-out pages after filtered text less that after unfiltered, nats per "
+        "token"
     )
-    told = listed(one.told() for one in spoilt.values())
-    return answer(what, found, after=f"; on spoilt pages {told}")
+    return compared(
+        GENRE, "data", "unfiltered", what,
+        column="loss/clean", words=filtered, after=f"; on spoilt pages {told}",
+    )  # fmt: skip
 
 
 def _upcycled() -> list[str]:
@@ -28,19 +32,18 @@ def _upcycled() -> list[str]:
 
 def upcycling() -> Claim:
     """Against training anew, at equal further tokens."""
-    found = effects(ARMS, "arm", "anew", only=_upcycled())
     what = (
-        "Mean held-out loss less that of a sparse model trained anew, at equal further tokens, nats "
-        "per token"
+        "Mean held-out loss less that of a sparse model trained anew, at equal further tokens, "
+        "nats per token"
     )
-    return answer(what, found)
+    return compared(ARMS, "arm", "anew", what, only=_upcycled())
 
 
 def upcycled_over_dense() -> str:
     """What the experts add to the tokens before."""
-    found = effects(ARMS, "arm", "dense trained on", only=_upcycled())
     what = "Mean held-out loss less that of the dense model trained on for as long, nats per token"
-    return f"- Do the experts add to what the tokens before bring? {answer(what, found)}"
+    found = compared(ARMS, "arm", "dense trained on", what, only=_upcycled())
+    return f"- Do the experts add to what the tokens before bring? {found}"
 
 
 def _trained(rows: list[dict[str, str]]) -> list[str]:
@@ -63,8 +66,8 @@ def embedded_tasks() -> Claim:
     word = "Yes" if whole and not above else "In part" if count(trained)[0] else "No"
     return Claim(
         word,
-        f"Told from chance at 5 % after Holm's correction: {told}; {len(untrained)} untrained models "
-        f"on {above} of {every}.",
+        f"Told from chance at 5 % after Holm's correction: {told}; {len(untrained)} untrained "
+        f"models on {above} of {every}.",
     )
 
 
@@ -126,11 +129,12 @@ def serving() -> Claim:
     """One run: no interval."""
     rows = {(row["experts"], row["threshold"]): row for row in plain("serving/results.csv")}
     fewer, narrow = rows["float32", SHOWN_GATE], rows["int8", ALL]
+    more, int8 = (signed(float(row["more_loss"]), 4) for row in (fewer, narrow))
     return Claim(
         "One run, no interval",
         f"A second expert dropped below a gate of {SHOWN_GATE} leaves "
-        f"{float(fewer['active_experts']):.2f} active experts for {signed(float(fewer['more_loss']), 4)} "
-        f"nats per token; int8 experts cost {signed(float(narrow['more_loss']), 4)}.",
+        f"{float(fewer['active_experts']):.2f} active experts for {more} nats per token; int8 "
+        f"experts cost {int8}.",
     )
 
 
@@ -159,8 +163,8 @@ def thresholds() -> str:
 def pools() -> str:
     made = [
         [
-            row["experts"], f"{float(row['pool_mb']):.3g}", row["seats"], f"{float(row['grown_mb']):.0f}",
-            f"{float(row['reads_per_token']):.2f}",
+            row["experts"], f"{float(row['pool_mb']):.3g}", row["seats"],
+            f"{float(row['grown_mb']):.0f}", f"{float(row['reads_per_token']):.2f}",
         ]
         for row in plain("serving/memory.csv")
     ]  # fmt: skip

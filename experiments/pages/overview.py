@@ -38,8 +38,8 @@ ASKED = {
         "python -m experiments.embedded_tasks.measure", "",
     ),
     "lead": Entry(
-        "Do tokens per active parameter decide the gain from experts?", "python -m experiments.lead",
-        "../moe_vs_dense/results.csv",
+        "Do tokens per active parameter decide the gain from experts?",
+        "python -m experiments.lead", "../moe_vs_dense/results.csv",
     ),
     "learning_rate": Entry(
         "Does one rule give the learning rate?", "python -m experiments.learning_rate sweep", ""
@@ -66,7 +66,12 @@ def overview(which: str) -> str:
     head = ["question" if which == "asked" else "claim", "found"]
     if which == "readme":
         rows = [
-            [one.question, claim(name), _command(name, one), f"[{name}](experiments/{name}/README.md)"]
+            [
+                one.question,
+                claim(name),
+                _command(name, one),
+                f"[{name}](experiments/{name}/README.md)",
+            ]
             for name, one in entries.items()
         ]
         return markdown([*head, "command", "details"], rows)

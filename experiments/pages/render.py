@@ -1,5 +1,6 @@
 """Pages rendered by cog: the blocks of a page run, and their output put in their places."""
 
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -19,13 +20,15 @@ def rendered(text: str, name: str, functions: Functions) -> str:
     """The page with its blocks anew. Raises PageError for a block that cannot be."""
     cog = Cog()
     cog.options.print_output = True
-    cog.options.defines = {word: _printing(function) for word, function in functions.items()}
+    known = {word: _printing(function) for word, function in functions.items()}
+    page = io.StringIO()
     try:
-        return cog.process_string(text, name)
+        cog.process_file(io.StringIO(text), page, fname=name, globals=known)
     except CogError as error:
         why = str(error).strip().splitlines()[-1]
         line = getattr(cog.cogmodule, "firstLineNum", 1)
         raise PageError(why if why.startswith(name) else f"{name}:{line}: {why}") from error
+    return page.getvalue()
 
 
 def _printing(function: Callable[..., object]) -> Callable[..., None]:

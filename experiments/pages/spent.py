@@ -25,8 +25,9 @@ def per_doubling(name: str) -> Claim:
     rows = rows_of(name, EXPERTS, "seed", "id", "loss/mean")
     lines = {line.fixed: line for line in trend.lines_of(rows, path(name))}
     found = {
-        ", ".join(phrase(key, one) for key, one in zip(fixed_keys(rows, [EXPERTS]), fixed, strict=True)):
-        Effect.of(lines[fixed].slopes("loss/mean"))
+        ", ".join(
+            phrase(key, one) for key, one in zip(fixed_keys(rows, [EXPERTS]), fixed, strict=True)
+        ): Effect.of(lines[fixed].slopes("loss/mean"))
         for fixed in groups(rows, fixed_keys(rows, [EXPERTS]))
     }
     what = "Change of the mean held-out loss by a doubling of the experts, nats per token"
@@ -107,10 +108,11 @@ def by_seconds() -> str:
             rows.append([title, str(experts), *told, _ahead(experts, mean)])
     seeds = len({row.seed for row in found})
     words = (
-        "Held-out loss, sparse less dense, nats per token, with the 95 % t interval of "
-        f"{seeds} paired seeds, and from when on sparse is ahead (interval by bootstrap over the seeds):"
+        f"Held-out loss, sparse less dense, nats per token, with the 95 % t interval of {seeds} "
+        "paired seeds, and from when on sparse is ahead (interval by bootstrap over the seeds):"
     )
-    return f"{words}\n\n{markdown(['mean of', 'experts', *(f'{b} s' for b in budgets), 'ahead from'], rows)}"
+    head = ["mean of", "experts", *(f"{budget} s" for budget in budgets), "ahead from"]
+    return f"{words}\n\n{markdown(head, rows)}"
 
 
 def _cell(values: list[float]) -> str:
@@ -162,7 +164,8 @@ def paces() -> str:
     return (
         f"- Tokens per second, measured in turns: {told}.\n"
         f"- Best learning rate of {len({row['rate'] for row in scan})} by number of experts "
-        f"({len({row['seed'] for row in scan})} seeds of their own): {rates}. All runs have that of 1."
+        f"({len({row['seed'] for row in scan})} seeds of their own): {rates}. All runs have that "
+        "of 1."
     )
 
 
@@ -174,18 +177,24 @@ def less_energy() -> Claim:
         for (_, over, experts), told in made.items()
         if over == "mean"
     }
-    what = "Energy that sparse models need to the loss that both reach, as a share of the dense twin's"
+    what = (
+        "Energy that sparse models need to the loss that both reach, as a share of the dense twin's"
+    )
     return answer(what, found, after=f" (the paper, at better quality: {energy_compare.PAPER:.2f})")
 
 
 def energies() -> str:
     made = energy_compare.summary(energy_compare.read(path(ENERGY)))
     rows = [
-        [runs, str(experts), *(Effect(*made[runs, over, experts], none=1.0).told() for over in MEANS)]
+        [
+            runs,
+            str(experts),
+            *(Effect(*made[runs, over, experts], none=1.0).told() for over in MEANS),
+        ]
         for runs, experts in dict.fromkeys((runs, experts) for runs, _, experts in made)
     ]
     words = (
-        "Energy of the sparse model over the dense twin's: geometric mean over the paired seeds and "
-        f"its 95 % t interval. A core counts as {WATTS_PER_CORE:g} W."
+        "Energy of the sparse model over the dense twin's: geometric mean over the paired seeds "
+        f"and its 95 % t interval. A core counts as {WATTS_PER_CORE:g} W."
     )
     return f"{words}\n\n{markdown(['data', 'experts', *MEANS.values()], rows)}"

@@ -5,8 +5,8 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from experiments.paired import fixed_keys
 from experiments.pages.words import listed
+from experiments.paired import fixed_keys
 from experiments.tables import finished, swept
 from glam.analysis.paired import EXPERTS
 from glam.reporting.study_figures import label_of
@@ -85,7 +85,8 @@ def ran(name: str) -> str:
     seeds = len({row["seed"] for row in rows})
     parts = [*_models(rows), *_swept(rows), _tokens(rows)]
     parts += [f"{counted(seeds, 'paired seed')}, {counted(len(rows), 'run')}"]
-    return f"`{name.rpartition('/')[2]}`: {'; '.join(parts)}. {_machine(rows)}{_missing(rows)}".rstrip()
+    file = name.rpartition("/")[2]
+    return f"`{file}`: {'; '.join(parts)}. {_machine(rows)}{_missing(rows)}"
 
 
 def _models(rows: Rows) -> Iterator[str]:
