@@ -14,7 +14,7 @@ NEAR = 0.01  # tokens are rounded to whole steps
 
 def command(study: str) -> str:
     """As a block of code."""
-    return f"    {line(study)} logger=csv"
+    return f"```\n{line(study)} logger=csv\n```"  # indented code would lose its spaces in cog
 
 
 def line(study: str) -> str:
