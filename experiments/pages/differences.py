@@ -34,6 +34,7 @@ def losses(rows: Rows) -> dict[str, str]:
 def tasks(rows: Rows) -> dict[str, str]:
     """Columns of the scores that all runs have, by task."""
     columns = [name for name in rows[0] if name.startswith(TASKS) and all(r[name] for r in rows)]
+    columns.sort(key=lambda column: column != f"{TASKS}mean")  # the mean first, as of losses
     return {column: column.rpartition("/")[2] for column in columns}
 
 
@@ -69,7 +70,7 @@ def with_mean_score(rows: Rows) -> Rows:
     if not columns:
         return rows
     return [
-        {f"{TASKS}mean": str(np.mean([float(row[column]) for column in columns])), **row}
+        {**row, f"{TASKS}mean": str(np.mean([float(row[column]) for column in columns]))}
         for row in rows
     ]
 
