@@ -12,6 +12,7 @@ differences by the same function, `glam.analysis.paired.corrected`.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,23 +23,50 @@ from glam.units import signed
 Pairs = dict[tuple[str, str], list[float]]  # (value, domain): a difference a seed
 
 
+class Cell(NamedTuple):
+    """What is compared: a value of the keys (several joined by commas), and the values of the other
+    swept keys but the seed, which it shares with its baseline."""
+
+    value: str
+    fixed: tuple[str, ...] = ()
+
+
 def pairs_of(file: Path, key: str, baseline: str) -> Pairs:
     """Raises SystemExit for a table that is none of a study, or has no such key."""
     keys = key.split(",")
     rows = finished(file, *keys, "seed", "id", "loss/mean")
-    others = [name for name in swept(rows) if name not in keys]
+    others = fixed_keys(rows, keys)
+    found: Pairs = {}
+    for (cell, domain), differences in paired(rows, keys, baseline, domains(rows)).items():
+        fixed = ", ".join(f"{o} {v}" for o, v in zip(others, cell.fixed, strict=True))
+        found[cell.value.replace(",", ", ") + (f" ({fixed})" if fixed else ""), domain] = (
+            differences
+        )
+    return found
+
+
+def fixed_keys(rows: list[dict[str, str]], keys: Sequence[str]) -> list[str]:
+    """The other keys that the study sweeps, but the seed."""
+    return [name for name in swept(rows) if name not in (*keys, "seed")]
+
+
+def paired(
+    rows: list[dict[str, str]], keys: Sequence[str], baseline: str, columns: Sequence[str]
+) -> dict[tuple[Cell, str], list[float]]:
+    """By what is compared and by column: its number less that of the baseline with the same seed
+    and all else equal, one a seed."""
+    others = fixed_keys(rows, keys)
     # As `study.baseline` is: YAML's true is the table's True.
     same = [row for row in rows if value_of(row, keys).lower() == baseline.lower()]
-    against = {tuple(r[o] for o in others): r for r in same}
-    found: Pairs = {}
+    against = {tuple(r[o] for o in (*others, "seed")): r for r in same}
+    found: dict[tuple[Cell, str], list[float]] = {}
     for row in rows:
-        twin = against.get(tuple(row[other] for other in others))
+        twin = against.get(tuple(row[other] for other in (*others, "seed")))
         if twin is None or twin is row:
             continue
-        fixed = ", ".join(f"{o} {row[o]}" for o in others if o != "seed")
-        value = value_of(row, keys).replace(",", ", ") + (f" ({fixed})" if fixed else "")
-        for domain in domains(rows):
-            found.setdefault((value, domain), []).append(float(row[domain]) - float(twin[domain]))
+        cell = Cell(value_of(row, keys), tuple(row[other] for other in others))
+        for column in columns:
+            found.setdefault((cell, column), []).append(float(row[column]) - float(twin[column]))
     return found
 
 

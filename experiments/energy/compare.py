@@ -13,17 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from matplotlib.figure import Figure
-
 from experiments.equal_loss import geometric, spent
 from experiments.equal_time import study, with_kernels
-from experiments.equal_time.study import MEANS, Row, read
+from experiments.equal_time.study import MEANS, Row
 from glam.machine.energy import WATTS_PER_CORE
-from glam.reporting.theme import PRINT, dress, save
+from glam.reporting.theme import PRINT, panel, save
 
 FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "results.csv"
+COLUMNS = ("runs", "over", "experts", "seed", "loss", "joules", "dense_joules")
 PAPER = 456 / 1287  # MWh of 64B/64E over GPT-3's, at better quality
-BEFORE = ", before the kernels"
 
 
 class Pair(NamedTuple):
@@ -64,23 +63,31 @@ def _curve(
 
 
 def main() -> int:
-    before = read(study.RESULTS)
-    tables = {with_kernels.DATA: read(with_kernels.RESULTS)} | {
-        data + BEFORE: [row for row in before if row.data == data] for data in study.STUDY
-    }
-    made = [pair for runs, found in tables.items() for pair in pairs(runs, found)]
-    with (FOLDER / "results.csv").open("w", newline="") as file:
+    made = pairs(with_kernels.DATA, study.read(with_kernels.RESULTS))
+    with RESULTS.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*Pair._fields[:4], "loss", "joules", "dense_joules", "ratio_to_dense"])
+        writer.writerow(COLUMNS)
         for pair in made:
-            joules = [round(s * WATTS_PER_CORE) for s in (pair.seconds, pair.dense_seconds)]
-            writer.writerow([*pair[:4], f"{pair.loss:.4f}", *joules, f"{pair.ratio:.3f}"])
+            joules = [round(s * WATTS_PER_CORE, 1) for s in (pair.seconds, pair.dense_seconds)]
+            writer.writerow([*pair[:4], f"{pair.loss:.4f}", *joules])
     for (runs, over, experts), (middle, low, high) in summary(made).items():
         told = f"{middle:.2f} of the dense twin's energy ({low:.2f} to {high:.2f})"
         print(f"{runs}; {over}, E {experts}: {told}")
     for name, content in _figure(summary(made)).items():
         (FOLDER / name).write_bytes(content)
     return 0
+
+
+def read(table: Path) -> list[Pair]:
+    """What `main` wrote."""
+    with table.open(newline="") as file:
+        return [
+            Pair(
+                row["runs"], row["over"], int(row["experts"]), int(row["seed"]), float(row["loss"]),
+                *(float(row[name]) / WATTS_PER_CORE for name in COLUMNS[-2:]),
+            )
+            for row in csv.DictReader(file)
+        ]  # fmt: skip
 
 
 def summary(made: Sequence[Pair]) -> dict[tuple[str, str, int], tuple[float, float, float]]:
@@ -92,35 +99,26 @@ def summary(made: Sequence[Pair]) -> dict[tuple[str, str, int], tuple[float, flo
 
 
 def _figure(told: dict[tuple[str, str, int], tuple[float, float, float]]) -> dict[str, bytes]:
-    figure = Figure(figsize=(9.6, 3.2), layout="constrained")
-    sizes = {runs: sorted({key[2] for key in told if key[0] == runs}) for runs, _, _ in told}
-    panels = figure.subplots(1, len(sizes), sharey=True, width_ratios=[*map(len, sizes.values())])
-    for axes, (runs, several) in zip(panels, sizes.items(), strict=True):
-        dress(axes, PRINT)
-        for index, over in enumerate(MEANS):
-            rows = [told[runs, over, experts] for experts in several]
-            place = [x + 0.16 * (index - 0.5) for x in range(len(several))]
-            middle = [row[0] for row in rows]
-            errors = [[row[0] - row[1] for row in rows], [row[2] - row[0] for row in rows]]
-            style = {"fmt": "o", "color": PRINT.colour(index), "capsize": 3}
-            label = "all five domains" if over == "mean" else "domains like the training text"
-            axes.errorbar(place, middle, errors, label=label, **style)
-        axes.axhline(1, color=PRINT.muted, linewidth=0.8)
-        axes.axhline(PAPER, color=PRINT.muted, linewidth=0.8, linestyle="--")
-        axes.set_xticks(range(len(several)), [f"{experts} experts" for experts in several])
-        axes.set_xlim(-0.5, len(several) - 0.5)
-        axes.set_title(runs.replace(", ", ",\n"), fontsize=10, loc="left", color=PRINT.ink)
-    panels[0].set_ylim(bottom=0)
-    panels[0].set_ylabel("energy, dense = 1", fontsize=9)
-    panels[0].legend(fontsize=8, frameon=False, labelcolor=PRINT.ink, loc="lower right")
-    panels[0].annotate(
-        "the paper: 64B/64E against GPT-3",
-        (-0.45, PAPER),
-        (0, 4),
-        textcoords="offset points",
-        color=PRINT.muted,
-        fontsize=8,
-    )
+    figure, axes = panel(PRINT, height=3.2)
+    [runs] = {runs for runs, _, _ in told}
+    several = sorted({experts for _, _, experts in told})
+    for index, over in enumerate(MEANS):
+        rows = [told[runs, over, experts] for experts in several]
+        place = [x + 0.16 * (index - 0.5) for x in range(len(several))]
+        errors = [[row[0] - row[1] for row in rows], [row[2] - row[0] for row in rows]]
+        style = {"fmt": "o", "color": PRINT.colour(index), "capsize": 3}
+        label = "all domains" if over == "mean" else "domains of the training text"
+        axes.errorbar(place, [row[0] for row in rows], errors, label=label, **style)
+    axes.axhline(1, color=PRINT.muted, linewidth=0.8)
+    axes.axhline(PAPER, color=PRINT.muted, linewidth=0.8, linestyle="--")
+    axes.set_xticks(range(len(several)), [f"{experts} experts" for experts in several])
+    axes.set_xlim(-0.5, len(several) - 0.5)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel(f"energy on {runs} text, dense = 1", fontsize=9)
+    axes.legend(fontsize=8, frameon=False, labelcolor=PRINT.ink, loc="lower right")
+    paper = "the paper: 64B/64E against GPT-3"
+    style = {"textcoords": "offset points", "color": PRINT.muted, "fontsize": 8}
+    axes.annotate(paper, (-0.45, PAPER), (0, 4), **style)
     return save(figure, "energy", "energy")
 
 

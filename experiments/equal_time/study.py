@@ -1,14 +1,7 @@
-"""`python -m experiments.equal_time.study [calibrate | train | report]`: held-out loss at equal
-training seconds on one core.
-
-`calibrate` measures tokens per second of every model in real runs, two at a time on two cores as
-the study's own run, and writes calibration.json; do it on a quiet machine. `train` gives each
-model the tokens that it trains on in each budget of seconds, with a schedule that ends there, and
-the same seeds. `report` reads what the runs left: results.csv and the figures. Without a word: all.
-"""
+"""Held-out loss at equal training seconds: grids of runs, their table, and what it says. What is
+trained is in `with_kernels`."""
 
 import csv
-import json
 import math
 import statistics
 import subprocess
@@ -19,36 +12,14 @@ from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from glam.analysis.paired import interval
 from glam.config import ROOT
-from glam.reporting.theme import PRINT, dress, save
+from glam.reporting.theme import PRINT, dress
 from glam.runs.folder import RunFolder
 from glam.units import signed
 
-FOLDER = Path(__file__).parent
-CALIBRATION, RESULTS = FOLDER / "calibration.json", FOLDER / "results.csv"
 EXPERTS = (1, 8, 16, 32)
-
-
-class Half(NamedTuple):
-    """One half of the study: a data recipe, and what is run with it."""
-
-    experts: tuple[int, ...]
-    seeds: range
-    budgets: tuple[int, ...]  # seconds on one core, rising
-    trained_on: tuple[str, ...]  # domains whose like is in the training text
-
-
-# Filtered text holds hardly any tweets, and after 180 s its web pages are repeated; unfiltered
-# text has enough of everything for twice that. Wikipedia is in neither.
-STUDY = {
-    "filtered": Half(EXPERTS, range(6), (20, 60, 180), ("speeches", "scripture", "reviews")),
-    "unfiltered": Half(
-        (1, 16), range(5), (60, 180, 360), ("speeches", "scripture", "reviews", "tweets")
-    ),
-}
 MEANS = ("mean", "trained on")
 TRIAL = 600_000  # tokens of a run that calibrates
 ROUNDED = 8 * 128  # tokens of a step
@@ -64,33 +35,6 @@ class Row(NamedTuple):
     tokens: int
     train_seconds: float
     loss: dict[str, float]
-
-
-def calibrate() -> None:
-    speeds: dict[str, list[float]] = {}
-    for experts in EXPERTS:
-        few = (
-            "evaluation=held_out",
-            "evaluation.points=0",
-            "evaluation.tokens_per_domain=1024",
-            "rerun=true",
-        )
-        runs = grid(experts, TRIAL, range(90, 94), "filtered", "calibrate", *few)
-        speeds[str(experts)] = [run["tokens_per_second"] for run in runs]
-    CALIBRATION.write_text(json.dumps({"tokens_per_second": speeds}, indent=1) + "\n")
-
-
-def tokens_for(budget: int, experts: int) -> int:
-    """What the model trains on in `budget` seconds, in whole steps."""
-    speeds = json.loads(CALIBRATION.read_text())["tokens_per_second"][str(experts)]
-    return round(budget * statistics.median(speeds) / ROUNDED) * ROUNDED
-
-
-def train() -> None:
-    for data, half in STUDY.items():
-        for budget in reversed(half.budgets):
-            for experts in half.experts:
-                grid(experts, tokens_for(budget, experts), half.seeds, data, "equal_time")
 
 
 def grid(
@@ -121,22 +65,6 @@ def _summaries(study: str) -> list[dict[str, Any]]:
     return [summary for summary in found if summary is not None]
 
 
-def rows() -> list[Row]:
-    """Of the runs that are there; of each half a "trained on" beside the mean of all domains."""
-    found: list[Row] = []
-    for data, half in STUDY.items():
-        for experts in half.experts:
-            budgets = {tokens_for(budget, experts): budget for budget in half.budgets}
-            for run in _summaries(_study("equal_time", data, experts)):
-                loss = dict(run["loss"])
-                loss["trained on"] = statistics.mean(loss[name] for name in half.trained_on)
-                budget, tokens = budgets.get(run["tokens"]), run["tokens"]
-                if budget is not None:
-                    place = (data, budget, experts, int(run["seed"]), tokens)
-                    found.append(Row(*place, run["train_seconds"], loss))
-    return sorted(found)
-
-
 def read(table: Path) -> list[Row]:
     """What `write` wrote."""
     with table.open() as file:
@@ -152,21 +80,6 @@ def read(table: Path) -> list[Row]:
             )
             for row in csv.DictReader(file)
         ]
-
-
-def report() -> None:
-    found = rows()
-    with RESULTS.open("w", newline="") as file:
-        write(found, file)
-    for name, content in _figure(found).items():
-        (FOLDER / name).write_bytes(content)
-    for data, half in STUDY.items():
-        for domain in MEANS:
-            for experts in half.experts[1:]:
-                line = [told(found, data, budget, experts, domain) for budget in half.budgets]
-                since = overtakes(found, data, experts, domain, half.budgets)
-                print(f"{data}, {domain}, E {experts}:", "; ".join(line))
-                print("  below the dense twin from", since)
 
 
 def write(found: Sequence[Row], file: TextIO) -> None:
@@ -230,48 +143,24 @@ def _seconds(value: float, budgets: Sequence[int]) -> str:
     return f"{value:.0f} s" if math.isfinite(value) else f"over {budgets[-1]} s"
 
 
-def _figure(found: Sequence[Row]) -> dict[str, bytes]:
-    """For each half, the difference to the dense twin against seconds: over all domains, and over
-    those whose like is trained on."""
-    figure = Figure(figsize=(8.4, 5.6), layout="constrained")
-    panels = figure.subplots(2, 2, sharey=True)
-    for line, (data, half) in zip(panels, STUDY.items(), strict=True):
-        for axes, domain in zip(line, MEANS, strict=True):
-            panel(axes, found, data, half, domain)
-    panels[0, 0].legend(fontsize=8, frameon=False, labelcolor=PRINT.ink)
-    return save(figure, "difference_by_seconds", "equal_time")
-
-
-def panel(axes: Axes, found: Sequence[Row], data: str, half: Half, domain: str) -> None:
+def panel(axes: Axes, found: Sequence[Row], domain: str) -> None:
+    """The difference to the dense twin against seconds, of every number of experts."""
+    data, every = found[0].data, sorted({row.budget for row in found})
     dress(axes, PRINT)
     axes.set_xscale("log")
-    axes.set_xticks(half.budgets, [f"{budget} s" for budget in half.budgets])
+    axes.set_xticks(every, [f"{budget} s" for budget in every])
     axes.minorticks_off()
     axes.axhline(0, color=PRINT.muted, linewidth=0.8)
-    for experts in half.experts[1:]:
+    for experts in EXPERTS[1:]:
         index = EXPERTS.index(experts)
-        all_pairs = {b: differences(found, data, b, experts, domain) for b in half.budgets}
+        all_pairs = {b: differences(found, data, b, experts, domain) for b in every}
         budgets, paired = zip(*((b, pairs) for b, pairs in all_pairs.items() if pairs), strict=True)
         means = [statistics.mean(values) for values in paired]
         tops = [(interval(values) or (0.0, 0.0))[1] for values in paired]
-        half_widths = [top - mean for top, mean in zip(tops, means, strict=True)]
+        halves = [top - mean for top, mean in zip(tops, means, strict=True)]
         moved = [budget * 1.04 ** (index - 2) for budget in budgets]  # side by side
         style = {"color": PRINT.colour(index), "marker": "o", "markersize": 4}
-        axes.errorbar(moved, means, half_widths, label=f"{experts} experts", **style)
-    which = "all five domains" if domain == "mean" else "domains like the training text"
+        axes.errorbar(moved, means, halves, label=f"{experts} experts", **style)
+    which = "all domains" if domain == "mean" else "domains of the training text"
     axes.set_title(f"{data}: {which}", fontsize=10, loc="left", color=PRINT.ink)
     axes.set_ylabel("loss, less the dense twin's", fontsize=9)
-
-
-def main(words: list[str]) -> int:
-    steps = {"calibrate": calibrate, "train": train, "report": report}
-    if unknown := [word for word in words if word not in steps]:
-        print(f"{unknown[0]}: no such step; there are {', '.join(steps)}", file=sys.stderr)
-        return 2
-    for name in words or steps:
-        steps[name]()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

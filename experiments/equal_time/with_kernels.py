@@ -1,7 +1,9 @@
-"""`python -m experiments.equal_time.with_kernels`: the study's question up to three minutes again,
-on `glam/kernels`, unfiltered text, at the learning rate that suits the dense twin best.
+"""`python -m experiments.equal_time.with_kernels`: held-out loss at equal training seconds of one
+core, up to three minutes, on unfiltered text, at the learning rate that suits the dense twin best.
 
-Calibrates as the study does, two runs at a time (with_kernels.json); trains the dense twin and 16
+Measures the tokens per second of every model in real runs, two at a time, which take turns
+(with_kernels.json; on a quiet machine); a budget of seconds is the tokens that those make, and
+every schedule ends at its own budget. Trains the dense twin and 16
 experts at five rates on two seeds (rates.csv), and all models on five other seeds at the rate at
 which the dense twin had the lowest loss (with_kernels.csv); prints the differences and draws them
 (with_kernels.png, .svg). What is there of it is not run again.
@@ -19,7 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.equal_time import study
-from experiments.equal_time.study import EXPERTS, MEANS, ROUNDED, STUDY, TRIAL, Half, Row
+from experiments.equal_time.study import EXPERTS, MEANS, ROUNDED, TRIAL, Row
+from glam.data.sources import EMBEDDED
 from glam.reporting.theme import PRINT, dress, save
 
 FOLDER = Path(__file__).parent
@@ -30,6 +33,7 @@ BUDGETS = {20: EXPERTS, 60: EXPERTS, 120: (1, 16), 180: EXPERTS}  # seconds: who
 RATES, SCAN_SEEDS = (0.004, 0.006, 0.012, 0.018, 0.026), range(2)
 SCAN_TOKENS = {1: 6_892_544, 16: 5_758_976}  # of three minutes, as they were once
 NO_POINTS = "evaluation.points=0"
+HELD_OUT = {source.name for source in EMBEDDED if source.role == "held_out"}
 
 
 def speeds() -> dict[str, list[float]]:
@@ -72,7 +76,9 @@ def _mean(found: Sequence[dict[str, Any]], rate: float, experts: int) -> float:
 
 
 def _trained_on(run: dict[str, Any]) -> float:
-    return statistics.mean(run["loss"][name] for name in STUDY[DATA].trained_on)
+    """Of the domains that training text has."""
+    loss: dict[str, float] = run["loss"]
+    return statistics.mean(loss[name] for name in loss if name not in {"mean", *HELD_OUT})
 
 
 def rows(rate: float) -> list[Row]:
@@ -99,9 +105,8 @@ def figure(scanned: Sequence[dict[str, Any]], found: Sequence[Row]) -> dict[str,
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     rates, *rest = figure.subplots(1, 3)
     _rates(rates, scanned)
-    half = Half(EXPERTS, SEEDS, tuple(BUDGETS), STUDY[DATA].trained_on)
     for axes, domain in zip(rest, MEANS, strict=True):
-        study.panel(axes, found, DATA, half, domain)
+        study.panel(axes, found, domain)
     rest[0].legend(fontsize=8, frameon=False, labelcolor=PRINT.ink)
     return save(figure, "with_kernels", "equal_time")
 
@@ -117,7 +122,7 @@ def _rates(axes: Axes, scanned: Sequence[dict[str, Any]]) -> None:
         label = "dense twin" if experts == 1 else f"{experts} experts"
         axes.plot(RATES, means, color=colour, marker="o", markersize=4, label=label)
     axes.set_title("three minutes, by learning rate", fontsize=10, loc="left", color=PRINT.ink)
-    axes.set_ylabel("loss, domains like the training text", fontsize=9)
+    axes.set_ylabel("loss, domains of the training text", fontsize=9)
     axes.legend(fontsize=8, frameon=False, labelcolor=PRINT.ink)
 
 

@@ -9,10 +9,12 @@ number of experts to the next lower the mean loss. Prints a table in Markdown.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from experiments.tables import domains, finished, refuse, swept
+from experiments.paired import fixed_keys
+from experiments.tables import domains, finished, refuse
 from glam.analysis.paired import EXPERTS, interval
 from glam.units import signed
 
@@ -34,30 +36,48 @@ def falling(rows: Sequence[dict[str, str]]) -> str:
     return f"{int((np.diff(means) < 0).sum())} of {len(counts) - 1}"
 
 
-def table(file: Path) -> str:
-    rows = finished(file, EXPERTS, "seed", "id", "loss/mean")
-    others = [key for key in swept(rows) if key not in (EXPERTS, "seed")]
-    columns = domains(rows)
-    names = [column.removeprefix("loss/") for column in columns]
-    lines = [f"| {', '.join(others) or 'study'} | seeds | {' | '.join(names)} | steps down |"]
-    lines.append("| --- " * (len(names) + 3) + "|")
+class Line(NamedTuple):
+    """Runs of all numbers of experts, by seed, at the same values of the other swept keys."""
+
+    fixed: tuple[str, ...]
+    by_seed: list[list[dict[str, str]]]
+
+    def slopes(self, column: str) -> list[float]:
+        """One a seed."""
+        return [slope(seed, column) for seed in self.by_seed]
+
+
+def lines_of(rows: list[dict[str, str]], file: Path) -> list[Line]:
+    """Seeds that lack a number of experts are left out. Raises SystemExit for what has no line."""
+    others = fixed_keys(rows, [EXPERTS])
+    found: list[Line] = []
     for fixed in dict.fromkeys(tuple(row[key] for key in others) for row in rows):
         mine = [row for row in rows if tuple(row[key] for key in others) == fixed]
         by_seed = [[r for r in mine if r["seed"] == s] for s in sorted({r["seed"] for r in mine})]
         whole = max(len(seed) for seed in by_seed)
-        by_seed = [seed for seed in by_seed if len(seed) == whole > 1]
-        if not by_seed:
-            refuse(
-                f"{file} has one number of experts for {', '.join(fixed) or 'all'}; two make a line"
-            )
+        if whole < 2:
+            where = ", ".join(fixed) or "all"
+            refuse(f"{file} has one number of experts for {where}; two make a line")
+        found.append(Line(fixed, [seed for seed in by_seed if len(seed) == whole]))
+    return found
+
+
+def table(file: Path) -> str:
+    rows = finished(file, EXPERTS, "seed", "id", "loss/mean")
+    columns = domains(rows)
+    names = [column.removeprefix("loss/") for column in columns]
+    others = ", ".join(fixed_keys(rows, [EXPERTS])) or "study"
+    lines = [f"| {others} | seeds | {' | '.join(names)} | steps down |"]
+    lines.append("| --- " * (len(names) + 3) + "|")
+    for line in lines_of(rows, file):
         texts: list[str] = []
         for column in columns:
-            slopes = [slope(seed, column) for seed in by_seed]
+            slopes = line.slopes(column)
             around = interval(slopes)
             span = "" if around is None else f" ({signed(around[0], 4)}, {signed(around[1], 4)})"
             texts.append(signed(float(np.mean(slopes)), 4) + span)
-        kept = [row for seed in by_seed for row in seed]
-        cells = [", ".join(fixed) or "all", f"{len(by_seed)}", *texts, falling(kept)]
+        kept = [row for seed in line.by_seed for row in seed]
+        cells = [", ".join(line.fixed) or "all", f"{len(line.by_seed)}", *texts, falling(kept)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -26,12 +26,10 @@ from glam.units import si, signed
 HERE = Path(__file__).parent
 EXPERTS, CONFIDENCE = 16, 0.95
 STUDIES = HERE.parent
-# Those with the most seeds first. Each has one learning rate for all its cells; mini_tuned is
-# glam_mini again, at half of it.
+# Those with the most seeds first.
 TABLES = (
     "moe_vs_dense/results.csv",
     "expert_scaling/results.csv",
-    "expert_scaling/mini_tuned.csv",
     "first_grid/five_seeds.csv",
     "scaling_law/results.csv",
 )
@@ -109,7 +107,7 @@ def rows_of(found: Sequence[Point]) -> list[dict[str, str]]:
     ]  # fmt: skip
 
 
-def markdown(found: Sequence[Point]) -> str:
+def table(found: Sequence[Point]) -> str:
     lines = ["| active | tokens | tokens per parameter | lead | seeds | table |"]
     lines.append("| --- " * 6 + "|")
     for row in rows_of(found):
@@ -117,11 +115,15 @@ def markdown(found: Sequence[Point]) -> str:
         numbers = si(float(row["active"])), si(float(row["tokens"])), row["tokens_per_parameter"]
         lead = f"{signed(float(row['lead']))} ({low}, {high})"
         lines.append(f"| {' | '.join((*numbers, lead, row['seeds'], row['table']))} |")
-    lines.append("")
+    return "\n".join(lines).replace("\xa0", " ")
+
+
+def markdown(found: Sequence[Point]) -> str:
+    lines = [table(found), ""]
     for one in trends(found):
         span = f"{signed(one.low, 4)} to {signed(one.high, 4)}"
         lines.append(f"Per doubling of {one.of}: {signed(one.value, 4)} nats ({span}).")
-    return "\n".join(lines).replace("\xa0", " ")
+    return "\n".join(lines)
 
 
 def figure(found: Sequence[Point]) -> Figure:

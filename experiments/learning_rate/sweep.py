@@ -41,7 +41,7 @@ def cost() -> Iterator[str]:
     yield "| model | runs | hours of two cores |"
     yield "| --- | --- | --- |"
     for model in MODELS:
-        budgets = [tokens for tokens in BUDGETS if _has(model, tokens)]
+        budgets = [tokens for tokens in BUDGETS if is_planned(model, tokens)]
         runs = RATES_EACH * len(budgets) * len(EXPERTS) * len(SEEDS)
         training = sum(
             seconds(rows, model, str(experts)) * sum(budgets) / 1e6 for experts in EXPERTS
@@ -56,11 +56,11 @@ def sweep(models: Sequence[str], budgets: Sequence[int]) -> None:
     """Cheap ones first. Raises CalledProcessError where a grid fails."""
     for tokens in budgets:
         for model in models:
-            if _has(model, tokens):
+            if is_planned(model, tokens):
                 walk(model, tokens)
 
 
-def _has(model: str, tokens: int) -> bool:
+def is_planned(model: str, tokens: int) -> bool:
     return tokens <= MOST.get(model, tokens)
 
 

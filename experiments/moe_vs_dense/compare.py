@@ -18,18 +18,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.equal_loss import geometric, spent
-from experiments.tables import finished, refuse
+from experiments.tables import domains, finished, refuse
 from glam.analysis.paired import interval
 from glam.config import RunConfig
+from glam.data.sources import EMBEDDED
 from glam.machine.energy import WATTS_PER_CORE
 from glam.reporting.theme import PRINT, log_axis, panels, save
 
 FOLDER = Path(__file__).parent
 DENSE, SPARSE = 1, 16
-LOSSES = {
-    "all five domains": ("mean",),
-    "domains like the training text": ("speeches", "scripture", "reviews"),
-}
+HELD_OUT = {source.name for source in EMBEDDED if source.role == "held_out"}
 MEASURES = ("training tokens", "training FLOPs", "seconds of one core")
 
 
@@ -37,24 +35,29 @@ class Run(NamedTuple):
     experts: int
     seed: int
     spent: tuple[float, ...]  # by MEASURES
-    losses: tuple[float, ...]  # by LOSSES, nats per token
+    losses: dict[str, float]  # by what they are means of, nats per token
 
 
 def read(file: Path) -> list[Run]:
     """Of the finished cells, by tokens."""
-    domains = [f"loss/{name}" for names in LOSSES.values() for name in names]
-    rows = finished(file, "seed", "model.num_experts", "tokens", "joules", *domains)
+    rows = finished(file, "seed", "model.num_experts", "tokens", "joules", "loss/mean")
+    trained_on = [name for name in domains(rows) if _is_of_training_text(name)]
+    means = {"all domains": ["loss/mean"], "domains of the training text": trained_on}
     found: list[Run] = []
     for row in sorted(rows, key=lambda row: int(row["tokens"])):
         experts, tokens = int(row["model.num_experts"]), int(row["tokens"])
         seconds = float(row["joules"]) / WATTS_PER_CORE
-        losses = (
-            float(np.mean([float(row[f"loss/{name}"]) for name in names]))
-            for names in LOSSES.values()
-        )
+        losses = {
+            of: float(np.mean([float(row[name]) for name in names])) for of, names in means.items()
+        }
         budget = (tokens, 3 * _forward(experts) * tokens, seconds)
-        found.append(Run(experts, int(row["seed"]), budget, tuple(losses)))
+        found.append(Run(experts, int(row["seed"]), budget, losses))
     return found
+
+
+def _is_of_training_text(column: str) -> bool:
+    """Whether the recipe trains on text like it."""
+    return column.removeprefix("loss/") not in {"mean", *HELD_OUT}
 
 
 def _forward(experts: int) -> int:
@@ -63,7 +66,7 @@ def _forward(experts: int) -> int:
     return dataclasses.replace(default, model=model).flops_per_token
 
 
-def ratios(runs: Sequence[Run], over: int, measure: int) -> list[float]:
+def ratios(runs: Sequence[Run], over: str, measure: int) -> list[float]:
     """What the sparse model spends over what the dense one does, by seed."""
     found: list[float] = []
     for seed in sorted({run.seed for run in runs}):
@@ -81,10 +84,11 @@ def ratios(runs: Sequence[Run], over: int, measure: int) -> list[float]:
 
 
 def table(runs: Sequence[Run]) -> str:
-    lines = ["| sparse over dense, to the same loss | " + " | ".join(LOSSES) + " |"]
-    lines.append("| --- " * (1 + len(LOSSES)) + "|")
+    means = list(runs[0].losses)
+    lines = ["| sparse over dense, to the same loss | " + " | ".join(means) + " |"]
+    lines.append("| --- " * (1 + len(means)) + "|")
     for measure, name in enumerate(MEASURES):
-        cells = [geometric(ratios(runs, over, measure)) for over in range(len(LOSSES))]
+        cells = [geometric(ratios(runs, over, measure)) for over in means]
         told = [f"{middle:.2f} ({low:.2f} to {high:.2f})" for middle, low, high in cells]
         lines.append(f"| {name} | {' | '.join(told)} |")
     return "\n".join(lines)
@@ -111,7 +115,7 @@ def _curve(runs: Sequence[Run], measure: int) -> tuple[list[float], list[float],
     errors: list[list[float]] = [[], []]
     for tokens in sorted({run.spent[0] for run in runs}):
         mine = [run for run in runs if run.spent[0] == tokens]
-        losses = [run.losses[0] for run in mine]
+        losses = [run.losses["all domains"] for run in mine]
         x.append(float(np.exp(np.mean(np.log([run.spent[measure] for run in mine])))))
         y.append(float(np.mean(losses)))
         low, high = interval(losses) or (y[-1], y[-1])

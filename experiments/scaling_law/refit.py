@@ -53,41 +53,47 @@ def forward(model: str, experts: int) -> int:
 
 
 def markdown(told: dict[str, Any]) -> Iterator[str]:
-    every = [told, *told["other_forms"]]
+    for part in (forms, held_out, constants, cells):
+        yield from part(told)
+        yield ""
+
+
+def every(told: dict[str, Any]) -> list[dict[str, Any]]:
+    """The forms, the law of the page first."""
+    return [told, *told["other_forms"]]
+
+
+def forms(told: dict[str, Any]) -> Iterator[str]:
     yield f"Held out: {told['split']}.\n"
     yield "| form | inside | mean error, log loss | noise of the fit | pinned | accepted |"
     yield "| --- " * 6 + "|"
-    for one in every:
+    for one in every(told):
         inside = f"{sum(cell['inside'] for cell in one['held_out'])} of {len(one['held_out'])}"
         pinned = ", ".join(f"{name} {value:.3g}" for name, value in one["pinned"].items()) or "–"
         accepted = "yes" if one["accepted"] else "no"
         numbers = f"{one['error']:.4f} | {one['noise']:.4f}"
         yield f"| {WHOSE[one['form']]} | {inside} | {numbers} | {pinned} | {accepted} |"
-    yield from _held_out(every)
-    yield from _constants(told)
-    yield from _cells(told)
 
 
-def _held_out(every: Sequence[dict[str, Any]]) -> Iterator[str]:
-    yield (
-        "\n| active | tokens | experts | measured | " + " | ".join(o["form"] for o in every) + " |"
-    )
-    yield "| --- " * (4 + len(every)) + "|"
-    for cells in zip(*(one["held_out"] for one in every), strict=True):
-        one = cells[0]
+def held_out(told: dict[str, Any]) -> Iterator[str]:
+    names = [one["form"] for one in every(told)]
+    yield f"| active | tokens | experts | measured | {' | '.join(names)} |"
+    yield "| --- " * (4 + len(names)) + "|"
+    for row in zip(*(one["held_out"] for one in every(told)), strict=True):
+        one = row[0]
         head = (
             f"{si(one['active'])} | {si(one['tokens'])} | {one['experts']} | {one['measured']:.3f}"
         )
-        told = [
+        predicted = [
             f"{c['predicted']:.3f} ({c['interval'][0]:.3f} to {c['interval'][1]:.3f})"
             + ("" if c["inside"] else " outside")
-            for c in cells
+            for c in row
         ]
-        yield f"| {head} | {' | '.join(told)} |"
+        yield f"| {head} | {' | '.join(predicted)} |"
 
 
-def _constants(told: dict[str, Any]) -> Iterator[str]:
-    yield f"\n| constant of {WHOSE[told['form']]} | value | 90 % interval |"
+def constants(told: dict[str, Any]) -> Iterator[str]:
+    yield f"| constant of {WHOSE[told['form']]} | value | 90 % interval |"
     yield "| --- | --- | --- |"
     for name, one in told["constants"].items():
         if one["fitted"]:
@@ -96,8 +102,8 @@ def _constants(told: dict[str, Any]) -> Iterator[str]:
     yield "\n" + "\n".join(f"- {line}" for line in told["warnings"])
 
 
-def _cells(told: dict[str, Any]) -> Iterator[str]:
-    yield "\n| active | tokens | best | not told from it | lead over dense |"
+def cells(told: dict[str, Any]) -> Iterator[str]:
+    yield "| active | tokens | best | not told from it | lead over dense |"
     yield "| --- " * 5 + "|"
     for one in told["cells"]:
         lead = one["lead"]

@@ -3,8 +3,9 @@
 import itertools
 
 import numpy as np
+import pytest
 
-from experiments.scaling_law.beyond import MODEL, table
+from experiments.scaling_law.beyond import MODEL, rows
 from experiments.scaling_law.tables import COLUMNS
 
 HEAD = ",".join(["model", "id", "status", *COLUMNS])
@@ -27,10 +28,17 @@ def test_a_size_that_follows_the_law_of_the_smaller_ones_lies_inside_its_interva
     known = written(tmp_path / "k", itertools.product(sizes, (1, 4, 16), tokens, range(2)))
     larger = [("c", 1.6e6), (MODEL, 6.4e6)]
     new = written(tmp_path / "n", itertools.product(larger, (1, 16), [6.4e7], range(2)))
-    _, _, *rows = table(known, new).splitlines()
-    cells = [[text.strip() for text in row.strip("|").split("|")] for row in rows]
-    assert [row[0] for row in cells] == ["1", "16"]
-    for row in cells:
-        true = 1.8 + 15 * (6.4e6 * int(row[0]) ** 0.3) ** -0.3 + 40 * 6.4e7**-0.35
-        assert abs(float(row[1]) - true) < 0.01
-        assert row[3] == "inside"
+    found = [row for row in rows(known, new) if row["form"] == "chinchilla"]
+    assert [row["experts"] for row in found] == ["1", "16"]
+    for row in found:
+        true = 1.8 + 15 * (6.4e6 * int(row["experts"]) ** 0.3) ** -0.3 + 40 * 6.4e7**-0.35
+        assert abs(float(row["measured"]) - true) < 0.01
+        assert row["where"] == "inside"
+
+
+def test_a_size_that_the_law_has_is_refused(tmp_path, capsys):
+    grid = itertools.product([("a", 1e5), (MODEL, 4e5)], (1, 4), (1e6, 4e6), range(2))
+    known = written(tmp_path / "k", grid)
+    with pytest.raises(SystemExit):
+        list(rows(known, known))
+    assert "no size that its law has not seen" in capsys.readouterr().err
