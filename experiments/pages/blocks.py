@@ -2,7 +2,16 @@
 
 from collections.abc import Callable
 
-from experiments.pages import ablations, differences, laws, learning_rates, others, spent
+from experiments.pages import (
+    ablations,
+    differences,
+    embedded_tasks,
+    laws,
+    learning_rates,
+    serving,
+    spent,
+    upcycling,
+)
 from experiments.pages.claims import claim
 from experiments.pages.commands import command
 from experiments.pages.overview import extent, overview
@@ -26,8 +35,8 @@ FUNCTIONS: dict[str, Callable[..., object]] = {
             laws.independent, laws.beyond, laws.lead_table,
             learning_rates.planned_sweep, learning_rates.best_rates, learning_rates.absent_scans,
             learning_rates.rule,
-            others.upcycled_over_dense, others.task_scores, others.demonstrations,
-            others.task_seconds, others.thresholds, others.pools,
+            embedded_tasks.task_scores, embedded_tasks.demonstrations, embedded_tasks.task_seconds,
+            upcycling.upcycled_over_dense, serving.thresholds, serving.pools,
         )
     },
 }  # fmt: skip

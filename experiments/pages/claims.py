@@ -2,7 +2,16 @@
 
 from collections.abc import Callable
 
-from experiments.pages import ablations, laws, learning_rates, others, spent
+from experiments.pages import (
+    ablations,
+    embedded_tasks,
+    laws,
+    learning_rates,
+    one_genre,
+    serving,
+    spent,
+    upcycling,
+)
 from experiments.pages.differences import compared
 from experiments.pages.tables import NotTrainedError
 from experiments.pages.words import Claim
@@ -23,13 +32,13 @@ CLAIMS: dict[str, Callable[[], Claim]] = {
         "data_filtering/results.csv", "data", "unfiltered", FILTERED, words={"filtered": ""}
     ),
     "data_controls": lambda: compared("data_controls/results.csv", "data", "unfiltered", CHOSEN),
-    "one_genre": others.one_genre,
+    "one_genre": one_genre.one_genre,
     "scaling_law": laws.law,
     "lead": laws.lead,
     "learning_rate": learning_rates.learning_rate,
-    "upcycling": others.upcycling,
-    "embedded_tasks": others.embedded_tasks,
-    "serving": others.serving,
+    "upcycling": upcycling.upcycling,
+    "embedded_tasks": embedded_tasks.embedded_tasks,
+    "serving": serving.serving,
     **{f"ablations/{name}": one.claim for name, one in ablations.ABLATIONS.items()},
 }
 

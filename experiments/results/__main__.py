@@ -12,7 +12,8 @@ STUDY           these studies alone; without one, all
 import sys
 from collections.abc import Sequence
 
-from experiments.results.registry import EVERY, Study
+from experiments.results.registry import EVERY
+from experiments.results.study import Study
 from experiments.tables import refuse
 from glam.errors import UserError
 

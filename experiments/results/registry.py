@@ -7,56 +7,8 @@ it needs), {folder} (of the files), {runs_dir}, {runs} (folders of the grid's ru
 (what the grid compares).
 """
 
-import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
-from glam.config import ROOT
-
-
-@dataclass(frozen=True, kw_only=True)
-class Script:
-    """A study whose module starts its own grids: `lines` train what is missing. `like` gives grids
-    of such runs in the module's own folder, for the cost and for what its table was trained by;
-    `extra` what it needs over them, as a share. `fresh` are files that it goes on from, which
-    another machine's or another configuration's are no good for."""
-
-    lines: tuple[str, ...]
-    like: Callable[[], Sequence[str]]
-    extra: float = 0.0
-    fresh: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Study:
-    """`needs`: studies whose tables it reads. `measured`: `from_runs` writes the table; otherwise
-    it is the grid's. `makes`: what `from_runs` writes beside it."""
-
-    name: str
-    grid: str = ""
-    script: Script | None = None
-    before: tuple[str, ...] = ()  # modules that write the text which the grid is trained on
-    place: str = ""
-    table: str = "results.csv"
-    needs: tuple[str, ...] = ()
-    measured: bool = False
-    from_runs: tuple[str, ...] = ()
-    makes: tuple[str, ...] = ()
-    from_tables: tuple[str, ...] = ()
-
-    @property
-    def folder(self) -> Path:
-        return ROOT / "experiments" / (self.place or self.name)
-
-    @property
-    def table_file(self) -> Path:
-        return self.folder / self.table
-
-    @property
-    def is_stamped(self) -> bool:
-        """Whether a file beside its table says what was trained for it: its rows do not."""
-        return self.measured or self.script is not None
+from experiments.results import like
+from experiments.results.study import Script, Study
 
 
 def figures(*names: str) -> str:
@@ -76,61 +28,6 @@ def ablation(name: str, compared: str, loads_by: str = "") -> Study:
     )
 
 
-def _sweep() -> list[str]:
-    """Three rates of every size and budget; where a walk goes, its losses say."""
-    from experiments.learning_rate import sweep
-
-    same = ("hardware.threads=1", f"runs_dir={sweep.RUNS}", *sweep.ASIDE)
-    twins = (_several("model.num_experts", sweep.EXPERTS), _several("seed", sweep.SEEDS))
-    return [
-        _words(
-            *(f"model={model}", f"training.tokens={tokens}", *twins, *same),
-            _several("optimizer.learning_rate", sweep.LATTICE[3:6]),
-        )
-        for model, tokens in itertools.product(sweep.MODELS, sweep.BUDGETS)
-        if tokens <= sweep.MOST.get(model, tokens)
-    ]
-
-
-def _seconds() -> list[str]:
-    """The scan of rates, and the budgets of seconds."""
-    from experiments.equal_time import with_kernels as study
-
-    same = (f"data={study.DATA}", "hardware=cpu", "hardware.threads=1", "runs_dir=runs")
-    scan = (_several("optimizer.learning_rate", study.RATES), _several("seed", study.SCAN_SEEDS))
-    return [
-        _words(
-            *same, *scan, study.NO_POINTS, f"model.num_experts={one}", f"training.tokens={tokens}"
-        )
-        for one, tokens in study.SCAN_TOKENS.items()
-    ] + [
-        _words(
-            *(*same, study.NO_POINTS, f"training.seconds={budget}"),
-            *(_several("model.num_experts", several), _several("seed", study.SEEDS)),
-        )
-        for budget, several in study.BUDGETS.items()
-    ]
-
-
-def _arms() -> list[str]:
-    """Those that begin with another run take as long as the same model that begins with none."""
-    from experiments.upcycling.study import ARMS, FIXED, SEEDS, folder_of
-
-    return [
-        _words(*FIXED, *arm.words, _several("seed", SEEDS), f"runs_dir={folder_of(name)}")
-        for name, arm in ARMS.items()
-    ]
-
-
-def _several(key: str, values: Sequence[object]) -> str:
-    return f"{key}={','.join(f'{one:g}' if isinstance(one, float) else str(one) for one in values)}"
-
-
-def _words(*words: str) -> str:
-    """What the runner says itself is left out."""
-    return " ".join(word for word in words if not word.startswith(("log_level=", "logger=")))
-
-
 BALANCE = "model.router.balance_loss"
 LEADS = ("moe_vs_dense", "expert_scaling", "first_grid", "scaling_law")
 # Of the default run, as `make run` trains it.
@@ -142,7 +39,7 @@ EVERY = (
         # A walk needs 3.6 rates on average, and the check has 52 runs.
         script=Script(
             lines=tuple(f"experiments.learning_rate {word}" for word in ("sweep", "fit", "check")),
-            like=_sweep,
+            like=like.sweep,
             extra=0.5,
             fresh=("results.csv",),
         ),
@@ -179,7 +76,7 @@ EVERY = (
         name="equal_time",
         script=Script(
             lines=("experiments.equal_time.with_kernels",),
-            like=_seconds,
+            like=like.seconds,
             fresh=("with_kernels.json",),  # tokens per second
         ),
         table="with_kernels.csv",
@@ -211,7 +108,7 @@ EVERY = (
     ablation("second_expert", "second_policy", "model.router.second_policy"),
     Study(
         name="upcycling",
-        script=Script(lines=("experiments.upcycling.study",), like=_arms),
+        script=Script(lines=("experiments.upcycling.study",), like=like.arms),
     ),
     Study(
         name="embedded_tasks",

@@ -12,9 +12,9 @@ from pathlib import Path
 from experiments.results import grids
 from experiments.results.cost import costs, table
 from experiments.results.machines import machine_in, words
-from experiments.results.registry import Script, Study
 from experiments.results.stamp import begun_here, stamp
 from experiments.results.state import State, read, state_of, told
+from experiments.results.study import Script, Study
 from experiments.tables import refuse, write
 from glam.cli.signals import stoppable
 from glam.config import ROOT, StudyConfig

@@ -9,8 +9,8 @@ from pathlib import Path
 from experiments.results import grids
 from experiments.results.grids import Row
 from experiments.results.machines import machine_in, words
-from experiments.results.registry import Study
 from experiments.results.stamp import why_not
+from experiments.results.study import Study
 from experiments.tables import ENDED, refuse
 from glam.config import RunConfig
 from glam.config._evaluation import HELD_OUT

@@ -252,7 +252,9 @@ SIZES: dict[str, Wanted] = {
 }
 # Numbers that are multiples of TILE in bfloat16.
 _BOTH = ("experts", "feed_forward", "linear")  # widths, forward and backward
-TILED = dict.fromkeys((name for name in TYPED if name.startswith(_BOTH)), (1, 2))
+TILED: dict[str, tuple[int, ...]] = dict.fromkeys(
+    (name for name in TYPED if name.startswith(_BOTH)), (1, 2)
+)
 TILED["output_loss"] = (1,)
 ROWS = {torch.bfloat16: 16, torch.float32: 1}  # an expert's are a multiple of so many
 

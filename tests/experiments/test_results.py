@@ -18,13 +18,15 @@ import pytest
 
 from experiments.results import grids
 from experiments.results.__main__ import main
-from experiments.results.cost import AROUND, HERE, TABLES, Speeds, costs
+from experiments.results.cost import costs
 from experiments.results.grids import composed, protocol, row_of, words_of
 from experiments.results.machines import machine_here
-from experiments.results.registry import EVERY, Study
+from experiments.results.registry import EVERY
 from experiments.results.runner import PAGES, call, keep
+from experiments.results.speeds import AROUND, HERE, TABLES, Speeds
 from experiments.results.stamp import begun_here, stamp, why_not
 from experiments.results.state import state_of
+from experiments.results.study import Study
 from glam.config import ROOT
 from glam.errors import UserError
 from glam.machine.resources import num_cores
@@ -394,7 +396,7 @@ def test_a_line_that_fails_ends_the_command_with_its_status(capsys):
 RUNNER = """
 import sys
 from experiments.results.__main__ import main
-from experiments.results.registry import Study
+from experiments.results.study import Study
 name, grid, place, runs = sys.argv[1:]
 main([f"--runs={runs}"], (Study(name=name, grid=grid, place=place),))
 """

@@ -1,0 +1,60 @@
+"""Grids of runs like those that a study's own module trains: for its cost, and for what its table
+was trained by."""
+
+import itertools
+from collections.abc import Sequence
+
+
+def sweep() -> list[str]:
+    """Three rates of every size and budget; where a walk goes, its losses say."""
+    from experiments.learning_rate import sweep
+
+    same = ("hardware.threads=1", f"runs_dir={sweep.RUNS}", *sweep.ASIDE)
+    twins = (_several("model.num_experts", sweep.EXPERTS), _several("seed", sweep.SEEDS))
+    return [
+        _words(
+            *(f"model={model}", f"training.tokens={tokens}", *twins, *same),
+            _several("optimizer.learning_rate", sweep.LATTICE[3:6]),
+        )
+        for model, tokens in itertools.product(sweep.MODELS, sweep.BUDGETS)
+        if tokens <= sweep.MOST.get(model, tokens)
+    ]
+
+
+def seconds() -> list[str]:
+    """The scan of rates, and the budgets of seconds."""
+    from experiments.equal_time import with_kernels as study
+
+    same = (f"data={study.DATA}", "hardware=cpu", "hardware.threads=1", "runs_dir=runs")
+    scan = (_several("optimizer.learning_rate", study.RATES), _several("seed", study.SCAN_SEEDS))
+    return [
+        _words(
+            *same, *scan, study.NO_POINTS, f"model.num_experts={one}", f"training.tokens={tokens}"
+        )
+        for one, tokens in study.SCAN_TOKENS.items()
+    ] + [
+        _words(
+            *(*same, study.NO_POINTS, f"training.seconds={budget}"),
+            *(_several("model.num_experts", several), _several("seed", study.SEEDS)),
+        )
+        for budget, several in study.BUDGETS.items()
+    ]
+
+
+def arms() -> list[str]:
+    """Those that begin with another run take as long as the same model that begins with none."""
+    from experiments.upcycling.study import ARMS, FIXED, SEEDS, folder_of
+
+    return [
+        _words(*FIXED, *arm.words, _several("seed", SEEDS), f"runs_dir={folder_of(name)}")
+        for name, arm in ARMS.items()
+    ]
+
+
+def _several(key: str, values: Sequence[object]) -> str:
+    return f"{key}={','.join(f'{one:g}' if isinstance(one, float) else str(one) for one in values)}"
+
+
+def _words(*words: str) -> str:
+    """What the runner says itself is left out."""
+    return " ".join(word for word in words if not word.startswith(("log_level=", "logger=")))
