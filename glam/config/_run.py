@@ -224,7 +224,9 @@ class RunConfig:
             return None
         said = f"optimizer.learning_rate=auto: {self.optimizer_as_built.rate:g} is"
         if not rule.source:
-            return f"{said} by constants that are guessed (experiments/learning_rate will fit them)"
+            return (
+                f"{said} by constants that were fitted to nothing (optimizer.auto.source is empty)"
+            )
         beyond = rule.beyond(self._twin_params, self.training.tokens)
         if beyond is None:
             return None

@@ -59,9 +59,11 @@ def test_auto_is_the_run_of_the_number_that_it_gives():
 
 
 def test_what_the_rule_was_not_fitted_to_is_said_with_how_far_it_is():
-    assert AUTO.rate_line == (
-        f"optimizer.learning_rate=auto: {AUTO.optimizer_as_built.rate:g} is by constants that are "
-        f"guessed (experiments/learning_rate will fit them)"
+    assert AUTO.rate_line is None
+    guessed = replace(AUTO, optimizer=AdamWConfig(auto=RateRule(scale=0.01, source="")))
+    assert guessed.rate_line == (
+        f"optimizer.learning_rate=auto: {guessed.optimizer_as_built.rate:g} is by constants that "
+        f"were fitted to nothing (optimizer.auto.source is empty)"
     )
     fitted = RateRule(sizes=[10**5, 10**6], tokens=[10**5, 10**6], source="a sweep")
     line = replace(AUTO, optimizer=AdamWConfig(learning_rate="auto", auto=fitted)).rate_line

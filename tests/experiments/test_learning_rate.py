@@ -1,9 +1,11 @@
 """The fit of a learning rate's rule, on bowls whose bottom is known."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
+import yaml
 
 from experiments.learning_rate.fit import (
     Rule,
@@ -14,6 +16,8 @@ from experiments.learning_rate.fit import (
     optimum,
 )
 from experiments.learning_rate.sweep import FIRST, LATTICE, best_rate, first_rate
+from glam.config import ROOT
+from glam.config.optimizers.rate_rule import RateRule
 
 TRUE = Rule(scale=0.008, size_exponent=0.3, token_exponent=0.2)
 SIZES, BUDGETS, CURVATURE = (20e3, 75e3, 300e3, 1.2e6), (5e5, 1e6, 2e6, 4e6), 0.1
@@ -94,3 +98,9 @@ def test_a_scan_begins_at_the_best_rate_of_the_budget_below():
     assert first_rate(rows, "glam_tiny", 1_000_000) == 0.04
     assert first_rate(rows, "glam_tiny", 500_000) == FIRST["glam_tiny"]
     assert first_rate(rows, "glam_mini", 2_000_000) == FIRST["glam_mini"]
+
+
+def test_the_rule_that_is_built_in_is_the_fitted_one():
+    fitted_here = yaml.safe_load((ROOT / "experiments/learning_rate/rule.yaml").read_text())
+    conf = yaml.safe_load((ROOT / "conf/optimizer/adamw.yaml").read_text())
+    assert conf["auto"] == fitted_here == dataclasses.asdict(RateRule())

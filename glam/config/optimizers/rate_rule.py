@@ -22,14 +22,15 @@ class RateRule:
     2022, arXiv 2205.10287). Beyond the largest size or the most tokens that it was fitted to it
     goes on; below the least it stays, since a rate that grows for ever diverges."""
 
-    scale: float = 0.008  # the rate of 10^6 active parameters and 10^6 tokens
-    size_exponent: float = 0.25  # of active parameters: how fast the rate falls with size
-    token_exponent: float = 0.25  # of training tokens: how fast it falls with them
+    scale: float = 0.0125  # the rate of 10^6 active parameters and 10^6 tokens
+    size_exponent: float = 0.248  # of active parameters: how fast the rate falls with size
+    token_exponent: float = 0.616  # of training tokens: how fast it falls with them
     batch_tokens: int = 1024  # [tokens] of a step in the runs that it was fitted to
     # what it was fitted to, least and most
-    sizes: list[int] = field(default_factory=lambda: [19_000, 1_200_000])  # [active parameters]
-    tokens: list[int] = field(default_factory=lambda: [250_000, 4_000_000])  # [tokens] of a run
-    source: str = ""  # what the constants were fitted to; empty: guessed
+    sizes: list[int] = field(default_factory=lambda: [19_088, 1_181_312])  # [active parameters]
+    tokens: list[int] = field(default_factory=lambda: [500_000, 4_000_000])  # [tokens] of a run
+    # what the constants were fitted to; empty: guessed
+    source: str = "experiments/learning_rate"
 
     def __post_init__(self) -> None:
         positive("optimizer.auto.", self, "scale", "batch_tokens")
