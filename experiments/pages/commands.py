@@ -9,6 +9,7 @@ from experiments.tables import swept
 from glam.config import ROOT
 
 FORMS = ("full", "quick")
+EACH = "training.tokens_per_parameter"
 NEAR = 0.01  # tokens are rounded to whole steps
 
 
@@ -37,6 +38,10 @@ def values(study: str, form: str) -> dict[str, list[str]]:
         node: Any = OmegaConf.load(ROOT / "conf" / "experiment" / study / f"{one}.yaml")
         tokens = OmegaConf.select(node, "training.tokens")
         found |= {TOKENS: [str(tokens)]} if tokens is not None else {}
+        each = OmegaConf.select(node, EACH)
+        if each is not None:
+            found = {**found, EACH: [str(each)]}
+            found.pop(TOKENS, None)
         params = OmegaConf.select(node, "hydra.sweeper.params") or {}
         found |= {str(key): str(value).split(",") for key, value in params.items()}
     return found
@@ -45,11 +50,26 @@ def values(study: str, form: str) -> dict[str, list[str]]:
 def _more(rows: Rows, asked: dict[str, list[str]]) -> list[str]:
     """The words that make the table of the form."""
     more: list[str] = []
+    if EACH in asked:
+        if _has_each(rows, float(asked[EACH][0])):
+            return _more(rows, {k: v for k, v in asked.items() if k != EACH} | _tokens(rows))
+        more.append(f"{EACH}=null")
     for key in dict.fromkeys((*swept(rows), TOKENS)):
         there = sorted_values(key if key in rows[0] else "tokens", rows)
         if not _same(there, asked.get(key, [])):
             more.append(f"{key}={','.join(there)}")
     return more
+
+
+def _tokens(rows: Rows) -> dict[str, list[str]]:
+    return {TOKENS: sorted_values("tokens", rows)}
+
+
+def _has_each(rows: Rows, each: float) -> bool:
+    """Whether dense twins have so many tokens for each active parameter."""
+    dense = [row for row in rows if row.get("model.num_experts") == "1"]
+    ratios = [float(row["tokens"]) / float(row["parameters/active"]) for row in dense]
+    return bool(dense) and all(abs(ratio - each) <= NEAR * each for ratio in ratios)
 
 
 def _same(there: list[str], asked: list[str]) -> bool:

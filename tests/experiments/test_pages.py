@@ -247,6 +247,29 @@ def test_a_command_is_that_of_the_form_which_the_table_is_of(tmp_path, monkeypat
         assert commands.line("data_controls") == f"{start}/{form}{more}"
 
 
+@pytest.mark.parametrize(
+    ("ratio", "more"),
+    [(5.4, ""), (2.0, " training.tokens_per_parameter=null training.tokens=20000,200000")],
+)
+def test_tokens_for_each_parameter_are_told_by_those_of_the_dense_twins(
+    tmp_path, monkeypatch, ratio, more
+):
+    asked = commands.values("expert_scaling", "full")
+    assert asked["training.tokens_per_parameter"] == ["5.4"]
+    monkeypatch.setattr(tables, "STUDIES", tmp_path)
+    (tmp_path / "expert_scaling").mkdir()
+    lines = ["seed,model,model.num_experts,id,status,tokens,parameters/active"]
+    lines += [
+        f"{seed},{model},{experts},x,done,{round(ratio * active)},{active}"
+        for seed in asked["seed"]
+        for model, active in zip(asked["model"], (10_000, 100_000, 100_000), strict=True)
+        for experts in asked["model.num_experts"]
+    ]
+    (tmp_path / "expert_scaling" / "results.csv").write_text("\n".join(lines))
+    start = "python run.py -m experiment=expert_scaling"
+    assert commands.line("expert_scaling") == f"{start}/full{more}"
+
+
 def test_a_rule_of_the_learning_rate_is_answered_once_it_was_checked(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "STUDIES", tmp_path)
     folder = tmp_path / "learning_rate"
