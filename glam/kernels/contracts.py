@@ -32,6 +32,10 @@ TYPED = {
     "attention_backward": "xxxsxnnnnnf",
     "experts_forward": "xwwllxxnnni",
     "experts_backward": "xxwwllxsxswwnnni",
+    "feed_forward": "xSssXxxnnn",
+    "feed_forward_backward": "xxSssXxxSssnnn",
+    "linear": "xsxnnn",
+    "linear_backward": "xxsxsnnni",
     "output_loss": "xwlsXWnnnffi",  # in bfloat16 only where the processor has AMX
 }
 UNTYPED = {
@@ -45,10 +49,6 @@ UNTYPED = {
     "draw_tokens": "sslslnnff",
     "decode": "lllllllwwsslssnnnff",
     "outside": "lnnn",
-    "feed_forward_f32": "sSssSssnnn",
-    "feed_forward_backward_f32": "ssSssSssSssnnn",
-    "linear_f32": "sssnnn",
-    "linear_backward_f32": "sssssnnni",
 }
 SIGNATURES = TYPED | UNTYPED
 # Which arguments a function writes, of those that a step of training calls.
@@ -73,10 +73,10 @@ WRITTEN: dict[str, tuple[int, ...]] = {
     "sort_by_expert": (1, 2, 3),
     "route": (2, 3, 4),
     "route_backward": (1, 5),
-    "feed_forward_f32": (4, 5, 6),
-    "feed_forward_backward_f32": (7, 8, 9, 10),
-    "linear_f32": (2,),
-    "linear_backward_f32": (3, 4),
+    "feed_forward": (4, 5, 6),
+    "feed_forward_backward": (7, 8, 9, 10),
+    "linear": (2,),
+    "linear_backward": (3, 4),
 }
 # The types that the arguments of each letter may have; `f` and `i` take what Python computes.
 NUMBERS: dict[str, tuple[type, ...]] = {"n": (int,), "f": (float, int), "i": (int, bool)}
@@ -244,14 +244,22 @@ SIZES: dict[str, Wanted] = {
     "adafactor_vector": lambda _t, _s, n: (n[0], n[0], n[0]),
     "draw_tokens": _of_drawing,
     "output_loss": _of_loss,
-    "feed_forward_f32": _of_feed_forward,
-    "feed_forward_backward_f32": _of_feed_forward_backward,
-    "linear_f32": lambda _t, _s, n: (n[0] * n[1], n[1] * n[2], n[0] * n[2]),
-    "linear_backward_f32": _of_linear_backward,
+    "feed_forward": _of_feed_forward,
+    "feed_forward_backward": _of_feed_forward_backward,
+    "linear": lambda _t, _s, n: (n[0] * n[1], n[1] * n[2], n[0] * n[2]),
+    "linear_backward": _of_linear_backward,
     "outside": lambda _t, _s, n: (n[0],),
 }
 # Numbers that are multiples of TILE in bfloat16.
-TILED = {"experts_forward": (1, 2), "experts_backward": (1, 2), "output_loss": (1,)}
+TILED = {
+    "experts_forward": (1, 2),
+    "experts_backward": (1, 2),
+    "output_loss": (1,),
+    "feed_forward": (1, 2),
+    "feed_forward_backward": (1, 2),
+    "linear": (1, 2),
+    "linear_backward": (1, 2),
+}
 ROWS = {torch.bfloat16: 16, torch.float32: 1}  # an expert's are a multiple of so many
 
 

@@ -7,8 +7,6 @@
  * token_of_row [rows]: rows without a choice read some token and have gate 0. M and H are
  * multiples of TILE. Weights and their gradients are float32 where `w_is_f32`, else bfloat16. */
 
-#define ROW_TILE 128 /* rows of an expert that go through both products together */
-
 /* The most rows that an expert has; first_row [E + 1]. */
 static i64 max_rows(const i64 *first_row, i64 E) {
     i64 most = 0;
@@ -66,24 +64,6 @@ static const bf16 *narrow_weight_bf16(const void *w, bf16 *w_narrow, i64 n, int 
     return w_narrow;
 }
 
-/* block [n, TILE] = a [n, K] times columns j to j + TILE of a packed matrix. */
-static void gemm_tile_bf16(const bf16 *a, const bf16 *packed, float *block, i64 n, i64 j, i64 K) {
-    gemm_bf16(a, K, packed + j * K, TILE * K, block, TILE, n, TILE, K, 0);
-}
-
-/* out [n, TILE], rows `ld` apart, = block [n, TILE] in the element type. */
-static void store_tile_bf16(const float *block, bf16 *out, i64 n, i64 ld) {
-    for (i64 r = 0; r < n; r++) narrow_row_bf16(block + r * TILE, out + r * ld, TILE);
-}
-
-/* y [TILE] = GELU(x [TILE]). */
-static void gelu_tile_bf16(const bf16 *x, bf16 *y) {
-    float out[TILE];
-#pragma omp simd
-    for (i64 j = 0; j < TILE; j++) out[j] = gelu(widen_bf16(x[j]));
-    narrow_row_bf16(out, y, TILE);
-}
-
 /* Forward pass of one expert, ROW_TILE rows at a time: pre_activation [rows, H] is kept for the
  * backward pass, y [rows, M]. */
 static void expert_forward_bf16(struct workspace_bf16 *workspace, bf16 *pre_activation, bf16 *y,
@@ -92,12 +72,12 @@ static void expert_forward_bf16(struct workspace_bf16 *workspace, bf16 *pre_acti
         i64 n = rows - r < ROW_TILE ? rows - r : ROW_TILE;
         for (i64 j = 0; j < H; j += TILE) {
             bf16 *kept = pre_activation + r * H + j;
-            gemm_tile_bf16(workspace->x + r * M, workspace->w_in, workspace->block, n, j, M);
+            gemm_tile_bf16(workspace->x + r * M, M, workspace->w_in, workspace->block, n, j, M);
             store_tile_bf16(workspace->block, kept, n, H);
             for (i64 i = 0; i < n; i++) gelu_tile_bf16(kept + i * H, workspace->hidden + i * H + j);
         }
         for (i64 j = 0; j < M; j += TILE) {
-            gemm_tile_bf16(workspace->hidden, workspace->w_out, workspace->block, n, j, H);
+            gemm_tile_bf16(workspace->hidden, H, workspace->w_out, workspace->block, n, j, H);
             store_tile_bf16(workspace->block, y + r * M + j, n, M);
         }
     }
@@ -136,24 +116,6 @@ int experts_forward_bf16(const bf16 *x, const void *w_in, const void *w_out, con
     return failed;
 }
 
-/* `gated_gelu_backward` of TILE elements: from the gradient of the ungated GELU, `d` = the
- * gradient of the pre-activation and `gated` = gate * GELU. Returns this part of the gate's
- * gradient. */
-static float gelu_tile_backward_bf16(const float *d_hidden, const bf16 *pre_activation, float gate,
-                                     bf16 *d, bf16 *gated) {
-    float dx[TILE], out[TILE], total = 0.0f;
-#pragma omp simd reduction(+ : total)
-    for (i64 j = 0; j < TILE; j++) {
-        float slope, y = gelu_and_slope(widen_bf16(pre_activation[j]), &slope), dy = d_hidden[j];
-        total += y * dy;
-        out[j] = gate * y;
-        dx[j] = gate * dy * slope;
-    }
-    narrow_row_bf16(out, gated, TILE);
-    narrow_row_bf16(dx, d, TILE);
-    return total;
-}
-
 /* Backward pass of one expert's rows: d_rows [rows, M], d_gates [rows], and in the workspace `d`
  * and `hidden`, of which the weights' gradients are products. */
 static void expert_backward_rows_bf16(struct workspace_bf16 *workspace, const bf16 *pre_activation,
@@ -163,7 +125,7 @@ static void expert_backward_rows_bf16(struct workspace_bf16 *workspace, const bf
     for (i64 r = 0; r < rows; r += ROW_TILE) {
         i64 n = rows - r < ROW_TILE ? rows - r : ROW_TILE;
         for (i64 j = 0; j < H; j += TILE) {
-            gemm_tile_bf16(workspace->d_y + r * M, workspace->w_out, workspace->block, n, j, M);
+            gemm_tile_bf16(workspace->d_y + r * M, M, workspace->w_out, workspace->block, n, j, M);
             for (i64 i = 0; i < n; i++) {
                 i64 at = (r + i) * H + j;
                 /* The next columns, too far for the hardware's prefetcher. */
@@ -174,7 +136,7 @@ static void expert_backward_rows_bf16(struct workspace_bf16 *workspace, const bf
             }
         }
         for (i64 j = 0; j < M; j += TILE) {
-            gemm_tile_bf16(workspace->d + r * H, workspace->w_in, workspace->block, n, j, H);
+            gemm_tile_bf16(workspace->d + r * H, H, workspace->w_in, workspace->block, n, j, H);
             store_tile_bf16(workspace->block, d_rows + r * M + j, n, M);
         }
     }

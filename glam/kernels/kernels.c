@@ -360,6 +360,9 @@ static i64 weights_offset(i64 chunk) { return TILE * TILE * (chunk * (chunk + 1)
 #include "attention.inc"
 #undef T
 #undef OF
+#include "tiles_bf16.h"
+#include "linear_bf16.h"
+#include "feed_forward_bf16.h"
 #include "experts_bf16.h"
 #endif
 

@@ -1,4 +1,4 @@
-"""Feed-forwards and linear maps in float32 by CPU kernels, forward and backward."""
+"""Feed-forwards and linear maps by weights in float32 by CPU kernels, forward and backward."""
 
 from typing import Any, cast
 
@@ -11,8 +11,14 @@ from glam.model.gradient_pool import empty_like_pooled
 
 
 def products_supported(x: Tensor, *weights: Tensor) -> bool:
-    """Whether the kernels multiply these: all in float32, on the CPU."""
-    return kernels.is_float32(x, *weights) and x.numel() > 0
+    """Whether the kernels multiply these, on the CPU: weights in float32, `x` in float32 or, by
+    weights whose sizes are multiples of TILE, in bfloat16."""
+    if not (kernels.supported(x) and kernels.is_float32(*weights)) or x.numel() == 0:
+        return False
+    if x.dtype == torch.float32:
+        return True
+    fits = all(size % kernels.TILE == 0 for w in weights for size in w.shape)
+    return fits and kernels.has_gemm(x.dtype)
 
 
 class FeedForwardCpuKernel(torch.autograd.Function):
@@ -30,7 +36,7 @@ class FeedForwardCpuKernel(torch.autograd.Function):
         y = torch.empty_like(x)
         _check(
             kernels.call(
-                "feed_forward_f32", x, w_gate, w_in, w_out, gate, pre_activation, y, *ctx.sizes
+                "feed_forward", x, w_gate, w_in, w_out, gate, pre_activation, y, *ctx.sizes
             )
         )
         ctx.save_for_backward(x, w_gate, w_in, w_out, gate, pre_activation)
@@ -47,7 +53,7 @@ class FeedForwardCpuKernel(torch.autograd.Function):
         )
         inputs = (grads[0].contiguous(), w_gate, w_in, w_out, gate, pre_activation)
         outputs = (d_x, d_w_gate, d_w_in, d_w_out)
-        _check(kernels.call("feed_forward_backward_f32", x, *inputs, *outputs, *ctx.sizes))
+        _check(kernels.call("feed_forward_backward", x, *inputs, *outputs, *ctx.sizes))
         return outputs
 
 
@@ -60,7 +66,7 @@ class LinearCpuKernel(torch.autograd.Function):
         x, w = x.contiguous(), w.contiguous()
         ctx.sizes = (x.numel() // w.shape[0], *w.shape)
         y = x.new_empty(*x.shape[:-1], w.shape[1])
-        _check(kernels.call("linear_f32", x, w, y, *ctx.sizes))
+        _check(kernels.call("linear", x, w, y, *ctx.sizes))
         ctx.save_for_backward(x, w)
         return y
 
@@ -70,7 +76,7 @@ class LinearCpuKernel(torch.autograd.Function):
         d_x, d_w = torch.empty_like(x), torch.empty_like(w)
         _check(
             kernels.call(
-                "linear_backward_f32", x, grads[0].contiguous(), w, d_x, d_w, *ctx.sizes, False
+                "linear_backward", x, grads[0].contiguous(), w, d_x, d_w, *ctx.sizes, False
             )
         )
         return d_x, d_w
