@@ -9,6 +9,7 @@
 #define OF(name) name##_f32
 #define TOLERANCE 3e-5
 #include "check_typed.inc"
+#include "check_products.inc"
 #undef T
 #undef OF
 #undef TOLERANCE
@@ -17,6 +18,7 @@
 #define OF(name) name##_bf16
 #define TOLERANCE 2.5e-2
 #include "check_typed.inc"
+#include "check_products.inc"
 
 #include "check_decode.h"
 
@@ -182,8 +184,6 @@ static void check_draw_tokens(void) {
                          threads()), 1);
 }
 
-#include "check_products.h"
-
 #define CHECK(kernel) {#kernel, (void (*)(void))kernel, check_##kernel}
 #define CHECKS(kernel) CHECK(kernel##_f32), CHECK(kernel##_bf16)
 static const struct {
@@ -195,8 +195,8 @@ static const struct {
     CHECKS(rms_norm_backward), CHECKS(attention_weights), CHECKS(attention_weights_backward),
     CHECKS(cross_entropy), CHECKS(pack_weights), CHECKS(attention_forward),
     CHECKS(attention_backward), CHECKS(experts_forward), CHECKS(experts_backward),
-    CHECKS(output_loss), CHECK(feed_forward_f32), CHECK(feed_forward_backward_f32),
-    CHECK(linear_f32), CHECK(linear_backward_f32), CHECK(add_narrow), CHECK(sort_by_expert), CHECK(route),
+    CHECKS(output_loss), CHECKS(feed_forward), CHECKS(feed_forward_backward), CHECKS(linear),
+    CHECKS(linear_backward), CHECK(add_narrow), CHECK(sort_by_expert), CHECK(route),
     CHECK(route_backward), CHECK(adafactor), CHECK(adafactor_vector), CHECK(draw_tokens),
     CHECK(decode), CHECK(decode_ahead), CHECK(outside),
 };

@@ -134,7 +134,7 @@ int feed_forward_bf16(const bf16 *x, const float *w_gate, const float *w_in, con
                                   .rows = rows,
                                   .M = M,
                                   .H = H,
-                                  .high = rows_of_block_bf16(M, H, rows, threads)};
+                                  .high = rows_of_block_bf16(rows, threads)};
     struct packed_feed_forward packed;
     char *blocks;
     i64 of_block;
@@ -251,8 +251,7 @@ int feed_forward_backward_bf16(const bf16 *x, const bf16 *d_y, const float *w_ga
                                   .rows = rows,
                                   .M = M,
                                   .H = H,
-                                  .high = rows_of_block_bf16(M, H, lesser(rows, GRADIENT_ROWS),
-                                                             threads),
+                                  .high = rows_of_block_bf16(lesser(rows, GRADIENT_ROWS), threads),
                                   .d_y = d_y,
                                   .d_x = d_x,
                                   .d_w_gate = d_w_gate,

@@ -1,7 +1,5 @@
 /* Linear maps in bfloat16 by weights in float32, and their gradients. K and N are multiples of TILE. */
 
-#define GRADIENT_ROWS 512 /* whose part of a weight's gradient is one product */
-
 /* What a thread needs for a block of `rows` rows. */
 struct rows_space_bf16 {
     float *piece;           /* [TILE, WIDE_TILE] */
@@ -25,7 +23,7 @@ static struct rows_space_bf16 rows_space_bf16(char *arena, i64 rows, i64 width) 
 /* y [rows, N] = x [rows, K] w [K, N]. Returns 1 where there is no memory.
  * Reference: reference_product. */
 int linear_bf16(const bf16 *x, const float *w, bf16 *y, i64 rows, i64 K, i64 N, int threads) {
-    i64 of_weight = K * N * sizeof(bf16), high = rows_of_block_bf16(K, N, rows, threads);
+    i64 of_weight = K * N * sizeof(bf16), high = rows_of_block_bf16(rows, threads);
     char *arena = aligned_alloc(64, of_weight + threads * bytes_of_rows_bf16(high, K));
     if (!arena) return 1;
     bf16 *packed = (bf16 *)arena;
@@ -80,7 +78,7 @@ int linear_backward_bf16(const bf16 *x, const bf16 *d_y, const float *w, bf16 *d
                          i64 rows, i64 K, i64 N, int add, int threads) {
     i64 wider = K > N ? K : N, size = sizeof(bf16);
     i64 shared = size * (K * N + GRADIENT_ROWS * (K + N));
-    i64 high = rows_of_block_bf16(N, K, lesser(rows, GRADIENT_ROWS), threads);
+    i64 high = rows_of_block_bf16(lesser(rows, GRADIENT_ROWS), threads);
     char *arena = aligned_alloc(64, shared + threads * bytes_of_rows_bf16(high, wider));
     if (!arena) return 1;
     struct linear_backward_bf16 l = {x, d_y, d_x, rows, K, N, .w = (bf16 *)arena};

@@ -4,10 +4,9 @@
  * Functions that say so are run by every thread of a parallel region: their `omp for` shares the
  * loop among them and ends with a barrier. */
 
-#define ROW_TILE    128    /* rows that go through all products together */
-#define FAR_ROWS    512    /* the same where weights are far */
-#define NEAR_WEIGHT 524288 /* elements of a weight that stay in the L2 cache: half of 2 MB */
-#define WIDE_TILE   64     /* columns of a piece: two cache lines of float32 sums, one narrowed twice */
+#define ROW_TILE      128 /* most rows that go through all products together */
+#define GRADIENT_ROWS 512 /* whose part of a weight's gradient is one product */
+#define WIDE_TILE     64  /* columns of a piece: rows of y are written by two cache lines */
 
 /* block [n, TILE] = a [n, K] times columns j to j + TILE of a packed matrix. */
 static void gemm_tile_bf16(const bf16 *a, i64 lda, const bf16 *packed, float *block, i64 n, i64 j,
@@ -35,22 +34,15 @@ static void narrow_piece(const struct narrow_product *p, i64 i, i64 j, float *pi
         narrow_row_bf16(piece + r * WIDE_TILE, p->y + (i + r) * p->N + j, N);
 }
 
-/* The whole product, piece by piece, each narrowed while it is in the L1 cache: row by row of pieces
- * where the weight is near, else column by column, so that it is read once. */
+/* The whole product, piece by piece, each narrowed while it is in the L1 cache. */
 static void multiply_narrow(const struct narrow_product *p, float *piece) {
-    if (p->K * p->N <= NEAR_WEIGHT)
-        for (i64 i = 0; i < p->n; i += TILE)
-            for (i64 j = 0; j < p->N; j += WIDE_TILE) narrow_piece(p, i, j, piece);
-    else
-        for (i64 j = 0; j < p->N; j += WIDE_TILE)
-            for (i64 i = 0; i < p->n; i += TILE) narrow_piece(p, i, j, piece);
+    for (i64 i = 0; i < p->n; i += TILE)
+        for (i64 j = 0; j < p->N; j += WIDE_TILE) narrow_piece(p, i, j, piece);
 }
 
-/* The rows of a block that meets a weight [K, N]: more where that is far away. As many for each of
- * the threads; no result depends on it. */
-static i64 rows_of_block_bf16(i64 K, i64 N, i64 rows, int threads) {
-    i64 most = K * N <= NEAR_WEIGHT ? ROW_TILE : FAR_ROWS;
-    return lesser(most, round_up_tile((rows + threads - 1) / threads));
+/* The rows of a block, as many for each of the threads; no result depends on it. */
+static i64 rows_of_block_bf16(i64 rows, int threads) {
+    return lesser(ROW_TILE, round_up_tile((rows + threads - 1) / threads));
 }
 
 /* out [n, TILE], rows `ld` apart, = block [n, TILE] in the element type. */

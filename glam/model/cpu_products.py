@@ -9,16 +9,21 @@ from torch import Tensor
 from glam import kernels
 from glam.model.gradient_pool import empty_like_pooled
 
+# Elements of a weight up to which the kernels gain in bfloat16; beyond, torch's are as fast.
+LARGEST_WEIGHT = 2**16
+
 
 def products_supported(x: Tensor, *weights: Tensor) -> bool:
     """Whether the kernels multiply these, on the CPU: weights in float32, `x` in float32 or, by
-    weights whose sizes are multiples of TILE, in bfloat16."""
+    small weights whose sizes are multiples of TILE, in bfloat16."""
     if not (kernels.supported(x) and kernels.is_float32(*weights)) or x.numel() == 0:
         return False
-    if x.dtype == torch.float32:
-        return True
-    fits = all(size % kernels.TILE == 0 for w in weights for size in w.shape)
-    return fits and kernels.has_gemm(x.dtype)
+    return x.dtype == torch.float32 or (kernels.has_gemm(x.dtype) and all(map(_fits, weights)))
+
+
+def _fits(w: Tensor) -> bool:
+    in_tiles = all(size % kernels.TILE == 0 for size in w.shape)
+    return in_tiles and w.numel() <= LARGEST_WEIGHT
 
 
 class FeedForwardCpuKernel(torch.autograd.Function):

@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,18 @@ def compiler(folder: Path, monkeypatch, script: str) -> None:
 
 def works(found, names=("page_scores", "scan", "clean_documents")) -> bool:
     return found is not None and all(hasattr(found, name) for name in names)
+
+
+@pytest.mark.parametrize("library_of", [build.KERNELS, build.TEXT], ids=lambda one: one.name)
+def test_every_file_that_is_included_is_a_source(library_of):
+    """A library is built anew where one of them changes."""
+    folder = Path(build.__file__).parent
+    included, found = list(library_of.sources[:1]), set[str]()
+    while included:
+        found.add(name := included.pop())
+        names = re.findall(r'^#include "(.*)"$', (folder / name).read_text(), re.MULTILINE)
+        included += set(names) - found
+    assert found == set(library_of.sources)
 
 
 @with_a_compiler

@@ -105,15 +105,15 @@ def arguments(name: str) -> list[Tensor | float | None]:
         "adafactor_vector": [f(7), f(7), f(7), 7, *STEP],
         "draw_tokens": [f(3, 5), f(3), whole(3), f(5), whole(5), 3, 5, 0.0, 1.0],
         "outside": [whole(7), 7, 3, 0],
-        "feed_forward_f32": [
+        "feed_forward": [
             f(3, 5), f(5, 7), f(5, 7), f(7, 5), f(3, 32), f(3, 32), f(3, 5), 3, 5, 7,
         ],
-        "feed_forward_backward_f32": [
+        "feed_forward_backward": [
             *(f(3, 5), f(3, 5), f(5, 7), f(5, 7), f(7, 5), f(3, 32), f(3, 32)),
             *(f(3, 5), f(5, 7), f(5, 7), f(7, 5), 3, 5, 7),
         ],
-        "linear_f32": [f(3, 5), f(5, 7), f(3, 7), 3, 5, 7],
-        "linear_backward_f32": [f(3, 5), f(3, 7), f(5, 7), f(3, 5), f(5, 7), 3, 5, 7, 0],
+        "linear": [f(3, 5), f(5, 7), f(3, 7), 3, 5, 7],
+        "linear_backward": [f(3, 5), f(3, 7), f(5, 7), f(3, 5), f(5, 7), 3, 5, 7, 0],
     }[name]  # fmt: skip
 
 

@@ -27,8 +27,8 @@ def given():
     return {
         "gelu": (x, zeros(T, M), x.numel()),
         "rms_norm": (x, torch.ones(M), zeros(T, M), zeros(T), T, M, 1e-6),
-        "linear_f32": (x, w_in, zeros(T, H), T, M, H),
-        "feed_forward_f32": (
+        "linear": (x, w_in, zeros(T, H), T, M, H),
+        "feed_forward": (
             *(x, None, w_in, w_out, None, zeros(*hidden), zeros(T, M)),
             *(T, M, H),
         ),
@@ -40,11 +40,28 @@ def given():
     }
 
 
+def given_narrow():
+    """Of the same kernels in bfloat16, whose widths are multiples of TILE."""
+    torch.manual_seed(0)
+    M, H = kernels.TILE, 2 * kernels.TILE
+    x, d_y, w = torch.randn(T, M).bfloat16(), torch.randn(T, H).bfloat16(), torch.randn(M, H)
+    y, hidden, w_out = torch.zeros_like(x), torch.zeros_like(d_y), torch.randn(H, M)
+    return {
+        "linear": (x, w, hidden, T, M, H),
+        "linear_backward": (x, d_y, w, y, torch.zeros_like(w), T, M, H, 1),
+        "feed_forward": (x, w, w + 1, w_out, hidden, hidden.clone(), y, T, M, H),
+        "feed_forward_backward": (
+            *(x, x.clone(), w, w + 1, w_out, d_y, d_y.clone(), y),
+            *(torch.zeros_like(w), torch.zeros_like(w), torch.zeros_like(w_out), T, M, H),
+        ),
+    }
+
+
 def test_the_schema_says_what_is_written_and_what_may_be_left_out():
-    assert operators.schema("linear_f32") == (
-        "linear_f32(Tensor a0, Tensor a1, Tensor(a2!) a2, SymInt a3, SymInt a4, SymInt a5) -> ()"
+    assert operators.schema("linear") == (
+        "linear(Tensor a0, Tensor a1, Tensor(a2!) a2, SymInt a3, SymInt a4, SymInt a5) -> ()"
     )
-    assert "Tensor? a1, Tensor a2" in operators.schema("feed_forward_f32")
+    assert "Tensor? a1, Tensor a2" in operators.schema("feed_forward")
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -57,6 +74,14 @@ def test_an_operator_passes_the_checks_of_torch(name):
     operator = getattr(torch.ops.glam, name).default
     checks = ("test_schema", "test_faketensor")
     torch.library.opcheck(operator, given()[name], test_utils=checks)
+
+
+@pytest.mark.skipif(not kernels.has_gemm(torch.bfloat16), reason="no such products here")
+@pytest.mark.parametrize("name", given_narrow())
+def test_an_operator_passes_them_in_bfloat16(name):
+    operator = getattr(torch.ops.glam, name).default
+    checks = ("test_schema", "test_faketensor")
+    torch.library.opcheck(operator, given_narrow()[name], test_utils=checks)
 
 
 def test_a_kernel_that_fails_is_an_error_of_its_operator():
