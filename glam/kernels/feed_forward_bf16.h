@@ -1,5 +1,6 @@
-/* Feed-forwards without experts in bfloat16 by weights in float32, whole: GEGLU and its plain form
- * (feed_forward.h has their formulas). M and H are multiples of TILE.
+/* Feed-forwards in bfloat16, whole: GEGLU, its plain form, and what an expert does with its rows
+ * (feed_forward.h has their formulas). M and H are multiples of TILE; weights of those without
+ * experts are float32.
  *
  * Rows go through all products a block at a time. The products with w_gate and w_in are kept for the
  * backward pass in panels [H / TILE, rows, TILE], rounded to bfloat16, and GELU is of what is kept,
@@ -7,15 +8,18 @@
  * their hidden units, and then their part of the weights'. */
 
 /* A feed-forward, and its gradients in the backward pass. gate and in, [rows, H], are what is kept;
- * w_gate, gate and their gradients are NULL without GEGLU. */
+ * w_gate, gate and their gradients are NULL without GEGLU. An expert has tokens [rows], of which its
+ * rows of x and d_y are, and gates [rows]; the others have NULL for these. */
 struct feed_forward_bf16 {
     const bf16 *x;
+    const i64 *tokens;
+    const float *gates;
     const float *w_gate, *w_in, *w_out;
     bf16 *gate, *in, *y;
     i64 rows, M, H, high; /* rows of a block */
     const bf16 *d_y;
     bf16 *d_x;
-    float *d_w_gate, *d_w_in, *d_w_out;
+    float *d_gates, *d_w_gate, *d_w_in, *d_w_out;
 };
 
 /* Weights packed for the products of a pass, which all threads share. */
@@ -60,7 +64,7 @@ static i64 layout_packed(const struct feed_forward_bf16 *f, struct packed_feed_f
                          struct wave_bf16 *wave, char *at) {
     char *start = at;
     i64 M = f->M, H = f->H, size = sizeof(bf16), rows = GRADIENT_ROWS;
-    out->w_gate = arena_take(&at, size * M * H);
+    out->w_gate = arena_take(&at, f->gate ? size * M * H : 0);
     out->w_in = arena_take(&at, size * M * H);
     out->w_out = arena_take(&at, size * M * H);
     if (!wave) return at - start;
@@ -93,7 +97,7 @@ static void block_forward_bf16(const struct feed_forward_bf16 *f,
                                const struct packed_feed_forward *w, i64 first, i64 n,
                                struct block_bf16 *b) {
     i64 M = f->M, H = f->H, some = round_up(n, 16);
-    const bf16 *x = padded_rows(f->x + first * M, b->x, n, M);
+    const bf16 *x = rows_of_bf16(f->x, f->tokens, first, n, M, b->x);
     for (i64 j = 0; j < H; j += TILE) {
         bf16 *in = f->in + j * f->rows + first * TILE, *gate = f->gate + j * f->rows + first * TILE;
         gemm_tile_bf16(x, M, w->w_in, b->product, some, j, M);
@@ -180,7 +184,11 @@ static void hidden_backward_bf16(const struct feed_forward_bf16 *f, const bf16 *
             if (f->gate)
                 geglu_tile_backward_bf16(d, gate + i * TILE, in + i * TILE, b->d_gate + i * ld + j,
                                          d_in, hidden);
-            else gelu_tile_backward_bf16(d, in + i * TILE, 1.0f, d_in, hidden);
+            else {
+                float of_gate = gelu_tile_backward_bf16(
+                    d, in + i * TILE, f->gates ? f->gates[first + i] : 1.0f, d_in, hidden);
+                if (f->gates) f->d_gates[first + i] = of_gate + (j ? f->d_gates[first + i] : 0.0f);
+            }
         }
         lay_out_tile(b->tile, TILE, wave->hidden, n, j, at, wave->deep);
         lay_out_tile(b->d_in + j, ld, wave->d_in, n, j, at, wave->deep);
@@ -193,8 +201,8 @@ static void block_backward_bf16(const struct feed_forward_bf16 *f,
                                 const struct packed_feed_forward *w, const struct wave_bf16 *wave,
                                 i64 first, i64 n, i64 at, struct block_bf16 *b) {
     i64 M = f->M, H = f->H, padded = round_up_tile(n);
-    const bf16 *x = padded_rows(f->x + first * M, b->x, n, M);
-    const bf16 *d_y = padded_rows(f->d_y + first * M, b->d_y, n, M);
+    const bf16 *x = rows_of_bf16(f->x, f->tokens, first, n, M, b->x);
+    const bf16 *d_y = rows_of_bf16(f->d_y, f->tokens, first, n, M, b->d_y);
     hidden_backward_bf16(f, d_y, w, wave, first, n, at, b);
     const struct narrow_product p = {.a = b->d_in,
                                      .w = w->w_in,
@@ -216,23 +224,29 @@ static void gradient_tile_bf16(const bf16 *transposed, const bf16 *panels, float
     gemm_bf16(transposed, deep, panels + j * deep, TILE * deep, d_w, ld, M, TILE, deep, add);
 }
 
+/* What a wave, the last or another one, adds to the gradients of the weights in columns [j, j + TILE)
+ * of H. */
+static void weights_backward_bf16(const struct feed_forward_bf16 *f, const struct wave_bf16 *wave,
+                                  i64 j, int add, int last) {
+    i64 M = f->M, H = f->H, deep = wave->deep;
+    float *out = wave->d_w_out + j * M;
+    gradient_tile_bf16(wave->x, wave->d_in, f->d_w_in + j, H, j, M, deep, add);
+    if (f->gate) gradient_tile_bf16(wave->x, wave->d_gate, f->d_w_gate + j, H, j, M, deep, add);
+    gradient_tile_bf16(wave->d_y, wave->hidden, out, TILE, j, M, deep, add);
+    if (last) transpose_u32((uint32_t *)out, (uint32_t *)(f->d_w_out + j * M), M, TILE);
+}
+
 /* The wave of rows from `first` on. Every thread runs it. */
 static void run_wave_bf16(const struct feed_forward_bf16 *f, const struct packed_feed_forward *w,
                           struct wave_bf16 wave, i64 first, struct block_bf16 *block) {
-    i64 M = f->M, H = f->H, some = lesser(GRADIENT_ROWS, f->rows - first);
-    int add = first > 0, last = first + some == f->rows;
+    i64 some = lesser(GRADIENT_ROWS, f->rows - first);
     wave.deep = round_up_tile(some);
 #pragma omp for
     for (i64 r = 0; r < some; r += f->high)
         block_backward_bf16(f, w, &wave, first + r, lesser(f->high, some - r), r, block);
 #pragma omp for
-    for (i64 j = 0; j < H; j += TILE) {
-        float *out = wave.d_w_out + j * M;
-        gradient_tile_bf16(wave.x, wave.d_in, f->d_w_in + j, H, j, M, wave.deep, add);
-        if (f->gate) gradient_tile_bf16(wave.x, wave.d_gate, f->d_w_gate + j, H, j, M, wave.deep, add);
-        gradient_tile_bf16(wave.d_y, wave.hidden, out, TILE, j, M, wave.deep, add);
-        if (last) transpose_u32((uint32_t *)out, (uint32_t *)(f->d_w_out + j * M), M, TILE);
-    }
+    for (i64 j = 0; j < f->H; j += TILE)
+        weights_backward_bf16(f, &wave, j, first > 0, first + some == f->rows);
 }
 
 /* From d_y [rows, M]: d_x [rows, M] and the gradients of the weights, d_w_gate NULL for the plain

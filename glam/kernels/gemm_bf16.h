@@ -46,7 +46,7 @@ static void pack_t_bf16(const bf16 *b, i64 ldb, bf16 *out, i64 N, i64 K) {
     transpose_into((const uint32_t *)b, (uint32_t *)out, N, K / 2, TILE, TILE * K / 2);
 }
 
-/* out [n, K] = the transpose of x [K, n], the left operand of `gemm_transposed`; `scratch` has
+/* out [n, K] = the transpose of x [K, n], a left operand; `scratch` has
  * room for K * n. */
 static void transpose_bf16(const bf16 *x, bf16 *out, i64 K, i64 n, bf16 *scratch) {
     pack_pairs(x, n, (uint32_t *)scratch, K, n, n, TILE);
@@ -166,13 +166,6 @@ static void gemm_bf16(const bf16 *a, i64 lda, const bf16 *b, i64 panel, float *c
 #else
 #define gemm_bf16 gemm_avx512
 #endif
-
-/* block [n, TILE] = a transposed matrix [n, K], from `transpose_bf16`, times one panel [K, TILE].
- */
-static void gemm_transposed_bf16(const bf16 *transposed, const bf16 *panel, float *block, i64 n,
-                                 i64 K) {
-    gemm_bf16(transposed, K, panel, TILE * K, block, TILE, n, TILE, K, 0);
-}
 
 /* total [n, N] += the transpose of a [K, n], times b [K, N]; K is TILE. `scratch` has room for 2 *
  * K * n + K * N. */

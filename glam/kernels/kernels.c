@@ -19,7 +19,9 @@
  *   loss_f32.h       logits, cross-entropy and their gradients in float32, on multiply.h
  *   gemm_bf16.h      products in bfloat16 that stay in the cache (AVX512_BF16, AMX)
  *   attention.inc    attention, a head at a time, on multiply.h or gemm_bf16.h
- *   experts_bf16.h   the feed-forward of every expert in bfloat16, on gemm_bf16.h
+ *   tiles_bf16.h     packed weights, narrowed products and GELU of tiles, on gemm_bf16.h
+ *   linear_bf16.h    linear maps in bfloat16, on tiles_bf16.h
+ *   feed_forward_bf16.h, experts_bf16.h   feed-forwards in bfloat16, and those of every expert
  *   loss_bf16.h      logits, cross-entropy and their gradients in bfloat16, with AMX
  *   decode.h         a decoding step of the whole model, by the products of product.inc and
  *                    packed.inc, attend.inc and draw.h */

@@ -61,24 +61,31 @@ static inline void narrow_pairs(const float *even, const float *odd, uint32_t *t
     }
 }
 
-/* Packs w [K, N] into panels of pairs [N / TILE, K / 2, TILE, 2]. Every thread runs it. */
-static void pack_weight(const float *w, bf16 *out, i64 K, i64 N) {
-#pragma omp for
-    for (i64 k = 0; k < K; k += 2) {
-        const float *even = w + k * N, *odd = even + N;
-        for (i64 j = 0; j < N; j += TILE)
-            narrow_pairs(even + j, odd + j, (uint32_t *)(out + j * K + k * TILE));
-    }
+/* The pairs of rows k and k + 1 of w [K, N] in panels of pairs [N / TILE, K / 2, TILE, 2]. */
+static void pack_two_rows(const float *w, bf16 *out, i64 k, i64 K, i64 N) {
+    const float *even = w + k * N, *odd = even + N;
+    for (i64 j = 0; j < N; j += TILE)
+        narrow_pairs(even + j, odd + j, (uint32_t *)(out + j * K + k * TILE));
 }
 
-/* Packs the transpose of w [N, K] into panels of pairs [N / TILE, K / 2, TILE, 2]. `scratch`, the
- * thread's own, has room for [TILE, K]. Every thread runs it. */
+/* The panel from row j of w [N, K] on of its transpose in panels of pairs. `scratch` has room for
+ * [TILE, K]. */
+static void pack_panel_t(const float *w, bf16 *out, i64 j, i64 K, bf16 *scratch) {
+    narrow_row_bf16(w + j * K, scratch, TILE * K);
+    pack_t_bf16(scratch, K, out + j * K, TILE, K);
+}
+
+/* Packs w [K, N] into panels of pairs. Every thread runs it. */
+static void pack_weight(const float *w, bf16 *out, i64 K, i64 N) {
+#pragma omp for
+    for (i64 k = 0; k < K; k += 2) pack_two_rows(w, out, k, K, N);
+}
+
+/* Packs the transpose of w [N, K] into panels of pairs; `scratch` is the thread's own. Every thread
+ * runs it. */
 static void pack_weight_t(const float *w, bf16 *out, i64 N, i64 K, bf16 *scratch) {
 #pragma omp for
-    for (i64 j = 0; j < N; j += TILE) {
-        narrow_row_bf16(w + j * K, scratch, TILE * K);
-        pack_t_bf16(scratch, K, out + j * K, TILE, K);
-    }
+    for (i64 j = 0; j < N; j += TILE) pack_panel_t(w, out, j, K, scratch);
 }
 
 /* The rows of a [n, width] up to the next multiple of TILE: where they lie, or copied and padded
@@ -86,6 +93,17 @@ static void pack_weight_t(const float *w, bf16 *out, i64 N, i64 K, bf16 *scratch
 static const bf16 *padded_rows(const bf16 *a, bf16 *copy, i64 n, i64 width) {
     if (n % TILE == 0) return a;
     memcpy(copy, a, n * width * sizeof(bf16));
+    memset(copy + n * width, 0, (round_up_tile(n) - n) * width * sizeof(bf16));
+    return copy;
+}
+
+/* The same for the rows [first, first + n) of a [.., width] or, unless `tokens` is NULL, the rows
+ * that it names. */
+static const bf16 *rows_of_bf16(const bf16 *a, const i64 *tokens, i64 first, i64 n, i64 width,
+                                bf16 *copy) {
+    if (!tokens) return padded_rows(a + first * width, copy, n, width);
+    for (i64 r = 0; r < n; r++)
+        memcpy(copy + r * width, a + tokens[first + r] * width, width * sizeof(bf16));
     memset(copy + n * width, 0, (round_up_tile(n) - n) * width * sizeof(bf16));
     return copy;
 }
