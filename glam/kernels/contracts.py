@@ -251,15 +251,9 @@ SIZES: dict[str, Wanted] = {
     "outside": lambda _t, _s, n: (n[0],),
 }
 # Numbers that are multiples of TILE in bfloat16.
-TILED = {
-    "experts_forward": (1, 2),
-    "experts_backward": (1, 2),
-    "output_loss": (1,),
-    "feed_forward": (1, 2),
-    "feed_forward_backward": (1, 2),
-    "linear": (1, 2),
-    "linear_backward": (1, 2),
-}
+_BOTH = ("experts", "feed_forward", "linear")  # widths, forward and backward
+TILED = dict.fromkeys((name for name in TYPED if name.startswith(_BOTH)), (1, 2))
+TILED["output_loss"] = (1,)
 ROWS = {torch.bfloat16: 16, torch.float32: 1}  # an expert's are a multiple of so many
 
 

@@ -1,5 +1,5 @@
-"""Losses and weights are those of version 0.1 (commit dc40a5c), bit for bit, on a machine such as
-the one that recorded them."""
+"""Losses and weights are those on record, bit for bit, on a machine such as the one that recorded
+them."""
 
 import json
 
