@@ -99,7 +99,8 @@ static void block_forward_bf16(const struct feed_forward_bf16 *f,
     i64 M = f->M, H = f->H, some = round_up(n, 16);
     const bf16 *x = rows_of_bf16(f->x, f->tokens, first, n, M, b->x);
     for (i64 j = 0; j < H; j += TILE) {
-        bf16 *in = f->in + j * f->rows + first * TILE, *gate = f->gate + j * f->rows + first * TILE;
+        i64 kept = j * f->rows + first * TILE;
+        bf16 *in = f->in + kept, *gate = f->gate ? f->gate + kept : NULL;
         gemm_tile_bf16(x, M, w->w_in, b->product, some, j, M);
         store_tile_bf16(b->product, in, n, TILE);
         if (f->gate) {
@@ -176,7 +177,8 @@ static void hidden_backward_bf16(const struct feed_forward_bf16 *f, const bf16 *
                                  i64 first, i64 n, i64 at, struct block_bf16 *b) {
     i64 M = f->M, H = f->H, ld = b->ld;
     for (i64 j = 0; j < H; j += TILE) {
-        const bf16 *in = f->in + j * f->rows + first * TILE, *gate = f->gate + j * f->rows + first * TILE;
+        i64 kept = j * f->rows + first * TILE;
+        bf16 *in = f->in + kept, *gate = f->gate ? f->gate + kept : NULL;
         gemm_tile_bf16(d_y, M, w->w_out, b->product, round_up(n, 16), j, M);
         for (i64 i = 0; i < n; i++) {
             const float *d = b->product + i * TILE;
