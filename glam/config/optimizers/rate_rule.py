@@ -22,9 +22,9 @@ class RateRule:
     2022, arXiv 2205.10287). Beyond the largest size or the most tokens that it was fitted to it
     goes on; below the least it stays, since a rate that grows for ever diverges."""
 
-    scale: float = 0.0125  # the rate of 10^6 active parameters and 10^6 tokens
-    size_exponent: float = 0.248  # of active parameters: how fast the rate falls with size
-    token_exponent: float = 0.616  # of training tokens: how fast it falls with them
+    scale: float = 0.0122  # the rate of 10^6 active parameters and 10^6 tokens
+    size_exponent: float = 0.258  # of active parameters: how fast the rate falls with size
+    token_exponent: float = 0.638  # of training tokens: how fast it falls with them
     batch_tokens: int = 1024  # [tokens] of a step in the runs that it was fitted to
     # what it was fitted to, least and most
     sizes: list[int] = field(default_factory=lambda: [19_088, 1_181_312])  # [active parameters]
