@@ -304,6 +304,7 @@ def test_jobs_that_start_together_prepare_once(
         for _ in range(2)
     ]
     said = [job.communicate() for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0], said
     assert [out.strip() for out, _ in said] == [prepared.fingerprint] * 2
     lines = [line for _, err in said for line in err.splitlines()]
     assert sum(line.startswith("quality classifier:") for line in lines) == 1

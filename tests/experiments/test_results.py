@@ -362,6 +362,15 @@ def test_only_the_grids_rows_are_kept_and_all_of_them(capsys, tiny, runs):
     assert "are of several machines (EPYC (avx2 kernels), " in capsys.readouterr().err
 
 
+@pytest.fixture
+def no_handler_of_another():
+    """Ray's, which a test before this one may have left, ends the process."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("no_handler_of_another")
 def test_a_signal_is_handed_on_and_waited_for(capsys, tmp_path):
     said = tmp_path / "said"
     code = (
