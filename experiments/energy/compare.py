@@ -1,5 +1,5 @@
 """`python -m experiments.energy.compare`: the energy that sparse models need for a loss that the
-dense twin reaches too, from the runs of experiments/equal_time.
+dense twin reaches too, from the table of experiments/equal_time.
 
 For each seed the loss is the worse of the two at their longest budgets, so both reach it; their
 seconds to it are drawn straight between budgets, in the logarithm. Energy is the seconds of
@@ -14,21 +14,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.equal_loss import geometric, spent
-from experiments.equal_time import study, with_kernels
-from experiments.equal_time.study import MEANS, Row
+from experiments.equal_time import compare
+from experiments.equal_time.compare import DENSE, Run
+from experiments.means import ALL, TRAINED_ON
 from glam.machine.energy import WATTS_PER_CORE
 from glam.reporting.theme import PRINT, panel, save
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.csv"
-COLUMNS = ("runs", "over", "experts", "seed", "loss", "joules", "dense_joules")
+MEANS = (ALL, TRAINED_ON)
+COLUMNS = ("over", "experts", "seed", "loss", "joules", "dense_joules")
 PAPER = 456 / 1287  # MWh of 64B/64E over GPT-3's, at better quality
 
 
 class Pair(NamedTuple):
     """A sparse run and its dense twin on the way to the same loss."""
 
-    runs: str  # their data, and which program trained them
     over: str  # which mean of the held-out losses
     experts: int
     seed: int
@@ -41,38 +42,38 @@ class Pair(NamedTuple):
         return self.seconds / self.dense_seconds
 
 
-def pairs(runs: str, found: Sequence[Row]) -> list[Pair]:
-    """Of every sparse run of the longest budget."""
+def pairs(runs: Sequence[Run]) -> list[Pair]:
+    """Of every seed and number of experts."""
     made: list[Pair] = []
     for over in MEANS:
-        for experts in sorted({row.experts for row in found} - {1}):
-            for seed in sorted({row.seed for row in found if row.experts == experts}):
-                curves = [_curve(found, of, seed, over) for of in (experts, 1)]
+        for experts in compare.sparse(runs):
+            for seed in sorted({run.seed for run in runs if run.experts == experts}):
+                curves = [_curve(runs, of, seed, over) for of in (experts, DENSE)]
                 loss = max(losses[-1] for _, losses in curves)
                 took = [spent(loss, *curve) for curve in curves]
-                made.append(Pair(runs, over, experts, seed, loss, *took))
+                made.append(Pair(over, experts, seed, loss, *took))
     return made
 
 
 def _curve(
-    found: Sequence[Row], experts: int, seed: int, over: str
-) -> tuple[list[int], list[float]]:
+    runs: Sequence[Run], experts: int, seed: int, over: str
+) -> tuple[list[float], list[float]]:
     """Seconds, rising, and the losses after them."""
-    mine = sorted((row.budget, row.loss[over]) for row in found if row[2:4] == (experts, seed))
-    return [budget for budget, _ in mine], [loss for _, loss in mine]
+    mine = sorted((run.seconds, run.losses[over]) for run in runs if run[1:3] == (experts, seed))
+    return [seconds for seconds, _ in mine], [loss for _, loss in mine]
 
 
 def main() -> int:
-    made = pairs(with_kernels.DATA, study.read(with_kernels.RESULTS))
+    made = pairs(compare.read(compare.FOLDER / "results.csv"))
     with RESULTS.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for pair in made:
             joules = [round(s * WATTS_PER_CORE, 1) for s in (pair.seconds, pair.dense_seconds)]
-            writer.writerow([*pair[:4], f"{pair.loss:.4f}", *joules])
-    for (runs, over, experts), (middle, low, high) in summary(made).items():
+            writer.writerow([*pair[:3], f"{pair.loss:.4f}", *joules])
+    for (over, experts), (middle, low, high) in summary(made).items():
         told = f"{middle:.2f} of the dense twin's energy ({low:.2f} to {high:.2f})"
-        print(f"{runs}; {over}, E {experts}: {told}")
+        print(f"{over}, {experts} experts: {told}")
     for name, content in _figure(summary(made)).items():
         (FOLDER / name).write_bytes(content)
     return 0
@@ -83,38 +84,37 @@ def read(table: Path) -> list[Pair]:
     with table.open(newline="") as file:
         return [
             Pair(
-                row["runs"], row["over"], int(row["experts"]), int(row["seed"]), float(row["loss"]),
+                row["over"], int(row["experts"]), int(row["seed"]), float(row["loss"]),
                 *(float(row[name]) / WATTS_PER_CORE for name in COLUMNS[-2:]),
             )
             for row in csv.DictReader(file)
         ]  # fmt: skip
 
 
-def summary(made: Sequence[Pair]) -> dict[tuple[str, str, int], tuple[float, float, float]]:
-    """The geometric mean of the ratios over the seeds and its 95 % interval."""
-    ratios: dict[tuple[str, str, int], list[float]] = {}
+def summary(made: Sequence[Pair]) -> dict[tuple[str, int], tuple[float, float, float]]:
+    """The geometric mean of the ratios over the seeds and its 95 % interval, by which mean of the
+    held-out losses and number of experts."""
+    ratios: dict[tuple[str, int], list[float]] = {}
     for pair in made:
-        ratios.setdefault(pair[:3], []).append(pair.ratio)
+        ratios.setdefault(pair[:2], []).append(pair.ratio)
     return {key: geometric(values) for key, values in ratios.items()}
 
 
-def _figure(told: dict[tuple[str, str, int], tuple[float, float, float]]) -> dict[str, bytes]:
+def _figure(told: dict[tuple[str, int], tuple[float, float, float]]) -> dict[str, bytes]:
     figure, axes = panel(PRINT, height=3.2)
-    [runs] = {runs for runs, _, _ in told}
-    several = sorted({experts for _, _, experts in told})
+    several = sorted({experts for _, experts in told})
     for index, over in enumerate(MEANS):
-        rows = [told[runs, over, experts] for experts in several]
+        rows = [told[over, experts] for experts in several]
         place = [x + 0.16 * (index - 0.5) for x in range(len(several))]
         errors = [[row[0] - row[1] for row in rows], [row[2] - row[0] for row in rows]]
         style = {"fmt": "o", "color": PRINT.colour(index), "capsize": 3}
-        label = "all domains" if over == "mean" else "domains of the training text"
-        axes.errorbar(place, [row[0] for row in rows], errors, label=label, **style)
+        axes.errorbar(place, [row[0] for row in rows], errors, label=over, **style)
     axes.axhline(1, color=PRINT.muted, linewidth=0.8)
     axes.axhline(PAPER, color=PRINT.muted, linewidth=0.8, linestyle="--")
     axes.set_xticks(range(len(several)), [f"{experts} experts" for experts in several])
     axes.set_xlim(-0.5, len(several) - 0.5)
     axes.set_ylim(bottom=0)
-    axes.set_ylabel(f"energy on {runs} text, dense = 1", fontsize=9)
+    axes.set_ylabel("energy to the same loss, dense = 1", fontsize=9)
     axes.legend(fontsize=8, frameon=False, labelcolor=PRINT.ink, loc="lower right")
     paper = "the paper: 64B/64E against GPT-3"
     style = {"textcoords": "offset points", "color": PRINT.muted, "fontsize": 8}

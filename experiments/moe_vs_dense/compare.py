@@ -18,16 +18,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.equal_loss import geometric, spent
-from experiments.tables import domains, finished, refuse
+from experiments.means import ALL, means_of
+from experiments.tables import finished, refuse
 from glam.analysis.paired import interval
 from glam.config import RunConfig
-from glam.data.sources import EMBEDDED
 from glam.machine.energy import WATTS_PER_CORE
 from glam.reporting.theme import PRINT, log_axis, panels, save
 
 FOLDER = Path(__file__).parent
 DENSE, SPARSE = 1, 16
-HELD_OUT = {source.name for source in EMBEDDED if source.role == "held_out"}
 MEASURES = ("training tokens", "training FLOPs", "seconds of one core")
 
 
@@ -41,23 +40,14 @@ class Run(NamedTuple):
 def read(file: Path) -> list[Run]:
     """Of the finished cells, by tokens."""
     rows = finished(file, "seed", "model.num_experts", "tokens", "joules", "loss/mean")
-    trained_on = [name for name in domains(rows) if _is_of_training_text(name)]
-    means = {"all domains": ["loss/mean"], "domains of the training text": trained_on}
+    rows.sort(key=lambda row: int(row["tokens"]))
     found: list[Run] = []
-    for row in sorted(rows, key=lambda row: int(row["tokens"])):
+    for row, losses in zip(rows, means_of(rows), strict=True):
         experts, tokens = int(row["model.num_experts"]), int(row["tokens"])
         seconds = float(row["joules"]) / WATTS_PER_CORE
-        losses = {
-            of: float(np.mean([float(row[name]) for name in names])) for of, names in means.items()
-        }
         budget = (tokens, 3 * _forward(experts) * tokens, seconds)
         found.append(Run(experts, int(row["seed"]), budget, losses))
     return found
-
-
-def _is_of_training_text(column: str) -> bool:
-    """Whether the recipe trains on text like it."""
-    return column.removeprefix("loss/") not in {"mean", *HELD_OUT}
 
 
 def _forward(experts: int) -> int:
@@ -115,7 +105,7 @@ def _curve(runs: Sequence[Run], measure: int) -> tuple[list[float], list[float],
     errors: list[list[float]] = [[], []]
     for tokens in sorted({run.spent[0] for run in runs}):
         mine = [run for run in runs if run.spent[0] == tokens]
-        losses = [run.losses["all domains"] for run in mine]
+        losses = [run.losses[ALL] for run in mine]
         x.append(float(np.exp(np.mean(np.log([run.spent[measure] for run in mine])))))
         y.append(float(np.mean(losses)))
         low, high = interval(losses) or (y[-1], y[-1])

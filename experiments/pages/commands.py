@@ -9,7 +9,7 @@ from experiments.tables import swept
 from glam.config import ROOT
 
 FORMS = ("full", "quick")
-EACH = "training.tokens_per_parameter"
+EACH, SECONDS = "training.tokens_per_parameter", "training.seconds"
 NEAR = 0.01  # tokens are rounded to whole steps
 
 
@@ -54,7 +54,8 @@ def _more(rows: Rows, asked: dict[str, list[str]]) -> list[str]:
         if _has_each(rows, float(asked[EACH][0])):
             return _more(rows, {k: v for k, v in asked.items() if k != EACH} | _tokens(rows))
         more.append(f"{EACH}=null")
-    for key in dict.fromkeys((*swept(rows), TOKENS)):
+    budget = () if SECONDS in rows[0] else (TOKENS,)  # seconds bring each model its own tokens
+    for key in dict.fromkeys((*swept(rows), *budget)):
         there = sorted_values(key if key in rows[0] else "tokens", rows)
         if not _same(there, asked.get(key, [])):
             more.append(f"{key}={','.join(there)}")

@@ -23,9 +23,7 @@ PAPER = {
     ),
     "expert_scaling": Entry("… at every size"),
     "moe_vs_dense": Entry("The same loss for fewer tokens"),
-    "equal_time": Entry(
-        "Lower loss in equal time", "python -m experiments.equal_time.with_kernels", ""
-    ),
+    "equal_time": Entry("Lower loss in equal time"),
     "energy": Entry("The same loss for less energy", "python -m experiments.energy.compare", ""),
     "data_filtering": Entry("Filtered text is better"),
     "one_genre": Entry("… on one genre with half of it spoilt"),

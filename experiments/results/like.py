@@ -21,26 +21,6 @@ def sweep() -> list[str]:
     ]
 
 
-def seconds() -> list[str]:
-    """The scan of rates, and the budgets of seconds."""
-    from experiments.equal_time import with_kernels as study
-
-    same = (f"data={study.DATA}", "hardware=cpu", "hardware.threads=1", "runs_dir=runs")
-    scan = (_several("optimizer.learning_rate", study.RATES), _several("seed", study.SCAN_SEEDS))
-    return [
-        _words(
-            *same, *scan, study.NO_POINTS, f"model.num_experts={one}", f"training.tokens={tokens}"
-        )
-        for one, tokens in study.SCAN_TOKENS.items()
-    ] + [
-        _words(
-            *(*same, study.NO_POINTS, f"training.seconds={budget}"),
-            *(_several("model.num_experts", several), _several("seed", study.SEEDS)),
-        )
-        for budget, several in study.BUDGETS.items()
-    ]
-
-
 def arms() -> list[str]:
     """Those that begin with another run take as long as the same model that begins with none."""
     from experiments.upcycling.study import ARMS, FIXED, SEEDS, folder_of

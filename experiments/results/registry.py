@@ -74,12 +74,8 @@ EVERY = (
     ),
     Study(
         name="equal_time",
-        script=Script(
-            lines=("experiments.equal_time.with_kernels",),
-            like=like.seconds,
-            fresh=("with_kernels.json",),  # tokens per second
-        ),
-        table="with_kernels.csv",
+        grid="experiment=equal_time/full",
+        from_tables=("experiments.equal_time.compare",),
     ),
     Study(name="energy", needs=("equal_time",), from_tables=("experiments.energy.compare",)),
     Study(

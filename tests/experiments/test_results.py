@@ -131,8 +131,7 @@ def test_every_long_experiment_is_in_the_registry():
     }
     files = (ROOT / "conf" / "experiment").glob("**/full.yaml")
     every = {file.parent.relative_to(ROOT / "conf" / "experiment").as_posix() for file in files}
-    # Equal seconds are trained by a module, which measures tokens per second two at a time.
-    assert {f"{name}/full" for name in every - {"equal_time"}} == named
+    assert {f"{name}/full" for name in every} == named
 
 
 def test_a_study_comes_after_what_it_needs():
