@@ -16,7 +16,7 @@ from glam.config.optimizers.rate_rule import RateRule
 # Widths and budgets that the sweep has none of.
 UNSEEN = ((48, 750_000), (64, 3_000_000), (96, 1_500_000))
 AROUND = (0.35, 0.5, 0.71, 1.0, 1.41, 2.0, 2.8)  # times the rule's rate
-SEEDS, SEEDS_OF_THE_DEFAULT = (200, 201), (0, 1, 2, 3, 4)
+SEEDS, SEEDS_OF_THE_DEFAULT = (200, 201, 202, 203), (0, 1, 2, 3, 4)
 BEFORE = 0.012  # the default before the rule
 # The rule holds with at most this regret and at least this gain [nats].
 MOST_REGRET, LEAST_GAIN = 0.01, 0.02

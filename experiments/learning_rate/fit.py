@@ -23,7 +23,7 @@ from glam.analysis.wild_bootstrap import wild
 Array = NDArray[np.float64]
 SAMPLES, CONFIDENCE = 4000, 0.9
 MILLION = 1e6
-NEAR = 3  # rates beside the best that its parabola is of, the best among them
+REACH = 2.1  # a parabola is of the rates within this factor of the best, however fine the scan
 WIDTH = 0.5  # of the rule by width: N grows as its square
 
 
@@ -60,8 +60,8 @@ def optimum(rates: Sequence[float], losses: Sequence[float]) -> tuple[float, flo
     best = int(values.argmin())
     if best in (0, len(logs) - 1):
         return float(logs[best]), math.nan, True
-    first = max(0, min(best - NEAR // 2, len(logs) - NEAR))
-    x, y = logs[first : first + NEAR], values[first : first + NEAR]
+    near = abs(logs - logs[best]) < math.log(REACH)
+    x, y = logs[near], values[near]
     a, b, _ = np.polyfit(x - logs[best], y, 2)
     shift = float(np.clip(-b / (2 * a), x[0] - logs[best], x[-1] - logs[best]))
     return float(logs[best]) + shift, 2 * float(a), False

@@ -34,7 +34,7 @@ FUNCTIONS: dict[str, Callable[..., object]] = {
             laws.law_table, laws.best_counts, laws.planned_grid, laws.covered, laws.parabolas,
             laws.independent, laws.beyond, laws.lead_table,
             learning_rates.planned_sweep, learning_rates.best_rates, learning_rates.absent_scans,
-            learning_rates.rule,
+            learning_rates.rule, learning_rates.unseen,
             embedded_tasks.task_scores, embedded_tasks.demonstrations, embedded_tasks.task_seconds,
             upcycling.upcycled_over_dense, serving.thresholds, serving.pools,
         )

@@ -83,6 +83,26 @@ def planned_sweep() -> str:
     )
 
 
+def unseen() -> str:
+    """Where the rule was checked and not fitted: its rate, the scan's best, and what lies between,
+    by a parabola and by the scan's own points."""
+    rows = plain("learning_rate/regret.csv")
+    words = (
+        f"Where it was not fitted, the mean of {counted(len(check.SEEDS), 'seed')} at "
+        f"{len(check.AROUND)} rates each, from {check.AROUND[0]} to {check.AROUND[-1]} times the "
+        "rule's, in nats above the best:"
+    )
+    made = [
+        [
+            *(row["width"], in_message(ticks(float(row["tokens"]))), row["rate"], row["best_rate"]),
+            *(row["regret"], row["above_best_of_scan"]),
+        ]
+        for row in rows
+    ]
+    head = ["width", "tokens", "rule's rate", "best rate", "by the parabola", "by the points"]
+    return f"{words}\n\n{markdown(head, made)}"
+
+
 def _tokens_of(model: str) -> list[str]:
     return [in_message(ticks(one)) for one in sweep.BUDGETS if sweep.is_planned(model, one)]
 
