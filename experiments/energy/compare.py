@@ -48,19 +48,11 @@ def pairs(runs: Sequence[Run]) -> list[Pair]:
     for over in MEANS:
         for experts in compare.sparse(runs):
             for seed in sorted({run.seed for run in runs if run.experts == experts}):
-                curves = [_curve(runs, of, seed, over) for of in (experts, DENSE)]
+                curves = [compare.curve(runs, of, seed, over) for of in (experts, DENSE)]
                 loss = max(losses[-1] for _, losses in curves)
                 took = [spent(loss, *curve) for curve in curves]
                 made.append(Pair(over, experts, seed, loss, *took))
     return made
-
-
-def _curve(
-    runs: Sequence[Run], experts: int, seed: int, over: str
-) -> tuple[list[float], list[float]]:
-    """Seconds, rising, and the losses after them."""
-    mine = sorted((run.seconds, run.losses[over]) for run in runs if run[1:3] == (experts, seed))
-    return [seconds for seconds, _ in mine], [loss for _, loss in mine]
 
 
 def main() -> int:

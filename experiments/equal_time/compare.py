@@ -1,7 +1,10 @@
 """`python -m experiments.equal_time.compare`: held-out loss of sparse models less the dense twin's
 after equal seconds of one core, and from when on it is lower, from results.csv.
 
-Every budget of seconds is a run of its own, whose schedule ends there. Prints the table in Markdown
+Every budget of seconds is a run of its own, whose schedule ends there. Its tokens are from a timing
+of a few steps before the study. What the runs themselves needed decides: the seconds of a run are
+its tokens over the median throughput of all runs with as many experts, and a loss at some seconds
+lies on the line between the seed's runs, in the logarithm of seconds. Prints the table in Markdown
 and writes the figure beside it; another study's table may be named.
 """
 
@@ -24,48 +27,80 @@ from glam.units import fixed, signed
 FOLDER = Path(__file__).parent
 SECONDS, DENSE = "training.seconds", 1
 DRAWS = 2000  # of the bootstrap
+Curve = list[list[float]]  # rising seconds, and losses
 
 
 class Run(NamedTuple):
     """What one was given, and its held-out losses, nats per token, by domain and by mean."""
 
-    seconds: float
+    budget: float  # seconds, as they were asked for
     experts: int
     seed: int
     tokens: int
-    took: float  # seconds of training, by the clock
+    throughput: float  # tokens per second of the clock
     losses: dict[str, float]
 
 
 def read(file: Path) -> list[Run]:
     """The finished runs. Raises SystemExit, with one line and status 2, for another table."""
-    rows = finished(file, SECONDS, EXPERTS, "seed", "tokens", "train_seconds", "loss/mean")
+    rows = finished(file, SECONDS, EXPERTS, "seed", "tokens", "tokens_per_second", "loss/mean")
     names = [name for name in domains(rows) if name != "loss/mean"]
     found: list[Run] = []
     for row, means in zip(rows, means_of(rows), strict=True):
         given = int(row[EXPERTS]), int(row["seed"]), int(row["tokens"])
         losses = {name.removeprefix("loss/"): float(row[name]) for name in names}
-        took = float(row["train_seconds"])
-        found.append(Run(float(row[SECONDS]), *given, took, means | losses))
+        throughput = float(row["tokens_per_second"])
+        found.append(Run(float(row[SECONDS]), *given, throughput, means | losses))
     return found
 
 
 def budgets_of(runs: Sequence[Run]) -> list[float]:
     """Seconds, rising."""
-    return sorted({run.seconds for run in runs})
+    return sorted({run.budget for run in runs})
 
 
 def sparse(runs: Sequence[Run]) -> list[int]:
     return sorted({run.experts for run in runs} - {DENSE})
 
 
+def paces(runs: Sequence[Run]) -> dict[int, float]:
+    """Tokens per second by number of experts: the median of the runs."""
+    return {
+        of: float(np.median([run.throughput for run in runs if run.experts == of]))
+        for of in (DENSE, *sparse(runs))
+    }
+
+
+def curve(runs: Sequence[Run], experts: int, seed: int, over: str) -> Curve:
+    """Seconds, rising, and the losses after them."""
+    pace = paces(runs)[experts]
+    mine = [run for run in runs if (run.experts, run.seed) == (experts, seed)]
+    return [
+        list(values)
+        for values in zip(
+            *sorted((run.tokens / pace, run.losses[over]) for run in mine), strict=True
+        )
+    ]
+
+
+def loss_after(seconds: float, curve: Curve) -> float:
+    """On the line between the two runs on either side, or through the last two at an end."""
+    x, y = np.log(curve[0]), curve[1]
+    if len(x) == 1:
+        return y[0]
+    right = int(np.clip(np.searchsorted(x, math.log(seconds)), 1, len(x) - 1))
+    slope = (y[right] - y[right - 1]) / (x[right] - x[right - 1])
+    return float(y[right] + slope * (math.log(seconds) - x[right]))
+
+
 def differences(runs: Sequence[Run], seconds: float, experts: int, over: str) -> list[float]:
     """To the dense twin of the same seed, nats."""
-    mine, dense = (
-        {run.seed: run.losses[over] for run in runs if run[:2] == (seconds, of)}
-        for of in (experts, DENSE)
-    )
-    return [mine[seed] - dense[seed] for seed in sorted(mine.keys() & dense.keys())]
+    seeds = [{run.seed for run in runs if run.experts == of} for of in (experts, DENSE)]
+    return [
+        loss_after(seconds, curve(runs, experts, seed, over))
+        - loss_after(seconds, curve(runs, DENSE, seed, over))
+        for seed in sorted(seeds[0] & seeds[1])
+    ]
 
 
 def overtakes(runs: Sequence[Run], experts: int, over: str) -> str:
@@ -127,17 +162,17 @@ def half_width(values: Sequence[float]) -> float:
     return (high - low) / 2
 
 
-def paces(runs: Sequence[Run]) -> str:
-    """What the budgets of seconds were in tokens, and how long the longest took, by experts."""
+def pace_table(runs: Sequence[Run]) -> str:
+    """What the runs needed: throughput by number of experts, and the seconds of the longest."""
     longest = budgets_of(runs)[-1]
-    lines = []
-    for experts in (DENSE, *sparse(runs)):
-        mine = [run for run in runs if run[:2] == (longest, experts)]
-        pace = np.mean([run.tokens for run in mine]) / longest / 1000
-        took = f"{np.median([run.took for run in mine]):.0f} s"
-        lines.append(f"| {experts} | {fixed(float(pace), 1)} thousand | {took} |")
-    head = f"| experts | tokens a second of the budget | {longest:g} s took |"
-    return "\n".join([head, "| --- | --- | --- |", *lines])
+    head = ["experts", "tokens a second", "over the dense twin's", f"runs of {longest:g} s took"]
+    lines = [head, ["---"] * len(head)]
+    found = paces(runs)
+    for experts, pace in found.items():
+        tokens = [run.tokens for run in runs if run[:2] == (longest, experts)]
+        told = f"{fixed(pace / 1000, 1)} thousand", fixed(pace / found[DENSE], 2)
+        lines.append([str(experts), *told, f"{np.mean(tokens) / pace:.0f} s"])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def figure(runs: Sequence[Run]) -> Figure:
@@ -171,7 +206,7 @@ def main(argv: Sequence[str]) -> int:
     runs = read(file)
     if DENSE not in {run.experts for run in runs} or not sparse(runs):
         refuse(f"{file} has no dense twin, or nothing beside it; run {EXPERTS}=1,8,16")
-    print(table(runs), paces(runs), sep="\n\n")
+    print(table(runs), pace_table(runs), sep="\n\n")
     for name, content in save(figure(runs), "loss_by_seconds", "equal_time").items():
         (file.parent / name).write_bytes(content)
     return 0

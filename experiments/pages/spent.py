@@ -104,8 +104,8 @@ def seconds_by_domain() -> str:
 
 
 def paces() -> str:
-    """What the budgets of seconds were in tokens, and how long the longest took."""
-    return seconds.paces(seconds.read(path(SECONDS)))
+    """What the runs needed."""
+    return seconds.pace_table(seconds.read(path(SECONDS)))
 
 
 def less_energy() -> Claim:
