@@ -16,6 +16,7 @@ from experiments.pages import (
     serving,
     speeds,
     spent,
+    tools,
     upcycling,
 )
 from experiments.pages.claims import claim
@@ -55,7 +56,7 @@ FUNCTIONS: dict[str, Callable[..., object]] = {
             copied_text.loss_without_copies, copied_text.copies_cost, copied_text.overlap_found,
             copied_text.overlap_table, copied_text.overlap_cost,
             growths.grows_as_counted, growths.departures, growths.part_table, growths.two_threads,
-            growths.pace, growths.beside_peers, growths.peer_table,
+            tools.tools, growths.pace, growths.beside_peers, growths.peer_table,
             upcycling.upcycled_over_dense, serving.thresholds, serving.pools,
         )
     },

@@ -80,7 +80,8 @@ def pace() -> str:
     slower = signed(100 * (last / first - 1), 1)
     return (
         f"In {len(rows)} minutes of CPU time ({steps:,} steps) the last minute took {slower} % "
-        f"time a step beside the first; memory lay between {min(memory):.0f} and {max(memory):.0f} MB."
+        f"time a step beside the first; memory lay between {min(memory):.0f} and "
+        f"{max(memory):.0f} MB."
     )
 
 

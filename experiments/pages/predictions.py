@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from experiments.pages.tables import Rows, plain
 from experiments.pages.words import Claim, markdown
 from experiments.paper_numbers.compare import EXPLAINED
-from glam.units import counted, fixed, percent, signed
+from glam.units import fixed, percent, signed
 
 MEMORY, THROUGHPUT = "memory/results.csv", "throughput/results.csv"
 NUMBERS = "paper_numbers/numbers.csv"
@@ -24,7 +24,8 @@ def predicted(name: str) -> Claim:
     off = [float(row["deviation"]) for row in plain(name)]
     near = sum(abs(one) <= NEAR[name] for one in off)
     word = "Yes" if near == len(off) else f"For {near} of {len(off)}"
-    what = f"{near} of {counted(len(off), 'configuration')} are within {percent(NEAR[name], 0)}"
+    many = f"All {len(off)}" if near == len(off) else "So many"
+    what = f"{many} configurations are within {percent(NEAR[name], 0)}"
     return Claim(word, f"{what}; all from {_off(min(off))} to {_off(max(off))}.")
 
 

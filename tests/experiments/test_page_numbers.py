@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.pages import copied_text, exactness, growths, predictions, speeds, tables
+from experiments.pages import copied_text, exactness, growths, predictions, speeds, tables, tools
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def spaced(claim: object) -> str:
 def test_a_prediction_is_near_within_its_share_and_the_furthest_are_told(studies):
     studies("memory/results.csv", "deviation\n+0.05\n-0.05\n+0.061\n-0.1\n")
     assert spaced(predictions.predicted("memory/results.csv")) == (
-        "**For 2 of 4.** 2 of 4 configurations are within 5 %; all from 10 % below to 6 % above."
+        "**For 2 of 4.** So many configurations are within 5 %; all from 10 % below to 6 % above."
     )
 
 
@@ -124,3 +124,17 @@ def test_a_tie_is_not_won_alone(studies):
     studies("peers/layer.csv", "\n".join([head, *(f"{row},m,v" for row in rows)]))
     assert growths.beside_peers().word == "In 1 of 2 rows"
     assert "Not measured yet: step and generation." in growths.peer_table()
+
+
+def test_kills_are_counted_and_one_burst_that_is_not_exact_is_a_no(studies):
+    head, row = "set_up,kills,signals,seconds,exact,differs", "grid,x,2,14.3,yes,"
+    studies("reliability/chaos.csv", f"{head}\n{row}\n{row}\n")
+    assert str(tools.killed_and_exact()).startswith("**Yes.** 2 of 2 bursts (4 kills, 1 set-up)")
+    studies("reliability/chaos.csv", f"{head}\n{row}\n1 thread,x,1,2.0,no,loss\n")
+    assert tools.killed_and_exact().word == "No"
+
+
+def test_every_tool_has_a_page():
+    assert {one.page for one in tools.TOOLS} <= {
+        file.parent.name for file in tables.STUDIES.glob("*/README.md")
+    }
