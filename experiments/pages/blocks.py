@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from experiments.pages import (
     ablations,
+    compiled,
     copied_text,
     differences,
     embedded_tasks,
@@ -56,7 +57,9 @@ FUNCTIONS: dict[str, Callable[..., object]] = {
             copied_text.loss_without_copies, copied_text.copies_cost, copied_text.overlap_found,
             copied_text.overlap_table, copied_text.overlap_cost,
             growths.grows_as_counted, growths.departures, growths.part_table, growths.two_threads,
-            tools.tools, growths.pace, growths.beside_peers, growths.peer_table,
+            compiled.fits_a_tpu, compiled.compiled_table, compiled.sent_table, compiled.moved,
+            compiled.shares_table, tools.tools,
+            growths.pace, growths.beside_peers, growths.peer_table,
             upcycling.upcycled_over_dense, serving.thresholds, serving.pools,
         )
     },

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from experiments.pages.compiled import fits_a_tpu
 from experiments.pages.copied_text import copies_found, overlap_found
 from experiments.pages.exactness import same_within_noise
 from experiments.pages.growths import beside_peers, grows_as_counted
@@ -35,29 +36,12 @@ def killed_and_exact() -> Claim:
     rows = plain("reliability/chaos.csv")
     exact = sum(row["exact"] == "yes" for row in rows)
     kills = sum(int(row["signals"]) for row in rows)
+    set_ups = counted(len({row["set_up"] for row in rows}), "set-up")
     return Claim(
         "Yes" if exact == len(rows) else "No",
-        f"{exact} of {len(rows)} bursts ({counted(kills, 'kill')}, "
-        f"{counted(len({row['set_up'] for row in rows}), 'set-up')}) ended to the last bit as an undisturbed "
-        "run.",
+        f"{exact} of {len(rows)} bursts ({counted(kills, 'kill')}, {set_ups}) ended to the last "
+        "bit as an undisturbed run.",
     )
-
-
-def fits_a_tpu() -> Claim:
-    """The paper's largest model on its chips, by the TPU's own compiler."""
-    rows = [row for row in plain("tpu_compile/results.csv") if _is_whole(row)]
-    told = ", ".join(f"{float(row['compiled_gb']):.1f} GB by {row['route']}" for row in rows)
-    first = rows[0]
-    return Claim(
-        "Yes" if all(row["fits"] == "yes" for row in rows) else "No",
-        f"64B/64E takes of the {float(first['available_gb']):.1f} GB of each of its "
-        f"{int(first['chips']):,} chips {told}; {float(first['counted_gb']):.1f} GB were counted. "
-        "Nothing was run.",
-    )
-
-
-def _is_whole(row: dict[str, str]) -> bool:
-    return row["case"].startswith("model=glam_64b64e ") and bool(row["compiled_gb"])
 
 
 def memory_of_preparation() -> Claim:

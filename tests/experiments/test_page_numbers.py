@@ -2,7 +2,16 @@
 
 import pytest
 
-from experiments.pages import copied_text, exactness, growths, predictions, speeds, tables, tools
+from experiments.pages import (
+    compiled,
+    copied_text,
+    exactness,
+    growths,
+    predictions,
+    speeds,
+    tables,
+    tools,
+)
 
 
 @pytest.fixture
@@ -138,3 +147,18 @@ def test_every_tool_has_a_page():
     assert {one.page for one in tools.TOOLS} <= {
         file.parent.name for file in tables.STUDIES.glob("*/README.md")
     }
+
+
+def test_gathers_are_told_by_what_is_gathered_and_the_rest_by_its_kind(studies):
+    def quoted(text: str) -> str:
+        return '"' + text.replace('"', '""') + '"'
+
+    sent = '{"all-gather": {"count": 5, "bytes": 2e9}, "all-to-all": {"count": 3, "bytes": 1e9}}'
+    gathers = '{"dense": {"count": 5, "bytes": 2e9}}'
+    row = "model=glam_1b64e hardware=tpu_v4_64,torch_xla,64,yes,0"
+    head = "case,route,chips,fits,expert_weights_moved,collectives,gathers"
+    studies("tpu_compile/results.csv", f"{head}\n{row},{quoted(sent)},{quoted(gathers)}\n")
+    lines = compiled.sent_table().splitlines()
+    assert lines[0] == "| model | chips | program by | gathered: dense | all-to-all |"
+    assert lines[2] == "| 1.7B/64E | 64 v4 | torch_xla | 2 GB in 5 | 1 GB in 3 |"
+    assert "none moves" in compiled.moved()
