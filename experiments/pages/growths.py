@@ -1,13 +1,11 @@
-"""How cost grows with each size, and how our work stands beside others' (growth, peers)."""
+"""How cost grows with each size (growth)."""
 
-from experiments.pages.tables import STUDIES, Rows, plain
-from experiments.pages.words import Claim, listed, markdown
-from experiments.peers.__main__ import NAMES, table
+from experiments.pages.tables import Rows, plain
+from experiments.pages.words import Claim, markdown
 from glam.units import percent, signed
 
 SIZES, PARTS = "growth/sizes.csv", "growth/parts.csv"
 FAR = 0.15  # from the line of theory
-OURS = "glam"
 
 
 def grows_as_counted() -> Claim:
@@ -83,28 +81,3 @@ def pace() -> str:
         f"time a step beside the first; memory lay between {min(memory):.0f} and "
         f"{max(memory):.0f} MB."
     )
-
-
-def _peers() -> Rows:
-    """Of the tables that are there: each is measured alone."""
-    there = [name for name in NAMES if (STUDIES / f"peers/{name}.csv").is_file()]
-    return [row for name in there for row in plain(f"peers/{name}.csv")]
-
-
-def beside_peers() -> Claim:
-    """How many pieces of work ours is the fastest at, alone."""
-    lines = list(table(_peers()))[2:]
-    alone = sum(f"| {OURS} |" in line for line in lines)
-    return Claim(
-        "Yes" if alone == len(lines) else f"In {alone} of {len(lines)} rows",
-        "So many pieces of work glam does in less time than every other candidate.",
-    )
-
-
-def peer_table() -> str:
-    rows = _peers()
-    machines = "; ".join(dict.fromkeys(row["machine"] for row in rows))
-    versions = "; ".join(dict.fromkeys(row["versions"] for row in rows))
-    absent = [name for name in NAMES if not (STUDIES / f"peers/{name}.csv").is_file()]
-    lacks = f" Not measured yet: {listed(absent)}." if absent else ""
-    return f"Rows of {machines}; {versions}.{lacks}\n\n" + "\n".join(table(rows))

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from experiments.pages.compiled import fits_a_tpu
-from experiments.pages.copied_text import copies_found, overlap_found
+from experiments.pages.copied_text import copies_found
 from experiments.pages.exactness import same_within_noise
-from experiments.pages.growths import beside_peers, grows_as_counted
+from experiments.pages.growths import grows_as_counted
+from experiments.pages.overlap import overlap_found
+from experiments.pages.peers import beside_peers
 from experiments.pages.predictions import MEMORY, THROUGHPUT, paper_numbers, predicted
 from experiments.pages.speeds import step_cost
 from experiments.pages.tables import plain

@@ -2,7 +2,7 @@
 
 import pytest
 
-from experiments.pages import (
+from experiments.pages import compiled, copied_text, exactness, growths, overlap, peers, predictions, speeds, tables, tools(
     compiled,
     copied_text,
     exactness,
@@ -18,7 +18,7 @@ from experiments.pages import (
 def studies(tmp_path, monkeypatch):
     """Writes tables where pages look for them."""
     monkeypatch.setattr(tables, "STUDIES", tmp_path)
-    monkeypatch.setattr(growths, "STUDIES", tmp_path)
+    monkeypatch.setattr(peers, "STUDIES", tmp_path)
 
     def write(name: str, text: str) -> None:
         file = tmp_path / name
@@ -105,10 +105,10 @@ def test_the_worst_of_both_sizes_stands_for_an_operation(studies):
 def test_overlap_is_found_whole_only_where_nothing_is_missed_or_made_up(studies):
     head = "items,planted,planted found,flagged,of them word for word in the text"
     studies("contamination/recall.csv", f"{head}\nwhole,500,500,573,573\n")
-    assert copied_text.overlap_found().word == "Yes"
+    assert overlap.overlap_found().word == "Yes"
     for row in ("whole,500,499,572,572", "whole,500,500,573,572"):
         studies("contamination/recall.csv", f"{head}\n{row}\n")
-        assert copied_text.overlap_found().word == "No"
+        assert overlap.overlap_found().word == "No"
 
 
 def test_the_loss_without_copies_is_paired_by_seed(studies):
@@ -131,8 +131,8 @@ def test_a_tie_is_not_won_alone(studies):
     rows = ["layer,a,float32,glam,1", "layer,a,float32,other,1.02", "layer,b,float32,glam,1"]
     rows += ["layer,b,float32,other,1.5"]
     studies("peers/layer.csv", "\n".join([head, *(f"{row},m,v" for row in rows)]))
-    assert growths.beside_peers().word == "In 1 of 2 rows"
-    assert "Not measured yet: step and generation." in growths.peer_table()
+    assert peers.beside_peers().word == "In 1 of 2 rows"
+    assert "Not measured yet: step and generation." in peers.peer_table()
 
 
 def test_kills_are_counted_and_one_burst_that_is_not_exact_is_a_no(studies):
