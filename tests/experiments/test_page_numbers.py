@@ -2,11 +2,13 @@
 
 import pytest
 
-from experiments.pages import compiled, copied_text, exactness, growths, overlap, peers, predictions, speeds, tables, tools(
+from experiments.pages import (
     compiled,
     copied_text,
     exactness,
     growths,
+    overlap,
+    peers,
     predictions,
     speeds,
     tables,
