@@ -16,6 +16,7 @@ SHAPES = (
 )  # fmt: skip
 PEERS = ("HF Mixtral", "HF OLMoE", "HF Qwen3-MoE", "torchtitan")
 FEW = tuple(f"glam E {experts}" for experts in (8, 16, 32, 64))
+PAGE = "experiments/benchmarks.md"  # of the documentation
 LAYER = f"{DEFAULT} (T 1024 M 64 H 256)"
 
 Cell = Callable[[str], str]  # by the number's type
@@ -164,6 +165,13 @@ def step_cost() -> Claim:
         f"A step of {LARGE} takes {ratios[0]} of the time of Hugging Face's Mixtral of equal FLOPs "
         f"in {FLOAT32} and {ratios[1]} in {BFLOAT16}.",
     )
+
+
+def with_kernels() -> str:
+    """Over all sizes and types."""
+    rows = [row for row in table_of("kernels") if row["candidate"] == "with kernels"]
+    shares = ranged([float(row["ratio"]) for row in rows])
+    return f"A step with kernels takes {shares} of its time without them ([benchmarks]({PAGE}))."
 
 
 def shapes() -> str:
