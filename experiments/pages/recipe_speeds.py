@@ -77,7 +77,7 @@ def stages() -> str:
         [
             row["stage"],
             f"{float(row['cpu_s']):.2f}",
-            f"{float(row['tokens_per_cpu_s']) / 1e6:.3g} M",
+            f"{float(row['tokens_per_cpu_s']) / 1e6:,.1f} M",
         ]
         for row in table_of("pipeline")
     ]
