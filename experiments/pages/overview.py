@@ -5,6 +5,8 @@ from typing import NamedTuple
 from experiments.pages.ablations import ABLATIONS
 from experiments.pages.claims import claim
 from experiments.pages.commands import line
+from experiments.pages.predictions import paper_numbers
+from experiments.pages.speeds import step_cost
 from experiments.pages.tables import NotTrainedError, Rows, plain, program
 from experiments.pages.words import markdown
 from glam.units import in_message, ticks
@@ -78,6 +80,20 @@ def overview(which: str) -> str:
         for name, one in entries.items()
     ]
     return f"{{.stacked .claims}}\n{markdown([*head, 'program', 'command'], rows)}"
+
+
+def program_costs() -> str:
+    """Of the README: what is told of the program, and not of a study."""
+    rows = [
+        ["the paper's numbers", paper_numbers(), "python -m experiments.paper_numbers.compare"],
+        ["what a step costs", step_cost(), "make bench"],
+    ]
+    pages = ("paper_numbers", "benchmarks")
+    made = [
+        [what, found, f"`{command}`", f"[{name}](experiments/{name}/README.md)"]
+        for (what, found, command), name in zip(rows, pages, strict=True)
+    ]
+    return markdown(["also asked", "found", "command", "details"], made)
 
 
 def extent() -> str:

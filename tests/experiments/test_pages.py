@@ -274,7 +274,8 @@ def test_a_rule_of_the_learning_rate_is_answered_once_it_was_checked(tmp_path, m
     monkeypatch.setattr(tables, "STUDIES", tmp_path)
     folder = tmp_path / "learning_rate"
     shutil.copytree(ROOT / "experiments" / "learning_rate", folder)
-    (folder / "regret.csv").write_text("width,regret\n48,0.0040\n64,0.0010\n")
+    head = "width,regret,above_best_of_scan"
+    (folder / "regret.csv").write_text(f"{head}\n48,0.0040,0.0100\n64,0.0010,0.0020\n")
     for gain, word in ((-0.03, "Yes"), (-0.01, "No"), (0.03, "No")):
         rows = [f"{seed},{gain + seed / 1000:.4f}" for seed in range(5)]
         (folder / "default_run.csv").write_text("\n".join(["seed,difference", *rows, "mean,x"]))
