@@ -14,6 +14,7 @@ from glam.units import counted, in_message, ticks
 
 STUDIES = Path(__file__).parents[1]
 TOKENS = "training.tokens"
+MANY = 6  # more budgets than these are told by the least and the most
 BEFORE = "torch's operators"  # what computed before the kernels in C
 
 Rows = list[dict[str, str]]
@@ -117,8 +118,9 @@ def _swept(rows: Rows) -> Iterator[str]:
 
 
 def _tokens(rows: Rows) -> str:
-    found = dict.fromkeys(ticks(one) for one in sorted(float(row["tokens"]) for row in rows))
-    return f"{in_message(listed(found))} tokens"
+    found = list(dict.fromkeys(ticks(t) for t in sorted(float(row["tokens"]) for row in rows)))
+    told = listed(found) if len(found) <= MANY else f"{found[0]} to {found[-1]}"
+    return f"{in_message(told)} tokens"
 
 
 def _machine(rows: Rows) -> str:
