@@ -10,6 +10,7 @@ from glam.units import fixed, percent, signed
 
 MEMORY, THROUGHPUT = "memory/results.csv", "throughput/results.csv"
 NUMBERS = "paper_numbers/numbers.csv"
+COLUMNS = {MEMORY: ("predicted_mb", "measured_mb"), THROUGHPUT: ("predicted", "measured")}
 NEAR = {MEMORY: 0.05, THROUGHPUT: 0.15}  # the deviation that is good enough
 UNITS = {"parameters": (1e9, "B"), "FLOP": (1e9, "G"), "share": (0.01, "%")}
 PAGE = (  # of 30 numbers, those that the page shows
@@ -21,7 +22,8 @@ PAGE = (  # of 30 numbers, those that the page shows
 
 def predicted(name: str) -> Claim:
     """How many predictions are near what was measured, and how far off the others are."""
-    off = [float(row["deviation"]) for row in plain(name)]
+    pairs = [tuple(float(row[column]) for column in COLUMNS[name]) for row in plain(name)]
+    off = [promised / measured - 1 for promised, measured in pairs]
     near = sum(abs(one) <= NEAR[name] for one in off)
     word = "Yes" if near == len(off) else f"For {near} of {len(off)}"
     many = f"All {len(off)}" if near == len(off) else "So many"

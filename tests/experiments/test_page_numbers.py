@@ -36,9 +36,12 @@ def spaced(claim: object) -> str:
 
 
 def test_a_prediction_is_near_within_its_share_and_the_furthest_are_told(studies):
-    studies("memory/results.csv", "deviation\n+0.05\n-0.05\n+0.061\n-0.1\n")
+    rows = ("1049", "951", "1061", "900", "949.8")  # the last is rounded to five percent
+    lines = [f"{predicted},1000,-0.050" for predicted in rows]
+    table = "\n".join(["predicted_mb,measured_mb,deviation", *lines])
+    studies("memory/results.csv", table)
     assert spaced(predictions.predicted("memory/results.csv")) == (
-        "**For 2 of 4.** So many configurations are within 5 %; all from 10 % below to 6 % above."
+        "**For 2 of 5.** So many configurations are within 5 %; all from 10 % below to 6 % above."
     )
 
 
