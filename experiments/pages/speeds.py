@@ -1,7 +1,6 @@
 """What work costs beside other ways to do it: the tables of experiments/benchmarks."""
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from experiments.pages.tables import path, plain
@@ -184,7 +183,7 @@ def shapes() -> str:
 
 def bench_machine() -> str:
     """Which one the rows are of."""
-    lines = Path(path("benchmarks/machine.txt")).read_text(encoding="utf-8").splitlines()
+    lines = path("benchmarks/machine.txt").read_text(encoding="utf-8").splitlines()
     return f"The rows are of: {'; '.join(lines)}."
 
 

@@ -36,11 +36,11 @@ DEFAULT = "hardware.threads=1 study.name={name} study.compares=model.num_experts
 EVERY = (
     Study(
         name="learning_rate",
-        # A walk needs 3.6 rates on average, and the check has 52 runs.
+        # A walk needs 3.6 rates on average, and the check has 94 runs.
         script=Script(
             lines=tuple(f"experiments.learning_rate {word}" for word in ("sweep", "fit", "check")),
             like=like.sweep,
-            extra=0.5,
+            extra=0.75,
             fresh=("results.csv",),
         ),
         from_tables=("experiments.learning_rate fit",),
