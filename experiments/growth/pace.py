@@ -1,9 +1,10 @@
 """Whether a run goes on at the pace of its first minute.
 
-A run at the default size, long enough not to end, is stopped after so many minutes of CPU time, and
-the pace of each minute is read from its `metrics.csv`: there joules are CPU seconds times a stated
-6 W, where no counter measures them, so other work on the machine hardly shows. Memory is what is
-resident, looked at from outside. The learning rate hardly falls in that time; routing does change.
+A run at the default size on one thread, long enough not to end, is stopped after so many minutes of
+CPU time, and the pace of each minute is read from its `metrics.csv`: there joules are CPU seconds
+times a stated 6 W, where no counter measures them, so other work on the machine hardly shows.
+Memory is what is resident, looked at from outside. The learning rate hardly falls in that time;
+routing does change.
 """
 
 import csv
@@ -29,7 +30,7 @@ def measure(folder: Path, minutes: float, *overrides: str) -> Iterator[Row]:
     """A row for each minute of CPU time in training. Raises RuntimeError where joules are measured
     here."""
     command = [sys.executable, "run.py", f"training.tokens={LONG}", f"runs_dir={folder}"]
-    command += ["logger=csv", "evaluation=held_out", *overrides]
+    command += ["logger=csv", "evaluation=held_out", "hardware.threads=1", *overrides]
     process = subprocess.Popen(command, cwd=ROOT)
     held: list[tuple[float, float]] = []  # CPU seconds of training, and resident bytes
     try:
