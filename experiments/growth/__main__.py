@@ -5,7 +5,7 @@ sizes [AXIS ...] [precision=TYPE] [rounds=N]
     them). Rows that are not measured stay as they are.
 parts [precision=TYPE]  parts of a step by width and length, beside their own FLOPs (float32)
 pace [minutes=N]        a run's pace by the minute of its CPU time (15)
-run_time                where the time of `make run` goes
+run_time [kernels=SET]  where the time of `make run` goes (on)
 install [rounds=N]      the environment of `make run`, by pip and by uv (2)
 drawn                   the figures anew, from the rows that are there
 """
@@ -97,8 +97,8 @@ def _run_time(_: list[str], values: dict[str, str]) -> int:
     from experiments.growth.run_time import measure, verdict
 
     with tempfile.TemporaryDirectory() as folder:
-        rows = list(measure(Path(folder)))
-    _keep("run_time", rows, ())
+        rows = list(measure(Path(folder), values.get("kernels", "on")))
+    _keep("run_time", rows, ("kernels",))
     return _say(verdict(rows))
 
 

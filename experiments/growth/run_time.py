@@ -3,10 +3,12 @@
 The command behind `make run` is run twice in a folder of its own: on text that nobody has prepared
 yet, as in a fresh clone, and on prepared text, with another seed. `start` is Python, the
 configuration, W&B, PyTorch and the model; `preparation` is the text; both are before the first
-step. `outside` is what the process itself cannot record: its last moments.
+step. `outside` is what the process itself cannot record: its last moments. With `kernels` the
+runs are told to keep to that instruction set, `avx2` for one.
 """
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -22,16 +24,19 @@ RUNS = {"fresh clone": "seed=0", "text prepared": "seed=1"}
 TRAINING = "training"
 
 
-def measure(folder: Path) -> Iterator[Row]:
+def measure(folder: Path, kernels: str) -> Iterator[Row]:
+    """`kernels` as in `GLAM_KERNELS`."""
     for name, seed in RUNS.items():
-        yield from _of_a_run(name, seed, folder)
+        for row in _of_a_run(name, seed, folder, {**os.environ, "GLAM_KERNELS": kernels}):
+            yield {"kernels": kernels, **row}
 
 
-def _of_a_run(name: str, seed: str, folder: Path) -> Iterator[Row]:
+def _of_a_run(name: str, seed: str, folder: Path, environment: dict[str, str]) -> Iterator[Row]:
     runs = folder / seed
     places = [f"runs_dir={runs}", f"cache_dir={folder}/cache"]
     began, used = time.perf_counter(), _cpu()
-    subprocess.run([sys.executable, "run.py", seed, *places], cwd=ROOT, check=True)
+    command = [sys.executable, "run.py", seed, *places]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
     wall, cpu = time.perf_counter() - began, _cpu() - used
     (recorded,) = runs.glob("*/seconds.json")
     spent: dict[str, Any] = json.loads(recorded.read_text())

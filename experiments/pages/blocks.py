@@ -60,6 +60,7 @@ FUNCTIONS: dict[str, Callable[..., object]] = {
             copied_text.loss_without_copies, copied_text.copies_cost, overlap.overlap_found,
             overlap.overlap_table, overlap.overlap_cost,
             growths.grows_as_counted, growths.departures, growths.part_table, growths.two_threads,
+            growths.run_time, growths.install_table,
             compiled.fits_a_tpu, compiled.compiled_table, compiled.sent_table, compiled.moved,
             compiled.shares_table, tools.tools,
             growths.pace, peers.beside_peers, peers.peer_table,

@@ -1,10 +1,14 @@
 """How cost grows with each size (growth)."""
 
+from statistics import median
+
 from experiments.pages.tables import Rows, plain
 from experiments.pages.words import Claim, markdown
-from glam.units import percent, signed
+from glam.units import duration, percent, signed
 
 SIZES, PARTS = "growth/sizes.csv", "growth/parts.csv"
+RUN_TIME, INSTALL = "growth/run_time.csv", "growth/install.csv"
+FRESH, PREPARED = "fresh clone", "text prepared"
 FAR = 0.15  # from the line of theory
 
 
@@ -81,3 +85,47 @@ def pace() -> str:
         f"time a step beside the first; memory lay between {min(memory):.0f} and "
         f"{max(memory):.0f} MB."
     )
+
+
+def run_time() -> str:
+    """Where the time of `make run` goes, by kernels, by the clock."""
+    rows = plain(RUN_TIME)
+    fresh = [row for row in rows if row["run"] == FRESH]
+    sets = list(dict.fromkeys(row["kernels"] for row in fresh))
+    at = {(row["kernels"], row["phase"]): row for row in fresh}
+    made: list[list[str]] = []
+    for phase in dict.fromkeys(row["phase"] for row in fresh):
+        mine = [at[kernels, phase] for kernels in sets]
+        cells = [f"{float(r['seconds']):.1f} ({percent(float(r['share']), 1)})" for r in mine]
+        made.append([phase, *cells, mine[0]["times"]])
+    table = markdown(["phase", *(f"`{name}`, s" for name in sets), "times"], made)
+    return f"{table}\n\n{' '.join(_told(rows, name) for name in sets)}"
+
+
+def _told(rows: Rows, kernels: str) -> str:
+    def of(run: str) -> tuple[float, float]:
+        mine = [row for row in rows if (row["run"], row["kernels"]) == (run, kernels)]
+        other = sum(float(row["share"]) for row in mine if row["phase"] != "training")
+        return sum(float(row["seconds"]) for row in mine), other
+
+    (whole, other), (again, less) = of(FRESH), of(PREPARED)
+    return (
+        f"With `{kernels}` the run takes {duration(whole)} in a fresh clone, of which "
+        f"{percent(other, 0)} is not training, and {duration(again)} where the text is prepared "
+        f"({percent(less, 0)})."
+    )
+
+
+def install_table() -> str:
+    """Ways to set up the environment of `make run`, their medians."""
+    rows = plain(INSTALL)
+    made = []
+    for way in dict.fromkeys(row["way"] for row in rows):
+        mine = [row for row in rows if row["way"] == way]
+        numbers = (
+            median(float(row[key]) for row in mine)
+            for key in ("install_seconds", "first_import_seconds", "seconds", "cpu_seconds")
+        )
+        made.append([f"`{way}`", *(f"{number:.1f}" for number in numbers)])
+    titles = ["way", "installed, s", "first import, s", "both, s", "CPU, s"]
+    return markdown(titles, made)

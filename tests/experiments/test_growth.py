@@ -57,7 +57,8 @@ def test_what_is_not_training_is_added_up(tmp_path, monkeypatch):
     """Of a run that recorded 8 s of training and 2 s before it."""
     spent = {"start": 2.0, "training": 8.0}
 
-    def run(command, cwd, check):
+    def run(command, cwd, env, check):
+        assert env["GLAM_KERNELS"] == "avx2"
         (folder,) = [word for word in command if word.startswith("runs_dir=")]
         place = tmp_path / folder.removeprefix("runs_dir=") / "run"
         place.mkdir(parents=True)
@@ -69,7 +70,7 @@ def test_what_is_not_training_is_added_up(tmp_path, monkeypatch):
     monkeypatch.setattr(run_time.time, "perf_counter", lambda: next(clock))
     used = iter([0.0, 10.0] * 2)
     monkeypatch.setattr(run_time, "_cpu", lambda: next(used))
-    rows = list(run_time.measure(tmp_path))
+    rows = list(run_time.measure(tmp_path, "avx2"))
     assert [row["phase"] for row in rows[:3]] == ["start", "training", "outside"]
     assert next(iter(run_time.verdict(rows))) == (
         "fresh clone: 20.0% of the time is not training, 20.0% of the CPU time"

@@ -131,6 +131,29 @@ def test_sizes_far_from_the_line_are_listed(studies):
     assert growths.departures().splitlines()[2:] == ["| width | 64 | bfloat16 | +46 % |"]
 
 
+def test_where_the_time_goes_is_told_of_a_fresh_clone_and_of_prepared_text(studies):
+    head = "kernels,run,phase,seconds,share,times"
+    fresh = "on,fresh clone,start,10,0.1,1\non,fresh clone,training,90,0.9,36\n"
+    prepared = "on,text prepared,start,5,0.05,1\non,text prepared,training,95,0.95,36\n"
+    studies("growth/run_time.csv", f"{head}\n{fresh}{prepared}")
+    table, told = growths.run_time().split("\n\n")
+    assert table.splitlines()[2:] == [
+        "| start | 10.0 (10.0\xa0%) | 1 |",
+        "| training | 90.0 (90.0\xa0%) | 36 |",
+    ]
+    assert told.replace("\xa0", " ") == (
+        "With `on` the run takes 1 min 40 s in a fresh clone, of which 10 % is not training, and "
+        "1 min 40 s where the text is prepared (5 %)."
+    )
+
+
+def test_ways_to_install_are_told_by_their_medians(studies):
+    head = "round,way,seconds,cpu_seconds,install_seconds,first_import_seconds"
+    rows = "1,pip,30,25,20,10\n2,pip,40,27,28,12\n"
+    studies("growth/install.csv", f"{head}\n{rows}")
+    assert growths.install_table().splitlines()[2:] == ["| `pip` | 24.0 | 11.0 | 35.0 | 26.0 |"]
+
+
 def test_a_tie_is_not_won_alone(studies):
     head = "work,shape,dtype,candidate,ms,machine,versions"
     rows = ["layer,a,float32,glam,1", "layer,a,float32,other,1.02", "layer,b,float32,glam,1"]
