@@ -32,7 +32,7 @@ def measure(folder: Path, kernels: str) -> Iterator[Row]:
 
 
 def _of_a_run(name: str, seed: str, folder: Path, environment: dict[str, str]) -> Iterator[Row]:
-    runs = folder / seed
+    runs = folder / name.replace(" ", "_")
     places = [f"runs_dir={runs}", f"cache_dir={folder}/cache"]
     began, used = time.perf_counter(), _cpu()
     command = [sys.executable, "run.py", seed, *places]

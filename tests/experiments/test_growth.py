@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pytest
 
@@ -60,6 +61,7 @@ def test_what_is_not_training_is_added_up(tmp_path, monkeypatch):
     def run(command, cwd, env, check):
         assert env["GLAM_KERNELS"] == "avx2"
         (folder,) = [word for word in command if word.startswith("runs_dir=")]
+        assert re.fullmatch(r"[^= ]+=[^= ]+", folder)  # Hydra reads another = as its own
         place = tmp_path / folder.removeprefix("runs_dir=") / "run"
         place.mkdir(parents=True)
         phases = {name: {"wall": s, "cpu": s, "times": 1} for name, s in spent.items()}
