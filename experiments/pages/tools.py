@@ -37,7 +37,7 @@ def killed_and_exact() -> Claim:
     """Of bursts of kills, how many left what an undisturbed run leaves."""
     rows = plain("reliability/chaos.csv")
     exact = sum(row["exact"] == "yes" for row in rows)
-    kills = sum(int(row["signals"]) for row in rows)
+    kills = sum(int(row["kills"]) for row in rows)
     set_ups = counted(len({row["set_up"] for row in rows}), "set-up")
     return Claim(
         "Yes" if exact == len(rows) else "No",

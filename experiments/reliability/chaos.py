@@ -52,8 +52,8 @@ class Row:
     """One burst."""
 
     set_up: str
-    kills: str = ""  # signal and phase of each
-    signals: int = 0
+    signals: str = ""  # of each kill, and the phase that it met
+    kills: int = 0
     seconds: float = 0.0  # of the whole burst
     exact: str = "yes"
     differs: str = ""
@@ -136,7 +136,7 @@ class Chaos:
 
     @property
     def kills(self) -> int:
-        return sum(row.signals for row in self.rows)
+        return sum(row.kills for row in self.rows)
 
     def undisturbed(self, set_up: SetUp) -> tuple[Place, dict[str, str], float]:
         if set_up.name not in self.calm:
@@ -165,7 +165,7 @@ class Chaos:
         except BrokenError as broken:
             row.exact, row.differs = "no", str(broken)
         row.seconds = round(time.monotonic() - began, 1)
-        if row.signals or row.exact != "yes":  # else it ended before it could be killed
+        if row.kills or row.exact != "yes":  # else it ended before it could be killed
             self.rows.append(row)
         if row.exact == "yes":
             shutil.rmtree(place.folder)
@@ -173,7 +173,7 @@ class Chaos:
     def kill_once(self, place: Place, set_up: SetUp, phase: str, usual: float, row: Row) -> None:
         """Start the line, wait for the phase, and send one signal a random moment later."""
         chosen = self.chance.choice(SIGNALS)
-        log = place.folder / f"said-{row.signals}.txt"
+        log = place.folder / f"said-{row.kills}.txt"
         place.folder.mkdir(exist_ok=True)
         since = time.time()
         with log.open("wb") as said:
@@ -190,8 +190,8 @@ class Chaos:
             family = family_of(process)
             process.send_signal(chosen)
             left_by_itself = end(process, family, GRACE)
-        row.signals += 1
-        row.kills += f"{', ' if row.kills else ''}{chosen.name} in {phase}"
+        row.kills += 1
+        row.signals += f"{', ' if row.signals else ''}{chosen.name} in {phase}"
         self.running.advance()
         if not left_by_itself and chosen != signal.SIGKILL:
             raise BrokenError(f"{chosen.name} in {phase}: did not leave within {GRACE:.0f} s")
@@ -280,7 +280,7 @@ def write_page(rows: Sequence[Row], page: Path) -> None:
     lines = [head, "| --- " * (len(names) + 3) + "|"]
     for set_up in dict.fromkeys(row.set_up for row in rows):
         mine = [row for row in rows if row.set_up == set_up]
-        sent = [sum(row.kills.count(name) for row in mine) for name in names]
+        sent = [sum(row.signals.count(name) for row in mine) for name in names]
         exact = sum(row.exact == "yes" for row in mine)
         cells = [set_up, len(mine), *sent, f"{exact} of {len(mine)}"]
         lines.append(f"| {' | '.join(map(str, cells))} |")
@@ -330,7 +330,7 @@ def main(words: Sequence[str]) -> int:
                 continue
             row = chaos.rows[-1]
             verdict = "exact" if row.exact == "yes" else f"NOT EXACT ({row.differs})"
-            print(f"{row.set_up}: {row.kills}: {verdict}", flush=True)
+            print(f"{row.set_up}: {row.signals}: {verdict}", flush=True)
             write_table(chaos.rows, asked.table)
             if asked.table.parent == HERE:
                 write_page(chaos.rows, HERE / "README.md")

@@ -164,7 +164,7 @@ def test_a_tie_is_not_won_alone(studies):
 
 
 def test_kills_are_counted_and_one_burst_that_is_not_exact_is_a_no(studies):
-    head, row = "set_up,kills,signals,seconds,exact,differs", "grid,x,2,14.3,yes,"
+    head, row = "set_up,signals,kills,seconds,exact,differs", "grid,x,2,14.3,yes,"
     studies("reliability/chaos.csv", f"{head}\n{row}\n{row}\n")
     assert str(tools.killed_and_exact()).startswith("**Yes.** 2 of 2 bursts (4 kills, 1 set-up)")
     studies("reliability/chaos.csv", f"{head}\n{row}\n1 thread,x,1,2.0,no,loss\n")
