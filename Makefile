@@ -13,17 +13,17 @@ NEEDS_PYTHON = "$(PYTHON)" -c "" 2>/dev/null || { \
 TEST := -m pytest -n 2 --dist loadgroup --durations=15
 XLA_TEST := .venv-xla/bin/python $(TEST) -q -p no:cacheprovider
 PIP := -m pip install --quiet --disable-pip-version-check
-# Into .venv, by uv, which pip brings: it takes a fifth of pip's time (experiments/growth), but knows
-# nothing of pip's configuration, so is told. Where it fails pip does the same.
+# `install ENVIRONMENT ...` as pip does, by uv, which pip brings: it takes a fifth of pip's time
+# (experiments/growth). It knows nothing of pip's configuration, so is told. Where it fails pip does it.
 UV := uv==0.13.9
-UV_OPTIONS = .venv/bin/python -m pip config list | \
+UV_OPTIONS = $(PYTHON) -m pip config list | \
   sed -nE "s/^.*\.(find-links|index-url|extra-index-url|constraint)='(.*)'$$/\1 \2/p" | \
   sed 's/\\n/ /g' | while read -r name values; do \
     for value in $$values; do echo "--$$name $$value"; done; done
-INSTALL = install() { \
-  { .venv/bin/python $(PIP) $(UV) && .venv/bin/uv pip install --python .venv/bin/python \
+INSTALL = install() { local at=$$1; shift; \
+  { "$$at/bin/python" $(PIP) $(UV) && "$$at/bin/uv" pip install --python "$$at/bin/python" \
       --index-strategy unsafe-best-match $$($(UV_OPTIONS)) "$$@"; } || \
-  { echo "uv could not install this; pip does" >&2; .venv/bin/python $(PIP) "$$@"; }; }; install
+  { echo "uv could not install this; pip does" >&2; "$$at/bin/python" $(PIP) "$$@"; }; }; install
 
 .PHONY: help run uv-options grid test results bench peers bench-tpu bench-gpu check check-c chaos mistakes docs format lock clean tpu xla
 
@@ -112,27 +112,27 @@ clean: ## forget the environments and the caches (runs/ stays)
 	@$(NEEDS_PYTHON)
 	@echo "setting up .venv (half a minute, and the downloads)"
 	@[ -x .venv/bin/python ] || $(PYTHON) -m venv .venv
-	@$(INSTALL) -r requirements.lock
+	@$(INSTALL) .venv -r requirements.lock
 	@.venv/bin/python $(PIP) --no-deps --editable .
 	@touch $@
 
 .venv/dev: requirements-dev.lock .venv/run
-	@$(INSTALL) --quiet -r requirements-dev.lock
+	@$(INSTALL) .venv --quiet -r requirements-dev.lock
 	@touch $@
 
 .venv/tpu: requirements-tpu.lock .venv/run
-	@$(INSTALL) --quiet -r requirements-tpu.lock
+	@$(INSTALL) .venv --quiet -r requirements-tpu.lock
 	@touch $@
 
 .venv/docs: requirements-docs.lock .venv/run
-	@$(INSTALL) --quiet -r requirements-docs.lock
+	@$(INSTALL) .venv --quiet -r requirements-docs.lock
 	@touch $@
 
 # torchtitan asks for an older `datasets` than ours, which its layers do not use.
 TITAN := torchtitan==0.3.0 spmd-types==0.2.3 triton==3.9.0 tyro==1.0.17 docstring-parser==0.18.0
 
 .venv/bench: requirements-bench.lock .venv/run
-	@$(INSTALL) --quiet -r requirements-bench.lock
+	@$(INSTALL) .venv --quiet -r requirements-bench.lock
 	@.venv/bin/python $(PIP) --no-deps $(TITAN)
 	@touch $@
 
@@ -157,6 +157,6 @@ TITAN := torchtitan==0.3.0 spmd-types==0.2.3 triton==3.9.0 tyro==1.0.17 docstrin
 	@$(NEEDS_PYTHON)
 	@echo "setting up .venv-xla (a few minutes, 7 GB)"
 	@[ -x .venv-xla/bin/python ] || $(PYTHON) -m venv .venv-xla
-	@.venv-xla/bin/python $(PIP) --progress-bar on -r requirements-xla.txt --editable '.[embedded]' \
-	  -c <(grep -v '^torch==' requirements.lock)
+	@grep -v '^torch==' requirements.lock > .venv-xla/others.lock
+	@$(INSTALL) .venv-xla -r requirements-xla.txt --editable '.[embedded]' -c .venv-xla/others.lock
 	@touch $@
