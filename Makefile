@@ -16,7 +16,7 @@ PIP := -m pip install --quiet --disable-pip-version-check
 # `install ENVIRONMENT ...` as pip does, by uv, which pip brings: it takes a fifth of pip's time
 # (experiments/growth). It knows nothing of pip's configuration, so is told. Where it fails pip does it.
 UV := uv==0.13.9
-UV_OPTIONS = $(PYTHON) -m pip config list | \
+UV_OPTIONS = "$${at:-.venv}/bin/python" -m pip config list | \
   sed -nE "s/^.*\.(find-links|index-url|extra-index-url|constraint)='(.*)'$$/\1 \2/p" | \
   sed 's/\\n/ /g' | while read -r name values; do \
     for value in $$values; do echo "--$$name $$value"; done; done
