@@ -10,10 +10,14 @@ from experiments.tables import finished, swept
 TABLE = Path(__file__).resolve().parents[2] / "experiments" / "first_grid" / "five_seeds.csv"
 
 
-def test_rows_have_the_swept_values_and_the_losses_of_the_table():
-    first = rows(finished(TABLE), swept(finished(TABLE)))[0]
+def test_rows_have_the_swept_values_and_the_losses_of_the_table(tmp_path):
+    table = tmp_path / "study.csv"
+    head = "model.num_experts,seed,id,run,status,loss/mean"
+    table.write_text(f"{head}\n1,0,x,a,done,4.5\n8,0,y,b,done,4.25\n")
+    first, second = rows(finished(table), swept(finished(table)))
     assert first["values"] == {"model.num_experts": 1, "seed": 0}
-    assert first["summary"]["loss"]["mean"] == pytest.approx(4.1033, abs=1e-4)
+    assert first["summary"]["loss"]["mean"] == 4.5
+    assert second["summary"]["loss"]["mean"] == 4.25
 
 
 def test_a_figure_is_written_beside_its_table_and_no_other_or_refused_by_name(tmp_path, capsys):
