@@ -16,7 +16,7 @@
 
 #define T bf16
 #define OF(name) name##_bf16
-#define TOLERANCE 4e-2
+#define TOLERANCE 2.5e-2
 #include "check_typed.inc"
 #include "check_products.inc"
 

@@ -75,16 +75,15 @@ def _by_uv(*options: str) -> Install:
     def install(place: Path) -> None:
         _pip(place, "uv==0.13.9")
         uv, python = str(place / "bin" / "uv"), str(place / "bin" / "python")
-        _run(uv, "pip", "install", "--quiet", "--python", python, *_links(), *options, "-r", LOCK)
+        told = ("--index-strategy", "unsafe-best-match", *_configured(), *options)
+        _run(uv, "pip", "install", "--quiet", "--python", python, *told, "-r", LOCK)
 
     return install
 
 
-def _links() -> list[str]:
-    """Where pip looks for wheels besides its index, by its own word."""
-    command = [sys.executable, "-m", "pip", "config", "get", "global.find-links"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
-    return [word for place in found for word in ("--find-links", place)]
+def _configured() -> list[str]:
+    """What the Makefile tells uv of pip's configuration."""
+    return _run("make", "--silent", "uv-options").split()
 
 
 def _run(*command: str) -> str:

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from experiments.lead.__main__ import TABLES as LEADS
 from experiments.pages.ablations import ABLATIONS
 from experiments.pages.claims import claim
 from experiments.pages.commands import line
@@ -15,18 +16,18 @@ from glam.units import in_message, ticks
 class Entry(NamedTuple):
     question: str
     command: str = ""  # none: that of its experiment
-    table: str = "results.csv"  # that says which program trained it; none: today's
+    tables: tuple[str, ...] = ("results.csv",)  # that say which program trained it; none: today's
 
 
 PAPER = {
     "first_grid": Entry(
         "More experts, lower loss at equal FLOPs",
-        "python run.py -m model.num_experts=1,8,16 seed=0,1,2,3,4", "five_seeds.csv",
+        "python run.py -m model.num_experts=1,8,16 seed=0,1,2,3,4", ("five_seeds.csv",),
     ),
     "expert_scaling": Entry("… at every size"),
     "moe_vs_dense": Entry("The same loss for fewer tokens"),
     "equal_time": Entry("Lower loss in equal time"),
-    "energy": Entry("The same loss for less energy", "python -m experiments.energy.compare", ""),
+    "energy": Entry("The same loss for less energy", "python -m experiments.energy.compare", ()),
     "data_filtering": Entry("Filtered text is better"),
     "one_genre": Entry("… on one genre with half of it spoilt"),
     "scaling_law": Entry("Loss follows a law", "python -m experiments.scaling_law.refit"),
@@ -35,14 +36,14 @@ ASKED = {
     "data_controls": Entry("Is any choice of pages better than all of them?"),
     "embedded_tasks": Entry(
         "Do tasks tell a tiny model from chance?",
-        "python -m experiments.embedded_tasks.measure", "",
+        "python -m experiments.embedded_tasks.measure", (),
     ),
     "lead": Entry(
         "Do tokens per active parameter decide the gain from experts?",
-        "python -m experiments.lead", "../moe_vs_dense/results.csv",
+        "python -m experiments.lead", tuple(f"../{table}" for table in LEADS),
     ),
     "learning_rate": Entry(
-        "Does one rule give the learning rate?", "python -m experiments.learning_rate sweep", ""
+        "Does one rule give the learning rate?", "python -m experiments.learning_rate sweep", ()
     ),
     **{
         f"ablations/{name}": Entry(
@@ -52,10 +53,10 @@ ASKED = {
     },
     "upcycling": Entry(
         "Is a model upcycled from a dense one better than one trained anew?",
-        "python -m experiments.upcycling.study", "",
+        "python -m experiments.upcycling.study", (),
     ),
     "serving": Entry(
-        "What do fewer experts and fewer bytes cost?", "python -m experiments.serving.measure", ""
+        "What do fewer experts and fewer bytes cost?", "python -m experiments.serving.measure", ()
     ),
 }  # fmt: skip
 
@@ -100,8 +101,9 @@ def extent() -> str:
     """The sizes and tokens of the studies' tables, from the least to the most."""
     rows = [
         row
-        for name in (*PAPER, *ASKED)
-        for row in _rows(f"{name}/{({**PAPER, **ASKED})[name].table}")
+        for name, entry in (*PAPER.items(), *ASKED.items())
+        for table in entry.tables
+        for row in _rows(f"{name}/{table}")
         if row.get("parameters/active") and row.get("tokens")
     ]
     active, tokens = (
@@ -116,7 +118,7 @@ def extent() -> str:
 
 def _rows(name: str) -> Rows:
     try:
-        return plain(name) if name.endswith(".csv") else []
+        return plain(name)
     except NotTrainedError:
         return []
 
@@ -131,6 +133,6 @@ def _page(name: str) -> str:
 
 def _program(name: str, entry: Entry) -> str:
     try:
-        return program(f"{name}/{entry.table}") if entry.table else "with kernels"
+        return program(*(f"{name}/{table}" for table in entry.tables))
     except NotTrainedError:
         return ""

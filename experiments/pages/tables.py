@@ -133,11 +133,12 @@ def _machine(rows: Rows) -> str:
     return f"{'; '.join(told)}."
 
 
-def program(name: str) -> str:
-    """Which program trained a table: `before kernels`, `with kernels`."""
-    rows = plain(name)
-    found = {row.get("kernels") or BEFORE for row in rows}
-    return "before kernels" if found == {BEFORE} else "with kernels"
+def program(*names: str) -> str:
+    """Which program trained some tables: that before kernels, the one with them, or both."""
+    old = {(row.get("kernels") or BEFORE) == BEFORE for name in names for row in plain(name)}
+    if old == {True, False}:
+        return "before and with kernels"
+    return "before kernels" if True in old else "with kernels"
 
 
 def _missing(rows: Rows) -> str:

@@ -154,6 +154,17 @@ def test_ways_to_install_are_told_by_their_medians(studies):
     assert growths.install_table().splitlines()[2:] == ["| `pip` | 24.0 | 11.0 | 35.0 | 26.0 |"]
 
 
+def test_tables_of_two_programs_are_said_to_be_of_both(studies):
+    head = "model.num_experts,id,status,kernels"
+    studies("old/results.csv", f"{head}\n1,x,done,\n")
+    studies("new/results.csv", f"{head}\n1,x,done,amx\n")
+    old, new = "old/results.csv", "new/results.csv"
+    assert tables.program(old) == "before kernels"
+    assert tables.program(new) == "with kernels"
+    assert tables.program(old, new) == "before and with kernels"
+    assert tables.program() == "with kernels"
+
+
 def test_a_tie_is_not_won_alone(studies):
     head = "work,shape,dtype,candidate,ms,machine,versions"
     rows = ["layer,a,float32,glam,1", "layer,a,float32,other,1.02", "layer,b,float32,glam,1"]
